@@ -2,6 +2,8 @@
 //!
 //! ARCHITECTURE.md has the picture and the order in which to read the modules.
 
+pub mod catalog;
 pub mod digest;
 pub mod failure;
+pub mod platform;
 pub mod store;

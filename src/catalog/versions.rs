@@ -1,0 +1,249 @@
+//! versions.yaml: what we decide.
+
+use std::collections::BTreeMap;
+
+use etcd_version::{EtcdVersion, ImageTag};
+use serde::Deserialize;
+
+use super::fault::{At, Fault};
+use super::yaml::{self, Spanned, line};
+
+/// From this patch on a 3.5 member leaves no removed member behind in the v3 store, which 3.6
+/// would bring back as a zombie (etcd issues 19557 and 20793).
+const FIRST_SAFE_3_5: EtcdVersion = EtcdVersion::new(3, 5, 26);
+
+const KEYS: &str = "`repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and \
+                    perhaps `also: true`), `rust`, `bases` and `mirrors`";
+
+/// versions.yaml, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Versions {
+    pub repository: String,
+    pub tag: ImageTag,
+    pub bundled: Vec<BundledEtcd>,
+    pub rust: String,
+    pub bases: BTreeMap<String, String>,
+    pub mirrors: Vec<Mirror>,
+}
+
+/// One version of etcd that goes into the image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BundledEtcd {
+    pub version: EtcdVersion,
+    /// The Go release that compiles it, which is etcd's own `.go-version` at that tag.
+    pub go: String,
+    /// The commit of the release tag; the programs print its first digits as `Git SHA`.
+    pub commit: String,
+}
+
+impl BundledEtcd {
+    /// The programs of this version; etcdutl exists since 3.5.
+    pub fn programs(&self) -> &'static [&'static str] {
+        if self.version >= EtcdVersion::new(3, 5, 0) {
+            &["etcd", "etcdctl", "etcdutl"]
+        } else {
+            &["etcd", "etcdctl"]
+        }
+    }
+}
+
+/// Where release archives are: a URL with `{version}` and `{file}` in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirror(String);
+
+impl Mirror {
+    pub fn parse(text: &str) -> Option<Self> {
+        let schemes = ["https://", "http://", "file://"];
+        schemes.iter().any(|scheme| text.starts_with(scheme)).then(|| Self(text.to_owned()))
+    }
+
+    pub fn url(&self, version: &EtcdVersion, file: &str) -> String {
+        let url = self.0.replace("{version}", &version.to_string());
+        if url.contains("{file}") {
+            url.replace("{file}", file)
+        } else {
+            format!("{}/{file}", url.trim_end_matches('/'))
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    repository: Spanned<String>,
+    revision: Spanned<String>,
+    etcd: Spanned<Vec<EtcdEntry>>,
+    rust: Spanned<String>,
+    bases: BTreeMap<String, Spanned<String>>,
+    mirrors: Vec<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EtcdEntry {
+    version: Spanned<String>,
+    go: Spanned<String>,
+    commit: Spanned<String>,
+    #[serde(default)]
+    also: bool,
+}
+
+pub fn parse(at: At<'_>, text: &str) -> Result<Versions, Fault> {
+    let file: File = yaml::parse(at, text, KEYS)?;
+    let bundled = bundled(at, &file.etcd)?;
+    Ok(Versions {
+        repository: repository(at, &file.repository)?,
+        tag: ImageTag { etcd: last(&bundled), revision: revision(at, &file.revision)? },
+        bundled,
+        rust: toolchain(at, "rust", &file.rust)?,
+        bases: bases(at, file.bases)?,
+        mirrors: mirrors(at, &file.mirrors)?,
+    })
+}
+
+fn last(bundled: &[BundledEtcd]) -> EtcdVersion {
+    bundled.last().expect("`bundled` refuses an empty list").version.clone()
+}
+
+/// A repository name by the grammar of distribution-spec, without a registry.
+fn repository(at: At<'_>, name: &Spanned<String>) -> Result<String, Fault> {
+    let is_component = |part: &str| {
+        part.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'))
+            && part.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
+            && part.bytes().last().is_some_and(|byte| byte.is_ascii_alphanumeric())
+    };
+    if name.value.split('/').all(is_component) {
+        return Ok(name.value.clone());
+    }
+    let problem = format!("`{}` is not a repository name", name.value);
+    Err(at.fault(line(name), "repository", problem, "lower-case letters, digits, `.`, `_`, `-` and `/`, for example `etcd`; the registry is given when pushing"))
+}
+
+fn revision(at: At<'_>, text: &Spanned<String>) -> Result<u32, Fault> {
+    // Through the grammar of tags, so that both agree on what a revision is.
+    format!("3.0.0-{}", text.value).parse::<ImageTag>().map(|tag| tag.revision).map_err(|_| {
+        let problem = format!("`{}` is not a revision", text.value);
+        at.fault(line(text), "revision", problem, "a number: `0` for a new etcd version, one more for every rebuild")
+    })
+}
+
+fn bundled(at: At<'_>, entries: &Spanned<Vec<EtcdEntry>>) -> Result<Vec<BundledEtcd>, Fault> {
+    if entries.value.is_empty() {
+        return Err(at.fault(line(entries), "etcd", "no version is bundled", "at least one version of etcd"));
+    }
+    let mut bundled: Vec<BundledEtcd> = Vec::new();
+    for (i, entry) in entries.value.iter().enumerate() {
+        let next = bundled_etcd(at, i, entry)?;
+        if let Some(previous) = bundled.last() {
+            check_order(at, i, entry, &previous.version, &next.version)?;
+        }
+        bundled.push(next);
+    }
+    check_stepping_stone(at, &bundled, &entries.value)?;
+    Ok(bundled)
+}
+
+fn bundled_etcd(at: At<'_>, i: usize, entry: &EtcdEntry) -> Result<BundledEtcd, Fault> {
+    let field = |name: &str| format!("etcd[{i}].{name}");
+    let text = &entry.version;
+    let version: EtcdVersion = text.value.parse().map_err(|error| {
+        at.fault(line(text), field("version"), format!("{error}"), "three numbers, for example `3.6.14`")
+    })?;
+    if version.major() != 3 {
+        let problem = format!("etcd {version} is not of major version 3");
+        return Err(at.fault(line(text), field("version"), problem, "a 3.x version"));
+    }
+    let commit = &entry.commit;
+    if commit.value.len() != 40 || !commit.value.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        let problem = format!("`{}` is not a commit", commit.value);
+        return Err(at.fault(line(commit), field("commit"), problem, "the 40 hex digits of the commit that the release tag names"));
+    }
+    let go = toolchain(at, &field("go"), &entry.go)?;
+    Ok(BundledEtcd { version, go, commit: commit.value.clone() })
+}
+
+fn toolchain(at: At<'_>, field: &str, text: &Spanned<String>) -> Result<String, Fault> {
+    let numbers: Vec<_> = text.value.split('.').collect();
+    let is_number = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if numbers.len() == 3 && numbers.iter().all(is_number) {
+        return Ok(text.value.clone());
+    }
+    let problem = format!("`{}` is not a toolchain version", text.value);
+    Err(at.fault(line(text), field, problem, "three numbers, for example `1.25.12`"))
+}
+
+fn check_order(
+    at: At<'_>,
+    i: usize,
+    entry: &EtcdEntry,
+    previous: &EtcdVersion,
+    next: &EtcdVersion,
+) -> Result<(), Fault> {
+    let fault = |problem: String, instead: String| {
+        Err(at.fault(line(&entry.version), format!("etcd[{i}].version"), problem, instead))
+    };
+    if next == previous {
+        return fault(format!("etcd {next} is listed twice"), "each version once".into());
+    }
+    if next < previous {
+        return fault(
+            format!("etcd {next} stands after {previous}"),
+            "the versions in ascending order: the last one is what the tag and plain `etcd` name".into(),
+        );
+    }
+    if next.is_same_series(previous) && !entry.also {
+        return fault(
+            format!("etcd {previous} and {next} are two patches of {}", next.series()),
+            format!("only {next}; or `also: true` beside it, if the image is to carry both"),
+        );
+    }
+    if next.minor() > previous.minor() + 1 {
+        let missing = previous.minor() + 1;
+        return fault(
+            format!("nothing between etcd {previous} and {next}: data moves one minor version at a time"),
+            format!("a 3.{missing} version before it"),
+        );
+    }
+    Ok(())
+}
+
+fn check_stepping_stone(at: At<'_>, bundled: &[BundledEtcd], entries: &[EtcdEntry]) -> Result<(), Fault> {
+    let carries_3_6 = bundled.iter().any(|etcd| etcd.version.minor() >= 6);
+    // With several patches of 3.5 the newest one is the stepping stone.
+    let stone = bundled.iter().rposition(|etcd| etcd.version.minor() == 5);
+    match stone {
+        Some(i) if carries_3_6 && bundled[i].version < FIRST_SAFE_3_5 => Err(at.fault(
+            line(&entries[i].version),
+            format!("etcd[{i}].version"),
+            format!(
+                "etcd {} cannot be the step to 3.6: members removed long ago come back as zombies \
+                 when 3.6 starts on its data (etcd issue 20793)",
+                bundled[i].version
+            ),
+            format!("3.5.26 or later, for example `{}`", "3.5.33"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn bases(at: At<'_>, bases: BTreeMap<String, Spanned<String>>) -> Result<BTreeMap<String, String>, Fault> {
+    for (name, reference) in &bases {
+        let (_, tag) = reference.value.rsplit_once(':').unwrap_or_default();
+        let has_registry = reference.value.split_once('/').is_some_and(|(host, _)| host.contains('.') || host.contains(':'));
+        if tag.is_empty() || tag.contains('/') || reference.value.contains('@') || !has_registry {
+            let problem = format!("`{}` is not a registry, a repository and a tag", reference.value);
+            return Err(at.fault(line(reference), format!("bases.{name}"), problem, "for example `docker.io/library/busybox:1.38.0-musl`; the digest belongs into etcdimg.lock"));
+        }
+    }
+    Ok(bases.into_iter().map(|(name, reference)| (name, reference.value)).collect())
+}
+
+fn mirrors(at: At<'_>, mirrors: &[Spanned<String>]) -> Result<Vec<Mirror>, Fault> {
+    let parse = |(i, text): (usize, &Spanned<String>)| {
+        Mirror::parse(&text.value).ok_or_else(|| {
+            let problem = format!("`{}` is not a URL", text.value);
+            at.fault(line(text), format!("mirrors[{i}]"), problem, "an https://, http:// or file:// URL; `{version}` and `{file}` in it are replaced")
+        })
+    };
+    mirrors.iter().enumerate().map(parse).collect()
+}
