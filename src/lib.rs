@@ -5,5 +5,6 @@
 pub mod catalog;
 pub mod digest;
 pub mod failure;
+pub mod layer;
 pub mod platform;
 pub mod store;

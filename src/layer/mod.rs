@@ -1,0 +1,12 @@
+//! Layers: deterministic tar, compressed and hashed in one streaming pass.
+//!
+//! Not responsible for: what goes into a layer (the plan's), or where its bytes come from.
+
+mod deflate;
+pub mod format;
+mod gzip;
+mod ustar;
+mod writer;
+
+pub use ustar::HeaderError;
+pub use writer::{Layer, LayerError, LayerWriter};

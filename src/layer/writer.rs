@@ -1,0 +1,154 @@
+use std::io::{self, Read, Write};
+
+use serde::{Deserialize, Serialize};
+
+use super::format::{Compression, GZIP_LEVEL, ZSTD_LEVEL};
+use super::gzip::GzipWriter;
+use super::ustar::{self, BLOCK, HeaderError, Kind};
+use crate::digest::{Digest, Hasher};
+use crate::store::{BlobWriter, Store, StoreError};
+
+/// A finished layer in the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer {
+    pub media_type: String,
+    pub digest: Digest,
+    pub size: u64,
+    /// The digest of the uncompressed tar.
+    pub diff_id: Digest,
+}
+
+/// Why a layer could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    #[error("cannot write a layer")]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    #[error("`{path}` ended after {actual} of {expected} bytes")]
+    Short { path: String, expected: u64, actual: u64 },
+}
+
+/// A layer on its way into the store: every byte is hashed and compressed once, as it passes.
+#[derive(Debug)]
+pub struct LayerWriter {
+    sink: Sink,
+    diff_id: Hasher,
+    mtime: u64,
+    compression: Compression,
+}
+
+enum Sink {
+    Gzip(GzipWriter<BlobWriter>),
+    Zstd(zstd::Encoder<'static, BlobWriter>),
+}
+
+impl LayerWriter {
+    pub fn new(store: &Store, compression: Compression, mtime: u64) -> Result<Self, LayerError> {
+        let blob = store.writer()?;
+        let sink = match compression {
+            Compression::Gzip => Sink::Gzip(GzipWriter::new(blob, GZIP_LEVEL)?),
+            Compression::Zstd => Sink::Zstd(zstd::Encoder::new(blob, ZSTD_LEVEL)?),
+        };
+        Ok(Self { sink, diff_id: Hasher::default(), mtime, compression })
+    }
+
+    pub fn directory(&mut self, path: &str, mode: u32) -> Result<(), LayerError> {
+        self.header(&format!("{path}/"), mode, Kind::Directory)
+    }
+
+    pub fn file(&mut self, path: &str, mode: u32, size: u64, content: impl Read) -> Result<(), LayerError> {
+        self.header(path, mode, Kind::File { size })?;
+        let actual = io::copy(&mut content.take(size), self)?;
+        if actual != size {
+            return Err(LayerError::Short { path: path.to_owned(), expected: size, actual });
+        }
+        Ok(self.write_all(&[0; BLOCK][..ustar::padding(size)])?)
+    }
+
+    pub fn hard_link(&mut self, path: &str, mode: u32, to: &str) -> Result<(), LayerError> {
+        self.header(path, mode, Kind::HardLink { to })
+    }
+
+    pub fn symlink(&mut self, path: &str, to: &str) -> Result<(), LayerError> {
+        self.header(path, 0o777, Kind::Symlink { to })
+    }
+
+    fn header(&mut self, path: &str, mode: u32, kind: Kind<'_>) -> Result<(), LayerError> {
+        let block = ustar::header(path, mode, self.mtime, kind)?;
+        Ok(self.write_all(&block)?)
+    }
+
+    /// Ends the archive with two empty blocks and puts the layer into the store.
+    pub fn finish(mut self) -> Result<Layer, LayerError> {
+        self.write_all(&[0; 2 * BLOCK])?;
+        let blob = match self.sink {
+            Sink::Gzip(writer) => writer.finish()?,
+            Sink::Zstd(encoder) => encoder.finish()?,
+        };
+        let (digest, size) = blob.commit()?;
+        let (diff_id, _) = self.diff_id.finish();
+        Ok(Layer { media_type: self.compression.media_type().to_owned(), digest, size, diff_id })
+    }
+}
+
+impl Write for LayerWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = match &mut self.sink {
+            Sink::Gzip(writer) => writer.write(bytes)?,
+            Sink::Zstd(encoder) => encoder.write(bytes)?,
+        };
+        self.diff_id.update(&bytes[..n]);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Sink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Gzip(_) => "Gzip",
+            Self::Zstd(_) => "Zstd",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A golden digest: when this fails, released images change. Give the format a new number.
+    #[test]
+    fn a_small_layer_has_the_digests_of_format_1() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let text = |compression| {
+            let mut writer = LayerWriter::new(&store, compression, 0).unwrap();
+            let content = b"etcd".repeat(400_000);
+            writer.directory("usr", 0o755).unwrap();
+            writer.file("usr/etcd", 0o555, content.len() as u64, &content[..]).unwrap();
+            writer.hard_link("usr/link", 0o555, "usr/etcd").unwrap();
+            writer.symlink("usr/sh", "etcd").unwrap();
+            let layer = writer.finish().unwrap();
+            format!("{} {}\n{}\n", layer.size, layer.digest, layer.diff_id)
+        };
+        insta::assert_snapshot!(text(Compression::Gzip), @"");
+        insta::assert_snapshot!(text(Compression::Zstd), @"");
+    }
+
+    #[test]
+    fn a_file_that_ends_early_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let mut writer = LayerWriter::new(&store, Compression::Gzip, 0).unwrap();
+        let error = writer.file("etcd", 0o555, 9, &b"etcd"[..]).unwrap_err();
+        assert_eq!(error.to_string(), "`etcd` ended after 4 of 9 bytes");
+        drop(writer);
+        assert_eq!(store.entries().unwrap(), []);
+    }
+}
