@@ -2,9 +2,13 @@
 //!
 //! ARCHITECTURE.md has the picture and the order in which to read the modules.
 
+pub mod archive;
 pub mod catalog;
 pub mod digest;
 pub mod failure;
 pub mod layer;
+pub mod plan;
 pub mod platform;
+pub mod process;
+pub mod program;
 pub mod store;

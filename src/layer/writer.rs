@@ -137,8 +137,14 @@ mod tests {
             let layer = writer.finish().unwrap();
             format!("{} {}\n{}\n", layer.size, layer.digest, layer.diff_id)
         };
-        insta::assert_snapshot!(text(Compression::Gzip), @"");
-        insta::assert_snapshot!(text(Compression::Zstd), @"");
+        insta::assert_snapshot!(text(Compression::Gzip), @"
+        1841 sha256:992d20b5e4e560fe62a715f740b82caced8aa139a16bdd27f9ed5a7fac4041f9
+        sha256:1d06f4d4e3bd19ea10daffff472a49224c4ee2cf3a5eb9fa2e6ba7c2d9baa677
+        ");
+        insta::assert_snapshot!(text(Compression::Zstd), @"
+        313 sha256:2a6be08e58f6b8324a458b01b5271f520c34ff8487c2dcdf9fd3f76ce6772944
+        sha256:1d06f4d4e3bd19ea10daffff472a49224c4ee2cf3a5eb9fa2e6ba7c2d9baa677
+        ");
     }
 
     #[test]

@@ -1,0 +1,222 @@
+//! Reads programs out of a release archive, which is treated as an attack.
+//!
+//! Nothing is unpacked: members go from the verified archive into memory, one at a time, and
+//! only the ones asked for. An archive that holds anything but plain files and folders with
+//! plain relative names is refused as a whole.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read, Seek, SeekFrom};
+
+use flate2::read::MultiGzDecoder;
+use tar::EntryType;
+
+/// The largest program of etcd is below 40 MB.
+const MEMBER_LIMIT: u64 = 256 << 20;
+
+/// All of an archive, uncompressed; a release has about 70 MB.
+const ARCHIVE_LIMIT: u64 = 1 << 30;
+
+/// Why an archive was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    #[error("`{archive}`: `{member}` {fault}")]
+    Hostile { archive: String, member: String, fault: &'static str },
+    #[error("`{archive}` has no `{member}`")]
+    Missing { archive: String, member: String },
+    #[error("`{archive}` cannot be read as a tar.gz archive")]
+    Unreadable { archive: String, source: io::Error },
+}
+
+/// Calls `each` with the bytes of every wanted member, in the order of `wanted`.
+///
+/// The archive is read again from the start for members that stand in another order.
+pub fn members<E: From<ArchiveError>>(
+    archive: &mut (impl Read + Seek),
+    name: &str,
+    wanted: &[String],
+    mut each: impl FnMut(usize, Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut next = 0;
+    let mut pass = 0;
+    while next < wanted.len() {
+        let before = next;
+        // Only the first pass reads to the end: it also looks at what nobody asked for.
+        read_pass::<E>(archive, name, pass == 0, |member, bytes| {
+            let is_next = wanted.get(next).is_some_and(|path| path == member);
+            if is_next {
+                each(next, bytes.read()?)?;
+                next += 1;
+            }
+            Ok(pass == 0 || next < wanted.len())
+        })?;
+        pass += 1;
+        if next == before {
+            let missing = ArchiveError::Missing { archive: name.to_owned(), member: wanted[next].clone() };
+            return Err(missing.into());
+        }
+    }
+    Ok(())
+}
+
+/// The bytes of one member, if somebody wants them.
+struct Member<'a> {
+    archive: &'a str,
+    size: u64,
+    reader: &'a mut dyn Read,
+}
+
+impl Member<'_> {
+    fn read(self) -> Result<Vec<u8>, ArchiveError> {
+        let mut bytes = Vec::with_capacity(usize::try_from(self.size).unwrap_or(0));
+        self.reader.read_to_end(&mut bytes).map_err(|source| unreadable(self.archive, source))?;
+        Ok(bytes)
+    }
+}
+
+/// Walks over the files of the archive until `visit` says that it has enough.
+fn read_pass<E: From<ArchiveError>>(
+    archive: &mut (impl Read + Seek),
+    name: &str,
+    is_checked: bool,
+    mut visit: impl FnMut(&str, Member<'_>) -> Result<bool, E>,
+) -> Result<(), E> {
+    archive.seek(SeekFrom::Start(0)).map_err(|source| unreadable(name, source))?;
+    let limited = MultiGzDecoder::new(archive).take(ARCHIVE_LIMIT);
+    let mut tar = tar::Archive::new(limited);
+    let mut seen = BTreeSet::new();
+    for entry in tar.entries().map_err(|source| unreadable(name, source))? {
+        let mut entry = entry.map_err(|source| unreadable(name, source))?;
+        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let kind = entry.header().entry_type();
+        if is_checked && kind != EntryType::XGlobalHeader {
+            let is_new = seen.insert(path.trim_end_matches('/').to_owned());
+            check(name, &path, kind, entry.size(), is_new)?;
+        }
+        if kind != EntryType::Regular {
+            continue;
+        }
+        let size = entry.size();
+        if !visit(&path, Member { archive: name, size, reader: &mut entry })? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn check(archive: &str, path: &str, kind: EntryType, size: u64, is_new: bool) -> Result<(), ArchiveError> {
+    let fault = if path.starts_with('/') || path.contains('\\') || path.contains('\0') {
+        "is an absolute path or holds a character that no file of ours has"
+    } else if path.split('/').any(|part| part == "..") {
+        "leads out of the archive"
+    } else if kind.is_symlink() || kind.is_hard_link() {
+        "is a link"
+    } else if kind != EntryType::Regular && kind != EntryType::Directory {
+        "is neither a file nor a folder"
+    } else if size > MEMBER_LIMIT {
+        "is larger than 256 MiB"
+    } else if !is_new {
+        "stands in it twice"
+    } else {
+        return Ok(());
+    };
+    Err(ArchiveError::Hostile { archive: archive.to_owned(), member: path.to_owned(), fault })
+}
+
+fn unreadable(archive: &str, source: io::Error) -> ArchiveError {
+    ArchiveError::Unreadable { archive: archive.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use std::io::{Cursor, Write};
+
+    type Build<'a> = &'a dyn Fn(&mut tar::Builder<Vec<u8>>);
+
+    fn archive(build: Build<'_>) -> Cursor<Vec<u8>> {
+        let mut builder = tar::Builder::new(Vec::new());
+        build(&mut builder);
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        gzip.write_all(&builder.into_inner().unwrap()).unwrap();
+        Cursor::new(gzip.finish().unwrap())
+    }
+
+    /// Writes the name as it is: the tar crate itself refuses hostile ones.
+    fn add(builder: &mut tar::Builder<Vec<u8>>, name: &str, kind: EntryType, bytes: &[u8]) {
+        let mut header = tar::Header::new_ustar();
+        header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_entry_type(kind);
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o755);
+        header.set_cksum();
+        builder.append(&header, bytes).unwrap();
+    }
+
+    fn read(archive: &mut Cursor<Vec<u8>>, wanted: &[&str]) -> Result<Vec<Vec<u8>>, ArchiveError> {
+        let wanted: Vec<_> = wanted.iter().map(|name| format!("etcd/{name}")).collect();
+        let mut found = Vec::new();
+        members(archive, "etcd.tar.gz", &wanted, |_, bytes| {
+            found.push(bytes);
+            Ok::<_, ArchiveError>(())
+        })?;
+        Ok(found)
+    }
+
+    #[test]
+    fn members_come_in_the_order_asked_for() {
+        let mut archive = archive(&|builder| {
+            add(builder, "etcd/", EntryType::Directory, b"");
+            add(builder, "etcd/README.md", EntryType::Regular, b"read me");
+            add(builder, "etcd/etcdctl", EntryType::Regular, b"ctl");
+            add(builder, "etcd/etcd", EntryType::Regular, b"etcd");
+        });
+        assert_eq!(read(&mut archive, &["etcd", "etcdctl"]).unwrap(), [b"etcd".to_vec(), b"ctl".to_vec()]);
+        let error = read(&mut archive, &["etcd", "etcdutl"]).unwrap_err();
+        assert_eq!(error.to_string(), "`etcd.tar.gz` has no `etcd/etcdutl`");
+    }
+
+    #[test]
+    fn hostile_archives_are_refused() {
+        let file = EntryType::Regular;
+        check("/etc/passwd", file, "is an absolute path or holds a character that no file of ours has");
+        check("etcd/../../passwd", file, "leads out of the archive");
+        check("etcd/etcdctl", EntryType::Symlink, "is a link");
+        check("etcd/etcdctl", EntryType::Link, "is a link");
+        check("etcd/etcdctl", EntryType::Char, "is neither a file nor a folder");
+        check("etcd/etcdctl", EntryType::Block, "is neither a file nor a folder");
+        check("etcd/etcdctl", EntryType::Fifo, "is neither a file nor a folder");
+        check("etcd/etcd", file, "stands in it twice");
+    }
+
+    #[track_caller]
+    fn check(name: &str, kind: EntryType, expected: &str) {
+        let mut archive = archive(&|builder| {
+            add(builder, "etcd/etcd", EntryType::Regular, b"etcd");
+            add(builder, name, kind, b"");
+        });
+        let error = read(&mut archive, &["etcd"]).unwrap_err();
+        assert_eq!(error.to_string(), format!("`etcd.tar.gz`: `{name}` {expected}"));
+    }
+
+    #[test]
+    fn a_member_over_the_limit_is_refused_before_it_is_read() {
+        let mut header = tar::Header::new_ustar();
+        header.set_path("etcd/etcd").unwrap();
+        header.set_size(MEMBER_LIMIT + 1);
+        header.set_cksum();
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        gzip.write_all(header.as_bytes()).unwrap();
+        let error = read(&mut Cursor::new(gzip.finish().unwrap()), &["etcd"]).unwrap_err();
+        assert_eq!(error.to_string(), "`etcd.tar.gz`: `etcd/etcd` is larger than 256 MiB");
+    }
+
+    #[test]
+    fn a_cut_or_foreign_file_is_refused() {
+        let whole = archive(&|builder| add(builder, "etcd/etcd", EntryType::Regular, &[7; 5000])).into_inner();
+        for bytes in [&whole[..whole.len() / 2], b"<html>not found</html>", b""] {
+            assert!(read(&mut Cursor::new(bytes.to_vec()), &["etcd"]).is_err());
+        }
+    }
+}

@@ -1,0 +1,168 @@
+use std::collections::BTreeMap;
+
+use etcd_version::{BUNDLED_PATH, Bundled};
+
+use super::{
+    BasePlan, BaseSource, Choice, Content, EntryPlan, ImagePlan, LayerPlan, ModulesSource, PlanError,
+    ReleaseSource, Source, WorkspaceSource,
+};
+use crate::catalog::{BundledEtcd, Locked, Origin, Target, release_file};
+use crate::layer::format::FORMAT;
+
+const BIN: &str = "usr/local/bin";
+
+/// What every program and script has had since the first of these images.
+const PROGRAM_MODE: u32 = 0o555;
+
+const WRAPPER: &str = include_str!("../../crates/migrate/migrate-if-needed.sh");
+
+pub(super) fn plan(locked: &Locked, choice: &Choice, target: &Target) -> Result<ImagePlan, PlanError> {
+    let bundled = &locked.catalog.versions.bundled;
+    let origin = choice.origin.unwrap_or(target.origin);
+    let mut layers = Vec::new();
+    for (i, etcd) in bundled.iter().enumerate() {
+        let is_last = i + 1 == bundled.len();
+        let source = source(locked, choice, target, origin, etcd)?;
+        layers.push(LayerPlan { name: format!("etcd {}", etcd.version), source, entries: etcd_entries(etcd, is_last) });
+    }
+    // Last, because it changes most often: the etcd layers keep their digests.
+    layers.push(migrate(locked, target));
+    let base = base(locked, choice, target)?;
+    let labels = labels(locked, origin, &base, &layers);
+    Ok(ImagePlan { platform: target.platform.clone(), base, layers, environment: environment(locked, target), labels })
+}
+
+fn source(
+    locked: &Locked,
+    choice: &Choice,
+    target: &Target,
+    origin: Origin,
+    etcd: &BundledEtcd,
+) -> Result<Source, PlanError> {
+    match origin {
+        Origin::Release => release(locked, choice, target, etcd).map(Source::Release),
+        Origin::Source => Ok(Source::Modules(modules(locked, target, etcd))),
+    }
+}
+
+fn release(locked: &Locked, choice: &Choice, target: &Target, etcd: &BundledEtcd) -> Result<ReleaseSource, PlanError> {
+    let file = release_file(&etcd.version, target);
+    let lock = locked.lock.release(&file).ok_or_else(|| PlanError::NoRelease(file.clone()))?;
+    let mirrors = choice.mirrors.iter().chain(&locked.catalog.versions.mirrors);
+    Ok(ReleaseSource {
+        version: etcd.version.clone(),
+        go: etcd.go.clone(),
+        commit: etcd.commit.clone(),
+        urls: mirrors.map(|mirror| mirror.url(&etcd.version, &file)).collect(),
+        digest: lock.digest,
+        size: lock.size,
+        file,
+    })
+}
+
+fn modules(locked: &Locked, target: &Target, etcd: &BundledEtcd) -> ModulesSource {
+    let lock = locked.lock.source(&etcd.version).expect("`Catalog::lock` wants one for every version");
+    ModulesSource {
+        version: etcd.version.clone(),
+        go: etcd.go.clone(),
+        commit: etcd.commit.clone(),
+        go_mod: lock.go_mod,
+        go_sum: lock.go_sum,
+        goos: target.platform.os.clone(),
+        goarch: target.goarch.clone(),
+        goarm: target.goarm.clone(),
+    }
+}
+
+fn etcd_entries(etcd: &BundledEtcd, is_last: bool) -> Vec<EntryPlan> {
+    let versioned = |name: &str| format!("{BIN}/{name}-{}", etcd.version);
+    let mut entries = directories(&["usr", "usr/local", BIN]);
+    for name in etcd.programs() {
+        let content = Content::Program { name: (*name).to_owned() };
+        entries.push(EntryPlan { path: versioned(name), mode: PROGRAM_MODE, content });
+    }
+    if is_last {
+        for name in etcd.programs() {
+            let content = Content::HardLink { to: versioned(name) };
+            entries.push(EntryPlan { path: format!("{BIN}/{name}"), mode: PROGRAM_MODE, content });
+        }
+    }
+    sorted(entries)
+}
+
+fn migrate(locked: &Locked, target: &Target) -> LayerPlan {
+    let versions = locked.catalog.versions.bundled.iter().map(|etcd| etcd.version.clone());
+    let bundled = Bundled::new(versions.collect()).to_string();
+    let file = |path: String, mode, content| EntryPlan { path, mode, content };
+    let mut entries = directories(&["usr", "usr/local", BIN, "usr/local/share", "usr/local/share/etcdimg"]);
+    entries.push(file(format!("{BIN}/migrate"), PROGRAM_MODE, Content::Program { name: "migrate".into() }));
+    entries.push(file(format!("{BIN}/migrate-if-needed.sh"), PROGRAM_MODE, Content::Text { text: WRAPPER.into() }));
+    entries.push(file(BUNDLED_PATH.into(), 0o444, Content::Text { text: bundled }));
+    let source = WorkspaceSource { rust: locked.catalog.versions.rust.clone(), triple: target.triple.clone() };
+    LayerPlan { name: "migrate".into(), source: Source::Workspace(source), entries: sorted(entries) }
+}
+
+fn directories(paths: &[&str]) -> Vec<EntryPlan> {
+    let directory = |path: &&str| EntryPlan { path: (*path).to_owned(), mode: 0o755, content: Content::Directory };
+    paths.iter().map(directory).collect()
+}
+
+/// Directories, then files, then links, each by path: what a link names stands before it.
+fn sorted(mut entries: Vec<EntryPlan>) -> Vec<EntryPlan> {
+    let rank = |entry: &EntryPlan| match entry.content {
+        Content::Directory => 0,
+        Content::Program { .. } | Content::Text { .. } => 1,
+        Content::HardLink { .. } => 2,
+    };
+    entries.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.path.cmp(&b.path)));
+    entries
+}
+
+fn base(locked: &Locked, choice: &Choice, target: &Target) -> Result<BasePlan, PlanError> {
+    let name = target.base.clone();
+    if let Some(source) = choice.bases.get(&name) {
+        return Ok(BasePlan { name, source: source.clone() });
+    }
+    let reference = locked.catalog.versions.bases.get(&name).ok_or_else(|| PlanError::NoBase(name.clone()))?;
+    let lock = locked.lock.base(&name).and_then(|base| base.manifest(&target.platform));
+    let digest = lock.expect("`Catalog::lock` wants one for every target");
+    let source = BaseSource::Registry { reference: reference.clone(), digest };
+    Ok(BasePlan { name, source })
+}
+
+/// Only where the last version, which is what plain `etcd` runs, needs it.
+fn environment(locked: &Locked, target: &Target) -> BTreeMap<String, String> {
+    let last = locked.catalog.versions.tag.etcd.series();
+    let is_unsupported = target.unsupported_arch.contains(&last);
+    is_unsupported.then(|| ("ETCD_UNSUPPORTED_ARCH".to_owned(), target.goarch.clone())).into_iter().collect()
+}
+
+/// The same facts for the config's labels and the manifest's annotations.
+fn labels(locked: &Locked, origin: Origin, base: &BasePlan, layers: &[LayerPlan]) -> BTreeMap<String, String> {
+    let versions = &locked.catalog.versions;
+    let bundled: Vec<_> = versions.bundled.iter().map(|etcd| etcd.version.to_string()).collect();
+    let mut labels = BTreeMap::from([
+        ("org.opencontainers.image.title".to_owned(), "etcd".to_owned()),
+        ("org.opencontainers.image.description".to_owned(), "etcd, and migrate to bring the data of older versions to it".to_owned()),
+        ("org.opencontainers.image.version".to_owned(), versions.tag.to_string()),
+        ("org.opencontainers.image.licenses".to_owned(), "Apache-2.0".to_owned()),
+        ("org.opencontainers.image.vendor".to_owned(), "etcdimg".to_owned()),
+        ("dev.etcdimg.base".to_owned(), base.source.to_string()),
+        ("dev.etcdimg.bundled-versions".to_owned(), bundled.join(",")),
+        ("dev.etcdimg.format".to_owned(), FORMAT.to_string()),
+        ("dev.etcdimg.origin".to_owned(), origin.as_str().to_owned()),
+    ]);
+    if let BaseSource::Registry { reference, digest } = &base.source {
+        labels.insert("org.opencontainers.image.base.name".to_owned(), reference.clone());
+        labels.insert("org.opencontainers.image.base.digest".to_owned(), digest.to_string());
+    }
+    for layer in layers {
+        let key = |version: &dyn std::fmt::Display| format!("dev.etcdimg.etcd.{version}");
+        match &layer.source {
+            Source::Release(it) => labels.insert(key(&it.version), format!("{} {}", it.file, it.digest)),
+            Source::Modules(it) => labels.insert(key(&it.version), format!("commit {} go {} go.sum {}", it.commit, it.go, it.go_sum)),
+            Source::Workspace(it) => labels.insert("dev.etcdimg.migrate".to_owned(), format!("{} rust {}", env!("CARGO_PKG_VERSION"), it.rust)),
+        };
+    }
+    labels
+}

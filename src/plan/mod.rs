@@ -1,0 +1,179 @@
+//! The plan: what will be built, from what, shaped like the product.
+//!
+//! `etcdimg plan` prints it, `build` obeys it. Computing it is pure: no files, no network, no
+//! clock. Not responsible for: how inputs are fetched, compiled or written.
+
+mod base;
+mod image;
+mod matrix;
+mod text;
+
+use std::collections::BTreeMap;
+
+use etcd_version::EtcdVersion;
+use serde::Serialize;
+
+pub use base::{BaseOverride, BaseSource};
+pub use matrix::matrix;
+
+use crate::catalog::{Locked, Mirror, Origin, Target};
+use crate::digest::Digest;
+use crate::layer::format::{Compression, FORMAT};
+use crate::platform::Platform;
+
+/// What a person chose on the command line, translated.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// Empty: every default target.
+    pub platforms: Vec<Platform>,
+    /// Instead of what the target files say.
+    pub origin: Option<Origin>,
+    pub bases: BTreeMap<String, BaseSource>,
+    /// Asked before those of versions.yaml.
+    pub mirrors: Vec<Mirror>,
+    pub compression: Compression,
+    /// `SOURCE_DATE_EPOCH`, or 0: the only time in the image.
+    pub epoch_seconds: u64,
+}
+
+/// Everything that will be in the layout.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    pub format: u32,
+    pub repository: String,
+    pub tag: String,
+    pub compression: Compression,
+    pub epoch_seconds: u64,
+    pub images: Vec<ImagePlan>,
+}
+
+/// One image: a base, then one layer for each etcd version, then `migrate`.
+#[derive(Clone, Debug, Serialize)]
+pub struct ImagePlan {
+    pub platform: Platform,
+    pub base: BasePlan,
+    pub layers: Vec<LayerPlan>,
+    pub environment: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct BasePlan {
+    pub name: String,
+    #[serde(flatten)]
+    pub source: BaseSource,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct LayerPlan {
+    /// `etcd 3.6.14` or `migrate`.
+    pub name: String,
+    pub source: Source,
+    pub entries: Vec<EntryPlan>,
+}
+
+/// Where the programs of a layer come from.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Source {
+    Release(ReleaseSource),
+    Modules(ModulesSource),
+    Workspace(WorkspaceSource),
+}
+
+/// An archive that the etcd project published.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReleaseSource {
+    #[serde(serialize_with = "display")]
+    pub version: EtcdVersion,
+    pub go: String,
+    pub commit: String,
+    pub file: String,
+    pub urls: Vec<String>,
+    pub digest: Digest,
+    pub size: Option<u64>,
+}
+
+/// Go modules, compiled here.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModulesSource {
+    #[serde(serialize_with = "display")]
+    pub version: EtcdVersion,
+    pub go: String,
+    pub commit: String,
+    pub go_mod: Digest,
+    pub go_sum: Digest,
+    pub goos: String,
+    pub goarch: String,
+    pub goarm: Option<String>,
+}
+
+/// `migrate`, compiled from this repository.
+#[derive(Clone, Debug, Serialize)]
+pub struct WorkspaceSource {
+    pub rust: String,
+    pub triple: String,
+}
+
+/// One path of a layer. Everything belongs to root.
+#[derive(Clone, Debug, Serialize)]
+pub struct EntryPlan {
+    pub path: String,
+    pub mode: u32,
+    #[serde(flatten)]
+    pub content: Content,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "content", rename_all = "kebab-case")]
+pub enum Content {
+    Directory,
+    /// A program of the layer's source.
+    Program { name: String },
+    /// Bytes that the plan knows.
+    Text { text: String },
+    /// A second name of a file in the same layer.
+    HardLink { to: String },
+}
+
+/// Why nothing can be planned.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    #[error("targets/ has no file for {0}")]
+    NoTarget(Platform),
+    #[error("etcdimg.lock has no release archive `{0}`")]
+    NoRelease(String),
+    #[error("versions.yaml has no base `{0}`")]
+    NoBase(String),
+}
+
+/// Decides everything and does nothing.
+pub fn plan(locked: &Locked, choice: &Choice) -> Result<Plan, PlanError> {
+    let known = &locked.catalog.versions.bases;
+    if let Some(name) = choice.bases.keys().find(|name| !known.contains_key(*name)) {
+        return Err(PlanError::NoBase(name.clone()));
+    }
+    let targets = targets(&locked.catalog.targets, &choice.platforms)?;
+    Ok(Plan {
+        format: FORMAT,
+        repository: locked.catalog.versions.repository.clone(),
+        tag: locked.catalog.versions.tag.to_string(),
+        compression: choice.compression,
+        epoch_seconds: choice.epoch_seconds,
+        images: targets.into_iter().map(|target| image::plan(locked, choice, target)).collect::<Result<_, _>>()?,
+    })
+}
+
+fn targets<'a>(all: &'a [Target], wanted: &[Platform]) -> Result<Vec<&'a Target>, PlanError> {
+    if wanted.is_empty() {
+        return Ok(all.iter().filter(|target| target.is_default).collect());
+    }
+    if let Some(platform) = wanted.iter().find(|it| all.iter().all(|target| target.platform != **it)) {
+        return Err(PlanError::NoTarget(platform.clone()));
+    }
+    Ok(all.iter().filter(|target| wanted.contains(&target.platform)).collect())
+}
+
+fn display<S: serde::Serializer>(value: &impl std::fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}

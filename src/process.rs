@@ -1,0 +1,92 @@
+//! The only module that starts other programs.
+#![expect(clippy::disallowed_methods, reason = "this is the one place that may")]
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// How many lines of a failed command's output are shown.
+const SHOWN_LINES: usize = 20;
+
+/// A program with its arguments and the whole of its environment: nothing is inherited.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    pub program: PathBuf,
+    pub arguments: Vec<OsString>,
+    pub folder: PathBuf,
+    pub environment: BTreeMap<String, OsString>,
+}
+
+/// Why a program did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    #[error("cannot start `{command}`")]
+    Start { command: String, source: io::Error },
+    #[error("`{command}` failed with {status}\n{tail}\n  the whole log is in `{}`", log.display())]
+    Failed { command: String, status: String, tail: String, log: PathBuf },
+    #[error("`{command}` failed with {status}\n{tail}")]
+    Refused { command: String, status: String, tail: String },
+}
+
+impl Invocation {
+    /// Runs to the end, all output going to a log.
+    pub fn run(&self, log: &Path) -> Result<(), ProcessError> {
+        let start = |source| ProcessError::Start { command: self.to_string(), source };
+        let file = File::create(log).map_err(start)?;
+        let status = self
+            .command()
+            .stdout(file.try_clone().map_err(start)?)
+            .stderr(file)
+            .status()
+            .map_err(start)?;
+        if status.success() {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned();
+        Err(ProcessError::Failed { command: self.to_string(), status: status.to_string(), tail: tail(&text), log: log.to_owned() })
+    }
+
+    /// Runs to the end and returns standard output.
+    pub fn output(&self) -> Result<String, ProcessError> {
+        let output = self.command().output().map_err(|source| ProcessError::Start { command: self.to_string(), source })?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        Err(ProcessError::Refused { command: self.to_string(), status: output.status.to_string(), tail: tail(&text) })
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).current_dir(&self.folder);
+        command.env_clear().envs(&self.environment).stdin(Stdio::null());
+        command
+    }
+}
+
+/// As it can be pasted into a shell.
+impl fmt::Display for Invocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cd {} && env -i", quoted(&self.folder.to_string_lossy()))?;
+        for (name, value) in &self.environment {
+            write!(f, " {name}={}", quoted(&value.to_string_lossy()))?;
+        }
+        write!(f, " {}", quoted(&self.program.to_string_lossy()))?;
+        self.arguments.iter().try_for_each(|it| write!(f, " {}", quoted(&it.to_string_lossy())))
+    }
+}
+
+fn quoted(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@+%".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+fn tail(text: &str) -> String {
+    let lines: Vec<_> = text.lines().collect();
+    let shown = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
+    shown.iter().map(|line| format!("  | {line}")).collect::<Vec<_>>().join("\n")
+}

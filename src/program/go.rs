@@ -1,0 +1,117 @@
+//! Go's build info (`debug/buildinfo`), and etcd's version variables.
+
+use object::{Object, ObjectSection};
+
+use super::strings::{Memory, has_go_string};
+use crate::platform::Platform;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    pub program: &'a str,
+    pub version: &'a str,
+    pub go: &'a str,
+    pub commit: &'a str,
+    pub platform: &'a Platform,
+}
+
+/// Compares what the program says of itself with what is wanted.
+pub fn compare(bytes: &[u8], wanted: &Wanted<'_>, compare: &mut impl FnMut(&'static str, &str, &str)) {
+    let Ok(file) = object::File::parse(bytes) else {
+        return compare("Go build info", "an object file", "something else");
+    };
+    let Some(info) = BuildInfo::read(&file) else {
+        return compare("Go build info", "present", "none");
+    };
+    compare("Go release", &format!("go{}", wanted.go), info.go.split_whitespace().next().unwrap_or_default());
+    compare("main package", &main_package(wanted), info.path);
+    for (key, value) in settings(wanted) {
+        // Go before 1.18 recorded none.
+        if let Some(received) = info.setting(key) {
+            compare(key, value, received);
+        }
+    }
+    let version = has_go_string(&file, |text| text == wanted.version.as_bytes());
+    compare("embedded version", wanted.version, version.as_deref().unwrap_or("none, or another one"));
+    let is_commit = |text: &[u8]| text.len() >= 7 && wanted.commit.as_bytes().starts_with(text);
+    if has_go_string(&file, is_commit).is_none() {
+        compare("embedded commit", wanted.commit, "none, or another one");
+    }
+}
+
+fn main_package(wanted: &Wanted<'_>) -> String {
+    let is_3_4 = wanted.version.starts_with("3.4.");
+    match (is_3_4, wanted.program) {
+        (true, "etcd") => "go.etcd.io/etcd".to_owned(),
+        (true, program) => format!("go.etcd.io/etcd/{program}"),
+        (false, "etcd") => "go.etcd.io/etcd/server/v3".to_owned(),
+        (false, program) => format!("go.etcd.io/etcd/{program}/v3"),
+    }
+}
+
+fn settings<'a>(wanted: &Wanted<'a>) -> [(&'static str, &'a str); 3] {
+    [("CGO_ENABLED", "0"), ("GOARCH", &wanted.platform.architecture), ("GOOS", &wanted.platform.os)]
+}
+
+#[derive(Debug)]
+struct BuildInfo<'a> {
+    go: &'a str,
+    path: &'a str,
+    modules: &'a str,
+}
+
+impl<'a> BuildInfo<'a> {
+    fn read(file: &object::File<'a>) -> Option<Self> {
+        let section = file.section_by_name(".go.buildinfo")?;
+        let bytes = section.data().ok()?;
+        if !bytes.starts_with(b"\xff Go buildinf:") {
+            return None;
+        }
+        const INLINE: u8 = 2;
+        let (go, modules) = if bytes.get(15)? & INLINE != 0 {
+            let (go, rest) = inline_string(bytes.get(32..)?)?;
+            (go, inline_string(rest)?.0)
+        } else {
+            pointed_strings(file, bytes)?
+        };
+        // Sixteen bytes of mark on either side, which `go version -m` cuts too.
+        let modules = modules.get(16..modules.len().checked_sub(16)?)?;
+        let modules = std::str::from_utf8(modules).ok()?;
+        let path = modules.lines().find_map(|line| line.strip_prefix("path\t"))?;
+        Some(Self { go: std::str::from_utf8(go).ok()?, path, modules })
+    }
+
+    fn setting(&self, key: &str) -> Option<&'a str> {
+        let lines = self.modules.lines().filter_map(|line| line.strip_prefix("build\t"));
+        lines.filter_map(|line| line.split_once('=')).find(|(name, _)| *name == key).map(|(_, value)| value)
+    }
+}
+
+/// A length as a varint, then the bytes (Go 1.18 and later).
+fn inline_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut length = 0_usize;
+    for (i, byte) in bytes.iter().take(4).enumerate() {
+        length |= usize::from(byte & 0x7f) << (7 * i);
+        if byte & 0x80 == 0 {
+            let rest = bytes.get(i + 1..)?;
+            return Some((rest.get(..length)?, rest.get(length..)?));
+        }
+    }
+    None
+}
+
+/// Two addresses of Go strings (Go before 1.18).
+fn pointed_strings<'a>(file: &object::File<'a>, bytes: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let word = usize::from(*bytes.get(14)?);
+    let is_big = bytes.get(15)? & 1 != 0;
+    let memory = Memory::new(file);
+    let number = |bytes: &[u8]| -> Option<u64> {
+        let step = |sum: u64, byte: &u8| (sum << 8) | u64::from(*byte);
+        let bytes = bytes.get(..word)?;
+        Some(if is_big { bytes.iter().fold(0, step) } else { bytes.iter().rev().fold(0, step) })
+    };
+    let string = |at: &[u8]| -> Option<&'a [u8]> {
+        let header = memory.read(number(at)?, 2 * word as u64)?;
+        memory.read(number(header)?, number(header.get(word..)?)?)
+    };
+    Some((string(bytes.get(16..)?)?, string(bytes.get(16 + word..)?)?))
+}

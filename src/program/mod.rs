@@ -1,0 +1,112 @@
+//! Looks into a program before it may enter an image: machine, linkage, Go build info and the
+//! version and commit that it will print. (Two released images of old carried the wrong etcd for
+//! arm64; nothing had looked.)
+//!
+//! Pure: bytes in, verdict out. The program is never run.
+
+mod go;
+mod strings;
+
+use object::read::elf::{ElfFile32, ElfFile64, FileHeader, ProgramHeader};
+use object::elf;
+
+use crate::platform::Platform;
+
+/// Part of every layer's cache key: a stricter check looks again at what is in the cache.
+pub const CHECK_VERSION: u32 = 1;
+
+/// What a program has to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected<'a> {
+    /// `etcd-3.6.14`, for the message.
+    pub name: &'a str,
+    pub platform: &'a Platform,
+    pub content: Identity<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Identity<'a> {
+    Etcd { program: &'a str, version: &'a str, go: &'a str, commit: &'a str },
+    /// `migrate`, which carries [`MIGRATE_MARK`] and its version.
+    Migrate { version: &'a str },
+}
+
+/// Stands in `migrate` as one piece, followed by its version.
+pub const MIGRATE_MARK: &str = "etcdimg-migrate ";
+
+/// One thing that is not as the plan says.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{name}` for {platform} is not the program that the plan describes: wrong {what}\n  expected {expected}\n  received {received}")]
+pub struct WrongProgram {
+    pub name: String,
+    pub platform: String,
+    pub what: &'static str,
+    pub expected: String,
+    pub received: String,
+}
+
+/// All that was found wrong; empty when the program may pass.
+pub fn check(bytes: &[u8], expected: &Expected<'_>) -> Vec<WrongProgram> {
+    let wrong = |what, wanted: &str, received: &str| WrongProgram {
+        name: expected.name.to_owned(),
+        platform: expected.platform.to_string(),
+        what,
+        expected: wanted.to_owned(),
+        received: received.to_owned(),
+    };
+    let Some(facts) = Facts::read(bytes) else {
+        return vec![wrong("file format", "an ELF executable", "something else")];
+    };
+    let mut faults = Vec::new();
+    let mut compare = |what, wanted: &str, received: &str| {
+        if wanted != received {
+            faults.push(wrong(what, wanted, received));
+        }
+    };
+    compare("machine", machine(expected.platform), &facts.machine);
+    compare("linkage", "static", facts.linkage);
+    match expected.content {
+        Identity::Etcd { program, version, go, commit } => {
+            go::compare(bytes, &go::Wanted { program, version, go, commit, platform: expected.platform }, &mut compare);
+        }
+        Identity::Migrate { version } => compare("version", version, &strings::after(bytes, MIGRATE_MARK).unwrap_or("none".into())),
+    }
+    faults
+}
+
+struct Facts {
+    machine: String,
+    linkage: &'static str,
+}
+
+impl Facts {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        if let Ok(file) = ElfFile64::<object::Endianness>::parse(bytes) {
+            return Some(Self::of(file.elf_header(), file.endian(), bytes));
+        }
+        let file = ElfFile32::<object::Endianness>::parse(bytes).ok()?;
+        Some(Self::of(file.elf_header(), file.endian(), bytes))
+    }
+
+    fn of<Elf: FileHeader<Endian = object::Endianness>>(header: &Elf, endian: object::Endianness, bytes: &[u8]) -> Self {
+        let order = if header.is_little_endian() { "little-endian" } else { "big-endian" };
+        let machine = format!("ELF machine {} {order}", header.e_machine(endian).0);
+        // Asks for a loader that the image does not have. PT_DYNAMIC alone does not: a static
+        // position-independent program relocates itself.
+        let segments = header.program_headers(endian, bytes).unwrap_or_default();
+        let is_dynamic = segments.iter().any(|segment| segment.p_type(endian) == elf::PT_INTERP);
+        Self { machine, linkage: if is_dynamic { "dynamic" } else { "static" } }
+    }
+}
+
+fn machine(platform: &Platform) -> &'static str {
+    match platform.architecture.as_str() {
+        "amd64" => "ELF machine 62 little-endian",
+        "arm" => "ELF machine 40 little-endian",
+        "arm64" => "ELF machine 183 little-endian",
+        "ppc64le" => "ELF machine 21 little-endian",
+        "riscv64" => "ELF machine 243 little-endian",
+        "s390x" => "ELF machine 22 big-endian",
+        _ => "an architecture that `Platform` does not know",
+    }
+}
