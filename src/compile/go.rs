@@ -1,0 +1,188 @@
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::tool::{CompileError, Network, Toolchains, keep};
+use super::Compiled;
+use crate::catalog::Lock;
+use crate::digest::Digest;
+use crate::plan::ModulesSource;
+use crate::process::Invocation;
+use crate::store::Store;
+use crate::ui::Ui;
+
+/// Part of the key of every compile: another number compiles everything again.
+const RECIPE: &str = "go 1";
+
+/// Compiles the programs of one version, or finds them in the store.
+pub fn compile_etcd(
+    store: &Store,
+    tools: &Toolchains,
+    lock: &Lock,
+    source: &ModulesSource,
+    ui: &Ui,
+) -> Result<Vec<Compiled>, CompileError> {
+    let key = key(source);
+    if let Some(compiled) = cached(store, &key) {
+        return Ok(compiled);
+    }
+    // A second process waits here and then finds the work done.
+    let _guard = store.lock(&key.hex())?;
+    if let Some(compiled) = cached(store, &key) {
+        return Ok(compiled);
+    }
+    source_digest_check(tools, source)?;
+    check_toolchain(tools, lock, source)?;
+    let compiled = programs(source).map(|(name, package)| compile(store, tools, source, name, &package, ui));
+    let compiled = compiled.collect::<Result<Vec<_>, _>>()?;
+    store.put_record("compile", &key, &compiled)?;
+    Ok(compiled)
+}
+
+fn cached(store: &Store, key: &Digest) -> Option<Vec<Compiled>> {
+    let compiled: Vec<Compiled> = store.record("compile", key)?;
+    compiled.iter().all(|program| store.has(&program.digest)).then_some(compiled)
+}
+
+/// Everything that decides the bytes of the programs.
+fn key(source: &ModulesSource) -> Digest {
+    Digest::of(format!(
+        "{RECIPE}\n{}\n{}\n{}\n{}\n{}\n{} {} {:?}\n",
+        source.version, source.go, source.commit, source.go_mod, source.go_sum, source.goos, source.goarch, source.goarm
+    ))
+}
+
+/// The module on disk must be the locked one.
+pub fn source_digest_check(tools: &Toolchains, source: &ModulesSource) -> Result<(), CompileError> {
+    let folder = folder(tools, source);
+    for (file, expected) in [("go.mod", source.go_mod), ("go.sum", source.go_sum)] {
+        let path = folder.join(file);
+        let received = Digest::of(fs::read(&path).map_err(CompileError::io(&path))?);
+        if received != expected {
+            return Err(CompileError::WrongModule {
+                version: source.version.to_string(),
+                file,
+                expected: expected.to_string(),
+                received: received.to_string(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Brings toolchain and modules into Go's own cache, where go.sum is enforced.
+pub fn download_modules(
+    tools: &Toolchains,
+    lock: &Lock,
+    source: &ModulesSource,
+    ui: &Ui,
+) -> Result<(), CompileError> {
+    source_digest_check(tools, source)?;
+    check_toolchain(tools, lock, source)?;
+    let command = invocation(tools, source, vec!["mod".into(), "download".into()])?;
+    ui.command(&command);
+    let log = tools.log(&format!("go-mod-download-{}", source.version))?;
+    let what = format!("etcd {}: its modules are missing", source.version);
+    command.run(&log).map_err(|error| CompileError::Process { what, source: error })
+}
+
+/// Asks Go for the toolchain of the plan, and compares the sum of what it downloaded.
+/// A toolchain that is installed on the machine has no sum; it is the person's own choice.
+fn check_toolchain(tools: &Toolchains, lock: &Lock, source: &ModulesSource) -> Result<(), CompileError> {
+    let what = || format!("etcd {}: there is no Go {}", source.version, source.go);
+    let ask = invocation(tools, source, vec!["env".into(), "GOROOT".into(), "GOHOSTOS".into(), "GOHOSTARCH".into(), "GOMODCACHE".into()])?;
+    let answer = ask.output().map_err(|error| CompileError::Process { what: what(), source: error })?;
+    let mut lines = answer.lines().map(str::to_owned);
+    let mut next = || lines.next().unwrap_or_default();
+    let (root, os, arch, modules) = (next(), next(), next(), next());
+    if !Path::new(&root).starts_with(&modules) {
+        return Ok(());
+    }
+    let host = format!("{os}-{arch}");
+    let sum_file = Path::new(&modules).join(format!("cache/download/golang.org/toolchain/@v/v0.0.1-go{}.{host}.ziphash", source.go));
+    let received = fs::read_to_string(&sum_file).map_err(CompileError::io(&sum_file))?;
+    let Some(locked) = lock.toolchain(&source.go, &host) else {
+        return Err(CompileError::NoToolchain { go: source.go.clone(), host });
+    };
+    if received.trim() != locked.sum {
+        let received = received.trim().to_owned();
+        return Err(CompileError::WrongToolchain { go: source.go.clone(), expected: locked.sum.clone(), received });
+    }
+    Ok(())
+}
+
+fn compile(
+    store: &Store,
+    tools: &Toolchains,
+    source: &ModulesSource,
+    name: &str,
+    package: &str,
+    ui: &Ui,
+) -> Result<Compiled, CompileError> {
+    let scratch = tools.scratch()?;
+    let out = scratch.path().join(name);
+    let arguments = [
+        "build", "-trimpath", "-buildvcs=false", "-installsuffix=cgo", &format!("-p={}", tools.jobs),
+        &format!("-ldflags={}", linker_flags(source)), "-o",
+    ];
+    let mut arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+    arguments.extend([out.clone().into(), package.into()]);
+    let command = invocation(tools, source, arguments)?;
+    ui.command(&command);
+    let log = tools.log(&format!("{name}-{}-{}-{}", source.version, source.goos, source.goarch))?;
+    let what = format!("{name} {} for {}/{}", source.version, source.goos, source.goarch);
+    command.run(&log).map_err(|error| CompileError::Process { what: what.clone(), source: error })?;
+    let compiled = keep(store, name, &out)?;
+    ui.status("Compiled", format!("{what} {}", crate::ui::size(compiled.size)));
+    Ok(compiled)
+}
+
+/// As etcd's release build: stripped, and the commit in its version symbol.
+fn linker_flags(source: &ModulesSource) -> String {
+    let is_3_4 = source.version.minor() <= 4;
+    let strip = if is_3_4 { "-s" } else { "-s -w" };
+    let symbol = if is_3_4 { "go.etcd.io/etcd/version.GitSHA" } else { "go.etcd.io/etcd/api/v3/version.GitSHA" };
+    format!("{strip} -X={symbol}={}", &source.commit[..7])
+}
+
+fn programs(source: &ModulesSource) -> impl Iterator<Item = (&'static str, String)> {
+    let is_3_4 = source.version.minor() <= 4;
+    let names: &[&str] = if is_3_4 { &["etcd", "etcdctl"] } else { &["etcd", "etcdctl", "etcdutl"] };
+    names.iter().map(move |name| {
+        let package = match (is_3_4, *name) {
+            (true, "etcd") => "go.etcd.io/etcd".to_owned(),
+            (true, name) => format!("go.etcd.io/etcd/{name}"),
+            (false, "etcd") => "go.etcd.io/etcd/server/v3".to_owned(),
+            (false, name) => format!("go.etcd.io/etcd/{name}/v3"),
+        };
+        (*name, package)
+    })
+}
+
+fn folder(tools: &Toolchains, source: &ModulesSource) -> PathBuf {
+    tools.root.join("sources").join(source.version.to_string())
+}
+
+/// `go` with an environment that is the same on every machine, but for where its caches are.
+fn invocation(tools: &Toolchains, source: &ModulesSource, arguments: Vec<OsString>) -> Result<Invocation, CompileError> {
+    let mut environment = tools.environment.clone();
+    let mut set = |name: &str, value: OsString| environment.insert(name.to_owned(), value);
+    for (name, folder) in [("GOMODCACHE", "go-mod"), ("GOCACHE", "go-build")] {
+        set(name, tools.work.join(folder).into());
+    }
+    for (name, value) in [("GOFLAGS", "-mod=readonly"), ("CGO_ENABLED", "0"), ("GOWORK", "off"), ("GOENV", "off"), ("GOAMD64", "v1")] {
+        set(name, value.into());
+    }
+    set("GOTOOLCHAIN", format!("go{}", source.go).into());
+    set("GOOS", source.goos.clone().into());
+    set("GOARCH", source.goarch.clone().into());
+    if let Some(goarm) = &source.goarm {
+        set("GOARM", goarm.into());
+    }
+    if tools.network == Network::Forbidden {
+        set("GOPROXY", "off".into());
+    }
+    let program = tools.find("go")?;
+    Ok(Invocation { program, arguments, folder: folder(tools, source), environment })
+}
+

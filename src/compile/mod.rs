@@ -1,0 +1,24 @@
+//! Makes programs from source with the machine's own Go and Rust, and keeps them in the store by
+//! the digest of everything that decides their bytes.
+//!
+//! Not responsible for: whether the result is what the plan says; `program` looks.
+
+mod go;
+mod rust;
+mod tool;
+
+use serde::{Deserialize, Serialize};
+
+pub use go::{compile_etcd, download_modules, source_digest_check};
+pub use rust::compile_migrate;
+pub use tool::{CompileError, Network, PASSED_ON, Toolchains};
+
+use crate::digest::Digest;
+
+/// A program in the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compiled {
+    pub name: String,
+    pub digest: Digest,
+    pub size: u64,
+}
