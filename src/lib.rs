@@ -4,4 +4,6 @@
 
 pub mod digest;
 pub mod failure;
+pub mod http;
 pub mod store;
+pub mod ui;
