@@ -4,11 +4,14 @@
 
 pub mod archive;
 pub mod catalog;
+pub mod compile;
 pub mod digest;
 pub mod failure;
+pub mod http;
 pub mod layer;
 pub mod plan;
 pub mod platform;
 pub mod process;
 pub mod program;
 pub mod store;
+pub mod ui;

@@ -1,0 +1,207 @@
+//! The only module that prints: data to stdout, talk to stderr.
+//!
+//! Not responsible for: what an error says (`failure`), or when to say something.
+
+mod transfer;
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+
+use indicatif::MultiProgress;
+
+pub use transfer::Transfer;
+
+/// How much is said on stderr.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    /// Warnings and errors only.
+    Quiet,
+    #[default]
+    Normal,
+    /// Every external command too, so that it can be pasted.
+    Verbose,
+}
+
+/// How the progress of a transfer is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ProgressMode {
+    /// Bars on a terminal, lines elsewhere.
+    #[default]
+    Auto,
+    /// A line every few seconds.
+    Plain,
+    /// Nothing.
+    None,
+}
+
+/// What talks to the person in front of the program. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Ui {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    verbosity: Verbosity,
+    progress: ProgressMode,
+    terminal: bool,
+    colour: bool,
+    bars: MultiProgress,
+}
+
+impl Ui {
+    pub fn new(verbosity: Verbosity, progress: ProgressMode) -> Self {
+        let terminal = io::stderr().is_terminal();
+        let inner = Inner {
+            verbosity,
+            progress,
+            terminal,
+            colour: terminal && wants_colour(|name| std::env::var(name).ok()),
+            // Draws to stderr, and nothing when that is no terminal.
+            bars: MultiProgress::new(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// One finished piece of work: `   Fetched etcd-v3.6.14-linux-amd64.tar.gz 23.1 MB`.
+    pub fn status(&self, verb: &str, text: impl AsRef<str>) {
+        if self.inner.verbosity >= Verbosity::Normal {
+            self.say(&status_line(verb, text.as_ref(), self.inner.colour));
+        }
+    }
+
+    pub fn note(&self, text: impl AsRef<str>) {
+        if self.inner.verbosity >= Verbosity::Normal {
+            self.say(&format!("note: {}", text.as_ref()));
+        }
+    }
+
+    /// Said even when quiet: somebody should look at it.
+    pub fn warning(&self, text: impl AsRef<str>) {
+        self.say(&format!("warning: {}", text.as_ref()));
+    }
+
+    /// An external command, before it starts.
+    pub fn command(&self, line: impl AsRef<str>) {
+        if self.inner.verbosity >= Verbosity::Verbose {
+            self.say(&status_line("Running", &format!("`{}`", line.as_ref()), self.inner.colour));
+        }
+    }
+
+    /// The text of a failure, as it is.
+    pub fn error(&self, text: impl AsRef<str>) {
+        self.say(text.as_ref());
+    }
+
+    /// One line of data on stdout.
+    ///
+    /// Ends the program quietly when the reader has gone (`etcdimg plan | head -1`): it has
+    /// what it wanted. Ends it with an error when the data cannot be delivered otherwise.
+    pub fn out(&self, text: impl AsRef<str>) {
+        let mut stdout = io::stdout();
+        let written = self
+            .inner
+            .bars
+            .suspend(|| writeln!(stdout, "{}", text.as_ref()).and_then(|()| stdout.flush()));
+        match written {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+            Err(error) => {
+                self.say(&format!("error: cannot write to stdout\n  because: {error}"));
+                std::process::exit(i32::from(crate::failure::Kind::Io.code()));
+            }
+        }
+    }
+
+    /// Shows a transfer until it is finished or dropped.
+    pub fn transfer(&self, name: &str, total: Option<u64>) -> Transfer {
+        let inner = &self.inner;
+        if inner.verbosity == Verbosity::Quiet || inner.progress == ProgressMode::None {
+            Transfer::silent()
+        } else if inner.progress == ProgressMode::Auto && inner.terminal {
+            Transfer::bar(&inner.bars, name, total, inner.colour)
+        } else {
+            Transfer::lines(self.clone(), name, total)
+        }
+    }
+
+    fn say(&self, line: &str) {
+        // A closed stderr is no reason to stop working.
+        let _ = self.inner.bars.suspend(|| writeln!(io::stderr(), "{line}"));
+    }
+}
+
+/// `23.1 MB`: powers of 1000, one digit after the point.
+pub fn size(bytes: u64) -> String {
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let mut unit = 1000;
+    for name in ["kB", "MB", "GB", "TB", "PB"] {
+        let tenths = (u128::from(bytes) * 10 + unit / 2) / unit;
+        if tenths < 10_000 {
+            return format!("{}.{} {name}", tenths / 10, tenths % 10);
+        }
+        unit *= 1000;
+    }
+    format!("{} EB", u128::from(bytes) / unit)
+}
+
+fn status_line(verb: &str, text: &str, colour: bool) -> String {
+    if colour {
+        format!("\x1b[1;32m{verb:>12}\x1b[0m {text}")
+    } else {
+        format!("{verb:>12} {text}")
+    }
+}
+
+/// <https://no-color.org>: any value that is not empty says no.
+fn wants_colour(variable: impl Fn(&str) -> Option<String>) -> bool {
+    variable("NO_COLOR").is_none_or(|value| value.is_empty())
+        && variable("TERM").is_none_or(|value| value != "dumb")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_short() {
+        let rows = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (23_098_765, "23.1 MB"),
+            (999_949, "999.9 kB"),
+            (999_950, "1.0 MB"),
+            (1_073_741_824, "1.1 GB"),
+            (u64::MAX, "18 EB"),
+        ];
+        for (bytes, expected) in rows {
+            assert_eq!(size(bytes), expected);
+        }
+    }
+
+    #[test]
+    fn verbs_line_up() {
+        assert_eq!(status_line("Fetched", "a 1 B", false), "     Fetched a 1 B");
+        assert_eq!(status_line("Fetched", "a", true), "\x1b[1;32m     Fetched\x1b[0m a");
+    }
+
+    #[test]
+    fn no_color_is_honoured() {
+        let with = |name: &'static str, value: &'static str| {
+            wants_colour(move |asked| (asked == name).then(|| value.to_owned()))
+        };
+        assert!(with("OTHER", "1"));
+        assert!(with("NO_COLOR", ""));
+        assert!(!with("NO_COLOR", "1"));
+        assert!(!with("TERM", "dumb"));
+    }
+
+    #[test]
+    fn the_ui_can_be_shared_between_threads() {
+        fn check<T: Clone + Send + Sync>() {}
+        check::<Ui>();
+    }
+}
