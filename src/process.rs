@@ -12,12 +12,14 @@ use std::process::{Command, Stdio};
 /// How many lines of a failed command's output are shown.
 const SHOWN_LINES: usize = 20;
 
-/// A program with its arguments and the whole of its environment: nothing is inherited.
-#[derive(Clone, Debug)]
+/// A program with its arguments and the whole of its environment.
+#[derive(Clone)]
 pub struct Invocation {
     pub program: PathBuf,
     pub arguments: Vec<OsString>,
     pub folder: PathBuf,
+    /// What is passed on from our own environment. Never shown: proxies hold passwords.
+    pub passed_on: BTreeMap<String, OsString>,
     pub environment: BTreeMap<String, OsString>,
 }
 
@@ -63,7 +65,7 @@ impl Invocation {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).current_dir(&self.folder);
-        command.env_clear().envs(&self.environment).stdin(Stdio::null());
+        command.env_clear().envs(&self.passed_on).envs(&self.environment).stdin(Stdio::null());
         command
     }
 }
@@ -71,12 +73,18 @@ impl Invocation {
 /// As it can be pasted into a shell.
 impl fmt::Display for Invocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cd {} && env -i", quoted(&self.folder.to_string_lossy()))?;
+        write!(f, "cd {} &&", quoted(&self.folder.to_string_lossy()))?;
         for (name, value) in &self.environment {
             write!(f, " {name}={}", quoted(&value.to_string_lossy()))?;
         }
         write!(f, " {}", quoted(&self.program.to_string_lossy()))?;
         self.arguments.iter().try_for_each(|it| write!(f, " {}", quoted(&it.to_string_lossy())))
+    }
+}
+
+impl fmt::Debug for Invocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

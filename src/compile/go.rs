@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -80,7 +81,7 @@ pub fn download_modules(
     source_digest_check(tools, source)?;
     check_toolchain(tools, lock, source)?;
     let command = invocation(tools, source, vec!["mod".into(), "download".into()])?;
-    ui.command(&command);
+    ui.command(command.to_string());
     let log = tools.log(&format!("go-mod-download-{}", source.version))?;
     let what = format!("etcd {}: its modules are missing", source.version);
     command.run(&log).map_err(|error| CompileError::Process { what, source: error })
@@ -128,7 +129,7 @@ fn compile(
     let mut arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
     arguments.extend([out.clone().into(), package.into()]);
     let command = invocation(tools, source, arguments)?;
-    ui.command(&command);
+    ui.command(command.to_string());
     let log = tools.log(&format!("{name}-{}-{}-{}", source.version, source.goos, source.goarch))?;
     let what = format!("{name} {} for {}/{}", source.version, source.goos, source.goarch);
     command.run(&log).map_err(|error| CompileError::Process { what: what.clone(), source: error })?;
@@ -165,7 +166,7 @@ fn folder(tools: &Toolchains, source: &ModulesSource) -> PathBuf {
 
 /// `go` with an environment that is the same on every machine, but for where its caches are.
 fn invocation(tools: &Toolchains, source: &ModulesSource, arguments: Vec<OsString>) -> Result<Invocation, CompileError> {
-    let mut environment = tools.environment.clone();
+    let mut environment = BTreeMap::new();
     let mut set = |name: &str, value: OsString| environment.insert(name.to_owned(), value);
     for (name, folder) in [("GOMODCACHE", "go-mod"), ("GOCACHE", "go-build")] {
         set(name, tools.work.join(folder).into());
@@ -183,6 +184,7 @@ fn invocation(tools: &Toolchains, source: &ModulesSource, arguments: Vec<OsStrin
         set("GOPROXY", "off".into());
     }
     let program = tools.find("go")?;
-    Ok(Invocation { program, arguments, folder: folder(tools, source), environment })
+    let passed_on = tools.environment.clone();
+    Ok(Invocation { program, arguments, folder: folder(tools, source), passed_on, environment })
 }
 

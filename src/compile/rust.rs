@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -58,7 +59,7 @@ fn compile(store: &Store, tools: &Toolchains, source: &WorkspaceSource, ui: &Ui)
         arguments.push("--offline".into());
     }
     let command = invocation(tools, "cargo", arguments, &tools.root)?;
-    ui.command(&command);
+    ui.command(command.to_string());
     let what = format!("migrate for {}", source.triple);
     let log = tools.log(&format!("migrate-{}", source.triple))?;
     command.run(&log).map_err(|error| CompileError::Process { what: what.clone(), source: error })?;
@@ -68,10 +69,11 @@ fn compile(store: &Store, tools: &Toolchains, source: &WorkspaceSource, ui: &Ui)
 }
 
 fn invocation(tools: &Toolchains, program: &'static str, arguments: Vec<OsString>, folder: &Path) -> Result<Invocation, CompileError> {
-    let mut environment = tools.environment.clone();
+    let mut environment = BTreeMap::new();
     environment.insert("CARGO_ENCODED_RUSTFLAGS".to_owned(), flags(tools).join("\u{1f}").into());
     environment.insert("CARGO_BUILD_JOBS".to_owned(), tools.jobs.to_string().into());
-    Ok(Invocation { program: tools.find(program)?, arguments, folder: folder.to_owned(), environment })
+    let (program, folder) = (tools.find(program)?, folder.to_owned());
+    Ok(Invocation { program, arguments, folder, passed_on: tools.environment.clone(), environment })
 }
 
 /// Static, and without any path of this machine in the messages of panics.

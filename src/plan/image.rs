@@ -159,8 +159,8 @@ fn labels(locked: &Locked, origin: Origin, base: &BasePlan, layers: &[LayerPlan]
     for layer in layers {
         let key = |version: &dyn std::fmt::Display| format!("dev.etcdimg.etcd.{version}");
         match &layer.source {
-            Source::Release(it) => labels.insert(key(&it.version), format!("{} {}", it.file, it.digest)),
-            Source::Modules(it) => labels.insert(key(&it.version), format!("commit {} go {} go.sum {}", it.commit, it.go, it.go_sum)),
+            Source::Release(it) => labels.insert(key(&it.version), format!("commit {} go {} from {} {}", it.commit, it.go, it.file, it.digest)),
+            Source::Modules(it) => labels.insert(key(&it.version), format!("commit {} go {} from go.sum {}", it.commit, it.go, it.go_sum)),
             Source::Workspace(it) => labels.insert("dev.etcdimg.migrate".to_owned(), format!("{} rust {}", env!("CARGO_PKG_VERSION"), it.rust)),
         };
     }

@@ -1,0 +1,173 @@
+//! The documents of an image: config, manifest and index, as image-spec shapes them.
+//!
+//! Pure: layers and plan in, canonical bytes out. Not responsible for writing them anywhere.
+
+pub mod json;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::digest::Digest;
+use crate::layer::Layer;
+use crate::plan::{ImagePlan, Plan};
+use crate::platform::Platform;
+
+pub const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
+pub const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+pub const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
+
+/// What etcd's clients and peers are told to connect to, and the two ports of old.
+const PORTS: [&str; 4] = ["2379/tcp", "2380/tcp", "4001/tcp", "7001/tcp"];
+
+/// Used where the base says nothing of it.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A document, and what names it in the document above.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    pub media_type: &'static str,
+    pub bytes: Vec<u8>,
+}
+
+impl Document {
+    fn new(media_type: &'static str, value: &Value) -> Self {
+        Self { media_type, bytes: json::canonical(value) }
+    }
+
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.bytes)
+    }
+
+    pub fn descriptor(&self) -> Value {
+        json!({ "mediaType": self.media_type, "digest": self.digest(), "size": self.bytes.len() })
+    }
+}
+
+/// What we take from the base image.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Base {
+    pub layers: Vec<Layer>,
+    pub environment: Vec<String>,
+    pub history: Vec<Value>,
+}
+
+/// One image, ready to be written.
+#[derive(Clone, Debug)]
+pub struct Image {
+    pub platform: Platform,
+    pub config: Document,
+    pub manifest: Document,
+    /// All layers, from the base up.
+    pub layers: Vec<Layer>,
+}
+
+/// Joins a base and our layers into an image. `layers` are those of the plan, in its order.
+pub fn image(plan: &Plan, image: &ImagePlan, base: &Base, layers: &[Layer]) -> Image {
+    let config = Document::new(CONFIG_TYPE, &config(plan, image, base, layers));
+    let all: Vec<_> = base.layers.iter().chain(layers).cloned().collect();
+    let names = std::iter::repeat_n(None, base.layers.len());
+    let names = names.chain(image.layers.iter().map(|layer| Some(&layer.name)));
+    let descriptors: Vec<_> = all.iter().zip(names).map(|(layer, name)| layer_descriptor(layer, name)).collect();
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "config": config.descriptor(),
+        "layers": descriptors,
+        "annotations": annotations(plan, &image.labels),
+    });
+    Image { platform: image.platform.clone(), config, manifest: Document::new(MANIFEST_TYPE, &manifest), layers: all }
+}
+
+fn layer_descriptor(layer: &Layer, name: Option<&String>) -> Value {
+    let mut descriptor = json!({ "mediaType": layer.media_type, "digest": layer.digest, "size": layer.size });
+    if let Some(name) = name {
+        descriptor["annotations"] = json!({ "dev.etcdimg.layer": name });
+    }
+    descriptor
+}
+
+fn config(plan: &Plan, image: &ImagePlan, base: &Base, layers: &[Layer]) -> Value {
+    let created = created(plan);
+    let ours = image.layers.iter().map(|layer| {
+        json!({ "created": created, "created_by": format!("etcdimg layer {}", layer.name) })
+    });
+    let history: Vec<_> = base.history.iter().cloned().chain(ours).collect();
+    let diff_ids: Vec<_> = base.layers.iter().chain(layers).map(|layer| layer.diff_id).collect();
+    let ports: BTreeMap<_, _> = PORTS.iter().map(|port| (*port, json!({}))).collect();
+    let mut config = json!({
+        "created": created,
+        "os": image.platform.os,
+        "architecture": image.platform.architecture,
+        "config": {
+            "Env": environment(base, image),
+            "ExposedPorts": ports,
+            "Labels": annotations(plan, &image.labels),
+            "WorkingDir": "/",
+        },
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
+        "history": history,
+    });
+    if let Some(variant) = &image.platform.variant {
+        config["variant"] = json!(variant);
+    }
+    config
+}
+
+fn environment(base: &Base, image: &ImagePlan) -> Vec<String> {
+    let has_path = base.environment.iter().any(|variable| variable.starts_with("PATH="));
+    let path = (!has_path).then(|| format!("PATH={PATH}"));
+    let ours = image.environment.iter().map(|(name, value)| format!("{name}={value}"));
+    base.environment.iter().cloned().chain(path).chain(ours).collect()
+}
+
+fn annotations(plan: &Plan, labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let created = ("org.opencontainers.image.created".to_owned(), created(plan));
+    labels.clone().into_iter().chain([created]).collect()
+}
+
+fn created(plan: &Plan) -> String {
+    let seconds = i64::try_from(plan.epoch_seconds).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX).to_string()
+}
+
+/// The index of all images, in the order of their platforms. `others` are descriptors of images
+/// that an earlier build made for further platforms.
+pub fn index(plan: &Plan, images: &[Image], others: Vec<Value>) -> Document {
+    let mut manifests: Vec<_> = images.iter().map(manifest_descriptor).chain(others).collect();
+    manifests.sort_by_key(|descriptor| descriptor["platform"].to_string());
+    let shared = images.first().map(|_| index_annotations(plan)).unwrap_or_default();
+    Document::new(INDEX_TYPE, &json!({
+        "schemaVersion": 2,
+        "mediaType": INDEX_TYPE,
+        "manifests": manifests,
+        "annotations": shared,
+    }))
+}
+
+/// What is true of every image of the index.
+fn index_annotations(plan: &Plan) -> BTreeMap<String, String> {
+    const SHARED: [&str; 7] = [
+        "dev.etcdimg.bundled-versions",
+        "dev.etcdimg.format",
+        "org.opencontainers.image.description",
+        "org.opencontainers.image.licenses",
+        "org.opencontainers.image.title",
+        "org.opencontainers.image.vendor",
+        "org.opencontainers.image.version",
+    ];
+    let labels = plan.images.first().map(|image| image.labels.clone()).unwrap_or_default();
+    let shared = labels.into_iter().filter(|(name, _)| SHARED.contains(&name.as_str())).collect();
+    annotations(plan, &shared)
+}
+
+fn manifest_descriptor(image: &Image) -> Value {
+    let mut platform = json!({ "os": image.platform.os, "architecture": image.platform.architecture });
+    if let Some(variant) = &image.platform.variant {
+        platform["variant"] = json!(variant);
+    }
+    let mut descriptor = image.manifest.descriptor();
+    descriptor["platform"] = platform;
+    descriptor
+}

@@ -1,0 +1,136 @@
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tempfile::NamedTempFile;
+
+use super::{Layout, LayoutError, REF_NAME};
+use crate::digest::{Digest, Hasher};
+use crate::image::{Document, json::canonical};
+use crate::store::{Store, StoreError};
+
+/// A build that died is noticed by its unlocked file and swept by the next one.
+const TEMPORARY: &str = ".etcdimg-";
+
+impl Layout {
+    /// Opens a layout for writing, making it where there is none.
+    pub fn create(root: &Path) -> Result<Self, LayoutError> {
+        let blobs = root.join("blobs/sha256");
+        fs::create_dir_all(&blobs).map_err(LayoutError::io("create", &blobs))?;
+        let layout = Self { root: root.to_owned() };
+        if !root.join("oci-layout").exists() {
+            let version = canonical(&json!({ "imageLayoutVersion": "1.0.0" }));
+            layout.replace("oci-layout", &version)?;
+        }
+        Ok(layout)
+    }
+
+    /// Two builds into one layout take turns. The folder itself is what is locked, so that no
+    /// further file stands in it.
+    pub fn lock(&self) -> Result<File, LayoutError> {
+        let folder = File::open(&self.root).map_err(LayoutError::io("open", &self.root))?;
+        folder.lock().map_err(LayoutError::io("lock", &self.root))?;
+        self.sweep()?;
+        Ok(folder)
+    }
+
+    /// Copies a blob from the store, hashing it on the way; nothing is done when it is there.
+    pub fn add_blob(&self, store: &Store, digest: &Digest) -> Result<(), LayoutError> {
+        let path = self.blob_path(digest);
+        if fs::metadata(&path).is_ok_and(|known| Some(known.len()) == store.size(digest)) {
+            return Ok(());
+        }
+        let mut blob = store.open_verified(digest)?;
+        self.write(&path, |file| io::copy(&mut blob, file).map(drop))
+    }
+
+    /// Copies a blob from somewhere else, if its bytes are the expected ones.
+    pub fn add_bytes(&self, document: &Document) -> Result<Digest, LayoutError> {
+        let digest = document.digest();
+        let path = self.blob_path(&digest);
+        if fs::metadata(&path).is_ok_and(|known| known.len() == document.bytes.len() as u64) {
+            return Ok(digest);
+        }
+        self.write(&path, |file| file.write_all(&document.bytes))?;
+        Ok(digest)
+    }
+
+    /// Makes index.json name a document by a tag, beside what it names by other tags.
+    pub fn tag(&self, entries: &[(String, Value)]) -> Result<(), LayoutError> {
+        let mut manifests = self.entries()?;
+        for (name, descriptor) in entries {
+            manifests.retain(|entry| entry["annotations"][REF_NAME] != json!(name));
+            let mut descriptor = descriptor.clone();
+            descriptor["annotations"] = json!({ REF_NAME: name });
+            manifests.push(descriptor);
+        }
+        manifests.sort_by_key(|entry| entry["annotations"][REF_NAME].to_string());
+        let index = json!({
+            "schemaVersion": 2,
+            "mediaType": crate::image::INDEX_TYPE,
+            "manifests": manifests,
+        });
+        let bytes = canonical(&index);
+        // Unchanged: leave the file alone, times and all.
+        if fs::read(self.root.join("index.json")).is_ok_and(|known| known == bytes) {
+            return Ok(());
+        }
+        self.replace("index.json", &bytes)
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), LayoutError> {
+        self.write(&self.root.join(name), |file| {
+            file.write_all(bytes)?;
+            file.sync_all()
+        })
+    }
+
+    /// Writes beside the final place, then renames. The mode does not depend on the umask.
+    fn write(&self, path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), LayoutError> {
+        let mut file = tempfile::Builder::new()
+            .prefix(TEMPORARY)
+            .permissions(Permissions::from_mode(0o644))
+            .tempfile_in(&self.root)
+            .map_err(LayoutError::io("create a file in", &self.root))?;
+        fill(file.as_file_mut()).map_err(LayoutError::io("write", path))?;
+        file.as_file().set_permissions(Permissions::from_mode(0o644)).map_err(LayoutError::io("write", path))?;
+        persist(file, path)
+    }
+
+    /// Removes what a killed build left. Only the holder of the lock writes, so nothing is in use.
+    fn sweep(&self) -> Result<(), LayoutError> {
+        let entries = fs::read_dir(&self.root).map_err(LayoutError::io("read", &self.root))?;
+        for entry in entries.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+                fs::remove_file(entry.path()).map_err(LayoutError::io("remove", &entry.path()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn persist(file: NamedTempFile, path: &Path) -> Result<(), LayoutError> {
+    file.persist(path).map(drop).map_err(|error| LayoutError::io("rename to", path)(error.error))
+}
+
+/// Copies while hashing; an error when the bytes are not the expected ones.
+pub fn copy_verified(mut from: impl Read, mut to: impl Write, digest: &Digest) -> Result<u64, StoreError> {
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; 1 << 17];
+    let error = || StoreError::io("copy a blob to", "the store");
+    loop {
+        let n = from.read(&mut buffer).map_err(error())?;
+        if n == 0 {
+            break;
+        }
+        hasher.update(&buffer[..n]);
+        to.write_all(&buffer[..n]).map_err(error())?;
+    }
+    let (actual, size) = hasher.finish();
+    if actual == *digest {
+        return Ok(size);
+    }
+    Err(StoreError::Mismatch { name: digest.short(), expected: *digest, actual })
+}
