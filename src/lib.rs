@@ -3,10 +3,16 @@
 //! ARCHITECTURE.md has the picture and the order in which to read the modules.
 
 pub mod archive;
+pub mod assemble;
+pub mod base;
 pub mod catalog;
+pub mod cli;
+pub mod commands;
 pub mod compile;
 pub mod digest;
+pub mod docker;
 pub mod failure;
+pub mod fetch;
 pub mod http;
 pub mod image;
 pub mod layer;
@@ -15,5 +21,7 @@ pub mod plan;
 pub mod platform;
 pub mod process;
 pub mod program;
+pub mod registry;
 pub mod store;
 pub mod ui;
+pub mod verify;

@@ -32,7 +32,7 @@ pub fn compile_etcd(
     if let Some(compiled) = cached(store, &key) {
         return Ok(compiled);
     }
-    source_digest_check(tools, source)?;
+    check_module(tools, source)?;
     check_toolchain(tools, lock, source)?;
     let compiled = programs(source).map(|(name, package)| compile(store, tools, source, name, &package, ui));
     let compiled = compiled.collect::<Result<Vec<_>, _>>()?;
@@ -54,7 +54,7 @@ fn key(source: &ModulesSource) -> Digest {
 }
 
 /// The module on disk must be the locked one.
-pub fn source_digest_check(tools: &Toolchains, source: &ModulesSource) -> Result<(), CompileError> {
+fn check_module(tools: &Toolchains, source: &ModulesSource) -> Result<(), CompileError> {
     let folder = folder(tools, source);
     for (file, expected) in [("go.mod", source.go_mod), ("go.sum", source.go_sum)] {
         let path = folder.join(file);
@@ -78,7 +78,7 @@ pub fn download_modules(
     source: &ModulesSource,
     ui: &Ui,
 ) -> Result<(), CompileError> {
-    source_digest_check(tools, source)?;
+    check_module(tools, source)?;
     check_toolchain(tools, lock, source)?;
     let command = invocation(tools, source, vec!["mod".into(), "download".into()])?;
     ui.command(command.to_string());

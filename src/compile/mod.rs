@@ -9,8 +9,8 @@ mod tool;
 
 use serde::{Deserialize, Serialize};
 
-pub use go::{compile_etcd, download_modules, source_digest_check};
-pub use rust::compile_migrate;
+pub use go::{compile_etcd, download_modules};
+pub use rust::{compile_migrate, download_crates};
 pub use tool::{CompileError, Network, PASSED_ON, Toolchains};
 
 use crate::digest::Digest;

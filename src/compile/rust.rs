@@ -38,6 +38,15 @@ pub fn compile_migrate(
     Ok(compiled)
 }
 
+/// Brings the crates that `migrate` is made of into cargo's own cache.
+pub fn download_crates(tools: &Toolchains, source: &WorkspaceSource, ui: &Ui) -> Result<(), CompileError> {
+    let arguments = ["fetch", "--locked", "--target", &source.triple].map(OsString::from);
+    let command = invocation(tools, "cargo", arguments.into(), &tools.root)?;
+    ui.command(command.to_string());
+    let what = "migrate: its crates are missing".to_owned();
+    command.run(&tools.log("cargo-fetch")?).map_err(|source| CompileError::Process { what, source })
+}
+
 fn check_rust(tools: &Toolchains, source: &WorkspaceSource) -> Result<(), CompileError> {
     let ask = invocation(tools, "rustc", vec!["--version".into()], &tools.work)?;
     let what = "migrate: there is no Rust compiler".to_owned();

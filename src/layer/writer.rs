@@ -81,9 +81,19 @@ impl LayerWriter {
         Ok(self.write_all(&block)?)
     }
 
+    /// Takes a whole archive as it is, to its end.
+    pub fn archive(mut self, mut tar: impl Read) -> Result<Layer, LayerError> {
+        io::copy(&mut tar, &mut self)?;
+        self.close()
+    }
+
     /// Ends the archive with two empty blocks and puts the layer into the store.
     pub fn finish(mut self) -> Result<Layer, LayerError> {
         self.write_all(&[0; 2 * BLOCK])?;
+        self.close()
+    }
+
+    fn close(self) -> Result<Layer, LayerError> {
         let blob = match self.sink {
             Sink::Gzip(writer) => writer.finish()?,
             Sink::Zstd(encoder) => encoder.finish()?,

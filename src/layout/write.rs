@@ -1,5 +1,5 @@
 use std::fs::{self, File, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
 use super::{Layout, LayoutError, REF_NAME};
-use crate::digest::{Digest, Hasher};
+use crate::digest::Digest;
 use crate::image::{Document, json::canonical};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 /// A build that died is noticed by its unlocked file and swept by the next one.
 const TEMPORARY: &str = ".etcdimg-";
@@ -46,7 +46,7 @@ impl Layout {
         self.write(&path, |file| io::copy(&mut blob, file).map(drop))
     }
 
-    /// Copies a blob from somewhere else, if its bytes are the expected ones.
+    /// Writes a document that was made in memory.
     pub fn add_bytes(&self, document: &Document) -> Result<Digest, LayoutError> {
         let digest = document.digest();
         let path = self.blob_path(&digest);
@@ -113,24 +113,4 @@ impl Layout {
 
 fn persist(file: NamedTempFile, path: &Path) -> Result<(), LayoutError> {
     file.persist(path).map(drop).map_err(|error| LayoutError::io("rename to", path)(error.error))
-}
-
-/// Copies while hashing; an error when the bytes are not the expected ones.
-pub fn copy_verified(mut from: impl Read, mut to: impl Write, digest: &Digest) -> Result<u64, StoreError> {
-    let mut hasher = Hasher::default();
-    let mut buffer = vec![0; 1 << 17];
-    let error = || StoreError::io("copy a blob to", "the store");
-    loop {
-        let n = from.read(&mut buffer).map_err(error())?;
-        if n == 0 {
-            break;
-        }
-        hasher.update(&buffer[..n]);
-        to.write_all(&buffer[..n]).map_err(error())?;
-    }
-    let (actual, size) = hasher.finish();
-    if actual == *digest {
-        return Ok(size);
-    }
-    Err(StoreError::Mismatch { name: digest.short(), expected: *digest, actual })
 }

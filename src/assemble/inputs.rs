@@ -1,0 +1,82 @@
+use std::collections::BTreeSet;
+
+use super::{BuildError, Workshop, means};
+use crate::base;
+use crate::compile::{self, Compiled};
+use crate::digest::Digest;
+use crate::fetch::{self, Wanted};
+use crate::plan::{LayerPlan, Plan, ReleaseSource, Source};
+
+/// The programs of one layer: all in one archive, or each a file.
+#[derive(Clone, Debug)]
+pub(super) enum Programs {
+    Archive(ReleaseSource),
+    Files(Vec<Compiled>),
+}
+
+impl Programs {
+    /// What decides the bytes of the programs.
+    pub(super) fn identity(&self) -> String {
+        match self {
+            Self::Archive(release) => release.digest.to_string(),
+            Self::Files(files) => files.iter().map(|file| format!("{} {}", file.name, file.digest)).collect::<Vec<_>>().join(" "),
+        }
+    }
+}
+
+/// Compiles what has to be compiled; archives are not fetched yet.
+pub(super) fn programs(workshop: &Workshop<'_>, layer: &LayerPlan) -> Result<Programs, BuildError> {
+    let Workshop { store, tools, lock, ui, .. } = *workshop;
+    Ok(match &layer.source {
+        Source::Release(release) => Programs::Archive(release.clone()),
+        Source::Modules(source) => Programs::Files(compile::compile_etcd(store, tools, lock, source, ui)?),
+        Source::Workspace(source) => Programs::Files(vec![compile::compile_migrate(store, tools, source, ui)?]),
+    })
+}
+
+/// Fetches the archives that the store lacks.
+pub(super) fn fetch_archives<'a>(
+    workshop: &Workshop<'_>,
+    releases: impl Iterator<Item = &'a ReleaseSource>,
+) -> Result<(), BuildError> {
+    let mut seen: BTreeSet<Digest> = BTreeSet::new();
+    let missing = releases.filter(|it| !workshop.store.has(&it.digest) && seen.insert(it.digest));
+    let wanted: Vec<_> = missing.map(wanted).collect();
+    if let Some(first) = wanted.first().filter(|_| workshop.is_offline) {
+        return Err(BuildError::Offline(first.name.clone()));
+    }
+    if !wanted.is_empty() {
+        let fetching = fetch::fetch(workshop.store, &wanted, workshop.fetch, workshop.ui);
+        workshop.runtime.block_on(fetching)?;
+    }
+    Ok(())
+}
+
+fn wanted(release: &ReleaseSource) -> Wanted {
+    Wanted {
+        name: release.file.clone(),
+        urls: release.urls.clone(),
+        digest: release.digest,
+        size: release.size,
+    }
+}
+
+/// Brings every input of the plan into the cache, so that `--offline` works afterwards.
+pub fn fetch_all(plan: &Plan, workshop: &Workshop<'_>) -> Result<(), BuildError> {
+    let layers = || plan.images.iter().flat_map(|image| &image.layers);
+    fetch_archives(workshop, layers().filter_map(|layer| match &layer.source {
+        Source::Release(release) => Some(release),
+        Source::Modules(_) | Source::Workspace(_) => None,
+    }))?;
+    for layer in layers() {
+        match &layer.source {
+            Source::Modules(source) => compile::download_modules(workshop.tools, workshop.lock, source, workshop.ui)?,
+            Source::Workspace(source) => compile::download_crates(workshop.tools, source, workshop.ui)?,
+            Source::Release(_) => {}
+        }
+    }
+    for image in &plan.images {
+        base::resolve(&means(plan, workshop), &image.base.source, &image.platform)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! Walks the plan: fetches and compiles what is missing, makes layers in parallel, joins them to
+//! images and writes the layout.
+//!
+//! A layer that was made from the same inputs in the same format is taken from the store, so a
+//! build where nothing changed opens no connection and reads no archive.
+
+mod inputs;
+mod layers;
+mod retry;
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::archive::ArchiveError;
+use crate::base::{self, BaseError};
+use crate::catalog::Lock;
+use crate::compile::{CompileError, Toolchains};
+use crate::digest::Digest;
+use crate::fetch::{self, FetchError};
+use crate::image::{self, Image};
+use crate::layer::LayerError;
+use crate::layout::{Layout, LayoutError};
+use crate::plan::Plan;
+use crate::program::WrongProgram;
+use crate::store::{Store, StoreError};
+use crate::ui::Ui;
+
+pub use inputs::fetch_all;
+
+/// Everything that building needs beside the plan.
+#[derive(Debug)]
+pub struct Workshop<'a> {
+    pub store: &'a Store,
+    pub tools: &'a Toolchains,
+    pub lock: &'a Lock,
+    pub fetch: &'a fetch::Options,
+    pub runtime: &'a tokio::runtime::Runtime,
+    pub is_offline: bool,
+    pub ui: &'a Ui,
+}
+
+/// Why nothing was built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("`{0}` is not in the cache, and --offline forbids to fetch it")]
+    Offline(String),
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    WrongProgram(Vec<WrongProgram>),
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    #[error(transparent)]
+    Base(#[from] BaseError),
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What was built.
+#[derive(Clone, Debug)]
+pub struct Built {
+    pub index: Digest,
+    pub images: Vec<Image>,
+    pub layout: Layout,
+}
+
+/// Builds the plan into a layout. A cache entry that turns out to be corrupted is removed by the
+/// store and made again here.
+pub fn build(plan: &Plan, workshop: &Workshop<'_>, out: &Path) -> Result<Built, BuildError> {
+    retry::after_corruption(workshop.ui, || attempt(plan, workshop, out))
+}
+
+fn attempt(plan: &Plan, workshop: &Workshop<'_>, out: &Path) -> Result<Built, BuildError> {
+    let layers = layers::make(plan, workshop)?;
+    let mut images = Vec::new();
+    for (image, layers) in plan.images.iter().zip(&layers) {
+        let means = means(plan, workshop);
+        let base = base::resolve(&means, &image.base.source, &image.platform)?;
+        images.push(image::image(plan, image, &base, layers));
+    }
+    let layout = Layout::create(out)?;
+    let _guard = layout.lock()?;
+    for image in &images {
+        for layer in &image.layers {
+            layout.add_blob(workshop.store, &layer.digest)?;
+        }
+        layout.add_bytes(&image.config)?;
+        layout.add_bytes(&image.manifest)?;
+    }
+    let index = image::index(plan, &images, others(plan, &layout, &images)?);
+    let digest = layout.add_bytes(&index)?;
+    layout.tag(&[(plan.tag.clone(), index.descriptor())])?;
+    Ok(Built { index: digest, images, layout })
+}
+
+fn means<'a>(plan: &Plan, workshop: &'a Workshop<'a>) -> base::Means<'a> {
+    base::Means {
+        store: workshop.store,
+        fetch: workshop.fetch,
+        runtime: workshop.runtime,
+        is_offline: workshop.is_offline,
+        compression: plan.compression,
+        ui: workshop.ui,
+    }
+}
+
+/// Images of further platforms that an earlier build put under the same tag. They stay when they
+/// bundle the same versions in the same format; else the old index is simply replaced.
+fn others(plan: &Plan, layout: &Layout, images: &[Image]) -> Result<Vec<Value>, BuildError> {
+    let known = layout.tagged()?.into_iter().find(|tagged| tagged.tag == plan.tag);
+    let digest = known.and_then(|it| it.descriptor["digest"].as_str()?.parse::<Digest>().ok());
+    let Some(index) = digest.and_then(|digest| layout.document(&digest).ok()) else {
+        return Ok(Vec::new());
+    };
+    let index: Value = serde_json::from_slice(&index).unwrap_or_default();
+    let ours: Value = serde_json::from_slice(&image::index(plan, images, Vec::new()).bytes).unwrap_or_default();
+    let same = |name: &str| index["annotations"][name] == ours["annotations"][name];
+    if !same("dev.etcdimg.bundled-versions") || !same("dev.etcdimg.format") {
+        return Ok(Vec::new());
+    }
+    let empty = Vec::new();
+    let built = ours["manifests"].as_array().unwrap_or(&empty);
+    let is_built = |other: &Value| built.iter().any(|it| it["platform"] == other["platform"]);
+    let others = index["manifests"].as_array().cloned().unwrap_or_default();
+    Ok(others.into_iter().filter(|other| !is_built(other)).collect())
+}

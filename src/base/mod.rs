@@ -1,0 +1,165 @@
+//! The base image: layers below ours, and what its config says of the environment.
+//!
+//! Whatever it comes from, its bytes match the digest of the plan before one is used, and it is
+//! remembered by that digest.
+
+mod layout;
+mod registry;
+mod rootfs;
+
+use std::path::PathBuf;
+
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
+use serde_json::Value;
+
+use crate::digest::Digest;
+use crate::fetch;
+use crate::image::Base;
+use crate::layer::format::{Compression, FORMAT};
+use crate::layer::{Layer, LayerError};
+use crate::layout::LayoutError;
+use crate::plan::BaseSource;
+use crate::platform::Platform;
+use crate::registry::RegistryError;
+use crate::store::{Store, StoreError};
+use crate::ui::Ui;
+
+/// Why there is no base.
+#[derive(Debug, thiserror::Error)]
+pub enum BaseError {
+    #[error("the base {0} is not in the cache, and --offline forbids to fetch it")]
+    Offline(String),
+    #[error("the base {base} has no image for {platform}")]
+    NoPlatform { base: String, platform: String },
+    #[error("the base {base} is for {received}, the image for {expected}")]
+    WrongPlatform { base: String, expected: String, received: String },
+    #[error("the base {base} cannot be read: {why}")]
+    Unreadable { base: String, why: String },
+    #[error("cannot read `{}`", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What fetching a base needs beside the store.
+#[derive(Clone, Copy, Debug)]
+pub struct Means<'a> {
+    pub store: &'a Store,
+    pub fetch: &'a fetch::Options,
+    pub runtime: &'a tokio::runtime::Runtime,
+    pub is_offline: bool,
+    pub compression: Compression,
+    pub ui: &'a Ui,
+}
+
+/// The base in the store, fetched if it must be.
+pub fn resolve(means: &Means<'_>, source: &BaseSource, platform: &Platform) -> Result<Base, BaseError> {
+    let key = Digest::of(format!("base {FORMAT} {source} {platform} {:?}", means.compression));
+    let is_whole = |base: &Base| base.layers.iter().all(|layer| means.store.has(&layer.digest));
+    if let Some(base) = means.store.record::<Base>("base", &key).filter(is_whole) {
+        return Ok(base);
+    }
+    let base = match source {
+        BaseSource::Rootfs { path, digest } => rootfs::read(means, path, *digest)?,
+        BaseSource::Layout { path, digest } => {
+            read(&layout::Blobs::open(means, path)?, source, *digest, platform)?
+        }
+        BaseSource::Registry { reference, digest } => {
+            if means.is_offline {
+                return Err(BaseError::Offline(source.to_string()));
+            }
+            read(&registry::Blobs::new(means, reference, *digest)?, source, *digest, platform)?
+        }
+    };
+    means.store.put_record("base", &key, &base)?;
+    Ok(base)
+}
+
+/// Where the parts of an OCI image come from. All bytes are verified by whoever implements it.
+trait Blobs {
+    fn manifest(&self, digest: &Digest) -> Result<Vec<u8>, BaseError>;
+    fn config(&self, digest: &Digest) -> Result<Vec<u8>, BaseError>;
+    /// Brings layers into the store.
+    fn layers(&self, layers: &[Layer]) -> Result<(), BaseError>;
+}
+
+fn read(blobs: &impl Blobs, source: &BaseSource, digest: Digest, platform: &Platform) -> Result<Base, BaseError> {
+    let unreadable = |why: String| BaseError::Unreadable { base: source.to_string(), why };
+    let manifest = manifest(blobs, source, digest, platform)?;
+    let config_digest = digest_of(manifest.config()).map_err(unreadable)?;
+    let bytes = blobs.config(&config_digest)?;
+    let config: ImageConfiguration = serde_json::from_slice(&bytes).map_err(|error| unreadable(format!("its config: {error}")))?;
+    let received = format!("{}/{}", config.os(), config.architecture());
+    if received != format!("{}/{}", platform.os, platform.architecture) {
+        let expected = platform.to_string();
+        return Err(BaseError::WrongPlatform { base: source.to_string(), expected, received });
+    }
+    let layers = layers(&manifest, &config).map_err(unreadable)?;
+    blobs.layers(&layers)?;
+    let raw: Value = serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
+    let environment = config.config().as_ref().and_then(|it| it.env().clone()).unwrap_or_default();
+    Ok(Base { layers, environment, history: raw["history"].as_array().cloned().unwrap_or_default() })
+}
+
+/// The digest may be a manifest's or that of an index which names it.
+fn manifest(blobs: &impl Blobs, source: &BaseSource, digest: Digest, platform: &Platform) -> Result<ImageManifest, BaseError> {
+    let unreadable = |error: serde_json::Error| BaseError::Unreadable { base: source.to_string(), why: error.to_string() };
+    let bytes = blobs.manifest(&digest)?;
+    let value: Value = serde_json::from_slice(&bytes).map_err(unreadable)?;
+    if value.get("manifests").is_none() {
+        return serde_json::from_value(value).map_err(unreadable);
+    }
+    let index: ImageIndex = serde_json::from_value(value).map_err(unreadable)?;
+    let found = index.manifests().iter().find(|descriptor| is_for(descriptor, platform));
+    let no_platform = || BaseError::NoPlatform { base: source.to_string(), platform: platform.to_string() };
+    let child = digest_of(found.ok_or_else(no_platform)?).map_err(|_| no_platform())?;
+    serde_json::from_slice(&blobs.manifest(&child)?).map_err(unreadable)
+}
+
+fn is_for(descriptor: &Descriptor, platform: &Platform) -> bool {
+    descriptor.platform().as_ref().is_some_and(|it| {
+        // Many indexes name arm64's only variant, v8; some do not.
+        let variant = it.variant().as_deref().filter(|variant| *variant != "v8");
+        it.os().to_string() == platform.os
+            && it.architecture().to_string() == platform.architecture
+            && variant == platform.variant.as_deref()
+    })
+}
+
+fn digest_of(descriptor: &Descriptor) -> Result<Digest, String> {
+    descriptor.digest().to_string().parse().map_err(|error| format!("{error}"))
+}
+
+fn layers(manifest: &ImageManifest, config: &ImageConfiguration) -> Result<Vec<Layer>, String> {
+    let diff_ids = config.rootfs().diff_ids();
+    if diff_ids.len() != manifest.layers().len() {
+        return Err(format!("{} layers, but {} diff IDs", manifest.layers().len(), diff_ids.len()));
+    }
+    let layer = |(descriptor, diff_id): (&Descriptor, &String)| {
+        Ok(Layer {
+            media_type: oci_layer_type(descriptor.media_type())?,
+            digest: digest_of(descriptor)?,
+            size: descriptor.size(),
+            diff_id: diff_id.parse().map_err(|error| format!("{error}"))?,
+        })
+    };
+    manifest.layers().iter().zip(diff_ids).map(layer).collect()
+}
+
+/// Docker's types and OCI's name the same bytes.
+fn oci_layer_type(media_type: &MediaType) -> Result<String, String> {
+    let text = media_type.to_string();
+    let kind = match text.as_str() {
+        "application/vnd.docker.image.rootfs.diff.tar.gzip" | "application/vnd.oci.image.layer.v1.tar+gzip" => "tar+gzip",
+        "application/vnd.oci.image.layer.v1.tar+zstd" => "tar+zstd",
+        "application/vnd.oci.image.layer.v1.tar" => "tar",
+        _ => return Err(format!("layers of type {text} are not known")),
+    };
+    Ok(format!("application/vnd.oci.image.layer.v1.{kind}"))
+}

@@ -1,0 +1,33 @@
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use super::{BaseError, Means};
+use crate::digest::Digest;
+use crate::image::Base;
+use crate::layer::LayerWriter;
+use crate::store::StoreError;
+
+/// A root file system in a tar, gzipped or not. It becomes one layer with these very bytes, so
+/// the diff ID of a plain tar is the digest that pins it.
+pub(super) fn read(means: &Means<'_>, path: &Path, digest: Digest) -> Result<Base, BaseError> {
+    let error = |source| BaseError::Io { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(error)?;
+    let (actual, _) = Digest::of_reader(&mut file).map_err(error)?;
+    if actual != digest {
+        let name = path.display().to_string();
+        return Err(StoreError::Mismatch { name, expected: digest, actual }.into());
+    }
+    file.seek(SeekFrom::Start(0)).map_err(error)?;
+    let mut magic = [0; 2];
+    file.read_exact(&mut magic).map_err(error)?;
+    file.seek(SeekFrom::Start(0)).map_err(error)?;
+    let writer = LayerWriter::new(means.store, means.compression, 0)?;
+    let layer = if magic == [0x1f, 0x8b] {
+        writer.archive(flate2::read::MultiGzDecoder::new(BufReader::new(file)))?
+    } else {
+        writer.archive(file)?
+    };
+    let history = vec![serde_json::json!({ "created": "1970-01-01T00:00:00Z", "created_by": format!("rootfs {digest}") })];
+    Ok(Base { layers: vec![layer], environment: Vec::new(), history })
+}

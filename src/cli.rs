@@ -1,0 +1,175 @@
+//! The command line: what may be typed. Its help is the reference of every command.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::catalog::{Mirror, Origin};
+use crate::layer::format::Compression;
+use crate::plan::BaseOverride;
+use crate::platform::Platform;
+use crate::ui::ProgressMode;
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  done
+  1  something went wrong that has no code of its own
+  2  the command line is wrong
+  3  versions.yaml, targets/ or etcdimg.lock is wrong, or the lock is stale
+  4  bytes are not what they should be: a digest, an archive, a program
+  5  an input or a service cannot be reached
+  6  a compiler failed or is missing
+  7  the file system said no (full disk, no permission)";
+
+/// Build, test and release the etcd image that can move its own data
+#[derive(Debug, Parser)]
+#[command(name = "etcdimg", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub global: Global,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Folder with versions.yaml, targets/ and etcdimg.lock
+    #[arg(long, short = 'C', value_name = "DIR", default_value = ".", global = true)]
+    pub directory: PathBuf,
+    /// Where downloads, compiled programs and layers are kept [default: ~/.cache/etcdimg]
+    #[arg(long, value_name = "DIR", env = "ETCDIMG_CACHE", global = true)]
+    pub cache_dir: Option<PathBuf>,
+    /// Open no connection; what is not in the cache is an error
+    #[arg(long, global = true)]
+    pub offline: bool,
+    /// What standard output is for
+    #[arg(long, value_name = "FORMAT", default_value = "text", global = true)]
+    pub format: Format,
+    /// Also say every command that is run
+    #[arg(long, short, global = true, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Say nothing but errors
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Bars on a terminal, lines elsewhere, or nothing
+    #[arg(long, value_name = "MODE", default_value = "auto", global = true)]
+    pub progress: ProgressMode,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+    /// For a workflow's `strategy.matrix` (plan only)
+    GithubMatrix,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print what would be built, from which inputs; touches nothing
+    Plan(ChoiceArgs),
+    /// Look up and pin every input in etcdimg.lock
+    Lock(LockArgs),
+    /// Bring every input of the plan into the cache, so that --offline works afterwards
+    Fetch(ChoiceArgs),
+    /// Build images into an OCI image layout
+    Build(BuildArgs),
+    /// Derive every digest, size, diff ID and platform of a layout again and look into every program
+    Verify(VerifyArgs),
+    /// List, verify or clean the cache
+    #[command(subcommand)]
+    Cache(CacheCommand),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page
+    Man,
+}
+
+/// What to build; the same for plan, fetch and build, so that they mean the same thing.
+#[derive(Clone, Debug, Args)]
+pub struct ChoiceArgs {
+    /// Architecture of a Linux image, for example arm64 (may be given several times)
+    #[arg(long, value_name = "ARCH", env = "ARCH", value_delimiter = ',')]
+    pub arch: Vec<String>,
+    /// Platform, for example linux/amd64 (may be given several times)
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Vec<Platform>,
+    /// Take etcd from its release archives or compile it, instead of what the target says
+    #[arg(long, value_name = "ORIGIN")]
+    pub from: Option<Origin>,
+    /// Ask this URL before the mirrors of versions.yaml; {version} and {file} in it are replaced
+    #[arg(long, value_name = "URL", value_parser = mirror)]
+    pub mirror: Vec<Mirror>,
+    /// Use another base: NAME=rootfs:FILE@DIGEST, NAME=oci:DIR@DIGEST or NAME=REPOSITORY@DIGEST
+    #[arg(long, value_name = "NAME=SOURCE@DIGEST")]
+    pub base: Vec<BaseOverride>,
+    /// How layers are compressed
+    #[arg(long, value_name = "KIND", default_value = "gzip")]
+    pub compression: Compression,
+    /// Seconds since 1970 that stand wherever an image has a time
+    #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH", default_value_t = 0)]
+    pub source_date_epoch: u64,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct BuildArgs {
+    #[command(flatten)]
+    pub choice: ChoiceArgs,
+    /// Folder of the OCI image layout; what it holds under other tags stays
+    #[arg(long, short, value_name = "DIR", default_value = "dist")]
+    pub out: PathBuf,
+    /// Also write an archive for `docker load`: docker-archive:FILE
+    #[arg(long, value_name = "KIND:FILE", value_parser = docker_archive)]
+    pub output: Option<PathBuf>,
+    /// Also load the image of this machine's architecture into the Docker engine
+    #[arg(long)]
+    pub load: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct LockArgs {
+    /// Look up nothing and change nothing; fail when the lock is stale
+    #[arg(long)]
+    pub check: bool,
+    /// Ask again for digests that are locked already
+    #[arg(long, conflicts_with = "check")]
+    pub refresh: bool,
+    /// Ask this URL before the mirrors of versions.yaml
+    #[arg(long, value_name = "URL", value_parser = mirror)]
+    pub mirror: Vec<Mirror>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct VerifyArgs {
+    /// Folder of an OCI image layout
+    #[arg(value_name = "LAYOUT", default_value = "dist")]
+    pub layout: PathBuf,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum CacheCommand {
+    /// List all blobs with their sizes
+    Ls,
+    /// Hash all blobs again and remove those that are not what their name says
+    Verify,
+    /// Remove what no build of the present catalog needs, and what killed processes left
+    Gc {
+        /// Remove everything
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+fn mirror(text: &str) -> Result<Mirror, String> {
+    Mirror::parse(text).ok_or_else(|| "an https://, http:// or file:// URL is needed".to_owned())
+}
+
+fn docker_archive(text: &str) -> Result<PathBuf, String> {
+    let file = text.strip_prefix("docker-archive:").filter(|file| !file.is_empty());
+    file.map(PathBuf::from).ok_or_else(|| "write docker-archive:FILE".to_owned())
+}

@@ -1,0 +1,90 @@
+use std::fs;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use serde_json::json;
+
+use super::context::{Context, runtime};
+use crate::assemble::{self, Built};
+use crate::cli::{BuildArgs, Format};
+use crate::docker::{self, ArchiveSource};
+use crate::failure::{Failure, Kind};
+use crate::image::Image;
+use crate::plan::Plan;
+
+pub(super) fn run(context: &Context, arguments: &BuildArgs) -> Result<(), Failure> {
+    let (locked, plan) = context.plan(&arguments.choice)?;
+    let out = std::path::absolute(&arguments.out).map_err(|error| Failure::new(Kind::Io, error))?;
+    let built = context.in_workshop(&locked, |workshop| Ok(assemble::build(&plan, workshop, &out)?))?;
+    if let Some(file) = &arguments.output {
+        write_archive(&source(&plan, &built)?, file)?;
+        context.ui.status("Wrote", file.display().to_string());
+    }
+    if arguments.load {
+        let source = source(&plan, &built)?;
+        runtime()?.block_on(docker::load(&source))?;
+        context.ui.status("Loaded", &source.reference);
+    }
+    context.ui.status("Built", format!("{}:{} in {}", plan.repository, plan.tag, arguments.out.display()));
+    print(context, &plan, &built, &arguments.out)
+}
+
+/// Standard output is the digest of the index, and with JSON that of every image.
+fn print(context: &Context, plan: &Plan, built: &Built, out: &Path) -> Result<(), Failure> {
+    if context.format != Format::Json {
+        context.ui.out(built.index.to_string());
+        return Ok(());
+    }
+    let image = |image: &Image| {
+        json!({
+            "platform": image.platform,
+            "digest": image.manifest.digest(),
+            "config": image.config.digest(),
+            "layers": image.layers,
+        })
+    };
+    context.out_json(&json!({
+        "reference": format!("{}:{}", plan.repository, plan.tag),
+        "layout": out,
+        "digest": built.index,
+        "format": plan.format,
+        "images": built.images.iter().map(image).collect::<Vec<_>>(),
+    }))
+}
+
+/// Docker's archive and engine take one platform: the machine's own, or the only one there is.
+fn source(plan: &Plan, built: &Built) -> Result<ArchiveSource, Failure> {
+    let own = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "powerpc64" => "ppc64le",
+        other => other,
+    };
+    let is_own = |image: &&Image| image.platform.os == "linux" && image.platform.architecture == own;
+    let only = match &built.images[..] {
+        [image] => Some(image),
+        images => images.iter().find(is_own),
+    };
+    let image = only.ok_or_else(|| {
+        Failure::new(Kind::Other, "a Docker archive holds one platform, and none of these is this machine's")
+            .hint("name one with `--arch ARCH`")
+    })?;
+    let reference = format!("{}:{}", plan.repository, plan.tag);
+    Ok(ArchiveSource { layout: built.layout.clone(), image: image.clone(), reference })
+}
+
+/// Beside the final place first, so that a full disk leaves no half archive.
+fn write_archive(source: &ArchiveSource, file: &Path) -> Result<(), Failure> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || -> io::Result<()> {
+        fs::create_dir_all(folder)?;
+        let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
+        let mut writer = BufWriter::new(temporary.as_file_mut());
+        docker::write_archive(source, &mut writer)?;
+        writer.flush()?;
+        drop(writer);
+        temporary.persist(file)?;
+        Ok(())
+    };
+    write().map_err(|error| Failure::new(Kind::Io, error).hint(format!("`{}` was not written", file.display())))
+}

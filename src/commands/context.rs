@@ -1,0 +1,144 @@
+use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::path::PathBuf;
+
+use crate::assemble::Workshop;
+use crate::catalog::{self, Catalog, Locked};
+use crate::cli::{ChoiceArgs, Format, Global};
+use crate::compile::{Network, PASSED_ON, Toolchains};
+use crate::failure::{Failure, Kind};
+use crate::fetch;
+use crate::plan::{Choice, Plan, plan};
+use crate::platform::Platform;
+use crate::store::Store;
+use crate::ui::{Ui, Verbosity};
+
+/// What every command starts from: the global flags, and the environment, read once.
+pub(super) struct Context {
+    pub ui: Ui,
+    pub format: Format,
+    pub is_offline: bool,
+    root: PathBuf,
+    cache: PathBuf,
+}
+
+impl Context {
+    pub(super) fn new(global: Global) -> Result<Self, Failure> {
+        let verbosity = match (global.quiet, global.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (_, true) => Verbosity::Verbose,
+            _ => Verbosity::Normal,
+        };
+        let absolute = |path: PathBuf| std::path::absolute(path).map_err(|error| Failure::new(Kind::Io, error));
+        let cache = match global.cache_dir {
+            Some(folder) => folder,
+            None => default_cache()?,
+        };
+        Ok(Self {
+            ui: Ui::new(verbosity, global.progress),
+            format: global.format,
+            is_offline: global.offline,
+            root: absolute(global.directory)?,
+            cache: absolute(cache)?,
+        })
+    }
+
+    pub(super) fn root(&self) -> &std::path::Path {
+        &self.root
+    }
+
+    pub(super) fn store(&self) -> Result<Store, Failure> {
+        Ok(Store::open(&self.cache)?)
+    }
+
+    pub(super) fn catalog(&self) -> Result<(Catalog, Option<String>), Failure> {
+        Ok(catalog::load(&self.root)?)
+    }
+
+    /// The catalog with its lock; a missing or stale one is an error with the way out.
+    pub(super) fn locked(&self) -> Result<Locked, Failure> {
+        let (catalog, lock) = self.catalog()?;
+        let text = lock.ok_or_else(|| {
+            Failure::new(Kind::Catalog, "there is no etcdimg.lock").hint("`etcdimg lock` writes it")
+        })?;
+        Ok(catalog.lock(&text)??)
+    }
+
+    pub(super) fn plan(&self, arguments: &ChoiceArgs) -> Result<(Locked, Plan), Failure> {
+        let locked = self.locked()?;
+        let plan = plan(&locked, &choice(arguments)?)?;
+        Ok((locked, plan))
+    }
+
+    pub(super) fn toolchains(&self) -> Toolchains {
+        let environment: BTreeMap<_, _> = PASSED_ON
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), std::env::var_os(name)?)))
+            .collect();
+        Toolchains {
+            root: self.root.clone(),
+            work: self.cache.clone(),
+            environment,
+            network: if self.is_offline { Network::Forbidden } else { Network::Allowed },
+            jobs: std::thread::available_parallelism().map_or(1, NonZero::get),
+        }
+    }
+
+    /// Calls with everything that building needs.
+    pub(super) fn in_workshop<T>(
+        &self,
+        locked: &Locked,
+        work: impl FnOnce(&Workshop<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let (store, tools, fetch) = (self.store()?, self.toolchains(), fetch::Options::default());
+        let runtime = runtime()?;
+        work(&Workshop {
+            store: &store,
+            tools: &tools,
+            lock: &locked.lock,
+            fetch: &fetch,
+            runtime: &runtime,
+            is_offline: self.is_offline,
+            ui: &self.ui,
+        })
+    }
+
+    /// Prints a value as JSON on standard output.
+    pub(super) fn out_json(&self, value: &impl serde::Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string_pretty(value).map_err(|error| Failure::new(Kind::Other, error))?;
+        self.ui.out(text);
+        Ok(())
+    }
+}
+
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.map_err(|error| Failure::new(Kind::Other, error))
+}
+
+fn default_cache() -> Result<PathBuf, Failure> {
+    let xdg = std::env::var_os("XDG_CACHE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let folder = xdg.or_else(home).ok_or_else(|| {
+        Failure::new(Kind::Io, "neither HOME nor XDG_CACHE_HOME is set").hint("name a folder with `--cache-dir`")
+    })?;
+    Ok(folder.join("etcdimg"))
+}
+
+/// What was typed, translated. Without a platform, `build` means the one most people run.
+fn choice(arguments: &ChoiceArgs) -> Result<Choice, Failure> {
+    let mut platforms = arguments.platform.clone();
+    for arch in &arguments.arch {
+        let platform = format!("linux/{arch}").parse::<Platform>();
+        platforms.push(platform.map_err(|error| Failure::new(Kind::Catalog, error))?);
+    }
+    let bases = arguments.base.iter().map(|base| (base.name.clone(), base.source.clone()));
+    Ok(Choice {
+        platforms,
+        origin: arguments.from,
+        bases: bases.collect(),
+        mirrors: arguments.mirror.clone(),
+        compression: arguments.compression,
+        epoch_seconds: arguments.source_date_epoch,
+    })
+}

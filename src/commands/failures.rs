@@ -1,0 +1,168 @@
+//! What the errors of the modules mean to a person: the exit code and what to do next.
+
+use std::io;
+
+use crate::assemble::BuildError;
+use crate::base::BaseError;
+use crate::catalog::{Fault, LoadError, Stale};
+use crate::compile::CompileError;
+use crate::docker::EngineError;
+use crate::failure::{Failure, Kind};
+use crate::fetch::FetchError;
+use crate::layer::LayerError;
+use crate::layout::LayoutError;
+use crate::plan::PlanError;
+use crate::registry::RegistryError;
+use crate::store::StoreError;
+
+const LOOK_INTO_IT: &str = "either somebody replaced the file or the lock is wrong; find out which before you change the lock";
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::new(Kind::Catalog, fault)
+    }
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Fault(fault) => fault.into(),
+            LoadError::Io { .. } => Self::new(Kind::Catalog, error)
+                .hint("run etcdimg in a checkout of its repository, or name one with `-C DIR`"),
+        }
+    }
+}
+
+impl From<Stale> for Failure {
+    fn from(stale: Stale) -> Self {
+        Self::new(Kind::Catalog, stale).hint("`etcdimg lock` mends it; review the diff")
+    }
+}
+
+impl From<PlanError> for Failure {
+    fn from(error: PlanError) -> Self {
+        let is_unlocked = matches!(error, PlanError::NoRelease(_));
+        let failure = Self::new(Kind::Catalog, error);
+        if is_unlocked { failure.hint("set `origin: release` in the target file and run `etcdimg lock`") } else { failure }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::Io { source, .. } => {
+                let is_full = source.kind() == io::ErrorKind::StorageFull;
+                let failure = Self::new(Kind::Io, error);
+                if is_full { failure.hint("`etcdimg cache gc` frees what no build needs; `--cache-dir` names another disk") } else { failure }
+            }
+            StoreError::Mismatch { .. } => Self::new(Kind::Verification, error).hint(LOOK_INTO_IT),
+            StoreError::Corrupt { .. } => Self::new(Kind::Verification, error).hint("run the command again"),
+            StoreError::Missing(_) => Self::new(Kind::Unavailable, error).hint("`etcdimg fetch` brings it"),
+        }
+    }
+}
+
+impl From<LayoutError> for Failure {
+    fn from(error: LayoutError) -> Self {
+        match error {
+            LayoutError::Store(error) => error.into(),
+            LayoutError::Io { .. } => Self::new(Kind::Io, error),
+            LayoutError::WrongBlob { .. } => Self::new(Kind::Verification, error),
+            _ => Self::new(Kind::Other, error).hint("`etcdimg build` makes a layout; `--out DIR` says where"),
+        }
+    }
+}
+
+impl From<LayerError> for Failure {
+    fn from(error: LayerError) -> Self {
+        match error {
+            LayerError::Store(error) => error.into(),
+            LayerError::Io(_) => Self::new(Kind::Io, error).hint("`etcdimg cache gc` frees what no build needs; `--cache-dir` names another disk"),
+            LayerError::Header(_) | LayerError::Short { .. } => Self::new(Kind::Other, error),
+        }
+    }
+}
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        if error.is_wrong_bytes() {
+            return Self::new(Kind::Verification, error).hint(LOOK_INTO_IT);
+        }
+        if let FetchError::Store(error) = error {
+            return error.into();
+        }
+        Self::new(Kind::Unavailable, error)
+            .hint("`--mirror URL` asks another place first: https://, http:// or file:// with {version} and {file} in it")
+            .hint("`--from source` compiles etcd from Go modules instead; the image says so")
+    }
+}
+
+impl From<CompileError> for Failure {
+    fn from(error: CompileError) -> Self {
+        match error {
+            CompileError::Store(error) => error.into(),
+            CompileError::NoTool { tool: "go" } => Self::new(Kind::Compile, error)
+                .hint("install Go 1.21 or later; it fetches the exact release of versions.yaml by itself")
+                .hint("or leave out `--from source` to use the release archives"),
+            CompileError::NoTool { .. } => Self::new(Kind::Compile, error).hint("install Rust from https://rustup.rs"),
+            CompileError::WrongRust { ref expected, .. } => {
+                let hint = format!("`rustup toolchain install {expected}` and `rustup default {expected}`, or `rust:` in versions.yaml");
+                Self::new(Kind::Compile, error).hint(hint)
+            }
+            CompileError::WrongModule { .. } | CompileError::NoToolchain { .. } => {
+                Self::new(Kind::Catalog, error).hint("`etcdimg lock` mends it; review the diff")
+            }
+            CompileError::WrongToolchain { .. } => Self::new(Kind::Verification, error).hint(LOOK_INTO_IT),
+            CompileError::Io { .. } => Self::new(Kind::Io, error),
+            CompileError::Process { .. } => Self::new(Kind::Compile, error),
+        }
+    }
+}
+
+impl From<BaseError> for Failure {
+    fn from(error: BaseError) -> Self {
+        const OWN: &str = "`scripts/busybox-base linux/amd64 FILE` makes one from the distribution's busybox; then `--base busybox=rootfs:FILE@DIGEST`";
+        match error {
+            BaseError::Store(error) => error.into(),
+            BaseError::Layout(error) => error.into(),
+            BaseError::Layer(error) => error.into(),
+            BaseError::Registry(error) => Self::from(error).hint(OWN),
+            BaseError::Offline(_) => Self::new(Kind::Unavailable, error).hint("`etcdimg fetch` brings it"),
+            BaseError::Io { .. } => Self::new(Kind::Io, error),
+            BaseError::NoPlatform { .. } | BaseError::WrongPlatform { .. } | BaseError::Unreadable { .. } => {
+                Self::new(Kind::Verification, error).hint(OWN)
+            }
+        }
+    }
+}
+
+impl From<RegistryError> for Failure {
+    fn from(error: RegistryError) -> Self {
+        Self::new(Kind::Unavailable, error)
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        Self::new(Kind::Unavailable, error)
+            .hint("start an engine, or name one with DOCKER_HOST")
+            .hint("`--output docker-archive:FILE` needs none; `docker load -i FILE` takes it later")
+    }
+}
+
+impl From<BuildError> for Failure {
+    fn from(error: BuildError) -> Self {
+        match error {
+            BuildError::Fetch(error) => error.into(),
+            BuildError::Compile(error) => error.into(),
+            BuildError::Layer(error) => error.into(),
+            BuildError::Base(error) => error.into(),
+            BuildError::Layout(error) => error.into(),
+            BuildError::Store(error) => error.into(),
+            BuildError::Offline(_) => Self::new(Kind::Unavailable, error).hint("`etcdimg fetch` brings it"),
+            BuildError::Archive(_) => Self::new(Kind::Verification, error).hint(LOOK_INTO_IT),
+            BuildError::WrongProgram(_) => Self::new(Kind::Verification, error)
+                .hint("nothing was written; compare `commit` and `go` in versions.yaml with what the etcd project released"),
+        }
+    }
+}

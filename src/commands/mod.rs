@@ -1,0 +1,45 @@
+//! One file for each command: it reads the files, calls the modules below and prints.
+
+mod build;
+mod cache;
+mod context;
+mod failures;
+mod fetch;
+mod lock;
+mod plan;
+mod verify;
+
+use clap::CommandFactory;
+
+use crate::cli::{Cli, Command};
+use crate::failure::{Failure, Kind};
+use context::Context;
+
+/// Runs what was typed.
+pub fn run(cli: Cli) -> Result<(), Failure> {
+    let context = Context::new(cli.global)?;
+    match cli.command {
+        Command::Plan(choice) => plan::run(&context, &choice),
+        Command::Lock(arguments) => lock::run(&context, &arguments),
+        Command::Fetch(choice) => fetch::run(&context, &choice),
+        Command::Build(arguments) => build::run(&context, &arguments),
+        Command::Verify(arguments) => verify::run(&context, &arguments),
+        Command::Cache(command) => cache::run(&context, &command),
+        Command::Completions { shell } => completions(&context, shell),
+        Command::Man => man(&context),
+    }
+}
+
+fn completions(context: &Context, shell: clap_complete::Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "etcdimg", &mut script);
+    context.ui.out(String::from_utf8_lossy(&script).trim_end());
+    Ok(())
+}
+
+fn man(context: &Context) -> Result<(), Failure> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(|error| Failure::new(Kind::Io, error))?;
+    context.ui.out(String::from_utf8_lossy(&page).trim_end());
+    Ok(())
+}

@@ -1,0 +1,135 @@
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+
+use etcd_version::{BUNDLED_PATH, Bundled, EtcdVersion};
+use tar::EntryType;
+
+use crate::platform::Platform;
+use crate::program::{self, Expected, Identity};
+
+const BIN: &str = "usr/local/bin/";
+
+/// Larger than any program of ours; more is not read.
+const PROGRAM_LIMIT: u64 = 256 << 20;
+
+/// The files of one image, compared with its labels.
+pub(super) struct Contents<'a> {
+    labels: &'a BTreeMap<String, String>,
+    platform: Option<Platform>,
+    /// Path and, for a link, what it names.
+    paths: BTreeMap<String, Option<String>>,
+    bundled_file: Option<String>,
+    n_programs: usize,
+    faults: Vec<String>,
+}
+
+impl<'a> Contents<'a> {
+    pub(super) fn new(labels: &'a BTreeMap<String, String>, platform: &str) -> Self {
+        Self {
+            labels,
+            platform: platform.parse().ok(),
+            paths: BTreeMap::new(),
+            bundled_file: None,
+            n_programs: 0,
+            faults: Vec::new(),
+        }
+    }
+
+    /// The base is somebody else's; only that `sh` is there is of interest.
+    pub(super) fn base_entry(&mut self, entry: &tar::Entry<'_, impl Read>) {
+        let path = String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").to_owned();
+        self.paths.insert(path, None);
+    }
+
+    pub(super) fn entry(&mut self, entry: &mut tar::Entry<'_, impl Read>) -> io::Result<()> {
+        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let header = entry.header();
+        let mode = header.mode()?;
+        let kind = header.entry_type();
+        if (header.uid()?, header.gid()?) != (0, 0) {
+            self.faults.push(format!("/{path} does not belong to root"));
+        }
+        if mode & 0o7022 != 0 {
+            self.faults.push(format!("/{path} has the mode {mode:04o}"));
+        }
+        if path.starts_with(BIN) && kind != EntryType::Directory && mode != 0o555 {
+            self.faults.push(format!("/{path} has the mode {mode:04o}, not 0555"));
+        }
+        let link = entry.link_name_bytes().map(|link| String::from_utf8_lossy(&link).into_owned());
+        let is_directory = kind == EntryType::Directory;
+        if self.paths.insert(path.clone(), link).is_some() && !is_directory {
+            self.faults.push(format!("/{path} stands in two layers"));
+        }
+        if kind == EntryType::Regular && path == BUNDLED_PATH {
+            let mut text = String::new();
+            entry.take(1 << 16).read_to_string(&mut text)?;
+            self.bundled_file = Some(text);
+        } else if let Some(name) = path.strip_prefix(BIN).filter(|name| kind == EntryType::Regular && !name.ends_with(".sh")) {
+            let mut bytes = Vec::new();
+            entry.take(PROGRAM_LIMIT).read_to_end(&mut bytes)?;
+            self.program(name, &bytes);
+        }
+        Ok(())
+    }
+
+    fn program(&mut self, name: &str, bytes: &[u8]) {
+        self.n_programs += 1;
+        let Some(platform) = self.platform.clone() else {
+            return self.faults.push("the platform of the config is not one we know".to_owned());
+        };
+        let (program, version) = name.split_once('-').unwrap_or((name, ""));
+        let label = if name == "migrate" { "dev.etcdimg.migrate".to_owned() } else { format!("dev.etcdimg.etcd.{version}") };
+        let Some(label) = self.labels.get(&label) else {
+            return self.faults.push(format!("/{BIN}{name} has no label `{label}` that says what it is"));
+        };
+        let words: Vec<_> = label.split(' ').collect();
+        let content = match words[..] {
+            [version, "rust", ..] => Identity::Migrate { version },
+            ["commit", commit, "go", go, ..] => Identity::Etcd { program, version, go, commit },
+            _ => return self.faults.push(format!("the label of {name} cannot be read: {label}")),
+        };
+        let faults = program::check(bytes, &Expected { name, platform: &platform, content });
+        self.faults.extend(faults.iter().map(ToString::to_string));
+    }
+
+    /// How many programs there were, and everything that is wrong.
+    pub(super) fn finish(mut self) -> (usize, Vec<String>) {
+        let label = self.labels.get("dev.etcdimg.bundled-versions").cloned().unwrap_or_default();
+        let versions: Result<Vec<EtcdVersion>, _> = label.split(',').map(str::parse).collect();
+        match versions {
+            Ok(versions) => self.check_versions(&versions),
+            Err(error) => self.faults.push(format!("the label dev.etcdimg.bundled-versions is wrong: {error}")),
+        }
+        for path in ["usr/local/bin/migrate", "usr/local/bin/migrate-if-needed.sh", "bin/sh"] {
+            if !self.paths.contains_key(path) {
+                self.faults.push(format!("/{path} is missing"));
+            }
+        }
+        (self.n_programs, self.faults)
+    }
+
+    fn check_versions(&mut self, versions: &[EtcdVersion]) {
+        if self.bundled_file != Some(Bundled::new(versions.to_vec()).to_string()) {
+            self.faults.push(format!("/{BUNDLED_PATH} does not list the bundled versions"));
+        }
+        for version in versions {
+            for program in programs(version) {
+                let path = format!("{BIN}{program}-{version}");
+                if !self.paths.contains_key(&path) {
+                    self.faults.push(format!("/{path} is missing"));
+                }
+            }
+        }
+        let Some(last) = versions.iter().max() else { return };
+        for program in programs(last) {
+            let to = format!("{BIN}{program}-{last}");
+            if self.paths.get(&format!("{BIN}{program}")) != Some(&Some(to.clone())) {
+                self.faults.push(format!("/{BIN}{program} is not a hard link to /{to}"));
+            }
+        }
+    }
+}
+
+fn programs(version: &EtcdVersion) -> &'static [&'static str] {
+    if version.minor() >= 5 { &["etcd", "etcdctl", "etcdutl"] } else { &["etcd", "etcdctl"] }
+}

@@ -1,0 +1,208 @@
+//! Looks at a finished layout as a stranger would: every digest, size, diff ID and platform is
+//! derived again, and every program is looked into again. All faults are reported at once.
+//!
+//! Not responsible for deciding whether the content is what somebody planned: it compares the
+//! layout with what the layout says of itself.
+
+mod contents;
+mod layer;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::digest::Digest;
+use crate::image::{CONFIG_TYPE, INDEX_TYPE, MANIFEST_TYPE};
+use crate::layout::{Layout, LayoutError};
+
+/// What was looked at, and what is wrong.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    pub images: Vec<ImageReport>,
+    pub blobs: usize,
+    pub faults: Vec<Fault>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ImageReport {
+    pub tag: String,
+    pub platform: String,
+    pub digest: String,
+    pub size_bytes: u64,
+    pub layers: usize,
+    pub programs: usize,
+}
+
+/// One thing that is wrong, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    pub place: String,
+    pub fault: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.fault)
+    }
+}
+
+/// Verifies everything that index.json names.
+pub fn verify(layout: &Layout) -> Result<Report, LayoutError> {
+    let mut walk = Walk { layout, report: Report::default(), seen: BTreeSet::new() };
+    let tagged = layout.tagged()?;
+    if tagged.is_empty() {
+        walk.fault("index.json", "names no image by a tag");
+    }
+    for tagged in tagged {
+        match serde_json::from_value(tagged.descriptor) {
+            Ok(descriptor) => walk.document(&tagged.tag, &descriptor),
+            Err(error) => walk.fault("index.json", format!("`{}` is not a descriptor: {error}", tagged.tag)),
+        }
+    }
+    Ok(walk.report)
+}
+
+struct Walk<'a> {
+    layout: &'a Layout,
+    report: Report,
+    seen: BTreeSet<Digest>,
+}
+
+impl Walk<'_> {
+    fn fault(&mut self, place: impl Into<String>, fault: impl Into<String>) {
+        self.report.faults.push(Fault { place: place.into(), fault: fault.into() });
+    }
+
+    fn document(&mut self, tag: &str, descriptor: &Descriptor) {
+        let Some(bytes) = self.blob(tag, descriptor) else { return };
+        match descriptor.media_type().to_string().as_str() {
+            INDEX_TYPE => self.index(tag, descriptor, &bytes),
+            MANIFEST_TYPE => self.image(tag, descriptor, &bytes),
+            other => self.fault(tag, format!("{} has the unknown type {other}", descriptor.digest())),
+        }
+    }
+
+    /// A small blob, when its digest and size are right.
+    fn blob(&mut self, place: &str, descriptor: &Descriptor) -> Option<Vec<u8>> {
+        let digest: Digest = match descriptor.digest().to_string().parse() {
+            Ok(digest) => digest,
+            Err(error) => {
+                self.fault(place, format!("{error}"));
+                return None;
+            }
+        };
+        match self.layout.document(&digest) {
+            Ok(bytes) if bytes.len() as u64 == descriptor.size() => {
+                self.count(digest);
+                Some(bytes)
+            }
+            Ok(bytes) => {
+                self.fault(place, format!("the size of {digest} is {}, its descriptor says {}", bytes.len(), descriptor.size()));
+                None
+            }
+            Err(error) => {
+                self.fault(place, full(&error));
+                None
+            }
+        }
+    }
+
+    fn count(&mut self, digest: Digest) {
+        if self.seen.insert(digest) {
+            self.report.blobs += 1;
+        }
+    }
+
+    fn index(&mut self, tag: &str, descriptor: &Descriptor, bytes: &[u8]) {
+        let index: ImageIndex = match serde_json::from_slice(bytes) {
+            Ok(index) => index,
+            Err(error) => return self.fault(tag, format!("the index {} cannot be read: {error}", descriptor.digest())),
+        };
+        if index.manifests().is_empty() {
+            self.fault(tag, "the index names no image");
+        }
+        for child in index.manifests() {
+            if child.platform().is_none() {
+                self.fault(tag, format!("{} has no platform in the index", child.digest()));
+            }
+            self.document(tag, child);
+        }
+    }
+
+    fn image(&mut self, tag: &str, descriptor: &Descriptor, bytes: &[u8]) {
+        let manifest: ImageManifest = match serde_json::from_slice(bytes) {
+            Ok(manifest) => manifest,
+            Err(error) => return self.fault(tag, format!("the manifest {} cannot be read: {error}", descriptor.digest())),
+        };
+        if manifest.config().media_type().to_string() != CONFIG_TYPE {
+            self.fault(tag, format!("the config has the type {}", manifest.config().media_type()));
+        }
+        let Some(bytes) = self.blob(tag, manifest.config()) else { return };
+        let config: ImageConfiguration = match serde_json::from_slice(&bytes) {
+            Ok(config) => config,
+            Err(error) => return self.fault(tag, format!("the config cannot be read: {error}")),
+        };
+        let raw: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let platform = platform(&raw);
+        let place = format!("{tag} {platform}");
+        self.check_platform(&place, descriptor, &raw);
+        let programs = self.layers(&place, &manifest, &config);
+        self.report.images.push(ImageReport {
+            tag: tag.to_owned(),
+            platform,
+            digest: descriptor.digest().to_string(),
+            size_bytes: manifest.layers().iter().map(Descriptor::size).sum(),
+            layers: manifest.layers().len(),
+            programs,
+        });
+    }
+
+    /// Wrong architectures in configs broke container runtimes for years.
+    fn check_platform(&mut self, place: &str, descriptor: &Descriptor, config: &Value) {
+        let Some(listed) = descriptor.platform() else { return };
+        let listed = serde_json::to_value(listed).unwrap_or_default();
+        for field in ["os", "architecture", "variant", "os.version"] {
+            if listed[field] != config[field] {
+                self.fault(place, format!("{field} is {} in the index and {} in the config", listed[field], config[field]));
+            }
+        }
+    }
+
+    /// Returns how many programs were looked into.
+    fn layers(&mut self, place: &str, manifest: &ImageManifest, config: &ImageConfiguration) -> usize {
+        let diff_ids = config.rootfs().diff_ids();
+        if diff_ids.len() != manifest.layers().len() {
+            self.fault(place, format!("{} layers, but {} diff IDs", manifest.layers().len(), diff_ids.len()));
+        }
+        let labels: BTreeMap<String, String> =
+            config.labels_of_config().map(|labels| labels.clone().into_iter().collect()).unwrap_or_default();
+        let mut contents = contents::Contents::new(&labels, &platform(&serde_json::to_value(config).unwrap_or_default()));
+        for (descriptor, diff_id) in manifest.layers().iter().zip(diff_ids) {
+            match layer::read(self.layout, descriptor, diff_id, &mut contents) {
+                Ok(digest) => self.count(digest),
+                Err(fault) => self.fault(place, fault),
+            }
+        }
+        let (n_programs, faults) = contents.finish();
+        faults.into_iter().for_each(|fault| self.fault(place, fault));
+        n_programs
+    }
+}
+
+fn platform(config: &Value) -> String {
+    let part = |name: &str| config[name].as_str().map(str::to_owned);
+    [part("os"), part("architecture"), part("variant")].into_iter().flatten().collect::<Vec<_>>().join("/")
+}
+
+fn full(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
