@@ -17,6 +17,7 @@ pub mod http;
 pub mod image;
 pub mod layer;
 pub mod layout;
+pub mod lookup;
 pub mod plan;
 pub mod platform;
 pub mod process;

@@ -25,7 +25,7 @@ impl super::Blobs for Blobs<'_> {
         Ok(self.layout.document(digest)?)
     }
 
-    fn config(&self, digest: &Digest) -> Result<Vec<u8>, BaseError> {
+    fn config(&self, digest: &Digest, _size: u64) -> Result<Vec<u8>, BaseError> {
         Ok(self.layout.document(digest)?)
     }
 

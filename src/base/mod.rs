@@ -84,7 +84,7 @@ pub fn resolve(means: &Means<'_>, source: &BaseSource, platform: &Platform) -> R
 /// Where the parts of an OCI image come from. All bytes are verified by whoever implements it.
 trait Blobs {
     fn manifest(&self, digest: &Digest) -> Result<Vec<u8>, BaseError>;
-    fn config(&self, digest: &Digest) -> Result<Vec<u8>, BaseError>;
+    fn config(&self, digest: &Digest, size: u64) -> Result<Vec<u8>, BaseError>;
     /// Brings layers into the store.
     fn layers(&self, layers: &[Layer]) -> Result<(), BaseError>;
 }
@@ -93,7 +93,7 @@ fn read(blobs: &impl Blobs, source: &BaseSource, digest: Digest, platform: &Plat
     let unreadable = |why: String| BaseError::Unreadable { base: source.to_string(), why };
     let manifest = manifest(blobs, source, digest, platform)?;
     let config_digest = digest_of(manifest.config()).map_err(unreadable)?;
-    let bytes = blobs.config(&config_digest)?;
+    let bytes = blobs.config(&config_digest, manifest.config().size())?;
     let config: ImageConfiguration = serde_json::from_slice(&bytes).map_err(|error| unreadable(format!("its config: {error}")))?;
     let received = format!("{}/{}", config.os(), config.architecture());
     if received != format!("{}/{}", platform.os, platform.architecture) {
@@ -122,7 +122,8 @@ fn manifest(blobs: &impl Blobs, source: &BaseSource, digest: Digest, platform: &
     serde_json::from_slice(&blobs.manifest(&child)?).map_err(unreadable)
 }
 
-fn is_for(descriptor: &Descriptor, platform: &Platform) -> bool {
+/// Whether an index means this platform by a descriptor.
+pub fn is_for(descriptor: &Descriptor, platform: &Platform) -> bool {
     descriptor.platform().as_ref().is_some_and(|it| {
         // Many indexes name arm64's only variant, v8; some do not.
         let variant = it.variant().as_deref().filter(|variant| *variant != "v8");

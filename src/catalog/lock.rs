@@ -205,7 +205,7 @@ struct BaseEntry {
     manifests: std::collections::BTreeMap<String, Spanned<String>>,
 }
 
-pub fn parse(at: At<'_>, text: &str) -> Result<Lock, Fault> {
+pub(super) fn parse(at: At<'_>, text: &str) -> Result<Lock, Fault> {
     let file: File = yaml::parse(at, text, KEYS)?;
     if file.lock.value != LOCK_VERSION {
         let problem = format!("version {} of the lock file is not known to this etcdimg", file.lock.value);
@@ -218,6 +218,11 @@ pub fn parse(at: At<'_>, text: &str) -> Result<Lock, Fault> {
         toolchains: file.toolchains.into_iter().map(|it| toolchain(at, it)).collect::<Result<_, _>>()?,
         bases: file.bases.into_iter().map(|it| base(at, it)).collect::<Result<_, _>>()?,
     })
+}
+
+/// A lock as it stands in the file, whether or not it fits the catalog.
+pub fn parse_known(text: &str) -> Result<Lock, Fault> {
+    parse(At(super::LOCK_FILE), text)
 }
 
 fn digest(at: At<'_>, field: impl Into<String>, text: &Spanned<String>) -> Result<Digest, Fault> {

@@ -112,6 +112,41 @@ fn check_toolchain(tools: &Toolchains, lock: &Lock, source: &ModulesSource) -> R
     Ok(())
 }
 
+/// Where Go's toolchain runs, as its module is named: `linux-amd64`.
+pub fn host() -> String {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "powerpc64" => "ppc64le",
+        other => other,
+    };
+    format!("{}-{arch}", std::env::consts::OS)
+}
+
+/// The sum of a toolchain's module, as Go and its checksum database see it.
+pub fn toolchain_sum(tools: &Toolchains, go: &str, host: &str, ui: &Ui) -> Result<String, CompileError> {
+    let module = format!("golang.org/toolchain@v0.0.1-go{go}.{host}");
+    let scratch = tools.scratch()?;
+    let environment = BTreeMap::from([
+        ("GOMODCACHE".to_owned(), tools.work.join("go-mod").into()),
+        ("GOFLAGS".to_owned(), "-modcacherw".into()),
+        ("GOWORK".to_owned(), "off".into()),
+    ]);
+    let command = Invocation {
+        program: tools.find("go")?,
+        arguments: ["mod", "download", "-json", &module].map(OsString::from).into(),
+        folder: scratch.path().to_owned(),
+        passed_on: tools.environment.clone(),
+        environment,
+    };
+    ui.command(command.to_string());
+    let what = format!("etcd: there is no Go toolchain {go} for {host}");
+    let answer = command.output().map_err(|source| CompileError::Process { what: what.clone(), source })?;
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap_or_default();
+    let received = answer["Sum"].as_str().unwrap_or_default().to_owned();
+    if received.starts_with("h1:") { Ok(received) } else { Err(CompileError::NoToolchain { go: go.to_owned(), host: host.to_owned() }) }
+}
+
 fn compile(
     store: &Store,
     tools: &Toolchains,
@@ -123,11 +158,15 @@ fn compile(
     let scratch = tools.scratch()?;
     let out = scratch.path().join(name);
     let arguments = [
-        "build", "-trimpath", "-buildvcs=false", "-installsuffix=cgo", &format!("-p={}", tools.jobs),
+        "build", "-trimpath", "-installsuffix=cgo", &format!("-p={}", tools.jobs),
         &format!("-ldflags={}", linker_flags(source)), "-o",
     ];
     let mut arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
     arguments.extend([out.clone().into(), package.into()]);
+    if knows_vcs(source) {
+        // The repository around the module is ours, not etcd's.
+        arguments.insert(1, "-buildvcs=false".into());
+    }
     let command = invocation(tools, source, arguments)?;
     ui.command(command.to_string());
     let log = tools.log(&format!("{name}-{}-{}-{}", source.version, source.goos, source.goarch))?;
@@ -136,6 +175,12 @@ fn compile(
     let compiled = keep(store, name, &out)?;
     ui.status("Compiled", format!("{what} {}", crate::ui::size(compiled.size)));
     Ok(compiled)
+}
+
+/// Go stamps the repository into programs since 1.18, and has the flag against it since then.
+fn knows_vcs(source: &ModulesSource) -> bool {
+    let minor = source.go.split('.').nth(1).and_then(|minor| minor.parse().ok());
+    minor.is_some_and(|minor: u32| minor >= 18)
 }
 
 /// As etcd's release build: stripped, and the commit in its version symbol.

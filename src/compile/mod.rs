@@ -9,7 +9,7 @@ mod tool;
 
 use serde::{Deserialize, Serialize};
 
-pub use go::{compile_etcd, download_modules};
+pub use go::{compile_etcd, download_modules, host, toolchain_sum};
 pub use rust::{compile_migrate, download_crates};
 pub use tool::{CompileError, Network, PASSED_ON, Toolchains};
 

@@ -36,3 +36,22 @@ impl Store {
         self.root.join("records").join(kind).join(format!("{}.json", key.hex()))
     }
 }
+
+impl Store {
+    /// Every digest that any record names: what was made, and is worth keeping.
+    pub fn recorded(&self) -> Result<std::collections::BTreeSet<Digest>, StoreError> {
+        let mut digests = std::collections::BTreeSet::new();
+        let mut folders = vec![self.root.join("records")];
+        while let Some(folder) = folders.pop() {
+            let entries = fs::read_dir(&folder).map_err(StoreError::io("read", &folder))?;
+            for path in entries.flatten().map(|entry| entry.path()) {
+                if path.is_dir() {
+                    folders.push(path);
+                } else if let Ok(text) = fs::read_to_string(&path) {
+                    digests.extend(text.split('"').filter_map(|word| word.parse::<Digest>().ok()));
+                }
+            }
+        }
+        Ok(digests)
+    }
+}

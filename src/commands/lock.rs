@@ -1,0 +1,136 @@
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use super::context::{Context, runtime};
+use crate::catalog::lock::{BaseLock, Lock, ReleaseLock, SourceLock, ToolchainLock};
+use crate::catalog::{Catalog, LOCK_FILE};
+use crate::cli::LockArgs;
+use crate::compile;
+use crate::failure::{Failure, Kind};
+use crate::fetch;
+use crate::lookup::{Lookup, LookupError};
+
+pub(super) fn run(context: &Context, arguments: &LockArgs) -> Result<(), Failure> {
+    if arguments.check {
+        context.locked()?;
+        context.ui.status("Fresh", LOCK_FILE);
+        return Ok(());
+    }
+    let (catalog, text) = context.catalog()?;
+    // What cannot be read as a lock is written anew; what can keeps its digests.
+    let known = text.as_deref().and_then(|text| crate::catalog::lock::parse_known(text).ok());
+    let lock = make(context, arguments, &catalog, known.as_ref())?;
+    let text_now = lock.to_yaml();
+    if text.as_deref() == Some(&text_now) {
+        context.ui.status("Unchanged", LOCK_FILE);
+        return Ok(());
+    }
+    replace(&context.root().join(LOCK_FILE), &text_now)?;
+    context.ui.status("Locked", format!("{LOCK_FILE}; review its diff"));
+    Ok(())
+}
+
+fn make(context: &Context, arguments: &LockArgs, catalog: &Catalog, known: Option<&Lock>) -> Result<Lock, Failure> {
+    let (store, options, runtime) = (context.store()?, fetch::Options::default(), runtime()?);
+    let lookup = Lookup::new(&store, &options, &context.ui)?;
+    let ask = |what: String| {
+        let failure = Failure::new(Kind::Unavailable, format!("{what} is not in {LOCK_FILE}, and --offline forbids to ask"));
+        if context.is_offline { Err(failure) } else { Ok(()) }
+    };
+    let known = known.filter(|_| !arguments.refresh);
+    let mut releases = Vec::new();
+    for (version, file) in catalog.releases() {
+        let locked = known.and_then(|lock| lock.release(&file)).cloned();
+        releases.push(match locked {
+            Some(release) => release,
+            None => {
+                ask(file.clone())?;
+                let mirrors = arguments.mirror.iter().chain(&catalog.versions.mirrors);
+                let (digest, size) = runtime.block_on(lookup.release(mirrors, &version, &file))?;
+                context.ui.status("Looked up", format!("{file} {digest}"));
+                ReleaseLock::new(file, digest, size)
+            }
+        });
+    }
+    let mut bases = Vec::new();
+    for (name, reference) in &catalog.versions.bases {
+        let platforms: Vec<_> = catalog.targets.iter().filter(|it| it.base == *name).map(|it| it.platform.clone()).collect();
+        let locked = known.and_then(|lock| lock.base(name)).filter(|base| platforms.iter().all(|it| base.manifest(it).is_some()));
+        bases.push(match locked {
+            Some(base) => base.clone(),
+            None => {
+                ask(reference.clone())?;
+                let (index, manifests) = runtime.block_on(lookup.base(reference, &platforms))?;
+                context.ui.status("Looked up", format!("{reference} {index}"));
+                BaseLock::new(name.clone(), index, manifests)
+            }
+        });
+    }
+    Ok(Lock {
+        catalog: catalog.digest(),
+        releases,
+        sources: sources(catalog)?,
+        toolchains: toolchains(context, catalog, known)?,
+        bases,
+    })
+}
+
+/// The modules are part of the repository: their digests are those of the files.
+fn sources(catalog: &Catalog) -> Result<Vec<SourceLock>, Failure> {
+    let source = |version: &etcd_version::EtcdVersion| {
+        let (go_mod, go_sum) = catalog.sources.get(&version.to_string()).ok_or_else(|| {
+            Failure::new(Kind::Catalog, format!("there is no folder sources/{version}"))
+                .hint("docs/sources.md says how to make the Go module of a version")
+        })?;
+        Ok(SourceLock::new(version.clone(), *go_mod, *go_sum))
+    };
+    catalog.versions.bundled.iter().map(|etcd| source(&etcd.version)).collect()
+}
+
+/// Sums of other hosts stay; the ones of this host are asked for where they are missing.
+fn toolchains(context: &Context, catalog: &Catalog, known: Option<&Lock>) -> Result<Vec<ToolchainLock>, Failure> {
+    let tools = context.toolchains();
+    let mut releases: Vec<_> = catalog.versions.bundled.iter().map(|etcd| etcd.go.clone()).collect();
+    releases.sort();
+    releases.dedup();
+    let host = compile::host();
+    let mut locks: Vec<_> = known.map(|lock| lock.toolchains.clone()).unwrap_or_default();
+    locks.retain(|lock| releases.contains(&lock.go));
+    for go in releases {
+        if !locks.iter().any(|lock| lock.go == go && lock.host == host) {
+            let sum = compile::toolchain_sum(&tools, &go, &host, &context.ui)?;
+            locks.push(ToolchainLock::new(go, host.clone(), sum));
+        }
+    }
+    locks.sort_by(|a, b| (&a.go, &a.host).cmp(&(&b.go, &b.host)));
+    Ok(locks)
+}
+
+fn replace(path: &Path, text: &str) -> Result<(), Failure> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let write = || -> std::io::Result<()> {
+        let mut file = tempfile::Builder::new().permissions(mode()).tempfile_in(folder)?;
+        file.write_all(text.as_bytes())?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().map_err(|error| Failure::new(Kind::Io, error))
+}
+
+fn mode() -> fs::Permissions {
+    use std::os::unix::fs::PermissionsExt;
+    fs::Permissions::from_mode(0o644)
+}
+
+impl From<LookupError> for Failure {
+    fn from(error: LookupError) -> Self {
+        match error {
+            LookupError::Disagree { .. } => Self::new(Kind::Verification, error)
+                .hint("find out which of them is right before you lock anything; etcd 3.4.15 was uploaded twice"),
+            LookupError::Registry(error) => error.into(),
+            _ => Self::new(Kind::Unavailable, error)
+                .hint("`--mirror URL` asks another place, where SHA256SUMS stands beside the archives"),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Asks the world for digests, for `etcdimg lock` alone. Nothing that is built comes through here.
+//!
+//! Every mirror that answers must say the same.
+
+use etcd_version::EtcdVersion;
+use oci_spec::image::ImageIndex;
+use reqwest::Url;
+use reqwest::header::HeaderMap;
+
+use crate::catalog::Mirror;
+use crate::digest::Digest;
+use crate::fetch::{Downloader, Options};
+use crate::http::Client;
+use crate::platform::Platform;
+use crate::registry::{Credentials, Puller, RegistryError};
+use crate::store::Store;
+use crate::ui::Ui;
+
+/// The file that a release publishes beside its archives.
+const SUMS: &str = "SHA256SUMS";
+
+/// Why a digest cannot be looked up.
+#[derive(Debug, thiserror::Error)]
+pub enum LookupError {
+    #[error("no mirror has the sum of `{file}`\n  {}", tried.join("\n  "))]
+    NoSum { file: String, tried: Vec<String> },
+    #[error("mirrors disagree about `{file}`\n  {}", said.join("\n  "))]
+    Disagree { file: String, said: Vec<String> },
+    #[error("`{reference}` cannot be read: {why}")]
+    Base { reference: String, why: String },
+    #[error("`{reference}` has no image for {platform}")]
+    NoPlatform { reference: String, platform: Platform },
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+#[derive(Debug)]
+pub struct Lookup<'a> {
+    store: &'a Store,
+    options: &'a Options,
+    ui: &'a Ui,
+    client: Client,
+}
+
+impl<'a> Lookup<'a> {
+    pub fn new(store: &'a Store, options: &'a Options, ui: &'a Ui) -> Result<Self, LookupError> {
+        let client = Client::new(options.connect_timeout, options.stall_timeout);
+        Ok(Self { store, options, ui, client })
+    }
+
+    /// The published sum of a release archive. Its size is not published, so it is not known.
+    pub async fn release(
+        &self,
+        mirrors: impl Iterator<Item = &Mirror>,
+        version: &EtcdVersion,
+        file: &str,
+    ) -> Result<(Digest, Option<u64>), LookupError> {
+        let (mut said, mut tried) = (Vec::new(), Vec::new());
+        for mirror in mirrors {
+            let url = mirror.url(version, SUMS);
+            match self.sums(&url).await {
+                Ok(sums) => match sum(&sums, file) {
+                    Some(digest) => said.push((url, digest)),
+                    None => tried.push(format!("{url}: has no line for it")),
+                },
+                Err(error) => tried.push(error),
+            }
+        }
+        let Some((_, digest)) = said.first() else {
+            return Err(LookupError::NoSum { file: file.to_owned(), tried });
+        };
+        if said.iter().all(|(_, other)| other == digest) {
+            return Ok((*digest, None));
+        }
+        let said = said.iter().map(|(url, digest)| format!("{digest} {url}")).collect();
+        Err(LookupError::Disagree { file: file.to_owned(), said })
+    }
+
+    async fn sums(&self, url: &str) -> Result<String, String> {
+        if let Some(path) = url.strip_prefix("file://") {
+            return std::fs::read_to_string(path).map_err(|error| format!("{url}: {error}"));
+        }
+        let parsed = Url::parse(url).map_err(|error| format!("{url}: {error}"))?;
+        let downloader = Downloader { store: self.store, client: &self.client, options: self.options, ui: self.ui };
+        let bytes = downloader.answer(&parsed, &HeaderMap::new()).await.map_err(|tried| tried.to_string())?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The digest that a tag names now, and those of the platforms' manifests.
+    pub async fn base(
+        &self,
+        reference: &str,
+        platforms: &[Platform],
+    ) -> Result<(Digest, Vec<(Platform, Digest)>), LookupError> {
+        let unreadable = |why: String| LookupError::Base { reference: reference.to_owned(), why };
+        let credentials = Credentials::from_environment().map_err(|error| unreadable(error.to_string()))?;
+        let puller = Puller::new(self.store, self.options, self.ui, credentials);
+        let (name, tag) = reference.rsplit_once(':').ok_or_else(|| unreadable("it has no tag".to_owned()))?;
+        let repository = name.parse().map_err(|error| unreadable(format!("{error}")))?;
+        let bytes = puller.resolve(&repository, tag).await?;
+        let index: ImageIndex = serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
+        let manifest = |platform: &Platform| {
+            let found = index.manifests().iter().find(|it| crate::base::is_for(it, platform));
+            let digest = found.and_then(|it| it.digest().to_string().parse().ok());
+            let missing = || LookupError::NoPlatform { reference: reference.to_owned(), platform: platform.clone() };
+            Ok((platform.clone(), digest.ok_or_else(missing)?))
+        };
+        let manifests = platforms.iter().map(manifest).collect::<Result<_, LookupError>>()?;
+        Ok((Digest::of(&bytes), manifests))
+    }
+}
+
+/// `<64 hex digits>  <file>`, as sha256sum writes it; `*` marks a binary file.
+fn sum(sums: &str, file: &str) -> Option<Digest> {
+    let mut lines = sums.lines().filter_map(|line| line.split_once(char::is_whitespace));
+    let (digits, _) = lines.find(|(_, name)| name.trim_start().trim_start_matches('*') == file)?;
+    format!("sha256:{digits}").parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_are_read_as_sha256sum_writes_them() {
+        let (a, b) = (Digest::of("a"), Digest::of("b"));
+        let text = format!("{}  etcd-a.tar.gz\n{} *etcd-b.tar.gz\nnonsense\n", a.hex(), b.hex());
+        assert_eq!(sum(&text, "etcd-a.tar.gz"), Some(a));
+        assert_eq!(sum(&text, "etcd-b.tar.gz"), Some(b));
+        assert_eq!(sum(&text, "b.tar.gz"), None);
+    }
+}
