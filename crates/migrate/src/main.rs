@@ -1,1 +1,76 @@
-fn main() {}
+//! Takes an etcd data directory from any old version to any bundled one.
+//!
+//! `options` says what is wanted, `found` what is there, `origin` which version that is, `plan`
+//! computes the steps, `walk` takes them.
+
+mod arguments;
+mod binaries;
+mod bolt;
+mod carried;
+mod durable;
+mod event;
+mod failure;
+mod found;
+mod json;
+mod lock;
+mod migration;
+mod options;
+mod origin;
+mod plan;
+mod platform;
+mod report;
+#[cfg(test)]
+mod scratch;
+mod series;
+mod version_pair;
+
+use std::env;
+use std::process::ExitCode;
+
+use arguments::Arguments;
+use event::Log;
+use failure::Failure;
+use options::{Format, Lookup};
+
+/// In one piece, because `etcdimg` looks for it in the finished program.
+const VERSION_LINE: &str = concat!("etcdimg-migrate ", env!("CARGO_PKG_VERSION"), "\n");
+
+fn main() -> ExitCode {
+    let environment = |name: &str| env::var(name).ok();
+    let arguments = match Arguments::parse(env::args_os().skip(1)) {
+        Ok(arguments) => arguments,
+        Err(error) => return end(Log::new(Format::Text), &Failure::usage(error)),
+    };
+    let lookup = Lookup { arguments: &arguments, environment: &environment };
+    let log = Log::new(lookup.log_format().unwrap_or(Format::Text));
+    match run(&lookup, log) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => end(log, &failure),
+    }
+}
+
+fn run(lookup: &Lookup<'_>, log: Log) -> Result<(), Failure> {
+    let arguments = lookup.arguments;
+    if arguments.has("help") {
+        print!("{}", include_str!("help.txt"));
+        return Ok(());
+    }
+    if arguments.has("version") {
+        print!("{VERSION_LINE}");
+        return Ok(());
+    }
+    match arguments.words.as_slice() {
+        [] if arguments.has("plan") => {
+            let format = lookup.plan_format()?;
+            print!("{}", migration::plan(&lookup.options()?, format)?);
+            Ok(())
+        }
+        [] => migration::run(&lookup.options()?, log),
+        [word, ..] => Err(Failure::usage(format_args!("unknown command: {word}"))),
+    }
+}
+
+fn end(log: Log, failure: &Failure) -> ExitCode {
+    log.error(&failure.cause, &failure.hints);
+    failure.exit_code()
+}

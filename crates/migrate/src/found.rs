@@ -1,0 +1,199 @@
+//! What is in a data directory: read from the data itself and from `version.txt`, never guessed.
+//!
+//! Starts nothing and changes nothing. Not responsible for deciding what to do about it.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader};
+use std::path::Path;
+
+use crate::bolt::{self, Database};
+use crate::failure::{Failure, Kind};
+use crate::series::Series;
+use crate::version_pair::VersionPair;
+
+/// Where this program keeps its lock, its journal and what it works on, inside the data directory:
+/// the directory may be a mount point on a read-only root, so there is no other place.
+pub const STATE_DIR: &str = ".migrate";
+
+/// Entries that do not make a directory non-empty: those of a fresh file system and our own.
+const NOTHING: &[&str] = &["lost+found", STATE_DIR, "version.txt-next"];
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    pub contents: Contents,
+    pub file: Option<VersionPair>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub enum Contents {
+    /// Missing, empty, or holding nothing but `version.txt`: no etcd has started here yet.
+    #[default]
+    Nothing,
+    /// A write-ahead log without a v3 database.
+    Etcd2,
+    Etcd3(Box<Data>),
+}
+
+/// What `member/snap/db` remembers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Data {
+    /// The version that all members of the cluster had agreed on.
+    pub cluster_version: Option<Series>,
+    /// Written from etcd 3.6 on.
+    pub storage_version: Option<Series>,
+    /// The term of the last applied entry; written from etcd 3.5 on.
+    pub term: Option<u64>,
+    pub consistent_index: Option<u64>,
+    pub has_conf_state: bool,
+    pub members: usize,
+    pub needs_credentials: bool,
+    pub db_bytes: u64,
+}
+
+impl Data {
+    /// The minor version that the data is at, if the data says.
+    pub fn series(&self) -> Option<Series> {
+        // etcd writes 3.0 first in a cluster whose members do not all answer yet.
+        const UNDECIDED: Series = Series::new(3, 0);
+        let decided = self.cluster_version.filter(|series| *series > UNDECIDED);
+        // A downgrade lowers the cluster version before the storage version; until both are down
+        // only the newer etcd can open the data.
+        let newest = decided.max(self.storage_version);
+        // etcd's own rule for data without either: a term was first written by 3.5.
+        newest.or(self.term.filter(|term| *term > 0).map(|_| Series::new(3, 5)))
+    }
+}
+
+/// Reads a data directory, which need not exist.
+pub fn look(data_dir: &Path) -> Result<Found, Failure> {
+    let entries = match fs::read_dir(data_dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::default()),
+        Err(error) => return Err(Failure::file("read the data directory", data_dir, &error)),
+    };
+    let mut is_empty = true;
+    for entry in entries {
+        let entry = entry.map_err(|error| Failure::file("read", data_dir, &error))?;
+        is_empty &= NOTHING.iter().any(|name| entry.file_name() == *name);
+    }
+    if is_empty {
+        return Ok(Found::default());
+    }
+    let file = read_version_file(data_dir)?;
+    let contents = look_at_member(&data_dir.join("member"), data_dir, file.is_some())?;
+    Ok(Found { contents, file })
+}
+
+fn look_at_member(
+    member: &Path,
+    data_dir: &Path,
+    has_version_file: bool,
+) -> Result<Contents, Failure> {
+    let refuse = |what: &str| Failure::new(Kind::NotMigratable, what);
+    let db = member.join("snap").join("db");
+    let has_wal = has_wal(&member.join("wal"))?;
+    match (db.is_file(), has_wal) {
+        (true, true) => Ok(Contents::Etcd3(Box::new(read_db(&db)?))),
+        (false, true) => Ok(Contents::Etcd2),
+        (true, false) => Err(refuse(&format!(
+            "{} has a database but no write-ahead log: an etcd would start as a new, empty cluster",
+            data_dir.display()
+        ))
+        .hint("if this is a copied database, restore it with `etcdutl snapshot restore` instead")),
+        (false, false) if has_version_file && !member.exists() => Ok(Contents::Nothing),
+        (false, false) if member.exists() => Err(refuse(&format!(
+            "{} holds neither a database nor a write-ahead log",
+            member.display()
+        ))
+        .hint("an etcd died in its very first moments here; remove `member` to start afresh")),
+        (false, false) => {
+            Err(refuse(&format!("{} is not an etcd data directory", data_dir.display())).hint(
+                "it is not empty and has no `member` directory; is the volume the right one?",
+            ))
+        }
+    }
+}
+
+fn has_wal(directory: &Path) -> Result<bool, Failure> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(Failure::file("read", directory, &error)),
+    };
+    let mut paths = entries.filter_map(Result::ok).map(|entry| entry.path());
+    Ok(paths.any(|path| path.extension().is_some_and(|extension| extension == "wal")))
+}
+
+pub fn read_version_file(data_dir: &Path) -> Result<Option<VersionPair>, Failure> {
+    let path = data_dir.join("version.txt");
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Failure::file("read", &path, &error)),
+    };
+    // Whatever is longer than this is no version, and nobody wants it in an error line.
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(128)]);
+    if text.trim().is_empty() {
+        // The old program emptied the file when the disk was full. It then says nothing, and the
+        // data is asked instead.
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|error: String| {
+        Failure::new(
+            Kind::NotMigratable,
+            format_args!(
+                "failed to parse etcd '<version>/<storage-version>' string from version.txt file \
+                 contents '{}': {error}",
+                text.trim().escape_debug()
+            ),
+        )
+        .hint("remove version.txt to have the version read from the data")
+    })
+}
+
+fn read_db(path: &Path) -> Result<Data, Failure> {
+    let file = File::open(path).map_err(|error| Failure::file("open", path, &error))?;
+    Database::open(BufReader::new(file)).and_then(|mut database| read_data(&mut database)).map_err(
+        |error| {
+            Failure::new(
+                Kind::NotMigratable,
+                format_args!("cannot read {}: {error}", path.display()),
+            )
+            .hint("no etcd could open it either; restore a backup or a snapshot")
+        },
+    )
+}
+
+fn read_data<R: io::Read + io::Seek>(database: &mut Database<R>) -> Result<Data, bolt::Error> {
+    let mut data = Data { db_bytes: database.size_bytes(), ..Data::default() };
+    if let Some(cluster) = database.bucket("cluster")? {
+        data.cluster_version = series(database.get(&cluster, "clusterVersion")?);
+    }
+    if let Some(meta) = database.bucket("meta")? {
+        data.storage_version = series(database.get(&meta, "storageVersion")?);
+        data.term = number(database.get(&meta, "term")?);
+        data.consistent_index = number(database.get(&meta, "consistent_index")?);
+        data.has_conf_state = database.get(&meta, "confState")?.is_some();
+    }
+    if let Some(members) = database.bucket("members")? {
+        database.each(&members, &mut |_, _| data.members += 1)?;
+    }
+    if let Some(auth) = database.bucket("auth")? {
+        let enabled = database.get(&auth, "authEnabled")?;
+        data.needs_credentials = enabled.is_some_and(|value| value == [1]);
+    }
+    Ok(data)
+}
+
+fn series(value: Option<Vec<u8>>) -> Option<Series> {
+    String::from_utf8(value?).ok()?.parse().ok()
+}
+
+/// etcd writes these big-endian on every machine.
+fn number(value: Option<Vec<u8>>) -> Option<u64> {
+    Some(u64::from_be_bytes(value?.try_into().ok()?))
+}
+
+#[cfg(test)]
+#[path = "found_tests.rs"]
+mod tests;

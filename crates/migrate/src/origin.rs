@@ -1,0 +1,153 @@
+//! Decides which version the data is at, from the two witnesses: the data and `version.txt`.
+
+use std::fmt;
+
+use etcd_version::EtcdVersion;
+
+use crate::found::{Contents, Found};
+use crate::options::Trust;
+use crate::series::Series;
+use crate::version_pair::Storage;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// No etcd has started here yet.
+    Nothing,
+    Etcd2,
+    Etcd3(Known),
+}
+
+/// Where the journey begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    pub series: Series,
+    /// With its patch, when `version.txt` says it and the data does not object.
+    pub exact: Option<EtcdVersion>,
+    pub witness: Witness,
+    pub members: usize,
+    pub needs_credentials: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Witness {
+    Both,
+    /// There is no `version.txt`, or it is not to be trusted.
+    Data,
+    /// The data does not say, or is not to be trusted.
+    File,
+    /// `version.txt` names the next minor, which was recorded but has not upgraded the data yet.
+    DataBeforeFile,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unclear {
+    NoWitness,
+    Contradiction { file: EtcdVersion, data: Series },
+}
+
+impl fmt::Display for Unclear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoWitness => {
+                f.write_str("neither version.txt nor the data says which etcd wrote this directory")
+            }
+            Self::Contradiction { file, data } => {
+                write!(f, "version.txt says etcd {file}, but the data was written by etcd {data}")
+            }
+        }
+    }
+}
+
+pub fn origin(found: &Found, trust: Trust) -> Result<Origin, Unclear> {
+    let data = match &found.contents {
+        Contents::Nothing => return Ok(Origin::Nothing),
+        Contents::Etcd2 => return Ok(Origin::Etcd2),
+        Contents::Etcd3(data) => data,
+    };
+    if found.file.as_ref().is_some_and(|pair| pair.storage == Storage::Etcd2) {
+        return Ok(Origin::Etcd2);
+    }
+    let file = found.file.as_ref().map(|pair| &pair.version);
+    let known = |series, exact: Option<&EtcdVersion>, witness| {
+        Ok(Origin::Etcd3(Known {
+            series,
+            exact: exact.cloned(),
+            witness,
+            members: data.members,
+            needs_credentials: data.needs_credentials,
+        }))
+    };
+    let by_file = |file| known(Series::of(file), Some(file), Witness::File);
+    match (file, data.series()) {
+        (None, None) => Err(Unclear::NoWitness),
+        (None, Some(series)) => known(series, None, Witness::Data),
+        (Some(file), None) => by_file(file),
+        (Some(file), Some(series)) if series == Series::of(file) => {
+            known(series, Some(file), Witness::Both)
+        }
+        (Some(file), Some(_)) if trust == Trust::File => by_file(file),
+        (Some(_), Some(series)) if trust == Trust::Data => known(series, None, Witness::Data),
+        (Some(file), Some(series)) if series.next() == Series::of(file) => {
+            known(series, None, Witness::DataBeforeFile)
+        }
+        (Some(file), Some(data)) => Err(Unclear::Contradiction { file: file.clone(), data }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::found::Data;
+
+    #[track_caller]
+    fn check(file: &str, data: &str, trust: Trust, expected: &str) {
+        let found = Found {
+            file: Some(file).filter(|text| !text.is_empty()).map(|text| text.parse().unwrap()),
+            contents: Contents::Etcd3(Box::new(Data {
+                cluster_version: data.parse().ok(),
+                ..Data::default()
+            })),
+        };
+        let actual = match origin(&found, trust) {
+            Ok(Origin::Etcd3(known)) => {
+                let exact = known.exact.map_or("?".to_owned(), |version| version.to_string());
+                format!("{} {exact} {:?}", known.series, known.witness)
+            }
+            Ok(other) => format!("{other:?}"),
+            Err(error) => format!("error: {error}"),
+        };
+        assert_eq!(actual, expected, "{file} {data} {trust:?}");
+    }
+
+    #[test]
+    fn the_two_witnesses_are_weighed() {
+        use Trust::{Data, File, Neither};
+        check("3.4.27/etcd3", "3.4.0", Neither, "3.4 3.4.27 Both");
+        check("", "3.5.0", Neither, "3.5 ? Data");
+        check("3.5.33/etcd3", "", Neither, "3.5 3.5.33 File");
+        check("3.5.33/etcd3", "3.4.0", Neither, "3.4 ? DataBeforeFile");
+        check("3.5.33/etcd3", "3.4.0", File, "3.5 3.5.33 File");
+        check("3.5.33/etcd3", "3.4.0", Data, "3.4 ? Data");
+        check("2.2.1/etcd2", "3.0.0", Neither, "Etcd2");
+        check(
+            "3.4.27/etcd3",
+            "3.5.0",
+            Neither,
+            "error: version.txt says etcd 3.4.27, but the data was written by etcd 3.5",
+        );
+        check(
+            "3.6.14/etcd3",
+            "3.4.0",
+            Neither,
+            "error: version.txt says etcd 3.6.14, but the data was written by etcd 3.4",
+        );
+        check("3.4.27/etcd3", "3.5.0", Data, "3.5 ? Data");
+        check("3.4.27/etcd3", "3.5.0", File, "3.4 3.4.27 File");
+        check(
+            "",
+            "",
+            Neither,
+            "error: neither version.txt nor the data says which etcd wrote this directory",
+        );
+    }
+}

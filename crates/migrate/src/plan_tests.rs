@@ -1,0 +1,248 @@
+use super::*;
+use crate::origin::Witness;
+
+const BUNDLED: &str = "3.4.27\n3.5.33\n3.6.14\n3.7.1\n";
+
+fn known(text: &str) -> Known {
+    // `3.5.?` is a 3.5 of an unknown patch.
+    let exact: Option<EtcdVersion> = text.parse().ok();
+    let series = text.replace('?', "0").parse().unwrap();
+    Known { series, exact, witness: Witness::Both, members: 1, needs_credentials: false }
+}
+
+fn describe(steps: Result<Vec<Step>, NoPath>) -> String {
+    match steps {
+        Ok(steps) => steps.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        Err(error) => format!("error: {error}"),
+    }
+}
+
+fn plan(from: Known, to: &str, bundled: &str, downgrades: Downgrades) -> String {
+    let to = VersionPair::etcd3(to.parse().unwrap());
+    describe(steps(&Origin::Etcd3(from), &to, &bundled.parse().unwrap(), downgrades))
+}
+
+#[track_caller]
+fn check(from: &str, to: &str, expected: &str) {
+    check_with(BUNDLED, from, to, expected);
+}
+
+#[track_caller]
+fn check_with(bundled: &str, from: &str, to: &str, expected: &str) {
+    assert_eq!(plan(known(from), to, bundled, Downgrades::OneMinor), expected, "{from} -> {to}");
+}
+
+#[track_caller]
+fn check_down(from: &str, to: &str, expected: &str) {
+    let actual = plan(known(from), to, BUNDLED, Downgrades::SeveralMinors);
+    assert_eq!(actual, expected, "{from} -> {to}");
+}
+
+#[test]
+fn same_minor_and_one_minor_up_start_no_server() {
+    check("3.4.27", "3.4.27", "record 3.4.27");
+    check("3.4.18", "3.4.27", "record 3.4.27");
+    check("3.7.9", "3.7.1", "record 3.7.1");
+    check("3.4.27", "3.5.33", "record 3.5.33");
+    check("3.5.33", "3.5.33", "record 3.5.33");
+    check("3.5.33", "3.6.14", "record 3.6.14");
+    check("3.6.14", "3.6.14", "record 3.6.14");
+    check("3.6.14", "3.7.1", "record 3.7.1");
+    check("3.7.1", "3.7.1", "record 3.7.1");
+    check("3.5.0", "3.5.33", "record 3.5.33");
+    check("3.3.25", "3.4.27", "record 3.4.27");
+}
+
+#[test]
+fn every_minor_between_is_served_and_recorded() {
+    check("3.4.27", "3.6.14", "backup, serve 3.5.33, record 3.5.33, record 3.6.14");
+    check(
+        "3.4.27",
+        "3.7.1",
+        "backup, serve 3.5.33, record 3.5.33, serve 3.6.14, record 3.6.14, record 3.7.1",
+    );
+    check("3.5.33", "3.7.1", "backup, serve 3.6.14, record 3.6.14, record 3.7.1");
+    check("3.3.17", "3.5.33", "backup, serve 3.4.27, record 3.4.27, record 3.5.33");
+}
+
+#[test]
+fn an_old_or_unknown_3_5_is_served_by_the_bundled_one_before_3_6() {
+    check("3.5.25", "3.6.14", "backup, serve 3.5.33, record 3.5.33, record 3.6.14");
+    check("3.5.?", "3.6.14", "backup, serve 3.5.33, record 3.5.33, record 3.6.14");
+    check("3.5.26", "3.6.14", "record 3.6.14");
+    check(
+        "3.5.12",
+        "3.7.1",
+        "backup, serve 3.5.33, record 3.5.33, serve 3.6.14, record 3.6.14, record 3.7.1",
+    );
+    let old = "3.5.21\n3.6.4\n";
+    let reason = "error: cannot go to 3.6.4: the way leads through etcd 3.5, of which only 3.5.26 \
+                  and later are safe, and this image bundles 3.5.21";
+    check_with(old, "3.5.21", "3.6.4", reason);
+    check_with(old, "3.4.18", "3.6.4", reason);
+    check_with(
+        "3.6.4",
+        "3.5.21",
+        "3.6.4",
+        "error: cannot go to 3.6.4: this image bundles no etcd 3.5",
+    );
+}
+
+#[test]
+fn one_minor_down_is_a_downgrade() {
+    check("3.7.1", "3.6.14", "backup, downgrade 3.7.1 to 3.6.14 in place, record 3.6.14");
+    check("3.6.14", "3.5.33", "backup, downgrade 3.6.14 to 3.5.33 in place, record 3.5.33");
+    check("3.5.33", "3.4.27", "backup, downgrade 3.5.33 to 3.4.27 by snapshot, record 3.4.27");
+    check("3.5.?", "3.4.27", "backup, downgrade 3.5.33 to 3.4.27 by snapshot, record 3.4.27");
+}
+
+#[test]
+fn several_minors_down_must_be_asked_for() {
+    for (from, to, reason) in [
+        ("3.6.14", "3.4.27", "cannot go from 3.6 back to 3.4.27: more than one minor version"),
+        ("3.7.1", "3.4.27", "cannot go from 3.7 back to 3.4.27: more than one minor version"),
+        ("3.7.1", "3.5.33", "cannot go from 3.7 back to 3.5.33: more than one minor version"),
+    ] {
+        check(from, to, &format!("error: {reason}"));
+    }
+    check_down(
+        "3.6.14",
+        "3.4.27",
+        "backup, downgrade 3.6.14 to 3.5.33 in place, record 3.5.33, \
+         downgrade 3.5.33 to 3.4.27 by snapshot, record 3.4.27",
+    );
+    check_down(
+        "3.7.1",
+        "3.5.33",
+        "backup, downgrade 3.7.1 to 3.6.14 in place, record 3.6.14, \
+         downgrade 3.6.14 to 3.5.33 in place, record 3.5.33",
+    );
+    check_down(
+        "3.7.1",
+        "3.4.27",
+        "backup, downgrade 3.7.1 to 3.6.14 in place, record 3.6.14, \
+         downgrade 3.6.14 to 3.5.33 in place, record 3.5.33, \
+         downgrade 3.5.33 to 3.4.27 by snapshot, record 3.4.27",
+    );
+}
+
+#[test]
+fn what_cannot_be_done_has_a_reason() {
+    check(
+        "3.3.17",
+        "3.6.14",
+        "backup, serve 3.4.27, record 3.4.27, serve 3.5.33, record 3.5.33, record 3.6.14",
+    );
+    check("3.2.32", "3.6.14", "error: cannot go to 3.6.14: this image bundles no etcd 3.3");
+    check("3.8.0", "3.7.1", "error: cannot go to 3.7.1: this image bundles no etcd 3.8");
+    check("2.2.1", "3.4.27", "error: etcd 2.2 is not supported: only etcd 3 is");
+    check("4.0.0", "3.7.1", "error: etcd 4.0 is not supported: only etcd 3 is");
+    check("3.7.1", "4.0.0", "error: etcd 4.0 is not supported: only etcd 3 is");
+    check(
+        "3.6.14",
+        "3.6.15",
+        "error: this image bundles no etcd 3.6.15, only 3.4.27, 3.5.33, 3.6.14, 3.7.1",
+    );
+    check_with(
+        "3.4.27\n3.6.14",
+        "3.4.27",
+        "3.6.14",
+        "error: cannot go to 3.6.14: this image bundles no etcd 3.5",
+    );
+}
+
+#[test]
+fn clusters_and_credentials_limit_downgrades_only() {
+    let cluster = |from| Known { members: 3, ..known(from) };
+    let guarded = |from| Known { needs_credentials: true, ..known(from) };
+    let one = Downgrades::OneMinor;
+    assert_eq!(
+        plan(cluster("3.6.14"), "3.5.33", BUNDLED, one),
+        "error: cannot go back to 3.5.33: the data belongs to a cluster of 3 members, and one \
+         member cannot go back alone"
+    );
+    assert_eq!(
+        plan(guarded("3.6.14"), "3.5.33", BUNDLED, one),
+        "error: cannot go from 3.6 back to 3.5.33: the data has authentication enabled, and a \
+         downgrade in place needs credentials"
+    );
+    assert_eq!(plan(cluster("3.6.14"), "3.7.1", BUNDLED, one), "record 3.7.1");
+    assert!(plan(guarded("3.4.27"), "3.7.1", BUNDLED, one).starts_with("backup, serve 3.5.33"));
+    assert!(plan(guarded("3.5.33"), "3.4.27", BUNDLED, one).starts_with("backup, downgrade"));
+}
+
+#[test]
+fn an_empty_directory_takes_the_target() {
+    let bundled: Bundled = BUNDLED.parse().unwrap();
+    for version in bundled.versions() {
+        let to = VersionPair::etcd3(version.clone());
+        let steps = steps(&Origin::Nothing, &to, &bundled, Downgrades::OneMinor);
+        assert_eq!(steps.unwrap(), [Step::Record(version.clone())]);
+    }
+}
+
+#[test]
+fn etcd2_storage_is_refused_at_both_ends() {
+    let bundled: Bundled = BUNDLED.parse().unwrap();
+    for (origin, to) in [
+        (Origin::Etcd2, "3.7.1/etcd3"),
+        (Origin::Nothing, "3.7.1/etcd2"),
+        (Origin::Etcd3(known("3.7.1")), "2.2.1/etcd2"),
+    ] {
+        let steps = steps(&origin, &to.parse().unwrap(), &bundled, Downgrades::OneMinor);
+        assert_eq!(describe(steps), "error: etcd2 storage is not supported");
+    }
+}
+
+/// The laws of every plan, over all pairs of minors, patches around the gate, and bundles.
+#[test]
+fn every_plan_ends_at_the_target_one_minor_at_a_time_and_backs_up_first() {
+    let candidates = ["3.4.27", "3.5.21", "3.5.33", "3.6.14", "3.7.1"];
+    let mut plans = 0;
+    for mask in 1_u32..1 << candidates.len() {
+        let chosen = candidates.iter().enumerate().filter(|(bit, _)| mask & (1 << bit) != 0);
+        let bundled =
+            Bundled::new(chosen.map(|(_, text)| text.parse().unwrap()).collect::<Vec<_>>());
+        for from in 0..10 {
+            for patch in ["0", "25", "26", "?"] {
+                for to in bundled.versions() {
+                    let from = known(&format!("3.{from}.{patch}"));
+                    let pair = VersionPair::etcd3(to.clone());
+                    let origin = Origin::Etcd3(from.clone());
+                    let Ok(steps) = steps(&origin, &pair, &bundled, Downgrades::SeveralMinors)
+                    else {
+                        continue;
+                    };
+                    check_laws(&from, to, &bundled, &steps);
+                    plans += 1;
+                }
+            }
+        }
+    }
+    assert!(plans > 500, "only {plans} plans were checked");
+}
+
+fn check_laws(from: &Known, to: &EtcdVersion, bundled: &Bundled, steps: &[Step]) {
+    let mut at = from.series.minor;
+    let mut is_backed_up = false;
+    for step in steps {
+        assert!(is_backed_up || !step.changes_data(), "{steps:?}");
+        match step {
+            Step::Backup => is_backed_up = true,
+            Step::Serve(version) => {
+                assert!(bundled.versions().contains(version), "{steps:?}");
+                assert!(version.minor() == at || version.minor() == at + 1, "{steps:?}");
+                at = version.minor();
+            }
+            Step::Downgrade { from, to, .. } => {
+                assert!([from, to].iter().all(|version| bundled.versions().contains(version)));
+                assert!(from.minor() == at && to.minor() + 1 == at, "{steps:?}");
+                at = to.minor();
+            }
+            // Only the last record may run ahead, by the minor that the target upgrades itself.
+            Step::Record(version) => assert!(version.minor() == at || version == to),
+        }
+    }
+    assert!(to.minor() == at || to.minor() == at + 1, "{steps:?}");
+    assert_eq!(steps.last(), Some(&Step::Record(to.clone())));
+}

@@ -1,0 +1,70 @@
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::Child;
+
+use rustix::process::{Pid, Signal};
+
+/// What a program's file name ends with.
+pub const PROGRAM_SUFFIX: &str = "";
+
+/// Makes the names in a directory durable.
+pub fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+/// Gives a copied directory the owner and mode of its original, as far as this user may.
+pub fn copy_ownership(from: &Path, to: &Path) -> io::Result<()> {
+    let metadata = fs::metadata(from)?;
+    // A user who is not root keeps the files as their own; the copy is then theirs to restore.
+    let _ = std::os::unix::fs::chown(to, Some(metadata.uid()), Some(metadata.gid()));
+    fs::set_permissions(to, metadata.permissions())
+}
+
+/// Asks a server to finish what it does and stop.
+pub fn ask_to_stop(child: &Child) -> io::Result<()> {
+    ask_process_to_stop(child.id())
+}
+
+pub fn ask_process_to_stop(id: u32) -> io::Result<()> {
+    let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or(io::Error::from(io::ErrorKind::InvalidInput))?;
+    Ok(rustix::process::kill_process(pid, Signal::TERM)?)
+}
+
+/// The command line of a running process, if it can be seen.
+pub fn command_line(id: u32) -> Option<Vec<String>> {
+    let bytes = fs::read(format!("/proc/{id}/cmdline")).ok().filter(|bytes| !bytes.is_empty())?;
+    let words = bytes.split(|byte| *byte == 0);
+    Some(words.map(|word| String::from_utf8_lossy(word).into_owned()).collect())
+}
+
+/// Shares the blocks of a file with a new one, on file systems that can.
+#[cfg(target_os = "linux")]
+pub fn reflink(from: &File, to: &File) -> io::Result<()> {
+    Ok(rustix::fs::ioctl_ficlone(to, from)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn reflink(_from: &File, _to: &File) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Bytes that this user may still write to the file system of a path.
+pub fn free_bytes(path: &Path) -> io::Result<Option<u64>> {
+    let status = rustix::fs::statvfs(path)?;
+    Ok(Some(status.f_bavail.saturating_mul(status.f_frsize)))
+}
+
+pub fn is_same_file_system(one: &Path, other: &Path) -> io::Result<bool> {
+    Ok(fs::metadata(one)?.dev() == fs::metadata(other)?.dev())
+}
+
+pub fn same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
