@@ -51,7 +51,8 @@ pub fn members<E: From<ArchiveError>>(
         })?;
         pass += 1;
         if next == before {
-            let missing = ArchiveError::Missing { archive: name.to_owned(), member: wanted[next].clone() };
+            let missing =
+                ArchiveError::Missing { archive: name.to_owned(), member: wanted[next].clone() };
             return Err(missing.into());
         }
     }
@@ -103,7 +104,13 @@ fn read_pass<E: From<ArchiveError>>(
     Ok(())
 }
 
-fn check(archive: &str, path: &str, kind: EntryType, size: u64, is_new: bool) -> Result<(), ArchiveError> {
+fn check(
+    archive: &str,
+    path: &str,
+    kind: EntryType,
+    size: u64,
+    is_new: bool,
+) -> Result<(), ArchiveError> {
     let fault = if path.starts_with('/') || path.contains('\\') || path.contains('\0') {
         "is an absolute path or holds a character that no file of ours has"
     } else if path.split('/').any(|part| part == "..") {
@@ -172,7 +179,10 @@ mod tests {
             add(builder, "etcd/etcdctl", EntryType::Regular, b"ctl");
             add(builder, "etcd/etcd", EntryType::Regular, b"etcd");
         });
-        assert_eq!(read(&mut archive, &["etcd", "etcdctl"]).unwrap(), [b"etcd".to_vec(), b"ctl".to_vec()]);
+        assert_eq!(
+            read(&mut archive, &["etcd", "etcdctl"]).unwrap(),
+            [b"etcd".to_vec(), b"ctl".to_vec()]
+        );
         let error = read(&mut archive, &["etcd", "etcdutl"]).unwrap_err();
         assert_eq!(error.to_string(), "`etcd.tar.gz` has no `etcd/etcdutl`");
     }
@@ -180,7 +190,11 @@ mod tests {
     #[test]
     fn hostile_archives_are_refused() {
         let file = EntryType::Regular;
-        check("/etc/passwd", file, "is an absolute path or holds a character that no file of ours has");
+        check(
+            "/etc/passwd",
+            file,
+            "is an absolute path or holds a character that no file of ours has",
+        );
         check("etcd/../../passwd", file, "leads out of the archive");
         check("etcd/etcdctl", EntryType::Symlink, "is a link");
         check("etcd/etcdctl", EntryType::Link, "is a link");
@@ -214,7 +228,8 @@ mod tests {
 
     #[test]
     fn a_cut_or_foreign_file_is_refused() {
-        let whole = archive(&|builder| add(builder, "etcd/etcd", EntryType::Regular, &[7; 5000])).into_inner();
+        let whole = archive(&|builder| add(builder, "etcd/etcd", EntryType::Regular, &[7; 5000]))
+            .into_inner();
         for bytes in [&whole[..whole.len() / 2], b"<html>not found</html>", b""] {
             assert!(read(&mut Cursor::new(bytes.to_vec()), &["etcd"]).is_err());
         }

@@ -81,8 +81,16 @@ impl<'a> Lookup<'a> {
             return std::fs::read_to_string(path).map_err(|error| format!("{url}: {error}"));
         }
         let parsed = Url::parse(url).map_err(|error| format!("{url}: {error}"))?;
-        let downloader = Downloader { store: self.store, client: &self.client, options: self.options, ui: self.ui };
-        let bytes = downloader.answer(&parsed, &HeaderMap::new()).await.map_err(|tried| tried.to_string())?;
+        let downloader = Downloader {
+            store: self.store,
+            client: &self.client,
+            options: self.options,
+            ui: self.ui,
+        };
+        let bytes = downloader
+            .answer(&parsed, &HeaderMap::new())
+            .await
+            .map_err(|tried| tried.to_string())?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
@@ -93,16 +101,22 @@ impl<'a> Lookup<'a> {
         platforms: &[Platform],
     ) -> Result<(Digest, Vec<(Platform, Digest)>), LookupError> {
         let unreadable = |why: String| LookupError::Base { reference: reference.to_owned(), why };
-        let credentials = Credentials::from_environment().map_err(|error| unreadable(error.to_string()))?;
+        let credentials =
+            Credentials::from_environment().map_err(|error| unreadable(error.to_string()))?;
         let puller = Puller::new(self.store, self.options, self.ui, credentials);
-        let (name, tag) = reference.rsplit_once(':').ok_or_else(|| unreadable("it has no tag".to_owned()))?;
+        let (name, tag) =
+            reference.rsplit_once(':').ok_or_else(|| unreadable("it has no tag".to_owned()))?;
         let repository = name.parse().map_err(|error| unreadable(format!("{error}")))?;
         let bytes = puller.resolve(&repository, tag).await?;
-        let index: ImageIndex = serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
+        let index: ImageIndex =
+            serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
         let manifest = |platform: &Platform| {
             let found = index.manifests().iter().find(|it| crate::base::is_for(it, platform));
             let digest = found.and_then(|it| it.digest().to_string().parse().ok());
-            let missing = || LookupError::NoPlatform { reference: reference.to_owned(), platform: platform.clone() };
+            let missing = || LookupError::NoPlatform {
+                reference: reference.to_owned(),
+                platform: platform.clone(),
+            };
             Ok((platform.clone(), digest.ok_or_else(missing)?))
         };
         let manifests = platforms.iter().map(manifest).collect::<Result<_, LookupError>>()?;

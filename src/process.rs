@@ -49,17 +49,29 @@ impl Invocation {
             return Ok(());
         }
         let text = String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned();
-        Err(ProcessError::Failed { command: self.to_string(), status: status.to_string(), tail: tail(&text), log: log.to_owned() })
+        Err(ProcessError::Failed {
+            command: self.to_string(),
+            status: status.to_string(),
+            tail: tail(&text),
+            log: log.to_owned(),
+        })
     }
 
     /// Runs to the end and returns standard output.
     pub fn output(&self) -> Result<String, ProcessError> {
-        let output = self.command().output().map_err(|source| ProcessError::Start { command: self.to_string(), source })?;
+        let output = self
+            .command()
+            .output()
+            .map_err(|source| ProcessError::Start { command: self.to_string(), source })?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        Err(ProcessError::Refused { command: self.to_string(), status: output.status.to_string(), tail: tail(&text) })
+        Err(ProcessError::Refused {
+            command: self.to_string(),
+            status: output.status.to_string(),
+            tail: tail(&text),
+        })
     }
 
     fn command(&self) -> Command {
@@ -90,7 +102,11 @@ impl fmt::Debug for Invocation {
 
 fn quoted(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@+%".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 fn tail(text: &str) -> String {

@@ -19,7 +19,11 @@ impl Programs {
     pub(super) fn identity(&self) -> String {
         match self {
             Self::Archive(release) => release.digest.to_string(),
-            Self::Files(files) => files.iter().map(|file| format!("{} {}", file.name, file.digest)).collect::<Vec<_>>().join(" "),
+            Self::Files(files) => files
+                .iter()
+                .map(|file| format!("{} {}", file.name, file.digest))
+                .collect::<Vec<_>>()
+                .join(" "),
         }
     }
 }
@@ -29,8 +33,12 @@ pub(super) fn programs(workshop: &Workshop<'_>, layer: &LayerPlan) -> Result<Pro
     let Workshop { store, tools, lock, ui, .. } = *workshop;
     Ok(match &layer.source {
         Source::Release(release) => Programs::Archive(release.clone()),
-        Source::Modules(source) => Programs::Files(compile::compile_etcd(store, tools, lock, source, ui)?),
-        Source::Workspace(source) => Programs::Files(vec![compile::compile_migrate(store, tools, source, ui)?]),
+        Source::Modules(source) => {
+            Programs::Files(compile::compile_etcd(store, tools, lock, source, ui)?)
+        }
+        Source::Workspace(source) => {
+            Programs::Files(vec![compile::compile_migrate(store, tools, source, ui)?])
+        }
     })
 }
 
@@ -64,14 +72,21 @@ fn wanted(release: &ReleaseSource) -> Wanted {
 /// Brings every input of the plan into the cache, so that `--offline` works afterwards.
 pub fn fetch_all(plan: &Plan, workshop: &Workshop<'_>) -> Result<(), BuildError> {
     let layers = || plan.images.iter().flat_map(|image| &image.layers);
-    fetch_archives(workshop, layers().filter_map(|layer| match &layer.source {
-        Source::Release(release) => Some(release),
-        Source::Modules(_) | Source::Workspace(_) => None,
-    }))?;
+    fetch_archives(
+        workshop,
+        layers().filter_map(|layer| match &layer.source {
+            Source::Release(release) => Some(release),
+            Source::Modules(_) | Source::Workspace(_) => None,
+        }),
+    )?;
     for layer in layers() {
         match &layer.source {
-            Source::Modules(source) => compile::download_modules(workshop.tools, workshop.lock, source, workshop.ui)?,
-            Source::Workspace(source) => compile::download_crates(workshop.tools, source, workshop.ui)?,
+            Source::Modules(source) => {
+                compile::download_modules(workshop.tools, workshop.lock, source, workshop.ui)?
+            }
+            Source::Workspace(source) => {
+                compile::download_crates(workshop.tools, source, workshop.ui)?
+            }
             Source::Release(_) => {}
         }
     }

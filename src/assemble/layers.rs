@@ -35,16 +35,21 @@ pub(super) fn make(plan: &Plan, workshop: &Workshop<'_>) -> Result<Vec<Vec<Layer
             image_keys.push(key);
             match known(workshop, &key) {
                 Some(layer) => drop(done.insert(key, layer)),
-                None => drop(jobs.insert(key, Job { key, plan: layer, platform: &image.platform, programs })),
+                None => drop(
+                    jobs.insert(key, Job { key, plan: layer, platform: &image.platform, programs }),
+                ),
             }
         }
         keys.push(image_keys);
     }
     let jobs: Vec<_> = jobs.into_values().collect();
-    fetch_archives(workshop, jobs.iter().filter_map(|job| match &job.programs {
-        Programs::Archive(release) => Some(release),
-        Programs::Files(_) => None,
-    }))?;
+    fetch_archives(
+        workshop,
+        jobs.iter().filter_map(|job| match &job.programs {
+            Programs::Archive(release) => Some(release),
+            Programs::Files(_) => None,
+        }),
+    )?;
     done.extend(run(plan, workshop, jobs)?);
     let layers = |keys: &Vec<Digest>| keys.iter().map(|key| done[key].clone()).collect();
     Ok(keys.iter().map(layers).collect())
@@ -69,7 +74,11 @@ fn key(plan: &Plan, platform: &Platform, layer: &LayerPlan, programs: &Programs)
 }
 
 /// As many at once as there are cores; the first error ends the rest.
-fn run(plan: &Plan, workshop: &Workshop<'_>, jobs: Vec<Job<'_>>) -> Result<Vec<(Digest, Layer)>, BuildError> {
+fn run(
+    plan: &Plan,
+    workshop: &Workshop<'_>,
+    jobs: Vec<Job<'_>>,
+) -> Result<Vec<(Digest, Layer)>, BuildError> {
     let n_workers = thread::available_parallelism().map_or(1, NonZero::get).min(jobs.len());
     let queue = Mutex::new(jobs.into_iter());
     let next = || queue.lock().ok()?.next();
@@ -82,14 +91,18 @@ fn run(plan: &Plan, workshop: &Workshop<'_>, jobs: Vec<Job<'_>>) -> Result<Vec<(
             })?;
             workshop.store.put_record("layer", &job.key, &layer)?;
             let size = crate::ui::size(layer.size);
-            workshop.ui.status("Assembled", format!("{} for {} {size}", job.plan.name, job.platform));
+            workshop
+                .ui
+                .status("Assembled", format!("{} for {} {size}", job.plan.name, job.platform));
             layers.push((job.key, layer));
         }
         Ok(layers)
     };
     thread::scope(|scope| {
         let workers: Vec<_> = (0..n_workers).map(|_| scope.spawn(work)).collect();
-        let results = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        let results = workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         results.collect::<Result<Vec<_>, _>>().map(|layers| layers.into_iter().flatten().collect())
     })
 }
@@ -116,7 +129,9 @@ fn plain<'a>(
         match &entry.content {
             Content::Directory => writer.directory(&entry.path, entry.mode)?,
             Content::HardLink { to } => writer.hard_link(&entry.path, entry.mode, to)?,
-            Content::Text { text } => writer.file(&entry.path, entry.mode, text.len() as u64, text.as_bytes())?,
+            Content::Text { text } => {
+                writer.file(&entry.path, entry.mode, text.len() as u64, text.as_bytes())?
+            }
             Content::Program { .. } => {}
         }
     }
@@ -140,9 +155,9 @@ fn each_program(
             let members: Vec<_> = names.map(|name| format!("{folder}/{name}")).collect();
             archive::members(&mut archive, &release.file, &members, |_, bytes| each(bytes))
         }
-        Programs::Files(files) => names.filter_map(|name| files.iter().find(|file| file.name == *name)).try_for_each(|file| {
-            each(workshop.store.read(&file.digest)?)
-        }),
+        Programs::Files(files) => names
+            .filter_map(|name| files.iter().find(|file| file.name == *name))
+            .try_for_each(|file| each(workshop.store.read(&file.digest)?)),
     }
 }
 
@@ -162,6 +177,7 @@ fn check(job: &Job<'_>, entry: &EntryPlan, bytes: &[u8]) -> Result<(), BuildErro
         Source::Workspace(_) => Identity::Migrate { version: env!("CARGO_PKG_VERSION") },
     };
     let name = entry.path.rsplit('/').next().unwrap_or(&entry.path);
-    let faults: Vec<WrongProgram> = program::check(bytes, &Expected { name, platform: job.platform, content });
+    let faults: Vec<WrongProgram> =
+        program::check(bytes, &Expected { name, platform: job.platform, content });
     if faults.is_empty() { Ok(()) } else { Err(BuildError::WrongProgram(faults)) }
 }

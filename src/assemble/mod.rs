@@ -120,7 +120,8 @@ fn others(plan: &Plan, layout: &Layout, images: &[Image]) -> Result<Vec<Value>, 
         return Ok(Vec::new());
     };
     let index: Value = serde_json::from_slice(&index).unwrap_or_default();
-    let ours: Value = serde_json::from_slice(&image::index(plan, images, Vec::new()).bytes).unwrap_or_default();
+    let ours: Value =
+        serde_json::from_slice(&image::index(plan, images, Vec::new()).bytes).unwrap_or_default();
     let same = |name: &str| index["annotations"][name] == ours["annotations"][name];
     if !same("dev.etcdimg.bundled-versions") || !same("dev.etcdimg.format") {
         return Ok(Vec::new());

@@ -39,7 +39,12 @@ impl super::Blobs for Blobs<'_> {
             if actual == layer.digest {
                 return Ok(());
             }
-            Err(LayoutError::from(StoreError::Mismatch { name: path.display().to_string(), expected: layer.digest, actual }).into())
+            Err(LayoutError::from(StoreError::Mismatch {
+                name: path.display().to_string(),
+                expected: layer.digest,
+                actual,
+            })
+            .into())
         })
     }
 }

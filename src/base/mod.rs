@@ -59,7 +59,11 @@ pub struct Means<'a> {
 }
 
 /// The base in the store, fetched if it must be.
-pub fn resolve(means: &Means<'_>, source: &BaseSource, platform: &Platform) -> Result<Base, BaseError> {
+pub fn resolve(
+    means: &Means<'_>,
+    source: &BaseSource,
+    platform: &Platform,
+) -> Result<Base, BaseError> {
     let key = Digest::of(format!("base {FORMAT} {source} {platform} {:?}", means.compression));
     let is_whole = |base: &Base| base.layers.iter().all(|layer| means.store.has(&layer.digest));
     if let Some(base) = means.store.record::<Base>("base", &key).filter(is_whole) {
@@ -89,12 +93,18 @@ trait Blobs {
     fn layers(&self, layers: &[Layer]) -> Result<(), BaseError>;
 }
 
-fn read(blobs: &impl Blobs, source: &BaseSource, digest: Digest, platform: &Platform) -> Result<Base, BaseError> {
+fn read(
+    blobs: &impl Blobs,
+    source: &BaseSource,
+    digest: Digest,
+    platform: &Platform,
+) -> Result<Base, BaseError> {
     let unreadable = |why: String| BaseError::Unreadable { base: source.to_string(), why };
     let manifest = manifest(blobs, source, digest, platform)?;
     let config_digest = digest_of(manifest.config()).map_err(unreadable)?;
     let bytes = blobs.config(&config_digest, manifest.config().size())?;
-    let config: ImageConfiguration = serde_json::from_slice(&bytes).map_err(|error| unreadable(format!("its config: {error}")))?;
+    let config: ImageConfiguration = serde_json::from_slice(&bytes)
+        .map_err(|error| unreadable(format!("its config: {error}")))?;
     let received = format!("{}/{}", config.os(), config.architecture());
     if received != format!("{}/{}", platform.os, platform.architecture) {
         let expected = platform.to_string();
@@ -102,14 +112,27 @@ fn read(blobs: &impl Blobs, source: &BaseSource, digest: Digest, platform: &Plat
     }
     let layers = layers(&manifest, &config).map_err(unreadable)?;
     blobs.layers(&layers)?;
-    let raw: Value = serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
+    let raw: Value =
+        serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
     let environment = config.config().as_ref().and_then(|it| it.env().clone()).unwrap_or_default();
-    Ok(Base { layers, environment, history: raw["history"].as_array().cloned().unwrap_or_default() })
+    Ok(Base {
+        layers,
+        environment,
+        history: raw["history"].as_array().cloned().unwrap_or_default(),
+    })
 }
 
 /// The digest may be a manifest's or that of an index which names it.
-fn manifest(blobs: &impl Blobs, source: &BaseSource, digest: Digest, platform: &Platform) -> Result<ImageManifest, BaseError> {
-    let unreadable = |error: serde_json::Error| BaseError::Unreadable { base: source.to_string(), why: error.to_string() };
+fn manifest(
+    blobs: &impl Blobs,
+    source: &BaseSource,
+    digest: Digest,
+    platform: &Platform,
+) -> Result<ImageManifest, BaseError> {
+    let unreadable = |error: serde_json::Error| BaseError::Unreadable {
+        base: source.to_string(),
+        why: error.to_string(),
+    };
     let bytes = blobs.manifest(&digest)?;
     let value: Value = serde_json::from_slice(&bytes).map_err(unreadable)?;
     if value.get("manifests").is_none() {
@@ -117,7 +140,8 @@ fn manifest(blobs: &impl Blobs, source: &BaseSource, digest: Digest, platform: &
     }
     let index: ImageIndex = serde_json::from_value(value).map_err(unreadable)?;
     let found = index.manifests().iter().find(|descriptor| is_for(descriptor, platform));
-    let no_platform = || BaseError::NoPlatform { base: source.to_string(), platform: platform.to_string() };
+    let no_platform =
+        || BaseError::NoPlatform { base: source.to_string(), platform: platform.to_string() };
     let child = digest_of(found.ok_or_else(no_platform)?).map_err(|_| no_platform())?;
     serde_json::from_slice(&blobs.manifest(&child)?).map_err(unreadable)
 }
@@ -157,7 +181,8 @@ fn layers(manifest: &ImageManifest, config: &ImageConfiguration) -> Result<Vec<L
 fn oci_layer_type(media_type: &MediaType) -> Result<String, String> {
     let text = media_type.to_string();
     let kind = match text.as_str() {
-        "application/vnd.docker.image.rootfs.diff.tar.gzip" | "application/vnd.oci.image.layer.v1.tar+gzip" => "tar+gzip",
+        "application/vnd.docker.image.rootfs.diff.tar.gzip"
+        | "application/vnd.oci.image.layer.v1.tar+gzip" => "tar+gzip",
         "application/vnd.oci.image.layer.v1.tar+zstd" => "tar+zstd",
         "application/vnd.oci.image.layer.v1.tar" => "tar",
         _ => return Err(format!("layers of type {text} are not known")),

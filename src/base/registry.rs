@@ -11,10 +11,17 @@ pub(super) struct Blobs<'a> {
 }
 
 impl<'a> Blobs<'a> {
-    pub(super) fn new(means: &'a Means<'a>, reference: &str, digest: Digest) -> Result<Self, BaseError> {
+    pub(super) fn new(
+        means: &'a Means<'a>,
+        reference: &str,
+        digest: Digest,
+    ) -> Result<Self, BaseError> {
         let unreadable = |why: String| BaseError::Unreadable { base: reference.to_owned(), why };
-        let reference = format!("{reference}@{digest}").parse().map_err(|error| unreadable(format!("{error}")))?;
-        let credentials = Credentials::from_environment().map_err(|error| unreadable(format!("{error}")))?;
+        let reference = format!("{reference}@{digest}")
+            .parse()
+            .map_err(|error| unreadable(format!("{error}")))?;
+        let credentials =
+            Credentials::from_environment().map_err(|error| unreadable(format!("{error}")))?;
         let puller = Puller::new(means.store, means.fetch, means.ui, credentials);
         Ok(Self { means, puller, reference })
     }

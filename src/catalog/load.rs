@@ -40,7 +40,9 @@ fn targets(folder: &Path) -> Result<Vec<(String, String)>, LoadError> {
     names.map(|name| Ok((name.clone(), read(&folder.join(name))?))).collect()
 }
 
-fn sources(folder: &Path) -> Result<std::collections::BTreeMap<String, (Digest, Digest)>, LoadError> {
+fn sources(
+    folder: &Path,
+) -> Result<std::collections::BTreeMap<String, (Digest, Digest)>, LoadError> {
     let digest = |path: PathBuf| read(&path).map(Digest::of);
     let versions = names(folder)?.into_iter();
     let sums = versions.map(|version| {

@@ -112,13 +112,30 @@ impl Lock {
 
     /// The first entry that nothing of the catalog asks for.
     pub(super) fn check_used(&self, at: At<'_>, used: &Used<'_>) -> Result<(), Fault> {
-        let releases = self.releases.iter().map(|it| (it.line, format!("releases.{}", it.file), (used.release)(&it.file)));
-        let sources = self.sources.iter().map(|it| (it.line, format!("sources.{}", it.version), (used.source)(&it.version)));
-        let toolchains = self.toolchains.iter().map(|it| (it.line, format!("toolchains.{}", it.go), (used.toolchain)(&it.go)));
-        let bases = self.bases.iter().map(|it| (it.line, format!("bases.{}", it.name), (used.base)(&it.name)));
+        let releases = self
+            .releases
+            .iter()
+            .map(|it| (it.line, format!("releases.{}", it.file), (used.release)(&it.file)));
+        let sources = self
+            .sources
+            .iter()
+            .map(|it| (it.line, format!("sources.{}", it.version), (used.source)(&it.version)));
+        let toolchains = self
+            .toolchains
+            .iter()
+            .map(|it| (it.line, format!("toolchains.{}", it.go), (used.toolchain)(&it.go)));
+        let bases = self
+            .bases
+            .iter()
+            .map(|it| (it.line, format!("bases.{}", it.name), (used.base)(&it.name)));
         match releases.chain(sources).chain(toolchains).chain(bases).find(|(_, _, used)| !used) {
             None => Ok(()),
-            Some((line, field, _)) => Err(at.fault(line, field, "nothing uses this entry", "nothing: `etcdimg lock` takes it out")),
+            Some((line, field, _)) => Err(at.fault(
+                line,
+                field,
+                "nothing uses this entry",
+                "nothing: `etcdimg lock` takes it out",
+            )),
         }
     }
 
@@ -135,15 +152,21 @@ impl Lock {
         }
         text.push_str("sources:\n");
         for it in &self.sources {
-            let _ = writeln!(text, "  - version: {}\n    go.mod: {}\n    go.sum: {}", it.version, it.go_mod, it.go_sum);
+            let _ = writeln!(
+                text,
+                "  - version: {}\n    go.mod: {}\n    go.sum: {}",
+                it.version, it.go_mod, it.go_sum
+            );
         }
         text.push_str("toolchains:\n");
         for it in &self.toolchains {
-            let _ = writeln!(text, "  - go: {}\n    host: {}\n    sum: \"{}\"", it.go, it.host, it.sum);
+            let _ =
+                writeln!(text, "  - go: {}\n    host: {}\n    sum: \"{}\"", it.go, it.host, it.sum);
         }
         text.push_str("bases:\n");
         for it in &self.bases {
-            let _ = writeln!(text, "  - name: {}\n    index: {}\n    manifests:", it.name, it.index);
+            let _ =
+                writeln!(text, "  - name: {}\n    index: {}\n    manifests:", it.name, it.index);
             for (platform, digest) in &it.manifests {
                 let _ = writeln!(text, "      {platform}: {digest}");
             }
@@ -208,14 +231,24 @@ struct BaseEntry {
 pub(super) fn parse(at: At<'_>, text: &str) -> Result<Lock, Fault> {
     let file: File = yaml::parse(at, text, KEYS)?;
     if file.lock.value != LOCK_VERSION {
-        let problem = format!("version {} of the lock file is not known to this etcdimg", file.lock.value);
-        return Err(at.fault(line(&file.lock), "lock", problem, format!("{LOCK_VERSION}, or use a newer etcdimg")));
+        let problem =
+            format!("version {} of the lock file is not known to this etcdimg", file.lock.value);
+        return Err(at.fault(
+            line(&file.lock),
+            "lock",
+            problem,
+            format!("{LOCK_VERSION}, or use a newer etcdimg"),
+        ));
     }
     Ok(Lock {
         catalog: digest(at, "catalog", &file.catalog)?,
         releases: file.releases.iter().map(|it| release(at, it)).collect::<Result<_, _>>()?,
         sources: file.sources.iter().map(|it| source(at, it)).collect::<Result<_, _>>()?,
-        toolchains: file.toolchains.into_iter().map(|it| toolchain(at, it)).collect::<Result<_, _>>()?,
+        toolchains: file
+            .toolchains
+            .into_iter()
+            .map(|it| toolchain(at, it))
+            .collect::<Result<_, _>>()?,
         bases: file.bases.into_iter().map(|it| base(at, it)).collect::<Result<_, _>>()?,
     })
 }
@@ -252,7 +285,12 @@ fn source(at: At<'_>, it: &SourceEntry) -> Result<SourceLock, Fault> {
 fn toolchain(at: At<'_>, it: ToolchainEntry) -> Result<ToolchainLock, Fault> {
     if !it.sum.value.starts_with("h1:") || it.sum.value.len() != 47 {
         let problem = format!("`{}` is not a module sum", it.sum.value);
-        return Err(at.fault(line(&it.sum), format!("toolchains.{}.sum", it.go.value), problem, "`h1:` and 44 characters, as in go.sum"));
+        return Err(at.fault(
+            line(&it.sum),
+            format!("toolchains.{}.sum", it.go.value),
+            problem,
+            "`h1:` and 44 characters, as in go.sum",
+        ));
     }
     let line = line(&it.go);
     Ok(ToolchainLock { go: it.go.value, host: it.host, sum: it.sum.value, line })

@@ -57,7 +57,9 @@ pub struct Locked {
 
 /// The lock was made from another catalog.
 #[derive(Debug, thiserror::Error)]
-#[error("etcdimg.lock is stale\n  expected {expected}, the catalog as it is now\n  received {actual}, the catalog it was made from")]
+#[error(
+    "etcdimg.lock is stale\n  expected {expected}, the catalog as it is now\n  received {actual}, the catalog it was made from"
+)]
 pub struct Stale {
     pub expected: Digest,
     pub actual: Digest,
@@ -73,7 +75,12 @@ impl Catalog {
             let expected = format!("{}.yaml", target.platform.dashed());
             if *name != expected {
                 let problem = format!("this file describes {}", target.platform);
-                return Err(At(&at).fault(1, "platform", problem, format!("the same in targets/{expected}")));
+                return Err(At(&at).fault(
+                    1,
+                    "platform",
+                    problem,
+                    format!("the same in targets/{expected}"),
+                ));
             }
             targets.push(target);
         }
@@ -83,17 +90,34 @@ impl Catalog {
 
     /// What a lock depends on; it says nothing of the revision or of mirrors.
     pub fn digest(&self) -> Digest {
-        let bundled = self.versions.bundled.iter().map(|etcd| format!("etcd {} go {} {}\n", etcd.version, etcd.go, etcd.commit));
-        let bases = self.versions.bases.iter().map(|(name, reference)| format!("base {name} {reference}\n"));
-        let targets = self.targets.iter().map(|it| format!("target {} {} {}\n", it.platform, it.base, it.origin.as_str()));
-        let sources = self.sources.iter().map(|(version, (go_mod, go_sum))| format!("source {version} {go_mod} {go_sum}\n"));
+        let bundled = self
+            .versions
+            .bundled
+            .iter()
+            .map(|etcd| format!("etcd {} go {} {}\n", etcd.version, etcd.go, etcd.commit));
+        let bases = self
+            .versions
+            .bases
+            .iter()
+            .map(|(name, reference)| format!("base {name} {reference}\n"));
+        let targets = self
+            .targets
+            .iter()
+            .map(|it| format!("target {} {} {}\n", it.platform, it.base, it.origin.as_str()));
+        let sources = self
+            .sources
+            .iter()
+            .map(|(version, (go_mod, go_sum))| format!("source {version} {go_mod} {go_sum}\n"));
         Digest::of(bundled.chain(bases).chain(targets).chain(sources).collect::<String>())
     }
 
     /// The release archives that a build of every target may ask for.
     pub fn releases(&self) -> impl Iterator<Item = (EtcdVersion, String)> + '_ {
         self.targets.iter().filter(|target| target.origin == Origin::Release).flat_map(|target| {
-            self.versions.bundled.iter().map(|etcd| (etcd.version.clone(), release_file(&etcd.version, target)))
+            self.versions
+                .bundled
+                .iter()
+                .map(|etcd| (etcd.version.clone(), release_file(&etcd.version, target)))
         })
     }
 
@@ -102,12 +126,17 @@ impl Catalog {
         let at = At(LOCK_FILE);
         let lock = lock::parse(at, text)?;
         self.check_complete(at, &lock)?;
-        lock.check_used(at, &Used {
-            release: &|file| self.releases().any(|(_, known)| known == file),
-            source: &|version| self.versions.bundled.iter().any(|etcd| etcd.version == *version),
-            toolchain: &|go| self.versions.bundled.iter().any(|etcd| etcd.go == go),
-            base: &|name| self.versions.bases.contains_key(name),
-        })?;
+        lock.check_used(
+            at,
+            &Used {
+                release: &|file| self.releases().any(|(_, known)| known == file),
+                source: &|version| {
+                    self.versions.bundled.iter().any(|etcd| etcd.version == *version)
+                },
+                toolchain: &|go| self.versions.bundled.iter().any(|etcd| etcd.go == go),
+                base: &|name| self.versions.bases.contains_key(name),
+            },
+        )?;
         let expected = self.digest();
         if lock.catalog != expected {
             return Ok(Err(Stale { expected, actual: lock.catalog }));
@@ -119,12 +148,17 @@ impl Catalog {
         let missing = |field: String, what: String| {
             Err(at.fault(1, field, format!("{what} has no entry"), "what `etcdimg lock` looks up"))
         };
-        if let Some((version, file)) = self.releases().find(|(_, file)| lock.release(file).is_none()) {
+        if let Some((version, file)) =
+            self.releases().find(|(_, file)| lock.release(file).is_none())
+        {
             return missing(format!("releases.{file}"), format!("etcd {version}"));
         }
         for etcd in &self.versions.bundled {
             if lock.source(&etcd.version).is_none() {
-                return missing(format!("sources.{}", etcd.version), format!("etcd {}", etcd.version));
+                return missing(
+                    format!("sources.{}", etcd.version),
+                    format!("etcd {}", etcd.version),
+                );
             }
         }
         for target in &self.targets {

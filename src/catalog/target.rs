@@ -68,16 +68,22 @@ struct File {
 /// `bases` are the names that versions.yaml knows.
 pub fn parse(at: At<'_>, text: &str, bases: &BTreeMap<String, String>) -> Result<Target, Fault> {
     let file: File = yaml::parse(at, text, KEYS)?;
-    let platform: Platform = file.platform.value.parse().map_err(|error: etcd_version::ParseError| {
-        let problem = format!("`{}` is not a platform we know", error.text);
-        let instead = error.expected.trim_start_matches("a platform we know: ");
-        at.fault(line(&file.platform), "platform", problem, instead)
-    })?;
+    let platform: Platform =
+        file.platform.value.parse().map_err(|error: etcd_version::ParseError| {
+            let problem = format!("`{}` is not a platform we know", error.text);
+            let instead = error.expected.trim_start_matches("a platform we know: ");
+            at.fault(line(&file.platform), "platform", problem, instead)
+        })?;
     check_goarch(at, &file, &platform)?;
     if !bases.contains_key(&file.base.value) {
         let names: Vec<_> = bases.keys().map(String::as_str).collect();
         let problem = format!("versions.yaml has no base `{}`", file.base.value);
-        return Err(at.fault(line(&file.base), "base", problem, format!("one of: {}", names.join(", "))));
+        return Err(at.fault(
+            line(&file.base),
+            "base",
+            problem,
+            format!("one of: {}", names.join(", ")),
+        ));
     }
     Ok(Target {
         platform,
@@ -102,7 +108,8 @@ fn check_goarch(at: At<'_>, file: &File, platform: &Platform) -> Result<(), Faul
     let actual = file.goarm.as_ref().map(|goarm| goarm.value.as_str());
     if actual != expected {
         let at_line = file.goarm.as_ref().map_or(line(&file.goarch), line);
-        let instead = expected.map_or("no `goarm`".to_owned(), |goarm| format!("goarm: \"{goarm}\""));
+        let instead =
+            expected.map_or("no `goarm`".to_owned(), |goarm| format!("goarm: \"{goarm}\""));
         return Err(at.fault(at_line, "goarm", format!("wrong for {platform}"), instead));
     }
     Ok(())

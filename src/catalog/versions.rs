@@ -123,13 +123,23 @@ fn revision(at: At<'_>, text: &Spanned<String>) -> Result<u32, Fault> {
     // Through the grammar of tags, so that both agree on what a revision is.
     format!("3.0.0-{}", text.value).parse::<ImageTag>().map(|tag| tag.revision).map_err(|_| {
         let problem = format!("`{}` is not a revision", text.value);
-        at.fault(line(text), "revision", problem, "a number: `0` for a new etcd version, one more for every rebuild")
+        at.fault(
+            line(text),
+            "revision",
+            problem,
+            "a number: `0` for a new etcd version, one more for every rebuild",
+        )
     })
 }
 
 fn bundled(at: At<'_>, entries: &Spanned<Vec<EtcdEntry>>) -> Result<Vec<BundledEtcd>, Fault> {
     if entries.value.is_empty() {
-        return Err(at.fault(line(entries), "etcd", "no version is bundled", "at least one version of etcd"));
+        return Err(at.fault(
+            line(entries),
+            "etcd",
+            "no version is bundled",
+            "at least one version of etcd",
+        ));
     }
     let mut bundled: Vec<BundledEtcd> = Vec::new();
     for (i, entry) in entries.value.iter().enumerate() {
@@ -147,16 +157,28 @@ fn bundled_etcd(at: At<'_>, i: usize, entry: &EtcdEntry) -> Result<BundledEtcd, 
     let field = |name: &str| format!("etcd[{i}].{name}");
     let text = &entry.version;
     let version: EtcdVersion = text.value.parse().map_err(|error| {
-        at.fault(line(text), field("version"), format!("{error}"), "three numbers, for example `3.6.14`")
+        at.fault(
+            line(text),
+            field("version"),
+            format!("{error}"),
+            "three numbers, for example `3.6.14`",
+        )
     })?;
     if version.major() != 3 {
         let problem = format!("etcd {version} is not of major version 3");
         return Err(at.fault(line(text), field("version"), problem, "a 3.x version"));
     }
     let commit = &entry.commit;
-    if commit.value.len() != 40 || !commit.value.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+    if commit.value.len() != 40
+        || !commit.value.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    {
         let problem = format!("`{}` is not a commit", commit.value);
-        return Err(at.fault(line(commit), field("commit"), problem, "the 40 hex digits of the commit that the release tag names"));
+        return Err(at.fault(
+            line(commit),
+            field("commit"),
+            problem,
+            "the 40 hex digits of the commit that the release tag names",
+        ));
     }
     let go = toolchain(at, &field("go"), &entry.go)?;
     Ok(BundledEtcd { version, go, commit: commit.value.clone() })
@@ -164,7 +186,8 @@ fn bundled_etcd(at: At<'_>, i: usize, entry: &EtcdEntry) -> Result<BundledEtcd, 
 
 fn toolchain(at: At<'_>, field: &str, text: &Spanned<String>) -> Result<String, Fault> {
     let numbers: Vec<_> = text.value.split('.').collect();
-    let is_number = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number =
+        |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     if numbers.len() == 3 && numbers.iter().all(is_number) {
         return Ok(text.value.clone());
     }
@@ -188,7 +211,8 @@ fn check_order(
     if next < previous {
         return fault(
             format!("etcd {next} stands after {previous}"),
-            "the versions in ascending order: the last one is what the tag and plain `etcd` name".into(),
+            "the versions in ascending order: the last one is what the tag and plain `etcd` name"
+                .into(),
         );
     }
     if next.is_same_series(previous) && !entry.also {
@@ -200,14 +224,20 @@ fn check_order(
     if next.minor() > previous.minor() + 1 {
         let missing = previous.minor() + 1;
         return fault(
-            format!("nothing between etcd {previous} and {next}: data moves one minor version at a time"),
+            format!(
+                "nothing between etcd {previous} and {next}: data moves one minor version at a time"
+            ),
             format!("a 3.{missing} version before it"),
         );
     }
     Ok(())
 }
 
-fn check_stepping_stone(at: At<'_>, bundled: &[BundledEtcd], entries: &[EtcdEntry]) -> Result<(), Fault> {
+fn check_stepping_stone(
+    at: At<'_>,
+    bundled: &[BundledEtcd],
+    entries: &[EtcdEntry],
+) -> Result<(), Fault> {
     let carries_3_6 = bundled.iter().any(|etcd| etcd.version.minor() >= 6);
     // With several patches of 3.5 the newest one is the stepping stone.
     let stone = bundled.iter().rposition(|etcd| etcd.version.minor() == 5);
@@ -226,12 +256,19 @@ fn check_stepping_stone(at: At<'_>, bundled: &[BundledEtcd], entries: &[EtcdEntr
     }
 }
 
-fn bases(at: At<'_>, bases: BTreeMap<String, Spanned<String>>) -> Result<BTreeMap<String, String>, Fault> {
+fn bases(
+    at: At<'_>,
+    bases: BTreeMap<String, Spanned<String>>,
+) -> Result<BTreeMap<String, String>, Fault> {
     for (name, reference) in &bases {
         let (_, tag) = reference.value.rsplit_once(':').unwrap_or_default();
-        let has_registry = reference.value.split_once('/').is_some_and(|(host, _)| host.contains('.') || host.contains(':'));
+        let has_registry = reference
+            .value
+            .split_once('/')
+            .is_some_and(|(host, _)| host.contains('.') || host.contains(':'));
         if tag.is_empty() || tag.contains('/') || reference.value.contains('@') || !has_registry {
-            let problem = format!("`{}` is not a registry, a repository and a tag", reference.value);
+            let problem =
+                format!("`{}` is not a registry, a repository and a tag", reference.value);
             return Err(at.fault(line(reference), format!("bases.{name}"), problem, "for example `docker.io/library/busybox:1.38.0-musl`; the digest belongs into etcdimg.lock"));
         }
     }
@@ -242,7 +279,12 @@ fn mirrors(at: At<'_>, mirrors: &[Spanned<String>]) -> Result<Vec<Mirror>, Fault
     let parse = |(i, text): (usize, &Spanned<String>)| {
         Mirror::parse(&text.value).ok_or_else(|| {
             let problem = format!("`{}` is not a URL", text.value);
-            at.fault(line(text), format!("mirrors[{i}]"), problem, "an https://, http:// or file:// URL; `{version}` and `{file}` in it are replaced")
+            at.fault(
+                line(text),
+                format!("mirrors[{i}]"),
+                problem,
+                "an https://, http:// or file:// URL; `{version}` and `{file}` in it are replaced",
+            )
         })
     };
     mirrors.iter().enumerate().map(parse).collect()

@@ -15,7 +15,8 @@ use crate::plan::Plan;
 pub(super) fn run(context: &Context, arguments: &BuildArgs) -> Result<(), Failure> {
     let (locked, plan) = context.plan(&arguments.choice)?;
     let out = std::path::absolute(&arguments.out).map_err(|error| Failure::new(Kind::Io, error))?;
-    let built = context.in_workshop(&locked, |workshop| Ok(assemble::build(&plan, workshop, &out)?))?;
+    let built =
+        context.in_workshop(&locked, |workshop| Ok(assemble::build(&plan, workshop, &out)?))?;
     if let Some(file) = &arguments.output {
         write_archive(&source(&plan, &built)?, file)?;
         context.ui.status("Wrote", file.display().to_string());
@@ -25,7 +26,10 @@ pub(super) fn run(context: &Context, arguments: &BuildArgs) -> Result<(), Failur
         runtime()?.block_on(docker::load(&source))?;
         context.ui.status("Loaded", &source.reference);
     }
-    context.ui.status("Built", format!("{}:{} in {}", plan.repository, plan.tag, arguments.out.display()));
+    context.ui.status(
+        "Built",
+        format!("{}:{} in {}", plan.repository, plan.tag, arguments.out.display()),
+    );
     print(context, &plan, &built, &arguments.out)
 }
 
@@ -60,14 +64,18 @@ fn source(plan: &Plan, built: &Built) -> Result<ArchiveSource, Failure> {
         "powerpc64" => "ppc64le",
         other => other,
     };
-    let is_own = |image: &&Image| image.platform.os == "linux" && image.platform.architecture == own;
+    let is_own =
+        |image: &&Image| image.platform.os == "linux" && image.platform.architecture == own;
     let only = match &built.images[..] {
         [image] => Some(image),
         images => images.iter().find(is_own),
     };
     let image = only.ok_or_else(|| {
-        Failure::new(Kind::Other, "a Docker archive holds one platform, and none of these is this machine's")
-            .hint("name one with `--arch ARCH`")
+        Failure::new(
+            Kind::Other,
+            "a Docker archive holds one platform, and none of these is this machine's",
+        )
+        .hint("name one with `--arch ARCH`")
     })?;
     let reference = format!("{}:{}", plan.repository, plan.tag);
     Ok(ArchiveSource { layout: built.layout.clone(), image: image.clone(), reference })
@@ -75,7 +83,8 @@ fn source(plan: &Plan, built: &Built) -> Result<ArchiveSource, Failure> {
 
 /// Beside the final place first, so that a full disk leaves no half archive.
 fn write_archive(source: &ArchiveSource, file: &Path) -> Result<(), Failure> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || -> io::Result<()> {
         fs::create_dir_all(folder)?;
         let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
@@ -86,5 +95,7 @@ fn write_archive(source: &ArchiveSource, file: &Path) -> Result<(), Failure> {
         temporary.persist(file)?;
         Ok(())
     };
-    write().map_err(|error| Failure::new(Kind::Io, error).hint(format!("`{}` was not written", file.display())))
+    write().map_err(|error| {
+        Failure::new(Kind::Io, error).hint(format!("`{}` was not written", file.display()))
+    })
 }

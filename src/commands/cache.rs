@@ -28,7 +28,12 @@ fn ls(context: &Context, store: &Store) -> Result<(), Failure> {
         context.ui.out(format!("{} {:>9}", entry.digest, size(entry.size_bytes)));
     }
     let total = entries.iter().map(|entry| entry.size_bytes).sum();
-    context.ui.note(format!("{} blobs, {} in {}", entries.len(), size(total), store.root().display()));
+    context.ui.note(format!(
+        "{} blobs, {} in {}",
+        entries.len(),
+        size(total),
+        store.root().display()
+    ));
     Ok(())
 }
 
@@ -46,7 +51,8 @@ fn verify(context: &Context, store: &Store) -> Result<(), Failure> {
     if removed.is_empty() {
         return Ok(());
     }
-    Err(Failure::new(Kind::Verification, removed.join("\n")).hint("the next build makes or fetches them again"))
+    Err(Failure::new(Kind::Verification, removed.join("\n"))
+        .hint("the next build makes or fetches them again"))
 }
 
 /// What a build of the present catalog would look for first is kept: its records name the blobs.

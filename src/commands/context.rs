@@ -29,7 +29,9 @@ impl Context {
             (_, true) => Verbosity::Verbose,
             _ => Verbosity::Normal,
         };
-        let absolute = |path: PathBuf| std::path::absolute(path).map_err(|error| Failure::new(Kind::Io, error));
+        let absolute = |path: PathBuf| {
+            std::path::absolute(path).map_err(|error| Failure::new(Kind::Io, error))
+        };
         let cache = match global.cache_dir {
             Some(folder) => folder,
             None => default_cache()?,
@@ -105,22 +107,26 @@ impl Context {
 
     /// Prints a value as JSON on standard output.
     pub(super) fn out_json(&self, value: &impl serde::Serialize) -> Result<(), Failure> {
-        let text = serde_json::to_string_pretty(value).map_err(|error| Failure::new(Kind::Other, error))?;
+        let text = serde_json::to_string_pretty(value)
+            .map_err(|error| Failure::new(Kind::Other, error))?;
         self.ui.out(text);
         Ok(())
     }
 }
 
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.map_err(|error| Failure::new(Kind::Other, error))
 }
 
 fn default_cache() -> Result<PathBuf, Failure> {
-    let xdg = std::env::var_os("XDG_CACHE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    let xdg =
+        std::env::var_os("XDG_CACHE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
     let folder = xdg.or_else(home).ok_or_else(|| {
-        Failure::new(Kind::Io, "neither HOME nor XDG_CACHE_HOME is set").hint("name a folder with `--cache-dir`")
+        Failure::new(Kind::Io, "neither HOME nor XDG_CACHE_HOME is set")
+            .hint("name a folder with `--cache-dir`")
     })?;
     Ok(folder.join("etcdimg"))
 }

@@ -43,7 +43,11 @@ impl From<PlanError> for Failure {
     fn from(error: PlanError) -> Self {
         let is_unlocked = matches!(error, PlanError::NoRelease(_));
         let failure = Self::new(Kind::Catalog, error);
-        if is_unlocked { failure.hint("set `origin: release` in the target file and run `etcdimg lock`") } else { failure }
+        if is_unlocked {
+            failure.hint("set `origin: release` in the target file and run `etcdimg lock`")
+        } else {
+            failure
+        }
     }
 }
 
@@ -53,11 +57,19 @@ impl From<StoreError> for Failure {
             StoreError::Io { source, .. } => {
                 let is_full = source.kind() == io::ErrorKind::StorageFull;
                 let failure = Self::new(Kind::Io, error);
-                if is_full { failure.hint("`etcdimg cache gc` frees what no build needs; `--cache-dir` names another disk") } else { failure }
+                if is_full {
+                    failure.hint("`etcdimg cache gc` frees what no build needs; `--cache-dir` names another disk")
+                } else {
+                    failure
+                }
             }
             StoreError::Mismatch { .. } => Self::new(Kind::Verification, error).hint(LOOK_INTO_IT),
-            StoreError::Corrupt { .. } => Self::new(Kind::Verification, error).hint("run the command again"),
-            StoreError::Missing(_) => Self::new(Kind::Unavailable, error).hint("`etcdimg fetch` brings it"),
+            StoreError::Corrupt { .. } => {
+                Self::new(Kind::Verification, error).hint("run the command again")
+            }
+            StoreError::Missing(_) => {
+                Self::new(Kind::Unavailable, error).hint("`etcdimg fetch` brings it")
+            }
         }
     }
 }
@@ -68,7 +80,8 @@ impl From<LayoutError> for Failure {
             LayoutError::Store(error) => error.into(),
             LayoutError::Io { .. } => Self::new(Kind::Io, error),
             LayoutError::WrongBlob { .. } => Self::new(Kind::Verification, error),
-            _ => Self::new(Kind::Other, error).hint("`etcdimg build` makes a layout; `--out DIR` says where"),
+            _ => Self::new(Kind::Other, error)
+                .hint("`etcdimg build` makes a layout; `--out DIR` says where"),
         }
     }
 }
@@ -77,7 +90,9 @@ impl From<LayerError> for Failure {
     fn from(error: LayerError) -> Self {
         match error {
             LayerError::Store(error) => error.into(),
-            LayerError::Io(_) => Self::new(Kind::Io, error).hint("`etcdimg cache gc` frees what no build needs; `--cache-dir` names another disk"),
+            LayerError::Io(_) => Self::new(Kind::Io, error).hint(
+                "`etcdimg cache gc` frees what no build needs; `--cache-dir` names another disk",
+            ),
             LayerError::Header(_) | LayerError::Short { .. } => Self::new(Kind::Other, error),
         }
     }
@@ -127,11 +142,13 @@ impl From<BaseError> for Failure {
             BaseError::Layout(error) => error.into(),
             BaseError::Layer(error) => error.into(),
             BaseError::Registry(error) => Self::from(error).hint(OWN),
-            BaseError::Offline(_) => Self::new(Kind::Unavailable, error).hint("`etcdimg fetch` brings it"),
-            BaseError::Io { .. } => Self::new(Kind::Io, error),
-            BaseError::NoPlatform { .. } | BaseError::WrongPlatform { .. } | BaseError::Unreadable { .. } => {
-                Self::new(Kind::Verification, error).hint(OWN)
+            BaseError::Offline(_) => {
+                Self::new(Kind::Unavailable, error).hint("`etcdimg fetch` brings it")
             }
+            BaseError::Io { .. } => Self::new(Kind::Io, error),
+            BaseError::NoPlatform { .. }
+            | BaseError::WrongPlatform { .. }
+            | BaseError::Unreadable { .. } => Self::new(Kind::Verification, error).hint(OWN),
         }
     }
 }

@@ -31,11 +31,19 @@ pub(super) fn run(context: &Context, arguments: &LockArgs) -> Result<(), Failure
     Ok(())
 }
 
-fn make(context: &Context, arguments: &LockArgs, catalog: &Catalog, known: Option<&Lock>) -> Result<Lock, Failure> {
+fn make(
+    context: &Context,
+    arguments: &LockArgs,
+    catalog: &Catalog,
+    known: Option<&Lock>,
+) -> Result<Lock, Failure> {
     let (store, options, runtime) = (context.store()?, fetch::Options::default(), runtime()?);
     let lookup = Lookup::new(&store, &options, &context.ui)?;
     let ask = |what: String| {
-        let failure = Failure::new(Kind::Unavailable, format!("{what} is not in {LOCK_FILE}, and --offline forbids to ask"));
+        let failure = Failure::new(
+            Kind::Unavailable,
+            format!("{what} is not in {LOCK_FILE}, and --offline forbids to ask"),
+        );
         if context.is_offline { Err(failure) } else { Ok(()) }
     };
     let known = known.filter(|_| !arguments.refresh);
@@ -55,8 +63,15 @@ fn make(context: &Context, arguments: &LockArgs, catalog: &Catalog, known: Optio
     }
     let mut bases = Vec::new();
     for (name, reference) in &catalog.versions.bases {
-        let platforms: Vec<_> = catalog.targets.iter().filter(|it| it.base == *name).map(|it| it.platform.clone()).collect();
-        let locked = known.and_then(|lock| lock.base(name)).filter(|base| platforms.iter().all(|it| base.manifest(it).is_some()));
+        let platforms: Vec<_> = catalog
+            .targets
+            .iter()
+            .filter(|it| it.base == *name)
+            .map(|it| it.platform.clone())
+            .collect();
+        let locked = known
+            .and_then(|lock| lock.base(name))
+            .filter(|base| platforms.iter().all(|it| base.manifest(it).is_some()));
         bases.push(match locked {
             Some(base) => base.clone(),
             None => {
@@ -89,9 +104,14 @@ fn sources(catalog: &Catalog) -> Result<Vec<SourceLock>, Failure> {
 }
 
 /// Sums of other hosts stay; the ones of this host are asked for where they are missing.
-fn toolchains(context: &Context, catalog: &Catalog, known: Option<&Lock>) -> Result<Vec<ToolchainLock>, Failure> {
+fn toolchains(
+    context: &Context,
+    catalog: &Catalog,
+    known: Option<&Lock>,
+) -> Result<Vec<ToolchainLock>, Failure> {
     let tools = context.toolchains();
-    let mut releases: Vec<_> = catalog.versions.bundled.iter().map(|etcd| etcd.go.clone()).collect();
+    let mut releases: Vec<_> =
+        catalog.versions.bundled.iter().map(|etcd| etcd.go.clone()).collect();
     releases.sort();
     releases.dedup();
     let host = compile::host();

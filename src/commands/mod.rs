@@ -39,7 +39,9 @@ fn completions(context: &Context, shell: clap_complete::Shell) -> Result<(), Fai
 
 fn man(context: &Context) -> Result<(), Failure> {
     let mut page = Vec::new();
-    clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(|error| Failure::new(Kind::Io, error))?;
+    clap_mangen::Man::new(Cli::command())
+        .render(&mut page)
+        .map_err(|error| Failure::new(Kind::Io, error))?;
     context.ui.out(String::from_utf8_lossy(&page).trim_end());
     Ok(())
 }

@@ -10,7 +10,8 @@ pub(super) fn run(context: &Context, arguments: &ChoiceArgs) -> Result<(), Failu
         Format::Json => context.out_json(&plan)?,
         Format::GithubMatrix => {
             // One line, as `>> $GITHUB_OUTPUT` wants it.
-            let line = serde_json::to_string(&matrix(&plan)).map_err(|error| Failure::new(Kind::Other, error))?;
+            let line = serde_json::to_string(&matrix(&plan))
+                .map_err(|error| Failure::new(Kind::Other, error))?;
             context.ui.out(line);
         }
     }

@@ -21,14 +21,20 @@ pub(super) fn run(context: &Context, arguments: &VerifyArgs) -> Result<(), Failu
         n => format!("{n} faults"),
     };
     let text = format!("`{}` has {count}\n{}", arguments.layout.display(), faults.join("\n"));
-    Err(Failure::new(Kind::Verification, text).hint("remove the layout and run `etcdimg build` again"))
+    Err(Failure::new(Kind::Verification, text)
+        .hint("remove the layout and run `etcdimg build` again"))
 }
 
 fn text(report: &Report) -> String {
     let images = report.images.iter().map(|image| {
         format!(
             "{} {} {} {} layers, {} programs, {}",
-            image.digest, image.tag, image.platform, image.layers, image.programs, size(image.size_bytes)
+            image.digest,
+            image.tag,
+            image.platform,
+            image.layers,
+            image.programs,
+            size(image.size_bytes)
         )
     });
     images.collect::<Vec<_>>().join("\n")

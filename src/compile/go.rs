@@ -3,8 +3,8 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::tool::{CompileError, Network, Toolchains, keep};
 use super::Compiled;
+use super::tool::{CompileError, Network, Toolchains, keep};
 use crate::catalog::Lock;
 use crate::digest::Digest;
 use crate::plan::ModulesSource;
@@ -34,7 +34,8 @@ pub fn compile_etcd(
     }
     check_module(tools, source)?;
     check_toolchain(tools, lock, source)?;
-    let compiled = programs(source).map(|(name, package)| compile(store, tools, source, name, &package, ui));
+    let compiled =
+        programs(source).map(|(name, package)| compile(store, tools, source, name, &package, ui));
     let compiled = compiled.collect::<Result<Vec<_>, _>>()?;
     store.put_record("compile", &key, &compiled)?;
     Ok(compiled)
@@ -49,7 +50,14 @@ fn cached(store: &Store, key: &Digest) -> Option<Vec<Compiled>> {
 fn key(source: &ModulesSource) -> Digest {
     Digest::of(format!(
         "{RECIPE}\n{}\n{}\n{}\n{}\n{}\n{} {} {:?}\n",
-        source.version, source.go, source.commit, source.go_mod, source.go_sum, source.goos, source.goarch, source.goarm
+        source.version,
+        source.go,
+        source.commit,
+        source.go_mod,
+        source.go_sum,
+        source.goos,
+        source.goarch,
+        source.goarm
     ))
 }
 
@@ -89,10 +97,25 @@ pub fn download_modules(
 
 /// Asks Go for the toolchain of the plan, and compares the sum of what it downloaded.
 /// A toolchain that is installed on the machine has no sum; it is the person's own choice.
-fn check_toolchain(tools: &Toolchains, lock: &Lock, source: &ModulesSource) -> Result<(), CompileError> {
+fn check_toolchain(
+    tools: &Toolchains,
+    lock: &Lock,
+    source: &ModulesSource,
+) -> Result<(), CompileError> {
     let what = || format!("etcd {}: there is no Go {}", source.version, source.go);
-    let ask = invocation(tools, source, vec!["env".into(), "GOROOT".into(), "GOHOSTOS".into(), "GOHOSTARCH".into(), "GOMODCACHE".into()])?;
-    let answer = ask.output().map_err(|error| CompileError::Process { what: what(), source: error })?;
+    let ask = invocation(
+        tools,
+        source,
+        vec![
+            "env".into(),
+            "GOROOT".into(),
+            "GOHOSTOS".into(),
+            "GOHOSTARCH".into(),
+            "GOMODCACHE".into(),
+        ],
+    )?;
+    let answer =
+        ask.output().map_err(|error| CompileError::Process { what: what(), source: error })?;
     let mut lines = answer.lines().map(str::to_owned);
     let mut next = || lines.next().unwrap_or_default();
     let (root, os, arch, modules) = (next(), next(), next(), next());
@@ -100,14 +123,21 @@ fn check_toolchain(tools: &Toolchains, lock: &Lock, source: &ModulesSource) -> R
         return Ok(());
     }
     let host = format!("{os}-{arch}");
-    let sum_file = Path::new(&modules).join(format!("cache/download/golang.org/toolchain/@v/v0.0.1-go{}.{host}.ziphash", source.go));
+    let sum_file = Path::new(&modules).join(format!(
+        "cache/download/golang.org/toolchain/@v/v0.0.1-go{}.{host}.ziphash",
+        source.go
+    ));
     let received = fs::read_to_string(&sum_file).map_err(CompileError::io(&sum_file))?;
     let Some(locked) = lock.toolchain(&source.go, &host) else {
         return Err(CompileError::NoToolchain { go: source.go.clone(), host });
     };
     if received.trim() != locked.sum {
         let received = received.trim().to_owned();
-        return Err(CompileError::WrongToolchain { go: source.go.clone(), expected: locked.sum.clone(), received });
+        return Err(CompileError::WrongToolchain {
+            go: source.go.clone(),
+            expected: locked.sum.clone(),
+            received,
+        });
     }
     Ok(())
 }
@@ -124,7 +154,12 @@ pub fn host() -> String {
 }
 
 /// The sum of a toolchain's module, as Go and its checksum database see it.
-pub fn toolchain_sum(tools: &Toolchains, go: &str, host: &str, ui: &Ui) -> Result<String, CompileError> {
+pub fn toolchain_sum(
+    tools: &Toolchains,
+    go: &str,
+    host: &str,
+    ui: &Ui,
+) -> Result<String, CompileError> {
     let module = format!("golang.org/toolchain@v0.0.1-go{go}.{host}");
     let scratch = tools.scratch()?;
     let environment = BTreeMap::from([
@@ -141,10 +176,15 @@ pub fn toolchain_sum(tools: &Toolchains, go: &str, host: &str, ui: &Ui) -> Resul
     };
     ui.command(command.to_string());
     let what = format!("etcd: there is no Go toolchain {go} for {host}");
-    let answer = command.output().map_err(|source| CompileError::Process { what: what.clone(), source })?;
+    let answer =
+        command.output().map_err(|source| CompileError::Process { what: what.clone(), source })?;
     let answer: serde_json::Value = serde_json::from_str(&answer).unwrap_or_default();
     let received = answer["Sum"].as_str().unwrap_or_default().to_owned();
-    if received.starts_with("h1:") { Ok(received) } else { Err(CompileError::NoToolchain { go: go.to_owned(), host: host.to_owned() }) }
+    if received.starts_with("h1:") {
+        Ok(received)
+    } else {
+        Err(CompileError::NoToolchain { go: go.to_owned(), host: host.to_owned() })
+    }
 }
 
 fn compile(
@@ -158,8 +198,12 @@ fn compile(
     let scratch = tools.scratch()?;
     let out = scratch.path().join(name);
     let arguments = [
-        "build", "-trimpath", "-installsuffix=cgo", &format!("-p={}", tools.jobs),
-        &format!("-ldflags={}", linker_flags(source)), "-o",
+        "build",
+        "-trimpath",
+        "-installsuffix=cgo",
+        &format!("-p={}", tools.jobs),
+        &format!("-ldflags={}", linker_flags(source)),
+        "-o",
     ];
     let mut arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
     arguments.extend([out.clone().into(), package.into()]);
@@ -171,7 +215,9 @@ fn compile(
     ui.command(command.to_string());
     let log = tools.log(&format!("{name}-{}-{}-{}", source.version, source.goos, source.goarch))?;
     let what = format!("{name} {} for {}/{}", source.version, source.goos, source.goarch);
-    command.run(&log).map_err(|error| CompileError::Process { what: what.clone(), source: error })?;
+    command
+        .run(&log)
+        .map_err(|error| CompileError::Process { what: what.clone(), source: error })?;
     let compiled = keep(store, name, &out)?;
     ui.status("Compiled", format!("{what} {}", crate::ui::size(compiled.size)));
     Ok(compiled)
@@ -187,13 +233,18 @@ fn knows_vcs(source: &ModulesSource) -> bool {
 fn linker_flags(source: &ModulesSource) -> String {
     let is_3_4 = source.version.minor() <= 4;
     let strip = if is_3_4 { "-s" } else { "-s -w" };
-    let symbol = if is_3_4 { "go.etcd.io/etcd/version.GitSHA" } else { "go.etcd.io/etcd/api/v3/version.GitSHA" };
+    let symbol = if is_3_4 {
+        "go.etcd.io/etcd/version.GitSHA"
+    } else {
+        "go.etcd.io/etcd/api/v3/version.GitSHA"
+    };
     format!("{strip} -X={symbol}={}", &source.commit[..7])
 }
 
 fn programs(source: &ModulesSource) -> impl Iterator<Item = (&'static str, String)> {
     let is_3_4 = source.version.minor() <= 4;
-    let names: &[&str] = if is_3_4 { &["etcd", "etcdctl"] } else { &["etcd", "etcdctl", "etcdutl"] };
+    let names: &[&str] =
+        if is_3_4 { &["etcd", "etcdctl"] } else { &["etcd", "etcdctl", "etcdutl"] };
     names.iter().map(move |name| {
         let package = match (is_3_4, *name) {
             (true, "etcd") => "go.etcd.io/etcd".to_owned(),
@@ -210,13 +261,23 @@ fn folder(tools: &Toolchains, source: &ModulesSource) -> PathBuf {
 }
 
 /// `go` with an environment that is the same on every machine, but for where its caches are.
-fn invocation(tools: &Toolchains, source: &ModulesSource, arguments: Vec<OsString>) -> Result<Invocation, CompileError> {
+fn invocation(
+    tools: &Toolchains,
+    source: &ModulesSource,
+    arguments: Vec<OsString>,
+) -> Result<Invocation, CompileError> {
     let mut environment = BTreeMap::new();
     let mut set = |name: &str, value: OsString| environment.insert(name.to_owned(), value);
     for (name, folder) in [("GOMODCACHE", "go-mod"), ("GOCACHE", "go-build")] {
         set(name, tools.work.join(folder).into());
     }
-    for (name, value) in [("GOFLAGS", "-mod=readonly"), ("CGO_ENABLED", "0"), ("GOWORK", "off"), ("GOENV", "off"), ("GOAMD64", "v1")] {
+    for (name, value) in [
+        ("GOFLAGS", "-mod=readonly"),
+        ("CGO_ENABLED", "0"),
+        ("GOWORK", "off"),
+        ("GOENV", "off"),
+        ("GOAMD64", "v1"),
+    ] {
         set(name, value.into());
     }
     set("GOTOOLCHAIN", format!("go{}", source.go).into());
@@ -232,4 +293,3 @@ fn invocation(tools: &Toolchains, source: &ModulesSource, arguments: Vec<OsStrin
     let passed_on = tools.environment.clone();
     Ok(Invocation { program, arguments, folder: folder(tools, source), passed_on, environment })
 }
-

@@ -39,7 +39,11 @@ pub fn compile_migrate(
 }
 
 /// Brings the crates that `migrate` is made of into cargo's own cache.
-pub fn download_crates(tools: &Toolchains, source: &WorkspaceSource, ui: &Ui) -> Result<(), CompileError> {
+pub fn download_crates(
+    tools: &Toolchains,
+    source: &WorkspaceSource,
+    ui: &Ui,
+) -> Result<(), CompileError> {
     let arguments = ["fetch", "--locked", "--target", &source.triple].map(OsString::from);
     let command = invocation(tools, "cargo", arguments.into(), &tools.root)?;
     ui.command(command.to_string());
@@ -58,9 +62,17 @@ fn check_rust(tools: &Toolchains, source: &WorkspaceSource) -> Result<(), Compil
     Err(CompileError::WrongRust { expected: source.rust.clone(), received: received.to_owned() })
 }
 
-fn compile(store: &Store, tools: &Toolchains, source: &WorkspaceSource, ui: &Ui) -> Result<Compiled, CompileError> {
+fn compile(
+    store: &Store,
+    tools: &Toolchains,
+    source: &WorkspaceSource,
+    ui: &Ui,
+) -> Result<Compiled, CompileError> {
     let target = tools.work.join("cargo-target");
-    let mut arguments: Vec<OsString> = ["build", "--locked", "--profile=image", "--package=migrate", "--target"].map(OsString::from).into();
+    let mut arguments: Vec<OsString> =
+        ["build", "--locked", "--profile=image", "--package=migrate", "--target"]
+            .map(OsString::from)
+            .into();
     arguments.push(source.triple.clone().into());
     arguments.push("--target-dir".into());
     arguments.push(target.clone().into());
@@ -71,13 +83,20 @@ fn compile(store: &Store, tools: &Toolchains, source: &WorkspaceSource, ui: &Ui)
     ui.command(command.to_string());
     let what = format!("migrate for {}", source.triple);
     let log = tools.log(&format!("migrate-{}", source.triple))?;
-    command.run(&log).map_err(|error| CompileError::Process { what: what.clone(), source: error })?;
+    command
+        .run(&log)
+        .map_err(|error| CompileError::Process { what: what.clone(), source: error })?;
     let compiled = keep(store, "migrate", &target.join(&source.triple).join("image/migrate"))?;
     ui.status("Compiled", format!("{what} {}", crate::ui::size(compiled.size)));
     Ok(compiled)
 }
 
-fn invocation(tools: &Toolchains, program: &'static str, arguments: Vec<OsString>, folder: &Path) -> Result<Invocation, CompileError> {
+fn invocation(
+    tools: &Toolchains,
+    program: &'static str,
+    arguments: Vec<OsString>,
+    folder: &Path,
+) -> Result<Invocation, CompileError> {
     let mut environment = BTreeMap::new();
     environment.insert("CARGO_ENCODED_RUSTFLAGS".to_owned(), flags(tools).join("\u{1f}").into());
     environment.insert("CARGO_BUILD_JOBS".to_owned(), tools.jobs.to_string().into());
@@ -109,7 +128,10 @@ fn key(tools: &Toolchains, source: &WorkspaceSource) -> Result<Digest, CompileEr
     }
     let c_library = ["/usr/lib/x86_64-linux-gnu/libc.a", "/usr/lib64/libc.a"];
     for path in c_library.map(Path::new).into_iter().filter(|path| path.exists()) {
-        text.push_str(&format!("{}\n", Digest::of(fs::read(path).map_err(CompileError::io(path))?)));
+        text.push_str(&format!(
+            "{}\n",
+            Digest::of(fs::read(path).map_err(CompileError::io(path))?)
+        ));
     }
     Ok(Digest::of(text))
 }
@@ -123,7 +145,10 @@ fn add(text: &mut String, root: &Path, path: &Path) -> Result<(), CompileError> 
         return Ok(());
     }
     let entries = fs::read_dir(&full).map_err(CompileError::io(&full))?;
-    let mut names = entries.map(|entry| entry.map(|it| it.file_name())).collect::<Result<Vec<_>, _>>().map_err(CompileError::io(&full))?;
+    let mut names = entries
+        .map(|entry| entry.map(|it| it.file_name()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(CompileError::io(&full))?;
     names.sort();
     names.iter().try_for_each(|name| add(text, root, &path.join(name)))
 }

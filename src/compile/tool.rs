@@ -16,11 +16,17 @@ pub enum CompileError {
     Process { what: String, source: ProcessError },
     #[error("{tool} is not on this machine")]
     NoTool { tool: &'static str },
-    #[error("migrate is compiled with Rust {expected}, which decides its bytes\n  expected {expected}\n  received {received}")]
+    #[error(
+        "migrate is compiled with Rust {expected}, which decides its bytes\n  expected {expected}\n  received {received}"
+    )]
     WrongRust { expected: String, received: String },
-    #[error("the module of etcd {version} below sources/ is not the locked one: {file}\n  expected {expected}\n  received {received}")]
+    #[error(
+        "the module of etcd {version} below sources/ is not the locked one: {file}\n  expected {expected}\n  received {received}"
+    )]
     WrongModule { version: String, file: &'static str, expected: String, received: String },
-    #[error("the Go toolchain {go} is not the locked one\n  expected {expected}\n  received {received}")]
+    #[error(
+        "the Go toolchain {go} is not the locked one\n  expected {expected}\n  received {received}"
+    )]
     WrongToolchain { go: String, expected: String, received: String },
     #[error("etcdimg.lock has no Go toolchain {go} for {host}")]
     NoToolchain { go: String, host: String },
@@ -60,9 +66,31 @@ pub enum Network {
 
 /// Names of the environment that reach a compiler.
 pub const PASSED_ON: &[&str] = &[
-    "PATH", "HOME", "USER", "TMPDIR", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "GOPROXY", "GOSUMDB", "GONOSUMDB",
-    "GOPRIVATE", "GONOPROXY", "GOINSECURE", "GOAUTH", "NETRC", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY",
-    "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "ALL_PROXY", "all_proxy",
+    "PATH",
+    "HOME",
+    "USER",
+    "TMPDIR",
+    "CARGO_HOME",
+    "RUSTUP_HOME",
+    "RUSTUP_TOOLCHAIN",
+    "GOPROXY",
+    "GOSUMDB",
+    "GONOSUMDB",
+    "GOPRIVATE",
+    "GONOPROXY",
+    "GOINSECURE",
+    "GOAUTH",
+    "NETRC",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "ALL_PROXY",
+    "all_proxy",
 ];
 
 impl Toolchains {
@@ -70,7 +98,10 @@ impl Toolchains {
     pub(super) fn find(&self, tool: &'static str) -> Result<PathBuf, CompileError> {
         let path = self.environment.get("PATH").cloned().unwrap_or_default();
         let candidates = std::env::split_paths(&path).map(|folder| folder.join(tool));
-        candidates.into_iter().find(|candidate| candidate.is_file()).ok_or(CompileError::NoTool { tool })
+        candidates
+            .into_iter()
+            .find(|candidate| candidate.is_file())
+            .ok_or(CompileError::NoTool { tool })
     }
 
     /// A folder for one compile's output, empty and removed afterwards.

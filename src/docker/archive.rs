@@ -45,14 +45,24 @@ fn documents(source: &ArchiveSource) -> [(&'static str, Vec<u8>); 3] {
     let tag = source.reference.rsplit(':').next().unwrap_or_default();
     let mut descriptor = image.manifest.descriptor();
     // containerd reads the first, everybody else the second.
-    descriptor["annotations"] = json!({ "io.containerd.image.name": source.reference, REF_NAME: tag });
+    descriptor["annotations"] =
+        json!({ "io.containerd.image.name": source.reference, REF_NAME: tag });
     descriptor["mediaType"] = json!(MANIFEST_TYPE);
     let index = json!({ "schemaVersion": 2, "manifests": [descriptor] });
     let version = json!({ "imageLayoutVersion": "1.0.0" });
-    [("index.json", canonical(&index)), ("manifest.json", canonical(&manifest)), ("oci-layout", canonical(&version))]
+    [
+        ("index.json", canonical(&index)),
+        ("manifest.json", canonical(&manifest)),
+        ("oci-layout", canonical(&version)),
+    ]
 }
 
-fn append(tar: &mut tar::Builder<impl Write>, path: &str, size: u64, content: impl io::Read) -> io::Result<()> {
+fn append(
+    tar: &mut tar::Builder<impl Write>,
+    path: &str,
+    size: u64,
+    content: impl io::Read,
+) -> io::Result<()> {
     let mut header = tar::Header::new_ustar();
     header.set_mode(0o644);
     header.set_size(size);

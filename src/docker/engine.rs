@@ -36,9 +36,11 @@ pub async fn load(source: &ArchiveSource) -> Result<(), EngineError> {
         let chunk: Vec<u8> = receiver.recv().await?;
         Some((Ok::<_, io::Error>(chunk.into()), receiver))
     });
-    let mut replies = Box::pin(docker.import_image_stream(ImportImageOptions::default(), body, None));
+    let mut replies =
+        Box::pin(docker.import_image_stream(ImportImageOptions::default(), body, None));
     while let Some(reply) = replies.next().await {
-        let failed = |error| EngineError::Load { reference: source.reference.clone(), source: error };
+        let failed =
+            |error| EngineError::Load { reference: source.reference.clone(), source: error };
         reply.map_err(failed)?;
     }
     writing.await.map_err(io::Error::other)??;
@@ -50,7 +52,8 @@ struct Channel(mpsc::Sender<Vec<u8>>);
 
 impl Write for Channel {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the engine closed the connection");
+        let gone =
+            |_| io::Error::new(io::ErrorKind::BrokenPipe, "the engine closed the connection");
         self.0.blocking_send(bytes.to_vec()).map_err(gone)?;
         Ok(bytes.len())
     }

@@ -28,7 +28,12 @@ fn write(out: &mut Vec<u8>, value: &Value) {
     }
 }
 
-fn list<T>(out: &mut Vec<u8>, brackets: [u8; 2], items: impl IntoIterator<Item = T>, write: impl Fn(&mut Vec<u8>, T)) {
+fn list<T>(
+    out: &mut Vec<u8>,
+    brackets: [u8; 2],
+    items: impl IntoIterator<Item = T>,
+    write: impl Fn(&mut Vec<u8>, T),
+) {
     out.push(brackets[0]);
     for (i, item) in items.into_iter().enumerate() {
         if i > 0 {
@@ -45,7 +50,8 @@ mod tests {
 
     #[test]
     fn keys_are_sorted_at_every_depth() {
-        let value: Value = serde_json::from_str(r#"{"b": [1, {"z": null, "a": "\"é\n"}], "a": {}}"#).unwrap();
+        let value: Value =
+            serde_json::from_str(r#"{"b": [1, {"z": null, "a": "\"é\n"}], "a": {}}"#).unwrap();
         let text = String::from_utf8(canonical(&value)).unwrap();
         assert_eq!(text, r#"{"a":{},"b":[1,{"a":"\"é\n","z":null}]}"#);
     }

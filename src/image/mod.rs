@@ -69,7 +69,8 @@ pub fn image(plan: &Plan, image: &ImagePlan, base: &Base, layers: &[Layer]) -> I
     let all: Vec<_> = base.layers.iter().chain(layers).cloned().collect();
     let names = std::iter::repeat_n(None, base.layers.len());
     let names = names.chain(image.layers.iter().map(|layer| Some(&layer.name)));
-    let descriptors: Vec<_> = all.iter().zip(names).map(|(layer, name)| layer_descriptor(layer, name)).collect();
+    let descriptors: Vec<_> =
+        all.iter().zip(names).map(|(layer, name)| layer_descriptor(layer, name)).collect();
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": MANIFEST_TYPE,
@@ -77,11 +78,17 @@ pub fn image(plan: &Plan, image: &ImagePlan, base: &Base, layers: &[Layer]) -> I
         "layers": descriptors,
         "annotations": annotations(plan, &image.labels),
     });
-    Image { platform: image.platform.clone(), config, manifest: Document::new(MANIFEST_TYPE, &manifest), layers: all }
+    Image {
+        platform: image.platform.clone(),
+        config,
+        manifest: Document::new(MANIFEST_TYPE, &manifest),
+        layers: all,
+    }
 }
 
 fn layer_descriptor(layer: &Layer, name: Option<&String>) -> Value {
-    let mut descriptor = json!({ "mediaType": layer.media_type, "digest": layer.digest, "size": layer.size });
+    let mut descriptor =
+        json!({ "mediaType": layer.media_type, "digest": layer.digest, "size": layer.size });
     if let Some(name) = name {
         descriptor["annotations"] = json!({ "dev.etcdimg.layer": name });
     }
@@ -138,12 +145,15 @@ pub fn index(plan: &Plan, images: &[Image], others: Vec<Value>) -> Document {
     let mut manifests: Vec<_> = images.iter().map(manifest_descriptor).chain(others).collect();
     manifests.sort_by_key(|descriptor| descriptor["platform"].to_string());
     let shared = images.first().map(|_| index_annotations(plan)).unwrap_or_default();
-    Document::new(INDEX_TYPE, &json!({
-        "schemaVersion": 2,
-        "mediaType": INDEX_TYPE,
-        "manifests": manifests,
-        "annotations": shared,
-    }))
+    Document::new(
+        INDEX_TYPE,
+        &json!({
+            "schemaVersion": 2,
+            "mediaType": INDEX_TYPE,
+            "manifests": manifests,
+            "annotations": shared,
+        }),
+    )
 }
 
 /// What is true of every image of the index.
@@ -163,7 +173,8 @@ fn index_annotations(plan: &Plan) -> BTreeMap<String, String> {
 }
 
 fn manifest_descriptor(image: &Image) -> Value {
-    let mut platform = json!({ "os": image.platform.os, "architecture": image.platform.architecture });
+    let mut platform =
+        json!({ "os": image.platform.os, "architecture": image.platform.architecture });
     if let Some(variant) = &image.platform.variant {
         platform["variant"] = json!(variant);
     }

@@ -118,7 +118,8 @@ impl Code {
         let mut table = vec![0; 1 << longest];
         let mut code = 0_u32;
         for length in 1..=longest {
-            for (symbol, _) in lengths.iter().enumerate().filter(|(_, l)| u32::from(**l) == length) {
+            for (symbol, _) in lengths.iter().enumerate().filter(|(_, l)| u32::from(**l) == length)
+            {
                 if code >> length != 0 {
                     return None;
                 }

@@ -15,9 +15,7 @@ pub const GZIP_LEVEL: i32 = 6;
 pub const ZSTD_LEVEL: i32 = 9;
 
 /// How layers are compressed.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
     /// Read by every client

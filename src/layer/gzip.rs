@@ -50,7 +50,8 @@ impl<W: Write> GzipWriter<W> {
     fn compress(&mut self) -> io::Result<usize> {
         self.crc.update(&self.chunk);
         // ISIZE is the size modulo 2^32, by the RFC; a chunk is far smaller than that.
-        self.size = self.size.wrapping_add(u32::try_from(self.chunk.len()).map_err(io::Error::other)?);
+        self.size =
+            self.size.wrapping_add(u32::try_from(self.chunk.len()).map_err(io::Error::other)?);
         let n = self.compressor.deflate_compress(&self.chunk, &mut self.compressed);
         self.chunk.clear();
         n.map_err(io::Error::other)

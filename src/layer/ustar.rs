@@ -6,10 +6,16 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind<'a> {
     Directory,
-    File { size: u64 },
+    File {
+        size: u64,
+    },
     /// A second name of an earlier entry.
-    HardLink { to: &'a str },
-    Symlink { to: &'a str },
+    HardLink {
+        to: &'a str,
+    },
+    Symlink {
+        to: &'a str,
+    },
 }
 
 pub const BLOCK: usize = 512;
@@ -24,7 +30,12 @@ pub enum HeaderError {
 }
 
 /// One header block.
-pub fn header(path: &str, mode: u32, mtime: u64, kind: Kind<'_>) -> Result<[u8; BLOCK], HeaderError> {
+pub fn header(
+    path: &str,
+    mode: u32,
+    mtime: u64,
+    kind: Kind<'_>,
+) -> Result<[u8; BLOCK], HeaderError> {
     let mut block = [0; BLOCK];
     let (prefix, name) = split(path)?;
     let (type_flag, size, link) = match kind {
@@ -62,8 +73,10 @@ fn split(path: &str) -> Result<(&str, &str), HeaderError> {
     if path.len() <= 100 {
         return Ok(("", path));
     }
-    let fits = |(i, _): &(usize, &str)| *i <= 155 && path.len() - i - 1 <= 100 && i + 1 < path.len();
-    let (i, _) = path.match_indices('/').find(fits).ok_or_else(|| HeaderError::Path(path.to_owned()))?;
+    let fits =
+        |(i, _): &(usize, &str)| *i <= 155 && path.len() - i - 1 <= 100 && i + 1 < path.len();
+    let (i, _) =
+        path.match_indices('/').find(fits).ok_or_else(|| HeaderError::Path(path.to_owned()))?;
     Ok((&path[..i], &path[i + 1..]))
 }
 

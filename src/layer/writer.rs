@@ -59,7 +59,13 @@ impl LayerWriter {
         self.header(&format!("{path}/"), mode, Kind::Directory)
     }
 
-    pub fn file(&mut self, path: &str, mode: u32, size: u64, content: impl Read) -> Result<(), LayerError> {
+    pub fn file(
+        &mut self,
+        path: &str,
+        mode: u32,
+        size: u64,
+        content: impl Read,
+    ) -> Result<(), LayerError> {
         self.header(path, mode, Kind::File { size })?;
         let actual = io::copy(&mut content.take(size), self)?;
         if actual != size {

@@ -34,7 +34,9 @@ pub enum LayoutError {
     NoTag { path: PathBuf, tag: String },
     #[error("`{}` holds several images: {}", path.display(), tags.join(", "))]
     SeveralTags { path: PathBuf, tags: Vec<String> },
-    #[error("the blob {digest} is not what its name says\n  expected {digest}\n  received {actual}")]
+    #[error(
+        "the blob {digest} is not what its name says\n  expected {digest}\n  received {actual}"
+    )]
     WrongBlob { digest: Digest, actual: Digest },
     #[error(transparent)]
     Store(#[from] StoreError),

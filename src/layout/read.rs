@@ -20,9 +20,12 @@ pub struct Tagged {
 impl Layout {
     /// Opens a layout that is there.
     pub fn open(root: &Path) -> Result<Self, LayoutError> {
-        let why = |why: &str| LayoutError::NotALayout { path: root.to_owned(), why: why.to_owned() };
-        let marker = fs::read(root.join("oci-layout")).map_err(|_| why("it has no file `oci-layout`"))?;
-        let marker: Value = serde_json::from_slice(&marker).map_err(|_| why("`oci-layout` is not JSON"))?;
+        let why =
+            |why: &str| LayoutError::NotALayout { path: root.to_owned(), why: why.to_owned() };
+        let marker =
+            fs::read(root.join("oci-layout")).map_err(|_| why("it has no file `oci-layout`"))?;
+        let marker: Value =
+            serde_json::from_slice(&marker).map_err(|_| why("`oci-layout` is not JSON"))?;
         if marker["imageLayoutVersion"] != "1.0.0" {
             return Err(why("`oci-layout` is of another version than 1.0.0"));
         }
@@ -52,7 +55,8 @@ impl Layout {
             Err(error) => return Err(LayoutError::io("read", &path)(error)),
         };
         let not_a_layout = |why: String| LayoutError::NotALayout { path: self.root.clone(), why };
-        let index: Value = serde_json::from_slice(&bytes).map_err(|error| not_a_layout(format!("index.json: {error}")))?;
+        let index: Value = serde_json::from_slice(&bytes)
+            .map_err(|error| not_a_layout(format!("index.json: {error}")))?;
         let manifests = index["manifests"].as_array().cloned();
         manifests.ok_or_else(|| not_a_layout("index.json has no `manifests`".to_owned()))
     }
@@ -62,7 +66,9 @@ impl Layout {
         let path = self.blob_path(digest);
         let file = File::open(&path).map_err(LayoutError::io("open", &path))?;
         let mut bytes = Vec::new();
-        file.take(DOCUMENT_LIMIT).read_to_end(&mut bytes).map_err(LayoutError::io("read", &path))?;
+        file.take(DOCUMENT_LIMIT)
+            .read_to_end(&mut bytes)
+            .map_err(LayoutError::io("read", &path))?;
         let actual = Digest::of(&bytes);
         if actual != *digest {
             return Err(LayoutError::WrongBlob { digest: *digest, actual });

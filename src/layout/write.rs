@@ -88,14 +88,20 @@ impl Layout {
     }
 
     /// Writes beside the final place, then renames. The mode does not depend on the umask.
-    fn write(&self, path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), LayoutError> {
+    fn write(
+        &self,
+        path: &Path,
+        fill: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> Result<(), LayoutError> {
         let mut file = tempfile::Builder::new()
             .prefix(TEMPORARY)
             .permissions(Permissions::from_mode(0o644))
             .tempfile_in(&self.root)
             .map_err(LayoutError::io("create a file in", &self.root))?;
         fill(file.as_file_mut()).map_err(LayoutError::io("write", path))?;
-        file.as_file().set_permissions(Permissions::from_mode(0o644)).map_err(LayoutError::io("write", path))?;
+        file.as_file()
+            .set_permissions(Permissions::from_mode(0o644))
+            .map_err(LayoutError::io("write", path))?;
         persist(file, path)
     }
 

@@ -23,7 +23,9 @@ pub enum BaseSource {
 impl BaseSource {
     pub fn digest(&self) -> Digest {
         match self {
-            Self::Registry { digest, .. } | Self::Layout { digest, .. } | Self::Rootfs { digest, .. } => *digest,
+            Self::Registry { digest, .. }
+            | Self::Layout { digest, .. }
+            | Self::Rootfs { digest, .. } => *digest,
         }
     }
 }
@@ -91,7 +93,9 @@ mod tests {
 
     #[test]
     fn a_base_without_a_digest_is_refused() {
-        for text in ["busybox", "busybox=rootfs:b.tar", "=rootfs:b@sha256:00", "busybox=oci:x@sha256:12"] {
+        for text in
+            ["busybox", "busybox=rootfs:b.tar", "=rootfs:b@sha256:00", "busybox=oci:x@sha256:12"]
+        {
             assert!(text.parse::<BaseOverride>().is_err(), "{text}");
         }
     }

@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use etcd_version::{BUNDLED_PATH, Bundled};
 
 use super::{
-    BasePlan, BaseSource, Choice, Content, EntryPlan, ImagePlan, LayerPlan, ModulesSource, PlanError,
-    ReleaseSource, Source, WorkspaceSource,
+    BasePlan, BaseSource, Choice, Content, EntryPlan, ImagePlan, LayerPlan, ModulesSource,
+    PlanError, ReleaseSource, Source, WorkspaceSource,
 };
 use crate::catalog::{BundledEtcd, Locked, Origin, Target, release_file};
 use crate::layer::format::FORMAT;
@@ -16,20 +16,34 @@ const PROGRAM_MODE: u32 = 0o555;
 
 const WRAPPER: &str = include_str!("../../crates/migrate/migrate-if-needed.sh");
 
-pub(super) fn plan(locked: &Locked, choice: &Choice, target: &Target) -> Result<ImagePlan, PlanError> {
+pub(super) fn plan(
+    locked: &Locked,
+    choice: &Choice,
+    target: &Target,
+) -> Result<ImagePlan, PlanError> {
     let bundled = &locked.catalog.versions.bundled;
     let origin = choice.origin.unwrap_or(target.origin);
     let mut layers = Vec::new();
     for (i, etcd) in bundled.iter().enumerate() {
         let is_last = i + 1 == bundled.len();
         let source = source(locked, choice, target, origin, etcd)?;
-        layers.push(LayerPlan { name: format!("etcd {}", etcd.version), source, entries: etcd_entries(etcd, is_last) });
+        layers.push(LayerPlan {
+            name: format!("etcd {}", etcd.version),
+            source,
+            entries: etcd_entries(etcd, is_last),
+        });
     }
     // Last, because it changes most often: the etcd layers keep their digests.
     layers.push(migrate(locked, target));
     let base = base(locked, choice, target)?;
     let labels = labels(locked, origin, &base, &layers);
-    Ok(ImagePlan { platform: target.platform.clone(), base, layers, environment: environment(locked, target), labels })
+    Ok(ImagePlan {
+        platform: target.platform.clone(),
+        base,
+        layers,
+        environment: environment(locked, target),
+        labels,
+    })
 }
 
 fn source(
@@ -45,7 +59,12 @@ fn source(
     }
 }
 
-fn release(locked: &Locked, choice: &Choice, target: &Target, etcd: &BundledEtcd) -> Result<ReleaseSource, PlanError> {
+fn release(
+    locked: &Locked,
+    choice: &Choice,
+    target: &Target,
+    etcd: &BundledEtcd,
+) -> Result<ReleaseSource, PlanError> {
     let file = release_file(&etcd.version, target);
     let lock = locked.lock.release(&file).ok_or_else(|| PlanError::NoRelease(file.clone()))?;
     let mirrors = choice.mirrors.iter().chain(&locked.catalog.versions.mirrors);
@@ -61,7 +80,8 @@ fn release(locked: &Locked, choice: &Choice, target: &Target, etcd: &BundledEtcd
 }
 
 fn modules(locked: &Locked, target: &Target, etcd: &BundledEtcd) -> ModulesSource {
-    let lock = locked.lock.source(&etcd.version).expect("`Catalog::lock` wants one for every version");
+    let lock =
+        locked.lock.source(&etcd.version).expect("`Catalog::lock` wants one for every version");
     ModulesSource {
         version: etcd.version.clone(),
         go: etcd.go.clone(),
@@ -94,16 +114,36 @@ fn migrate(locked: &Locked, target: &Target) -> LayerPlan {
     let versions = locked.catalog.versions.bundled.iter().map(|etcd| etcd.version.clone());
     let bundled = Bundled::new(versions.collect()).to_string();
     let file = |path: String, mode, content| EntryPlan { path, mode, content };
-    let mut entries = directories(&["usr", "usr/local", BIN, "usr/local/share", "usr/local/share/etcdimg"]);
-    entries.push(file(format!("{BIN}/migrate"), PROGRAM_MODE, Content::Program { name: "migrate".into() }));
-    entries.push(file(format!("{BIN}/migrate-if-needed.sh"), PROGRAM_MODE, Content::Text { text: WRAPPER.into() }));
+    let mut entries =
+        directories(&["usr", "usr/local", BIN, "usr/local/share", "usr/local/share/etcdimg"]);
+    entries.push(file(
+        format!("{BIN}/migrate"),
+        PROGRAM_MODE,
+        Content::Program { name: "migrate".into() },
+    ));
+    entries.push(file(
+        format!("{BIN}/migrate-if-needed.sh"),
+        PROGRAM_MODE,
+        Content::Text { text: WRAPPER.into() },
+    ));
     entries.push(file(BUNDLED_PATH.into(), 0o444, Content::Text { text: bundled }));
-    let source = WorkspaceSource { rust: locked.catalog.versions.rust.clone(), triple: target.triple.clone() };
-    LayerPlan { name: "migrate".into(), source: Source::Workspace(source), entries: sorted(entries) }
+    let source = WorkspaceSource {
+        rust: locked.catalog.versions.rust.clone(),
+        triple: target.triple.clone(),
+    };
+    LayerPlan {
+        name: "migrate".into(),
+        source: Source::Workspace(source),
+        entries: sorted(entries),
+    }
 }
 
 fn directories(paths: &[&str]) -> Vec<EntryPlan> {
-    let directory = |path: &&str| EntryPlan { path: (*path).to_owned(), mode: 0o755, content: Content::Directory };
+    let directory = |path: &&str| EntryPlan {
+        path: (*path).to_owned(),
+        mode: 0o755,
+        content: Content::Directory,
+    };
     paths.iter().map(directory).collect()
 }
 
@@ -123,7 +163,8 @@ fn base(locked: &Locked, choice: &Choice, target: &Target) -> Result<BasePlan, P
     if let Some(source) = choice.bases.get(&name) {
         return Ok(BasePlan { name, source: source.clone() });
     }
-    let reference = locked.catalog.versions.bases.get(&name).ok_or_else(|| PlanError::NoBase(name.clone()))?;
+    let reference =
+        locked.catalog.versions.bases.get(&name).ok_or_else(|| PlanError::NoBase(name.clone()))?;
     let lock = locked.lock.base(&name).and_then(|base| base.manifest(&target.platform));
     let digest = lock.expect("`Catalog::lock` wants one for every target");
     let source = BaseSource::Registry { reference: reference.clone(), digest };
@@ -134,16 +175,27 @@ fn base(locked: &Locked, choice: &Choice, target: &Target) -> Result<BasePlan, P
 fn environment(locked: &Locked, target: &Target) -> BTreeMap<String, String> {
     let last = locked.catalog.versions.tag.etcd.series();
     let is_unsupported = target.unsupported_arch.contains(&last);
-    is_unsupported.then(|| ("ETCD_UNSUPPORTED_ARCH".to_owned(), target.goarch.clone())).into_iter().collect()
+    is_unsupported
+        .then(|| ("ETCD_UNSUPPORTED_ARCH".to_owned(), target.goarch.clone()))
+        .into_iter()
+        .collect()
 }
 
 /// The same facts for the config's labels and the manifest's annotations.
-fn labels(locked: &Locked, origin: Origin, base: &BasePlan, layers: &[LayerPlan]) -> BTreeMap<String, String> {
+fn labels(
+    locked: &Locked,
+    origin: Origin,
+    base: &BasePlan,
+    layers: &[LayerPlan],
+) -> BTreeMap<String, String> {
     let versions = &locked.catalog.versions;
     let bundled: Vec<_> = versions.bundled.iter().map(|etcd| etcd.version.to_string()).collect();
     let mut labels = BTreeMap::from([
         ("org.opencontainers.image.title".to_owned(), "etcd".to_owned()),
-        ("org.opencontainers.image.description".to_owned(), "etcd, and migrate to bring the data of older versions to it".to_owned()),
+        (
+            "org.opencontainers.image.description".to_owned(),
+            "etcd, and migrate to bring the data of older versions to it".to_owned(),
+        ),
         ("org.opencontainers.image.version".to_owned(), versions.tag.to_string()),
         ("org.opencontainers.image.licenses".to_owned(), "Apache-2.0".to_owned()),
         ("org.opencontainers.image.vendor".to_owned(), "etcdimg".to_owned()),
@@ -159,9 +211,18 @@ fn labels(locked: &Locked, origin: Origin, base: &BasePlan, layers: &[LayerPlan]
     for layer in layers {
         let key = |version: &dyn std::fmt::Display| format!("dev.etcdimg.etcd.{version}");
         match &layer.source {
-            Source::Release(it) => labels.insert(key(&it.version), format!("commit {} go {} from {} {}", it.commit, it.go, it.file, it.digest)),
-            Source::Modules(it) => labels.insert(key(&it.version), format!("commit {} go {} from go.sum {}", it.commit, it.go, it.go_sum)),
-            Source::Workspace(it) => labels.insert("dev.etcdimg.migrate".to_owned(), format!("{} rust {}", env!("CARGO_PKG_VERSION"), it.rust)),
+            Source::Release(it) => labels.insert(
+                key(&it.version),
+                format!("commit {} go {} from {} {}", it.commit, it.go, it.file, it.digest),
+            ),
+            Source::Modules(it) => labels.insert(
+                key(&it.version),
+                format!("commit {} go {} from go.sum {}", it.commit, it.go, it.go_sum),
+            ),
+            Source::Workspace(it) => labels.insert(
+                "dev.etcdimg.migrate".to_owned(),
+                format!("{} rust {}", env!("CARGO_PKG_VERSION"), it.rust),
+            ),
         };
     }
     labels

@@ -129,11 +129,17 @@ pub struct EntryPlan {
 pub enum Content {
     Directory,
     /// A program of the layer's source.
-    Program { name: String },
+    Program {
+        name: String,
+    },
     /// Bytes that the plan knows.
-    Text { text: String },
+    Text {
+        text: String,
+    },
     /// A second name of a file in the same layer.
-    HardLink { to: String },
+    HardLink {
+        to: String,
+    },
 }
 
 /// Why nothing can be planned.
@@ -160,7 +166,10 @@ pub fn plan(locked: &Locked, choice: &Choice) -> Result<Plan, PlanError> {
         tag: locked.catalog.versions.tag.to_string(),
         compression: choice.compression,
         epoch_seconds: choice.epoch_seconds,
-        images: targets.into_iter().map(|target| image::plan(locked, choice, target)).collect::<Result<_, _>>()?,
+        images: targets
+            .into_iter()
+            .map(|target| image::plan(locked, choice, target))
+            .collect::<Result<_, _>>()?,
     })
 }
 
@@ -168,12 +177,17 @@ fn targets<'a>(all: &'a [Target], wanted: &[Platform]) -> Result<Vec<&'a Target>
     if wanted.is_empty() {
         return Ok(all.iter().filter(|target| target.is_default).collect());
     }
-    if let Some(platform) = wanted.iter().find(|it| all.iter().all(|target| target.platform != **it)) {
+    if let Some(platform) =
+        wanted.iter().find(|it| all.iter().all(|target| target.platform != **it))
+    {
         return Err(PlanError::NoTarget(platform.clone()));
     }
     Ok(all.iter().filter(|target| wanted.contains(&target.platform)).collect())
 }
 
-fn display<S: serde::Serializer>(value: &impl std::fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+fn display<S: serde::Serializer>(
+    value: &impl std::fmt::Display,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }

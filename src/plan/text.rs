@@ -19,7 +19,10 @@ impl fmt::Display for LayerPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "    layer {}", self.name)?;
         writeln!(f, "      from {}", self.source)?;
-        self.entries.iter().filter(|entry| entry.content != Content::Directory).try_for_each(|entry| writeln!(f, "      {entry}"))
+        self.entries
+            .iter()
+            .filter(|entry| entry.content != Content::Directory)
+            .try_for_each(|entry| writeln!(f, "      {entry}"))
     }
 }
 
@@ -30,7 +33,12 @@ impl fmt::Display for Source {
             Self::Modules(it) => write!(
                 f,
                 "source {} commit {} go {} for {}/{} go.sum {}",
-                it.version, &it.commit[..7], it.go, it.goos, it.goarch, it.go_sum
+                it.version,
+                &it.commit[..7],
+                it.go,
+                it.goos,
+                it.goarch,
+                it.go_sum
             ),
             Self::Workspace(it) => write!(f, "workspace rust {} for {}", it.rust, it.triple),
         }

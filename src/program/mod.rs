@@ -7,8 +7,8 @@
 mod go;
 mod strings;
 
-use object::read::elf::{ElfFile32, ElfFile64, FileHeader, ProgramHeader};
 use object::elf;
+use object::read::elf::{ElfFile32, ElfFile64, FileHeader, ProgramHeader};
 
 use crate::platform::Platform;
 
@@ -26,9 +26,16 @@ pub struct Expected<'a> {
 
 #[derive(Clone, Copy, Debug)]
 pub enum Identity<'a> {
-    Etcd { program: &'a str, version: &'a str, go: &'a str, commit: &'a str },
+    Etcd {
+        program: &'a str,
+        version: &'a str,
+        go: &'a str,
+        commit: &'a str,
+    },
     /// `migrate`, which carries [`MIGRATE_MARK`] and its version.
-    Migrate { version: &'a str },
+    Migrate {
+        version: &'a str,
+    },
 }
 
 /// Stands in `migrate` as one piece, followed by its version.
@@ -36,7 +43,9 @@ pub const MIGRATE_MARK: &str = "etcdimg-migrate ";
 
 /// One thing that is not as the plan says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{name}` for {platform} is not the program that the plan describes: wrong {what}\n  expected {expected}\n  received {received}")]
+#[error(
+    "`{name}` for {platform} is not the program that the plan describes: wrong {what}\n  expected {expected}\n  received {received}"
+)]
 pub struct WrongProgram {
     pub name: String,
     pub platform: String,
@@ -67,9 +76,17 @@ pub fn check(bytes: &[u8], expected: &Expected<'_>) -> Vec<WrongProgram> {
     compare("linkage", "static", facts.linkage);
     match expected.content {
         Identity::Etcd { program, version, go, commit } => {
-            go::compare(bytes, &go::Wanted { program, version, go, commit, platform: expected.platform }, &mut compare);
+            go::compare(
+                bytes,
+                &go::Wanted { program, version, go, commit, platform: expected.platform },
+                &mut compare,
+            );
         }
-        Identity::Migrate { version } => compare("version", version, &strings::after(bytes, MIGRATE_MARK).unwrap_or("none".into())),
+        Identity::Migrate { version } => compare(
+            "version",
+            version,
+            &strings::after(bytes, MIGRATE_MARK).unwrap_or("none".into()),
+        ),
     }
     faults
 }
@@ -88,7 +105,11 @@ impl Facts {
         Some(Self::of(file.elf_header(), file.endian(), bytes))
     }
 
-    fn of<Elf: FileHeader<Endian = object::Endianness>>(header: &Elf, endian: object::Endianness, bytes: &[u8]) -> Self {
+    fn of<Elf: FileHeader<Endian = object::Endianness>>(
+        header: &Elf,
+        endian: object::Endianness,
+        bytes: &[u8],
+    ) -> Self {
         let order = if header.is_little_endian() { "little-endian" } else { "big-endian" };
         let machine = format!("ELF machine {} {order}", header.e_machine(endian).0);
         // Asks for a loader that the image does not have. PT_DYNAMIC alone does not: a static

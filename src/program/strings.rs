@@ -37,11 +37,17 @@ pub struct Memory<'a> {
 impl<'a> Memory<'a> {
     pub fn new(file: &object::File<'a>) -> Self {
         let sections = file.sections().filter(|section| section.address() != 0);
-        Self { sections: sections.filter_map(|section| Some((section.address(), section.data().ok()?))).collect() }
+        Self {
+            sections: sections
+                .filter_map(|section| Some((section.address(), section.data().ok()?)))
+                .collect(),
+        }
     }
 
     pub fn read(&self, address: u64, length: u64) -> Option<&'a [u8]> {
-        let inside = |(start, bytes): &&(u64, &[u8])| address >= *start && address < start + bytes.len() as u64;
+        let inside = |(start, bytes): &&(u64, &[u8])| {
+            address >= *start && address < start + bytes.len() as u64
+        };
         let (start, bytes) = self.sections.iter().find(inside)?;
         let offset = usize::try_from(address - start).ok()?;
         bytes.get(offset..offset.checked_add(usize::try_from(length).ok()?)?)
@@ -53,6 +59,10 @@ pub fn after(bytes: &[u8], mark: &str) -> Option<String> {
     let mark = mark.as_bytes();
     let is_version = |byte: &&u8| byte.is_ascii_digit() || **byte == b'.';
     let starts = bytes.windows(mark.len()).enumerate().filter(|(_, window)| *window == mark);
-    let versions = starts.map(|(at, _)| bytes[at + mark.len()..].iter().take_while(is_version).copied().collect::<Vec<_>>());
-    versions.filter_map(|version| String::from_utf8(version).ok()).find(|version| !version.is_empty())
+    let versions = starts.map(|(at, _)| {
+        bytes[at + mark.len()..].iter().take_while(is_version).copied().collect::<Vec<_>>()
+    });
+    versions
+        .filter_map(|version| String::from_utf8(version).ok())
+        .find(|version| !version.is_empty())
 }

@@ -94,19 +94,26 @@ impl<'a> Puller<'a> {
     }
 
     /// What a tag names now: the bytes of an index or a manifest. For looking digests up only.
-    pub async fn resolve(&self, repository: &Repository, tag: &str) -> Result<Vec<u8>, RegistryError> {
+    pub async fn resolve(
+        &self,
+        repository: &Repository,
+        tag: &str,
+    ) -> Result<Vec<u8>, RegistryError> {
         let url = repository.tag_url(tag);
-        let mut headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(MANIFEST_TYPES))]);
+        let mut headers =
+            HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(MANIFEST_TYPES))]);
         let first = self.downloader().answer(&url, &headers).await;
         let tried = match first {
             Ok(bytes) => return Ok(bytes),
             Err(tried) => tried,
         };
-        let all = |tried| FetchError::Mirrors { name: format!("{repository}:{tag}"), tried: vec![tried] };
+        let all =
+            |tried| FetchError::Mirrors { name: format!("{repository}:{tag}"), tried: vec![tried] };
         let Some(challenge) = tried.cause.challenge() else {
             return Err(all(tried).into());
         };
-        let authorization = auth::answer(&self.downloader(), &self.credentials, repository, challenge).await?;
+        let authorization =
+            auth::answer(&self.downloader(), &self.credentials, repository, challenge).await?;
         headers.insert(AUTHORIZATION, authorization);
         Ok(self.downloader().answer(&url, &headers).await.map_err(all)?)
     }

@@ -25,8 +25,7 @@ impl Verified {
             }
             Err(error) => return Err(StoreError::io("open", path)(error)),
         };
-        let (actual, size) =
-            Digest::of_reader(&mut file).map_err(StoreError::io("read", &path))?;
+        let (actual, size) = Digest::of_reader(&mut file).map_err(StoreError::io("read", &path))?;
         if actual != digest {
             fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
             return Err(StoreError::Corrupt { digest, actual });
@@ -68,7 +67,8 @@ pub struct BlobWriter {
 impl BlobWriter {
     pub(super) fn new(store: Store) -> Result<Self, StoreError> {
         let folder = store.root.join("tmp");
-        let file = NamedTempFile::new_in(&folder).map_err(StoreError::io("create a file in", folder))?;
+        let file =
+            NamedTempFile::new_in(&folder).map_err(StoreError::io("create a file in", folder))?;
         // Tells `cache gc` that somebody still writes here.
         file.as_file().lock().map_err(StoreError::io("lock", file.path()))?;
         Ok(Self { store, file: BufWriter::with_capacity(1 << 17, file), hasher: Hasher::default() })
@@ -78,9 +78,10 @@ impl BlobWriter {
     pub fn commit(self) -> Result<(Digest, u64), StoreError> {
         let (digest, size) = self.hasher.finish();
         let tmp = self.store.root.join("tmp");
-        let file = self.file.into_inner().map_err(|error| {
-            StoreError::io("write in", tmp)(error.into_error())
-        })?;
+        let file = self
+            .file
+            .into_inner()
+            .map_err(|error| StoreError::io("write in", tmp)(error.into_error()))?;
         let path = self.store.blob_path(&digest);
         file.persist(&path).map_err(|error| StoreError::io("rename to", &path)(error.error))?;
         Ok((digest, size))

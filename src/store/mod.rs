@@ -38,7 +38,10 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }
     }
@@ -78,7 +81,9 @@ impl Store {
         use std::io::Read;
         let mut bytes = Vec::new();
         let path = self.blob_path(digest);
-        self.open_verified(digest)?.read_to_end(&mut bytes).map_err(StoreError::io("read", path))?;
+        self.open_verified(digest)?
+            .read_to_end(&mut bytes)
+            .map_err(StoreError::io("read", path))?;
         Ok(bytes)
     }
 

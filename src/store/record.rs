@@ -24,8 +24,8 @@ impl Store {
         let folder = self.root.join("records").join(kind);
         fs::create_dir_all(&folder).map_err(StoreError::io("create", &folder))?;
         let tmp = self.root.join("tmp");
-        let mut file =
-            tempfile::NamedTempFile::new_in(&tmp).map_err(StoreError::io("create a file in", &tmp))?;
+        let mut file = tempfile::NamedTempFile::new_in(&tmp)
+            .map_err(StoreError::io("create a file in", &tmp))?;
         serde_json::to_writer(&mut file, value)
             .map_err(|error| StoreError::io("write", &path)(error.into()))?;
         file.persist(&path).map_err(|error| StoreError::io("rename to", &path)(error.error))?;

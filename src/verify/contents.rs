@@ -64,7 +64,10 @@ impl<'a> Contents<'a> {
             let mut text = String::new();
             entry.take(1 << 16).read_to_string(&mut text)?;
             self.bundled_file = Some(text);
-        } else if let Some(name) = path.strip_prefix(BIN).filter(|name| kind == EntryType::Regular && !name.ends_with(".sh")) {
+        } else if let Some(name) = path
+            .strip_prefix(BIN)
+            .filter(|name| kind == EntryType::Regular && !name.ends_with(".sh"))
+        {
             let mut bytes = Vec::new();
             entry.take(PROGRAM_LIMIT).read_to_end(&mut bytes)?;
             self.program(name, &bytes);
@@ -78,9 +81,15 @@ impl<'a> Contents<'a> {
             return self.faults.push("the platform of the config is not one we know".to_owned());
         };
         let (program, version) = name.split_once('-').unwrap_or((name, ""));
-        let label = if name == "migrate" { "dev.etcdimg.migrate".to_owned() } else { format!("dev.etcdimg.etcd.{version}") };
+        let label = if name == "migrate" {
+            "dev.etcdimg.migrate".to_owned()
+        } else {
+            format!("dev.etcdimg.etcd.{version}")
+        };
         let Some(label) = self.labels.get(&label) else {
-            return self.faults.push(format!("/{BIN}{name} has no label `{label}` that says what it is"));
+            return self
+                .faults
+                .push(format!("/{BIN}{name} has no label `{label}` that says what it is"));
         };
         let words: Vec<_> = label.split(' ').collect();
         let content = match words[..] {
@@ -98,7 +107,9 @@ impl<'a> Contents<'a> {
         let versions: Result<Vec<EtcdVersion>, _> = label.split(',').map(str::parse).collect();
         match versions {
             Ok(versions) => self.check_versions(&versions),
-            Err(error) => self.faults.push(format!("the label dev.etcdimg.bundled-versions is wrong: {error}")),
+            Err(error) => self
+                .faults
+                .push(format!("the label dev.etcdimg.bundled-versions is wrong: {error}")),
         }
         for path in ["usr/local/bin/migrate", "usr/local/bin/migrate-if-needed.sh", "bin/sh"] {
             if !self.paths.contains_key(path) {

@@ -14,26 +14,35 @@ pub(super) fn read(
     diff_id: &str,
     contents: &mut Contents<'_>,
 ) -> Result<Digest, String> {
-    let digest: Digest = descriptor.digest().to_string().parse().map_err(|error| format!("{error}"))?;
+    let digest: Digest =
+        descriptor.digest().to_string().parse().map_err(|error| format!("{error}"))?;
     let name = format!("layer {}", digest.short());
     let file = File::open(layout.blob_path(&digest)).map_err(|error| format!("{name}: {error}"))?;
     let mut stored = Hashing::new(BufReader::with_capacity(1 << 17, file));
-    let is_ours = descriptor.annotations().as_ref().is_some_and(|it| it.contains_key("dev.etcdimg.layer"));
+    let is_ours =
+        descriptor.annotations().as_ref().is_some_and(|it| it.contains_key("dev.etcdimg.layer"));
     let (actual_diff_id, unreadable) = decompress(&mut stored, descriptor, is_ours, contents);
     io::copy(&mut stored, &mut io::sink()).map_err(|error| format!("{name}: {error}"))?;
     let (actual, size) = stored.hasher.finish();
     // The stored bytes come first: when they are wrong, everything in them may be.
     if actual != digest {
-        return Err(format!("{name}: the blob is not what its name says: expected {digest}, received {actual}"));
+        return Err(format!(
+            "{name}: the blob is not what its name says: expected {digest}, received {actual}"
+        ));
     }
     if size != descriptor.size() {
-        return Err(format!("{name}: the size is {size}, its descriptor says {}", descriptor.size()));
+        return Err(format!(
+            "{name}: the size is {size}, its descriptor says {}",
+            descriptor.size()
+        ));
     }
     if let Some(error) = unreadable {
         return Err(format!("{name}: cannot be read: {error}"));
     }
     if actual_diff_id.to_string() != diff_id {
-        return Err(format!("{name}: the diff ID is wrong: expected {diff_id}, received {actual_diff_id}"));
+        return Err(format!(
+            "{name}: the diff ID is wrong: expected {diff_id}, received {actual_diff_id}"
+        ));
     }
     Ok(digest)
 }

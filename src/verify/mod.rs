@@ -59,7 +59,9 @@ pub fn verify(layout: &Layout) -> Result<Report, LayoutError> {
     for tagged in tagged {
         match serde_json::from_value(tagged.descriptor) {
             Ok(descriptor) => walk.document(&tagged.tag, &descriptor),
-            Err(error) => walk.fault("index.json", format!("`{}` is not a descriptor: {error}", tagged.tag)),
+            Err(error) => {
+                walk.fault("index.json", format!("`{}` is not a descriptor: {error}", tagged.tag))
+            }
         }
     }
     Ok(walk.report)
@@ -81,7 +83,9 @@ impl Walk<'_> {
         match descriptor.media_type().to_string().as_str() {
             INDEX_TYPE => self.index(tag, descriptor, &bytes),
             MANIFEST_TYPE => self.image(tag, descriptor, &bytes),
-            other => self.fault(tag, format!("{} has the unknown type {other}", descriptor.digest())),
+            other => {
+                self.fault(tag, format!("{} has the unknown type {other}", descriptor.digest()))
+            }
         }
     }
 
@@ -100,7 +104,14 @@ impl Walk<'_> {
                 Some(bytes)
             }
             Ok(bytes) => {
-                self.fault(place, format!("the size of {digest} is {}, its descriptor says {}", bytes.len(), descriptor.size()));
+                self.fault(
+                    place,
+                    format!(
+                        "the size of {digest} is {}, its descriptor says {}",
+                        bytes.len(),
+                        descriptor.size()
+                    ),
+                );
                 None
             }
             Err(error) => {
@@ -119,7 +130,12 @@ impl Walk<'_> {
     fn index(&mut self, tag: &str, descriptor: &Descriptor, bytes: &[u8]) {
         let index: ImageIndex = match serde_json::from_slice(bytes) {
             Ok(index) => index,
-            Err(error) => return self.fault(tag, format!("the index {} cannot be read: {error}", descriptor.digest())),
+            Err(error) => {
+                return self.fault(
+                    tag,
+                    format!("the index {} cannot be read: {error}", descriptor.digest()),
+                );
+            }
         };
         if index.manifests().is_empty() {
             self.fault(tag, "the index names no image");
@@ -135,7 +151,12 @@ impl Walk<'_> {
     fn image(&mut self, tag: &str, descriptor: &Descriptor, bytes: &[u8]) {
         let manifest: ImageManifest = match serde_json::from_slice(bytes) {
             Ok(manifest) => manifest,
-            Err(error) => return self.fault(tag, format!("the manifest {} cannot be read: {error}", descriptor.digest())),
+            Err(error) => {
+                return self.fault(
+                    tag,
+                    format!("the manifest {} cannot be read: {error}", descriptor.digest()),
+                );
+            }
         };
         if manifest.config().media_type().to_string() != CONFIG_TYPE {
             self.fault(tag, format!("the config has the type {}", manifest.config().media_type()));
@@ -166,20 +187,39 @@ impl Walk<'_> {
         let listed = serde_json::to_value(listed).unwrap_or_default();
         for field in ["os", "architecture", "variant", "os.version"] {
             if listed[field] != config[field] {
-                self.fault(place, format!("{field} is {} in the index and {} in the config", listed[field], config[field]));
+                self.fault(
+                    place,
+                    format!(
+                        "{field} is {} in the index and {} in the config",
+                        listed[field], config[field]
+                    ),
+                );
             }
         }
     }
 
     /// Returns how many programs were looked into.
-    fn layers(&mut self, place: &str, manifest: &ImageManifest, config: &ImageConfiguration) -> usize {
+    fn layers(
+        &mut self,
+        place: &str,
+        manifest: &ImageManifest,
+        config: &ImageConfiguration,
+    ) -> usize {
         let diff_ids = config.rootfs().diff_ids();
         if diff_ids.len() != manifest.layers().len() {
-            self.fault(place, format!("{} layers, but {} diff IDs", manifest.layers().len(), diff_ids.len()));
+            self.fault(
+                place,
+                format!("{} layers, but {} diff IDs", manifest.layers().len(), diff_ids.len()),
+            );
         }
-        let labels: BTreeMap<String, String> =
-            config.labels_of_config().map(|labels| labels.clone().into_iter().collect()).unwrap_or_default();
-        let mut contents = contents::Contents::new(&labels, &platform(&serde_json::to_value(config).unwrap_or_default()));
+        let labels: BTreeMap<String, String> = config
+            .labels_of_config()
+            .map(|labels| labels.clone().into_iter().collect())
+            .unwrap_or_default();
+        let mut contents = contents::Contents::new(
+            &labels,
+            &platform(&serde_json::to_value(config).unwrap_or_default()),
+        );
         for (descriptor, diff_id) in manifest.layers().iter().zip(diff_ids) {
             match layer::read(self.layout, descriptor, diff_id, &mut contents) {
                 Ok(digest) => self.count(digest),
@@ -194,7 +234,11 @@ impl Walk<'_> {
 
 fn platform(config: &Value) -> String {
     let part = |name: &str| config[name].as_str().map(str::to_owned);
-    [part("os"), part("architecture"), part("variant")].into_iter().flatten().collect::<Vec<_>>().join("/")
+    [part("os"), part("architecture"), part("variant")]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join("/")
 }
 
 fn full(error: &dyn std::error::Error) -> String {
