@@ -82,10 +82,10 @@ pub fn fetch_all(plan: &Plan, workshop: &Workshop<'_>) -> Result<(), BuildError>
     for layer in layers() {
         match &layer.source {
             Source::Modules(source) => {
-                compile::download_modules(workshop.tools, workshop.lock, source, workshop.ui)?
+                compile::download_modules(workshop.tools, workshop.lock, source, workshop.ui)?;
             }
             Source::Workspace(source) => {
-                compile::download_crates(workshop.tools, source, workshop.ui)?
+                compile::download_crates(workshop.tools, source, workshop.ui)?;
             }
             Source::Release(_) => {}
         }

@@ -130,7 +130,7 @@ fn plain<'a>(
             Content::Directory => writer.directory(&entry.path, entry.mode)?,
             Content::HardLink { to } => writer.hard_link(&entry.path, entry.mode, to)?,
             Content::Text { text } => {
-                writer.file(&entry.path, entry.mode, text.len() as u64, text.as_bytes())?
+                writer.file(&entry.path, entry.mode, text.len() as u64, text.as_bytes())?;
             }
             Content::Program { .. } => {}
         }

@@ -25,12 +25,12 @@ pub(super) fn after_corruption<T>(
 }
 
 fn is_corruption(error: &BuildError) -> bool {
-    let store = match error {
-        BuildError::Store(error)
-        | BuildError::Layout(LayoutError::Store(error))
-        | BuildError::Layer(LayerError::Store(error))
-        | BuildError::Base(BaseError::Store(error)) => error,
-        _ => return false,
+    let (BuildError::Store(store)
+    | BuildError::Layout(LayoutError::Store(store))
+    | BuildError::Layer(LayerError::Store(store))
+    | BuildError::Base(BaseError::Store(store))) = error
+    else {
+        return false;
     };
     matches!(store, StoreError::Corrupt { .. })
 }

@@ -36,7 +36,9 @@ fn optional(path: &Path) -> Result<Option<String>, LoadError> {
 }
 
 fn targets(folder: &Path) -> Result<Vec<(String, String)>, LoadError> {
-    let names = names(folder)?.into_iter().filter(|name| name.ends_with(".yaml"));
+    let names = names(folder)?
+        .into_iter()
+        .filter(|name| Path::new(name).extension().is_some_and(|it| it == "yaml"));
     names.map(|name| Ok((name.clone(), read(&folder.join(name))?))).collect()
 }
 

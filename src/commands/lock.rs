@@ -50,15 +50,14 @@ fn make(
     let mut releases = Vec::new();
     for (version, file) in catalog.releases() {
         let locked = known.and_then(|lock| lock.release(&file)).cloned();
-        releases.push(match locked {
-            Some(release) => release,
-            None => {
-                ask(file.clone())?;
-                let mirrors = arguments.mirror.iter().chain(&catalog.versions.mirrors);
-                let (digest, size) = runtime.block_on(lookup.release(mirrors, &version, &file))?;
-                context.ui.status("Looked up", format!("{file} {digest}"));
-                ReleaseLock::new(file, digest, size)
-            }
+        releases.push(if let Some(release) = locked {
+            release
+        } else {
+            ask(file.clone())?;
+            let mirrors = arguments.mirror.iter().chain(&catalog.versions.mirrors);
+            let (digest, size) = runtime.block_on(lookup.release(mirrors, &version, &file))?;
+            context.ui.status("Looked up", format!("{file} {digest}"));
+            ReleaseLock::new(file, digest, size)
         });
     }
     let mut bases = Vec::new();
@@ -72,14 +71,13 @@ fn make(
         let locked = known
             .and_then(|lock| lock.base(name))
             .filter(|base| platforms.iter().all(|it| base.manifest(it).is_some()));
-        bases.push(match locked {
-            Some(base) => base.clone(),
-            None => {
-                ask(reference.clone())?;
-                let (index, manifests) = runtime.block_on(lookup.base(reference, &platforms))?;
-                context.ui.status("Looked up", format!("{reference} {index}"));
-                BaseLock::new(name.clone(), index, manifests)
-            }
+        bases.push(if let Some(base) = locked {
+            base.clone()
+        } else {
+            ask(reference.clone())?;
+            let (index, manifests) = runtime.block_on(lookup.base(reference, &platforms))?;
+            context.ui.status("Looked up", format!("{reference} {index}"));
+            BaseLock::new(name.clone(), index, manifests)
         });
     }
     Ok(Lock {

@@ -25,16 +25,18 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Build(arguments) => build::run(&context, &arguments),
         Command::Verify(arguments) => verify::run(&context, &arguments),
         Command::Cache(command) => cache::run(&context, &command),
-        Command::Completions { shell } => completions(&context, shell),
+        Command::Completions { shell } => {
+            completions(&context, shell);
+            Ok(())
+        }
         Command::Man => man(&context),
     }
 }
 
-fn completions(context: &Context, shell: clap_complete::Shell) -> Result<(), Failure> {
+fn completions(context: &Context, shell: clap_complete::Shell) {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "etcdimg", &mut script);
     context.ui.out(String::from_utf8_lossy(&script).trim_end());
-    Ok(())
 }
 
 fn man(context: &Context) -> Result<(), Failure> {

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -128,10 +129,8 @@ fn key(tools: &Toolchains, source: &WorkspaceSource) -> Result<Digest, CompileEr
     }
     let c_library = ["/usr/lib/x86_64-linux-gnu/libc.a", "/usr/lib64/libc.a"];
     for path in c_library.map(Path::new).into_iter().filter(|path| path.exists()) {
-        text.push_str(&format!(
-            "{}\n",
-            Digest::of(fs::read(path).map_err(CompileError::io(path))?)
-        ));
+        let digest = Digest::of(fs::read(path).map_err(CompileError::io(path))?);
+        let _ = writeln!(text, "{digest}");
     }
     Ok(Digest::of(text))
 }
@@ -141,7 +140,7 @@ fn add(text: &mut String, root: &Path, path: &Path) -> Result<(), CompileError> 
     let full = root.join(path);
     if full.is_file() {
         let digest = Digest::of(fs::read(&full).map_err(CompileError::io(&full))?);
-        text.push_str(&format!("{} {digest}\n", path.display()));
+        let _ = writeln!(text, "{} {digest}", path.display());
         return Ok(());
     }
     let entries = fs::read_dir(&full).map_err(CompileError::io(&full))?;

@@ -141,7 +141,7 @@ mod tests {
                 state ^= state << 13;
                 state ^= state >> 7;
                 state ^= state << 17;
-                let length = (state as usize % runs + 1).min(n - bytes.len());
+                let length = (usize::try_from(state >> 33).unwrap() % runs + 1).min(n - bytes.len());
                 bytes.extend(std::iter::repeat_n(state.to_le_bytes()[3], length));
             }
             check(&bytes, 6);

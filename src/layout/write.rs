@@ -93,16 +93,17 @@ impl Layout {
         path: &Path,
         fill: impl FnOnce(&mut File) -> io::Result<()>,
     ) -> Result<(), LayoutError> {
-        let mut file = tempfile::Builder::new()
+        let mut temporary = tempfile::Builder::new()
             .prefix(TEMPORARY)
             .permissions(Permissions::from_mode(0o644))
             .tempfile_in(&self.root)
             .map_err(LayoutError::io("create a file in", &self.root))?;
-        fill(file.as_file_mut()).map_err(LayoutError::io("write", path))?;
-        file.as_file()
+        fill(temporary.as_file_mut()).map_err(LayoutError::io("write", path))?;
+        temporary
+            .as_file()
             .set_permissions(Permissions::from_mode(0o644))
             .map_err(LayoutError::io("write", path))?;
-        persist(file, path)
+        persist(temporary, path)
     }
 
     /// Removes what a killed build left. Only the holder of the lock writes, so nothing is in use.

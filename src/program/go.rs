@@ -82,7 +82,6 @@ impl<'a> BuildInfo<'a> {
         if !bytes.starts_with(b"\xff Go buildinf:") {
             return None;
         }
-        const INLINE: u8 = 2;
         let (go, modules) = if bytes.get(15)? & INLINE != 0 {
             let (go, rest) = inline_string(bytes.get(32..)?)?;
             (go, inline_string(rest)?.0)
@@ -117,6 +116,9 @@ fn inline_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     }
     None
 }
+
+/// A flag of the header: the strings stand right behind it.
+const INLINE: u8 = 2;
 
 /// Two addresses of Go strings (Go before 1.18).
 fn pointed_strings<'a>(file: &object::File<'a>, bytes: &[u8]) -> Option<(&'a [u8], &'a [u8])> {

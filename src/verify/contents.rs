@@ -66,7 +66,7 @@ impl<'a> Contents<'a> {
             self.bundled_file = Some(text);
         } else if let Some(name) = path
             .strip_prefix(BIN)
-            .filter(|name| kind == EntryType::Regular && !name.ends_with(".sh"))
+            .filter(|name| kind == EntryType::Regular && *name != "migrate-if-needed.sh")
         {
             let mut bytes = Vec::new();
             entry.take(PROGRAM_LIMIT).read_to_end(&mut bytes)?;

@@ -60,7 +60,7 @@ pub fn verify(layout: &Layout) -> Result<Report, LayoutError> {
         match serde_json::from_value(tagged.descriptor) {
             Ok(descriptor) => walk.document(&tagged.tag, &descriptor),
             Err(error) => {
-                walk.fault("index.json", format!("`{}` is not a descriptor: {error}", tagged.tag))
+                walk.fault("index.json", format!("`{}` is not a descriptor: {error}", tagged.tag));
             }
         }
     }
@@ -84,7 +84,7 @@ impl Walk<'_> {
             INDEX_TYPE => self.index(tag, descriptor, &bytes),
             MANIFEST_TYPE => self.image(tag, descriptor, &bytes),
             other => {
-                self.fault(tag, format!("{} has the unknown type {other}", descriptor.digest()))
+                self.fault(tag, format!("{} has the unknown type {other}", descriptor.digest()));
             }
         }
     }
@@ -227,7 +227,9 @@ impl Walk<'_> {
             }
         }
         let (n_programs, faults) = contents.finish();
-        faults.into_iter().for_each(|fault| self.fault(place, fault));
+        for fault in faults {
+            self.fault(place, fault);
+        }
         n_programs
     }
 }
