@@ -4,6 +4,8 @@
 
 pub mod digest;
 pub mod failure;
+pub mod fetch;
 pub mod http;
+pub mod registry;
 pub mod store;
 pub mod ui;

@@ -1,0 +1,118 @@
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+
+use crate::digest::Digest;
+use crate::http::ClientError;
+use crate::store::StoreError;
+use crate::ui::size;
+
+/// Why a file is not in the store.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// This machine's fault, so no mirror can help: a full disk, a folder without permission.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Every mirror, in the order they were tried.
+    #[error("cannot fetch `{name}`{}", list(tried))]
+    Mirrors { name: String, tried: Vec<Tried> },
+}
+
+impl FetchError {
+    /// Somebody delivered something else than what is pinned.
+    pub fn is_wrong_bytes(&self) -> bool {
+        match self {
+            Self::Store(error) => {
+                matches!(error, StoreError::Mismatch { .. } | StoreError::Corrupt { .. })
+            }
+            Self::Mirrors { tried, .. } => tried.iter().any(|tried| tried.cause.is_wrong_bytes()),
+        }
+    }
+}
+
+fn list(tried: &[Tried]) -> String {
+    if tried.is_empty() {
+        return ": there is no mirror to ask".to_owned();
+    }
+    tried.iter().fold(String::new(), |list, tried| list + "\n  " + &tried.to_string())
+}
+
+/// One mirror that failed.
+#[derive(Debug)]
+pub struct Tried {
+    /// The mirror's URL, as it may be shown.
+    pub source: String,
+    pub attempts: u32,
+    pub cause: Cause,
+}
+
+impl fmt::Display for Tried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.source, self.cause)?;
+        if self.attempts > 1 {
+            write!(f, ", after {} attempts", self.attempts)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why one mirror failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    #[error("not a URL of the form http://, https:// or file:///")]
+    Url,
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("{0}")]
+    File(std::io::Error),
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    #[error("no byte for {}", seconds(*.0))]
+    Stalled(Duration),
+    #[error("the connection broke: {0}")]
+    Broken(String),
+    #[error("the file ended after {received} of {expected} bytes")]
+    Short { expected: u64, received: u64 },
+    #[error("{code}")]
+    Status { code: StatusCode, retry_after: Option<Duration>, challenge: Option<String> },
+    #[error("broken HTTP: {0}")]
+    Protocol(String),
+    #[error("longer than the {} allowed", size(*.limit))]
+    TooLong { limit: u64 },
+    #[error("wrong size\n    expected {expected} bytes\n    received {received} bytes")]
+    WrongSize { expected: u64, received: u64 },
+    #[error("wrong digest\n    expected {expected}\n    received {received}")]
+    WrongDigest { expected: Digest, received: Digest },
+}
+
+impl Cause {
+    pub(super) fn is_wrong_bytes(&self) -> bool {
+        matches!(self, Self::WrongSize { .. } | Self::WrongDigest { .. } | Self::TooLong { .. })
+    }
+
+    /// Whether the same mirror may do better later.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::Stalled(_) | Self::Broken(_) | Self::Short { .. } => true,
+            Self::Status { code, .. } => {
+                code.is_server_error()
+                    || *code == StatusCode::REQUEST_TIMEOUT
+                    || *code == StatusCode::TOO_MANY_REQUESTS
+            }
+            _ => false,
+        }
+    }
+
+    /// How a server that knows us not wants to be told.
+    pub(crate) fn challenge(&self) -> Option<&str> {
+        match self {
+            Self::Status { code: StatusCode::UNAUTHORIZED, challenge, .. } => challenge.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{} s", duration.as_secs_f64())
+}
