@@ -1,6 +1,7 @@
 //! Files arrive whole, or not at all.
 
 use std::fs;
+use std::slice;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -72,7 +73,7 @@ pub fn wanted(urls: &[String]) -> Wanted {
 async fn a_file_is_fetched_once_and_then_never_asked_for_again() {
     let (server, bench) = (ReleaseServer::start(), Bench::new());
     let url = server.on("/etcd", [Answer::file(&FILE)]);
-    let first = bench.fetch(&[url.clone()]).await.unwrap();
+    let first = bench.fetch(slice::from_ref(&url)).await.unwrap();
     assert_eq!(first.origin, Origin::Mirror(url.clone()));
     assert_eq!(first.size_bytes, FILE.len() as u64);
     let second = bench.fetch(&[url]).await.unwrap();
@@ -198,7 +199,7 @@ async fn a_folder_can_be_a_mirror() {
     let path = folder.path().join("etcd.tar.gz");
     fs::write(&path, &*FILE).unwrap();
     let url = format!("file://{}", path.display());
-    assert_eq!(bench.fetch(&[url.clone()]).await.unwrap().origin, Origin::Mirror(url));
+    assert_eq!(bench.fetch(slice::from_ref(&url)).await.unwrap().origin, Origin::Mirror(url));
     bench.assert_whole();
     assert!(path.exists(), "the mirror keeps its file");
 }

@@ -34,6 +34,18 @@ async fn wrong_bytes_lead_to_the_next_mirror() {
 }
 
 #[tokio::test]
+async fn a_mirror_is_not_blamed_for_the_half_that_another_sent() {
+    let (server, bench) = (ReleaseServer::start(), Bench::new());
+    let bad = server.on("/bad", [Answer::file(&wrong()).closed_after(100_000)]);
+    let good = server.on("/good", [Answer::file(&FILE)]);
+    bench.fetch(&[bad, good]).await.unwrap();
+    bench.assert_whole();
+    let asked = [None, Some(100_000), Some(200_000), Some(300_000), Some(400_000), None];
+    let range = |start: Option<u32>| start.map(|start| format!("bytes={start}-"));
+    assert_eq!(server.heard("range"), asked.map(range));
+}
+
+#[tokio::test]
 async fn wrong_bytes_everywhere_are_shown_with_both_digests() {
     let (server, bench) = (ReleaseServer::start(), Bench::new());
     let bad = server.on("/bad", [Answer::file(&wrong())]);

@@ -4,6 +4,7 @@ mod fetch;
 mod fetch_faults;
 mod registry_pull;
 mod release_server;
+mod stdout;
 
 #[test]
 fn no_file_of_these_tests_is_forgotten() {

@@ -134,14 +134,14 @@ impl Answer {
 
     fn send(&self, stream: &mut TcpStream) -> io::Result<()> {
         thread::sleep(self.delay);
-        let mut head = format!("HTTP/1.1 {} Said\r\nconnection: close\r\n", self.status);
+        write!(stream, "HTTP/1.1 {} Said\r\nconnection: close\r\n", self.status)?;
         if self.length {
-            head += &format!("content-length: {}\r\n", self.body.len());
+            write!(stream, "content-length: {}\r\n", self.body.len())?;
         }
         for (name, value) in &self.headers {
-            head += &format!("{name}: {value}\r\n");
+            write!(stream, "{name}: {value}\r\n")?;
         }
-        stream.write_all(format!("{head}\r\n").as_bytes())?;
+        stream.write_all(b"\r\n")?;
         let sent = match self.ending {
             Ending::Complete => self.body.len(),
             Ending::Close(bytes) | Ending::Reset(bytes) | Ending::Stall(bytes) => bytes,
