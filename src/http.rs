@@ -2,6 +2,7 @@
 //!
 //! It decides how to connect: timeouts, proxies, redirects, who we say we are. Not responsible
 //! for: what is asked for, or when to ask again (`fetch`).
+#![expect(clippy::disallowed_methods, reason = "this is the one place that may")]
 
 use std::error::Error;
 use std::net::IpAddr;

@@ -46,7 +46,7 @@ impl Downloader<'_> {
         blob: &Blob<'_>,
         sources: &[Source],
     ) -> Result<Fetched, FetchError> {
-        let on_wait = || self.ui.note(format!("another process fetches {}; waiting", blob.name));
+        let on_wait = || self.ui.note(format!("{} is being fetched already; waiting", blob.name));
         let Some(partial) = Partial::open(self.store, &blob.digest, on_wait).await? else {
             return self.already_there(blob);
         };
@@ -143,7 +143,8 @@ impl Downloader<'_> {
         self.ui.status("Retrying", text);
     }
 
-    /// The lock is held until the blob has its final name.
+    /// The lock is held until the blob has its final name. The store hashes the file once more:
+    /// it trusts what can be read back, not what was written.
     async fn commit(&self, job: Job<'_>) -> Result<u64, StoreError> {
         let (store, name, digest) = (self.store.clone(), job.blob.name.to_owned(), job.blob.digest);
         let committed =

@@ -1,2 +1,23 @@
+//! The library and the program against servers on 127.0.0.1 that can lie.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "tests start programs, and say what they skip"
+)]
+
+mod fetch;
+mod fetch_faults;
+mod registry_pull;
+mod release_server;
+mod stdout;
+
 #[test]
-fn x() {}
+fn no_file_of_these_tests_is_forgotten() {
+    let listed = include_str!("main.rs");
+    for entry in std::fs::read_dir("tests/it").unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if let Some(module) = name.strip_suffix(".rs").filter(|module| *module != "main") {
+            assert!(listed.contains(&format!("mod {module};")), "main.rs does not list {name}");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Files arrive whole, or not at all.
+
+use std::fs;
+use std::slice;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use etcdimg::digest::Digest;
+use etcdimg::fetch::{FetchError, Fetched, Options, Origin, Wanted, fetch};
+use etcdimg::store::Store;
+use etcdimg::ui::{ProgressMode, Ui, Verbosity};
+
+use crate::release_server::{Answer, ReleaseServer};
+
+/// Larger than one read, so that there is a middle.
+pub static FILE: LazyLock<Vec<u8>> =
+    LazyLock::new(|| (0..300_000_u32).flat_map(u32::to_le_bytes).collect());
+
+/// A store of its own, and as little patience as a test can have.
+pub struct Bench {
+    pub store: Store,
+    pub options: Options,
+    _folder: tempfile::TempDir,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let options = Options {
+            attempts: 4,
+            stall_timeout: Duration::from_millis(500),
+            backoff: Duration::from_millis(5),
+            ..Options::default()
+        };
+        Self { store, options, _folder: folder }
+    }
+
+    pub async fn fetch(&self, urls: &[String]) -> Result<Fetched, FetchError> {
+        self.fetch_wanted(wanted(urls)).await
+    }
+
+    pub async fn fetch_wanted(&self, wanted: Wanted) -> Result<Fetched, FetchError> {
+        fetch(&self.store, &[wanted], &self.options, &ui()).await.map(|mut all| all.remove(0))
+    }
+
+    /// What a killed process left.
+    pub fn leave(&self, bytes: &[u8]) {
+        fs::write(self.store.partial_path(&Digest::of(&*FILE)), bytes).unwrap();
+    }
+
+    #[track_caller]
+    pub fn assert_whole(&self) {
+        assert_eq!(self.store.read(&Digest::of(&*FILE)).unwrap(), *FILE);
+        assert!(!self.store.partial_path(&Digest::of(&*FILE)).exists(), "the partial file stays");
+    }
+}
+
+pub fn ui() -> Ui {
+    Ui::new(Verbosity::Quiet, ProgressMode::None)
+}
+
+pub fn wanted(urls: &[String]) -> Wanted {
+    Wanted {
+        name: "etcd.tar.gz".to_owned(),
+        urls: urls.to_vec(),
+        digest: Digest::of(&*FILE),
+        size: Some(FILE.len() as u64),
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_fetched_once_and_then_never_asked_for_again() {
+    let (server, bench) = (ReleaseServer::start(), Bench::new());
+    let url = server.on("/etcd", [Answer::file(&FILE)]);
+    let first = bench.fetch(slice::from_ref(&url)).await.unwrap();
+    assert_eq!(first.origin, Origin::Mirror(url.clone()));
+    assert_eq!(first.size_bytes, FILE.len() as u64);
+    let second = bench.fetch(&[url]).await.unwrap();
+    assert_eq!(second.origin, Origin::Store);
+    assert_eq!(server.requests().len(), 1);
+    bench.assert_whole();
+}
+
+#[tokio::test]
+async fn several_files_come_back_in_the_order_they_were_wanted() {
+    let (server, bench) = (ReleaseServer::start(), Bench::new());
+    let wanted: Vec<_> = (0..6_u64)
+        .map(|n| {
+            let body = n.to_le_bytes();
+            let answer = Answer::file(&body).delayed(Duration::from_millis(60 - 10 * n));
+            let urls = vec![server.on(&format!("/{n}"), [answer])];
+            Wanted { name: n.to_string(), urls, digest: Digest::of(body), size: None }
+        })
+        .collect();
+    let fetched = fetch(&bench.store, &wanted, &bench.options, &ui()).await.unwrap();
+    let names: Vec<_> = fetched.iter().map(|fetched| fetched.name.as_str()).collect();
+    assert_eq!(names, ["0", "1", "2", "3", "4", "5"]);
+}
+
+#[tokio::test]
+async fn a_truncated_body_is_resumed_where_it_ended() {
+    resumed(Answer::file(&FILE).closed_after(100_000)).await;
+}
+
+#[tokio::test]
+async fn a_reset_connection_is_resumed_where_it_broke() {
+    resumed(Answer::file(&FILE).reset_after(100_000)).await;
+}
+
+#[tokio::test]
+async fn a_stalled_connection_is_given_up_and_resumed() {
+    resumed(Answer::file(&FILE).stalled_after(100_000)).await;
+}
+
+async fn resumed(first: Answer) {
+    let (server, bench) = (ReleaseServer::start(), Bench::new());
+    let first = first.header("etag", "\"v1\"");
+    let url = server.on("/etcd", [first, Answer::file(&FILE)]);
+    bench.fetch(&[url]).await.unwrap();
+    bench.assert_whole();
+    assert_eq!(server.heard("range"), [None, Some("bytes=100000-".to_owned())]);
+    assert_eq!(server.heard("if-range"), [None, Some("\"v1\"".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_new_process_goes_on_where_a_killed_one_stopped() {
+    let (server, bench) = (ReleaseServer::start(), Bench::new());
+    bench.leave(&FILE[..70_000]);
+    bench.fetch(&[server.on("/etcd", [Answer::file(&FILE)])]).await.unwrap();
+    bench.assert_whole();
+    assert_eq!(server.heard("range"), [Some("bytes=70000-".to_owned())]);
+    assert_eq!(server.heard("if-range"), [None]);
+}
+
+#[tokio::test]
+async fn a_process_killed_before_the_last_rename_needs_no_connection() {
+    let bench = Bench::new();
+    bench.leave(&FILE);
+    assert_eq!(bench.fetch(&[]).await.unwrap().origin, Origin::Store);
+    bench.assert_whole();
+}
+
+#[tokio::test]
+async fn a_corrupted_partial_file_is_thrown_away_and_blamed_on_nobody() {
+    for left in [50_000, FILE.len(), FILE.len() + 1] {
+        let (server, bench) = (ReleaseServer::start(), Bench::new());
+        bench.leave(&vec![7; left]);
+        bench.fetch(&[server.on("/etcd", [Answer::file(&FILE)])]).await.unwrap();
+        bench.assert_whole();
+        assert_eq!(server.heard("range").last().unwrap(), &None, "{left}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_ranges_sends_everything_again() {
+    let (server, bench) = (ReleaseServer::start(), Bench::new());
+    bench.leave(&FILE[..70_000]);
+    bench.fetch(&[server.on("/etcd", [Answer::file(&FILE).without_ranges()])]).await.unwrap();
+    bench.assert_whole();
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_lying_content_range_is_not_believed() {
+    let (server, bench) = (ReleaseServer::start(), Bench::new());
+    bench.leave(&FILE[..70_000]);
+    let lie = Answer::status(206).header("content-range", "bytes 0-9/10");
+    let url = server.on("/etcd", [lie, Answer::file(&FILE)]);
+    bench.fetch(&[url]).await.unwrap();
+    bench.assert_whole();
+    assert_eq!(server.heard("range"), [Some("bytes=70000-".to_owned()), None]);
+}
+
+#[tokio::test]
+async fn a_range_that_cannot_be_satisfied_starts_over() {
+    let (server, bench) = (ReleaseServer::start(), Bench::new());
+    bench.leave(&FILE[..70_000]);
+    let url = server.on("/etcd", [Answer::status(416), Answer::file(&FILE)]);
+    bench.fetch(&[url]).await.unwrap();
+    bench.assert_whole();
+}
+
+#[tokio::test]
+async fn two_fetches_at_once_download_one_file_once() {
+    let (server, bench) = (ReleaseServer::start(), Bench::new());
+    let url = server.on("/etcd", [Answer::file(&FILE).delayed(Duration::from_millis(200))]);
+    let urls = [url];
+    let (one, other) = tokio::join!(bench.fetch(&urls), bench.fetch(&urls));
+    let origins = [one.unwrap().origin, other.unwrap().origin];
+    assert!(origins.contains(&Origin::Store), "{origins:?}");
+    assert_eq!(server.requests().len(), 1);
+    bench.assert_whole();
+}
+
+#[tokio::test]
+async fn a_folder_can_be_a_mirror() {
+    let (bench, folder) = (Bench::new(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("etcd.tar.gz");
+    fs::write(&path, &*FILE).unwrap();
+    let url = format!("file://{}", path.display());
+    assert_eq!(bench.fetch(slice::from_ref(&url)).await.unwrap().origin, Origin::Mirror(url));
+    bench.assert_whole();
+    assert!(path.exists(), "the mirror keeps its file");
+}
+
+#[tokio::test]
+async fn an_encoded_body_is_taken_as_it_is() {
+    let (server, bench) = (ReleaseServer::start(), Bench::new());
+    let answer = Answer::file(&FILE).header("content-encoding", "gzip");
+    bench.fetch(&[server.on("/etcd", [answer])]).await.unwrap();
+    bench.assert_whole();
+    assert_eq!(server.heard("accept-encoding"), [None]);
+    let agent = concat!("etcdimg/", env!("CARGO_PKG_VERSION"));
+    assert_eq!(server.heard("user-agent"), [Some(agent.to_owned())]);
+}
+
+#[tokio::test]
+async fn a_redirect_is_followed() {
+    let (server, bench) = (ReleaseServer::start(), Bench::new());
+    let to = server.on("/stored", [Answer::file(&FILE)]);
+    bench.fetch(&[server.on("/etcd", [Answer::redirect(&to)])]).await.unwrap();
+    bench.assert_whole();
+}
