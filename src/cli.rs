@@ -73,7 +73,7 @@ pub enum Command {
     /// Look up and pin every input in etcdimg.lock
     Lock(LockArgs),
     /// Bring every input of the plan into the cache, so that --offline works afterwards
-    Fetch(ChoiceArgs),
+    Fetch(FetchArgs),
     /// Build images into an OCI image layout
     Build(BuildArgs),
     /// Derive every digest, size, diff ID and platform of a layout again and look into every program
@@ -129,6 +129,26 @@ pub struct BuildArgs {
     /// Also load the image of this machine's architecture into the Docker engine
     #[arg(long)]
     pub load: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct FetchArgs {
+    #[command(flatten)]
+    pub choice: ChoiceArgs,
+    /// Only these inputs (may be given several times)
+    #[arg(long, value_name = "INPUT")]
+    pub only: Vec<Input>,
+}
+
+/// The kinds of inputs that a plan has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Input {
+    /// Release archives of etcd
+    Releases,
+    /// Go modules, Go toolchains and crates
+    Modules,
+    /// Base images
+    Bases,
 }
 
 #[derive(Clone, Debug, Args)]

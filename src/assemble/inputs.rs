@@ -69,29 +69,33 @@ fn wanted(release: &ReleaseSource) -> Wanted {
     }
 }
 
-/// Brings every input of the plan into the cache, so that `--offline` works afterwards.
-pub fn fetch_all(plan: &Plan, workshop: &Workshop<'_>) -> Result<(), BuildError> {
-    let layers = || plan.images.iter().flat_map(|image| &image.layers);
-    fetch_archives(
-        workshop,
-        layers().filter_map(|layer| match &layer.source {
-            Source::Release(release) => Some(release),
-            Source::Modules(_) | Source::Workspace(_) => None,
-        }),
-    )?;
-    for layer in layers() {
-        match &layer.source {
-            Source::Modules(source) => {
-                compile::download_modules(workshop.tools, workshop.lock, source, workshop.ui)?;
-            }
-            Source::Workspace(source) => {
-                compile::download_crates(workshop.tools, source, workshop.ui)?;
-            }
-            Source::Release(_) => {}
-        }
-    }
-    for image in &plan.images {
+/// Brings the release archives of the plan into the cache.
+pub fn fetch_releases(plan: &Plan, workshop: &Workshop<'_>) -> Result<(), BuildError> {
+    let release = |layer| match layer {
+        Source::Release(release) => Some(release),
+        Source::Modules(_) | Source::Workspace(_) => None,
+    };
+    fetch_archives(workshop, sources(plan).filter_map(release))
+}
+
+/// Brings Go modules, Go toolchains and crates into the caches of Go and cargo.
+pub fn fetch_modules(plan: &Plan, workshop: &Workshop<'_>) -> Result<(), BuildError> {
+    let Workshop { tools, lock, ui, .. } = *workshop;
+    sources(plan).try_for_each(|source| match source {
+        Source::Modules(source) => Ok(compile::download_modules(tools, lock, source, ui)?),
+        Source::Workspace(source) => Ok(compile::download_crates(tools, source, ui)?),
+        Source::Release(_) => Ok(()),
+    })
+}
+
+/// Brings the bases of the plan into the cache.
+pub fn fetch_bases(plan: &Plan, workshop: &Workshop<'_>) -> Result<(), BuildError> {
+    plan.images.iter().try_for_each(|image| {
         base::resolve(&means(plan, workshop), &image.base.source, &image.platform)?;
-    }
-    Ok(())
+        Ok(())
+    })
+}
+
+fn sources(plan: &Plan) -> impl Iterator<Item = &Source> {
+    plan.images.iter().flat_map(|image| &image.layers).map(|layer| &layer.source)
 }

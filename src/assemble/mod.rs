@@ -26,7 +26,7 @@ use crate::program::WrongProgram;
 use crate::store::{Store, StoreError};
 use crate::ui::Ui;
 
-pub use inputs::fetch_all;
+pub use inputs::{fetch_bases, fetch_modules, fetch_releases};
 
 /// Everything that building needs beside the plan.
 #[derive(Debug)]

@@ -1,9 +1,21 @@
 use super::context::Context;
-use crate::assemble::fetch_all;
-use crate::cli::ChoiceArgs;
+use crate::assemble::{fetch_bases, fetch_modules, fetch_releases};
+use crate::cli::{FetchArgs, Input};
 use crate::failure::Failure;
 
-pub(super) fn run(context: &Context, arguments: &ChoiceArgs) -> Result<(), Failure> {
-    let (locked, plan) = context.plan(arguments)?;
-    context.in_workshop(&locked, |workshop| Ok(fetch_all(&plan, workshop)?))
+pub(super) fn run(context: &Context, arguments: &FetchArgs) -> Result<(), Failure> {
+    let (locked, plan) = context.plan(&arguments.choice)?;
+    let is_wanted = |input| arguments.only.is_empty() || arguments.only.contains(&input);
+    context.in_workshop(&locked, |workshop| {
+        if is_wanted(Input::Releases) {
+            fetch_releases(&plan, workshop)?;
+        }
+        if is_wanted(Input::Modules) {
+            fetch_modules(&plan, workshop)?;
+        }
+        if is_wanted(Input::Bases) {
+            fetch_bases(&plan, workshop)?;
+        }
+        Ok(())
+    })
 }

@@ -290,6 +290,28 @@ fn invocation(
         set("GOPROXY", "off".into());
     }
     let program = tools.find("go")?;
-    let passed_on = tools.environment.clone();
+    let passed_on = sources_of_modules(tools, &program)?;
     Ok(Invocation { program, arguments, folder: folder(tools, source), passed_on, environment })
+}
+
+/// What `go env -w` wrote must not decide bytes, so the programs are compiled without it
+/// (`GOENV=off`); but where modules come from is the person's choice, wherever it is written.
+fn sources_of_modules(
+    tools: &Toolchains,
+    program: &Path,
+) -> Result<BTreeMap<String, OsString>, CompileError> {
+    const NAMES: [&str; 6] =
+        ["GOPROXY", "GOSUMDB", "GONOSUMDB", "GOPRIVATE", "GONOPROXY", "GOINSECURE"];
+    let ask = Invocation {
+        program: program.to_owned(),
+        arguments: ["env"].iter().chain(&NAMES).map(OsString::from).collect(),
+        folder: tools.work.clone(),
+        passed_on: tools.environment.clone(),
+        environment: BTreeMap::from([("GOTOOLCHAIN".to_owned(), "local".into())]),
+    };
+    let what = "etcd: `go env` does not answer".to_owned();
+    let answer = ask.output().map_err(|source| CompileError::Process { what, source })?;
+    let values = NAMES.iter().zip(answer.lines()).filter(|(_, value)| !value.is_empty());
+    let values = values.map(|(name, value)| ((*name).to_owned(), value.into()));
+    Ok(tools.environment.clone().into_iter().chain(values).collect())
 }

@@ -29,7 +29,7 @@ impl Bench {
         let store = Store::open(folder.path()).unwrap();
         let options = Options {
             attempts: 4,
-            stall_timeout: Duration::from_millis(500),
+            stall_timeout: Duration::from_secs(2),
             backoff: Duration::from_millis(5),
             ..Options::default()
         };
