@@ -71,11 +71,11 @@ fn wanted(release: &ReleaseSource) -> Wanted {
 
 /// Brings the release archives of the plan into the cache.
 pub fn fetch_releases(plan: &Plan, workshop: &Workshop<'_>) -> Result<(), BuildError> {
-    let release = |layer| match layer {
+    let releases = sources(plan).filter_map(|source| match source {
         Source::Release(release) => Some(release),
         Source::Modules(_) | Source::Workspace(_) => None,
-    };
-    fetch_archives(workshop, sources(plan).filter_map(release))
+    });
+    fetch_archives(workshop, releases)
 }
 
 /// Brings Go modules, Go toolchains and crates into the caches of Go and cargo.
