@@ -5,6 +5,7 @@
     reason = "tests start programs, and say what they skip"
 )]
 
+mod architecture;
 mod clients;
 mod fetch;
 mod fetch_faults;
