@@ -131,7 +131,7 @@ fn default_cache() -> Result<PathBuf, Failure> {
     Ok(folder.join("etcdimg"))
 }
 
-/// What was typed, translated. Without a platform, `build` means the one most people run.
+/// What was typed, translated.
 fn choice(arguments: &ChoiceArgs) -> Result<Choice, Failure> {
     let mut platforms = arguments.platform.clone();
     for arch in &arguments.arch {

@@ -10,8 +10,13 @@ use crate::digest::Digest;
 /// Records say what was made from what: small JSON files named by the digest of their inputs.
 impl Store {
     /// A record, or nothing when it is missing or cannot be read: it can be made again.
+    /// Reading it counts as use, which keeps it from being swept.
     pub fn record<T: DeserializeOwned>(&self, kind: &str, key: &Digest) -> Option<T> {
-        serde_json::from_slice(&fs::read(self.record_path(kind, key)).ok()?).ok()
+        let path = self.record_path(kind, key);
+        let record = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+        // Only a hint for the sweep: a file system that keeps no times loses nothing.
+        let _ = fs::File::open(&path).and_then(|file| file.set_modified(super::sweep::now()));
+        Some(record)
     }
 
     pub fn put_record<T: Serialize>(
@@ -34,24 +39,5 @@ impl Store {
 
     fn record_path(&self, kind: &str, key: &Digest) -> PathBuf {
         self.root.join("records").join(kind).join(format!("{}.json", key.hex()))
-    }
-}
-
-impl Store {
-    /// Every digest that any record names: what was made, and is worth keeping.
-    pub fn recorded(&self) -> Result<std::collections::BTreeSet<Digest>, StoreError> {
-        let mut digests = std::collections::BTreeSet::new();
-        let mut folders = vec![self.root.join("records")];
-        while let Some(folder) = folders.pop() {
-            let entries = fs::read_dir(&folder).map_err(StoreError::io("read", &folder))?;
-            for path in entries.flatten().map(|entry| entry.path()) {
-                if path.is_dir() {
-                    folders.push(path);
-                } else if let Ok(text) = fs::read_to_string(&path) {
-                    digests.extend(text.split('"').filter_map(|word| word.parse::<Digest>().ok()));
-                }
-            }
-        }
-        Ok(digests)
     }
 }
