@@ -33,11 +33,7 @@ pub fn has_schema(version: &EtcdVersion) -> bool {
 
 #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is for one lifetime")]
 impl Walk<'_> {
-    pub fn downgrade_in_place(
-        &mut self,
-        from: &EtcdVersion,
-        to: &EtcdVersion,
-    ) -> Result<(), Failure> {
+    pub fn downgrade_in_place(&self, from: &EtcdVersion, to: &EtcdVersion) -> Result<(), Failure> {
         let newer_tool = self.program("etcdctl", from)?;
         let older_tool = self.program("etcdctl", to)?;
         let goal = Series::of(to);
@@ -58,7 +54,7 @@ impl Walk<'_> {
     }
 
     pub fn downgrade_by_snapshot(
-        &mut self,
+        &self,
         from: &EtcdVersion,
         to: &EtcdVersion,
     ) -> Result<(), Failure> {
@@ -72,7 +68,7 @@ impl Walk<'_> {
             .map_err(|error| Failure::file("make durable", &swap.restored, &error))?;
         swap.finish()?;
         swap.clear()?;
-        self.serve(to, |server| server.wait_until_upgraded())
+        self.upgrade(to)
     }
 
     /// Turns the database into a data directory of the older version.

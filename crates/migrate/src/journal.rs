@@ -1,7 +1,7 @@
 //! What a run leaves behind for the next one, and for `status`: `.migrate/journal`.
 //!
 //! `version.txt` and the data say how far the journey has come. The journal says what they cannot:
-//! that a step was under way, which server it had started, and which copy of the data is its own.
+//! that a step was under way, and which copy of the data is its own.
 
 use std::fs;
 use std::io;
@@ -17,8 +17,6 @@ pub struct Journal {
     pub target: String,
     /// The step that was begun and not yet finished; empty when none was.
     pub step: String,
-    /// The server of that step.
-    pub server: Option<u32>,
     /// The copy that was made before this journey changed anything.
     pub backup: Option<PathBuf>,
     /// `running`, `done` or the reason why it stopped.
@@ -44,12 +42,10 @@ impl Journal {
     }
 
     fn print(&self) -> String {
-        let server = self.server.map(|id| id.to_string());
         let backup = self.backup.as_ref().map(|path| path.display().to_string());
         let lines = [
             ("target", Some(self.target.clone())),
             ("step", Some(self.step.clone())),
-            ("server", server),
             ("backup", backup),
             ("outcome", Some(self.outcome.clone())),
         ];
@@ -68,7 +64,6 @@ fn parse(text: &str) -> Journal {
         match name {
             "target" => value.clone_into(&mut journal.target),
             "step" => value.clone_into(&mut journal.step),
-            "server" => journal.server = value.parse().ok(),
             "backup" => journal.backup = Some(value.into()),
             "outcome" => value.clone_into(&mut journal.outcome),
             _ => {}
@@ -94,7 +89,6 @@ mod tests {
         let journal = Journal {
             target: "3.7.1/etcd3".to_owned(),
             step: "serve 3.6.14".to_owned(),
-            server: Some(7),
             backup: Some("/a path/with spaces".into()),
             outcome: "running".to_owned(),
         };
@@ -104,6 +98,6 @@ mod tests {
 
     #[test]
     fn damage_is_skipped() {
-        assert_eq!(parse("\0\n\nserver x\nserver\nbackup"), Journal::default());
+        assert_eq!(parse("\0\n\nstep\ntarget\nbackup"), Journal::default());
     }
 }

@@ -93,9 +93,12 @@ fn walk(options: &Options, journey: &Journey, stop: &Stop, log: Log) -> Result<(
         journal: Journal {
             target: options.target.to_string(),
             step: kept.map(|journal| journal.step.clone()).unwrap_or_default(),
-            server: None,
             backup: kept.and_then(|journal| journal.backup.clone()),
             outcome: "running".to_owned(),
+        },
+        members: match &journey.origin {
+            Origin::Etcd3(known) => known.members,
+            Origin::Nothing | Origin::Etcd2 => 0,
         },
         stop,
         log,
@@ -201,42 +204,49 @@ fn create(options: &Options, log: Log) -> Result<(), Failure> {
     platform::set_mode(path, mode).map_err(|error| Failure::file("set the mode of", path, &error))
 }
 
-/// No server may have the database open. One that an earlier run left behind, because it was
-/// killed, is stopped; any other is someone's.
+/// No server may run on the data. One that an earlier run left behind, because it was killed, is
+/// stopped; any other is someone's.
 fn free_from_servers(options: &Options, stop: &Stop, log: Log) -> Result<(), Failure> {
-    let db = options.data_dir.join("member").join("snap").join("db");
-    if !lock::is_served(&db) {
+    let journal = journal::read(&options.data_dir)?;
+    if journal.is_some_and(|journal| journal.is_unfinished()) {
+        for id in platform::processes().into_iter().filter(|id| is_ours(*id, options)) {
+            log.info("orphan", format_args!("stopping etcd {id}, left behind by an earlier run"));
+            end_process(id, options, stop)?;
+        }
+    }
+    if !lock::is_served(&options.data_dir.join("member").join("snap").join("db")) {
         return Ok(());
     }
-    let journal = journal::read(&options.data_dir)?;
-    let ours = journal.and_then(|journal| journal.server).filter(|id| is_ours(*id, options));
-    let Some(id) = ours else {
-        return Err(Failure::new(
-            Kind::Locked,
-            format_args!("an etcd server is running on {}", options.data_dir.display()),
-        )
-        .hint("stop it first; this changed nothing"));
-    };
-    log.info("orphan", format_args!("stopping etcd {id}, which an earlier run left behind"));
-    platform::ask_process_to_stop(id)
-        .map_err(|error| Failure::new(Kind::Locked, format_args!("cannot stop {id}: {error}")))?;
+    Err(Failure::new(
+        Kind::Locked,
+        format_args!("an etcd server is running on {}", options.data_dir.display()),
+    )
+    .hint("stop it first; this changed nothing"))
+}
+
+fn end_process(id: u32, options: &Options, stop: &Stop) -> Result<(), Failure> {
+    let stuck = |why: &str| Failure::new(Kind::Locked, format_args!("etcd {id} {why}"));
+    if platform::ask_process_to_stop(id).is_err() && is_ours(id, options) {
+        return Err(stuck("cannot be stopped"));
+    }
     let deadline = Instant::now() + options.timeouts.stop;
-    while lock::is_served(&db) {
+    while is_ours(id, options) {
         stop.check()?;
         if Instant::now() > deadline {
-            return Err(Failure::new(Kind::Locked, format_args!("etcd {id} does not stop")));
+            return Err(stuck("does not stop"));
         }
         thread::sleep(Duration::from_millis(10));
     }
     Ok(())
 }
 
-/// Process numbers are used again, so the command line must name a server on this directory.
+/// Whether a process is a server that this program starts, on this directory.
 fn is_ours(id: u32, options: &Options) -> bool {
     let Some(words) = platform::command_line(id) else { return false };
     let program = words.first().map(Path::new).and_then(Path::file_name);
     let is_etcd = program.is_some_and(|name| name.to_string_lossy().starts_with("etcd-"));
-    is_etcd && words.contains(&format!("--data-dir={}", options.data_dir.display()))
+    let data_dir = format!("--data-dir={}", options.data_dir.display());
+    is_etcd && [&data_dir, "--snapshot-count=1"].iter().all(|word| words.iter().any(|w| w == word))
 }
 
 /// Beside the data directory; inside it when that is a file system of its own, since what lies

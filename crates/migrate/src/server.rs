@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::env;
+use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
@@ -79,10 +80,6 @@ impl<'a> Server<'a> {
         Ok(Self { setting, version: version.clone(), child, port, tail, reader })
     }
 
-    pub fn process(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Waits until the server is healthy and the whole cluster is at its minor version.
     pub fn wait_until_upgraded(&mut self) -> Result<(), Failure> {
         let wanted = Series::of(&self.version);
@@ -92,6 +89,18 @@ impl<'a> Server<'a> {
         self.wait_for(&format!("the cluster to be healthy and at {wanted}"), |server| {
             was_healthy = was_healthy || server.is_healthy();
             was_healthy && server.reported("etcdcluster") >= Some(wanted)
+        })
+    }
+
+    /// Waits until the server has written a raft snapshot since `before`, so that the next one does
+    /// not replay entries that it no longer understands.
+    pub fn wait_for_snapshot(
+        &mut self,
+        data_dir: &Path,
+        before: Option<&str>,
+    ) -> Result<(), Failure> {
+        self.wait_for("a raft snapshot to be written", |_| {
+            newest_snapshot(data_dir).as_deref() > before
         })
     }
 
@@ -229,6 +238,13 @@ impl Drop for Server<'_> {
             let _ = self.child.wait();
         }
     }
+}
+
+/// The name of the newest raft snapshot: `<term>-<index>.snap` in hexadecimal, so names sort.
+pub fn newest_snapshot(data_dir: &Path) -> Option<String> {
+    let entries = fs::read_dir(data_dir.join("member").join("snap")).ok()?;
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| Path::new(name).extension().is_some_and(|kind| kind == "snap")).max()
 }
 
 /// Reads everything, so that the server never waits for us, and remembers the end of it.

@@ -13,7 +13,7 @@ use crate::failure::{Failure, Kind};
 use crate::journal::Journal;
 use crate::options::Options;
 use crate::plan::{Step, Way};
-use crate::server::{Server, Setting};
+use crate::server::{Server, Setting, newest_snapshot};
 use crate::stop::Stop;
 use crate::version_pair::VersionPair;
 
@@ -22,6 +22,7 @@ pub struct Walk<'a> {
     pub backups: &'a Path,
     pub setting: Setting<'a>,
     pub journal: Journal,
+    pub members: usize,
     pub stop: &'a Stop,
     pub log: Log,
 }
@@ -48,7 +49,6 @@ pub fn check_programs(steps: &[Step], bin_dir: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-#[expect(clippy::redundant_closure_for_method_calls, reason = "the method is for one lifetime")]
 impl Walk<'_> {
     pub fn take(&mut self, steps: &[Step]) -> Result<(), Failure> {
         for (index, step) in steps.iter().enumerate() {
@@ -67,9 +67,7 @@ impl Walk<'_> {
     fn take_one(&mut self, step: &Step) -> Result<(), Failure> {
         match step {
             Step::Backup => self.back_up(),
-            Step::Serve(version) => {
-                self.serve(version, |server| server.wait_until_upgraded()).map_err(Failure::in_step)
-            }
+            Step::Serve(version) => self.upgrade(version).map_err(Failure::in_step),
             Step::Downgrade { from, to, way: Way::InPlace } => {
                 self.downgrade_in_place(from, to).map_err(Failure::in_step)
             }
@@ -81,6 +79,21 @@ impl Walk<'_> {
                 durable::record(&self.options.data_dir, &pair).map_err(Failure::in_step)
             }
         }
+    }
+
+    /// Has the data reach a version, and its raft log start there.
+    pub fn upgrade(&self, version: &EtcdVersion) -> Result<(), Failure> {
+        let data_dir = &self.options.data_dir;
+        let before = newest_snapshot(data_dir);
+        // A member among others may have nothing new to apply, and then writes none.
+        let is_alone = self.members <= 1;
+        self.serve(version, |server| {
+            server.wait_until_upgraded()?;
+            if is_alone {
+                server.wait_for_snapshot(data_dir, before.as_deref())?;
+            }
+            Ok(())
+        })
     }
 
     fn back_up(&mut self) -> Result<(), Failure> {
@@ -109,14 +122,12 @@ impl Walk<'_> {
 
     /// Runs a server, does something with it, and stops it, whether that worked or not.
     pub fn serve(
-        &mut self,
+        &self,
         version: &EtcdVersion,
         work: impl FnOnce(&mut Server<'_>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let program = self.program("etcd", version)?;
         let mut server = Server::start(&program, version, &self.options.data_dir, &self.setting)?;
-        self.journal.server = Some(server.process());
-        self.journal.write(&self.options.data_dir)?;
         self.log.info(
             "started",
             format_args!("etcd {version} listens on 127.0.0.1:{} only", server.port),
@@ -124,8 +135,7 @@ impl Walk<'_> {
         work(&mut server)?;
         server.stop()?;
         self.log.info("stopped", format_args!("etcd {version} did its part and stopped"));
-        self.journal.server = None;
-        self.note()
+        Ok(())
     }
 
     pub fn program(&self, name: &str, version: &EtcdVersion) -> Result<PathBuf, Failure> {

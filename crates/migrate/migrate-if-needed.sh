@@ -1,0 +1,3 @@
+#!/bin/sh
+# The name that old manifests call. Everything is in migrate.
+exec /usr/local/bin/migrate "$@"
