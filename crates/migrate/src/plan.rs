@@ -44,7 +44,6 @@ pub enum NoPath {
     UnsafeSteppingStone { to: EtcdVersion, bundled: EtcdVersion },
     TooFarBack { from: Series, to: EtcdVersion },
     ClusterDowngrade { to: EtcdVersion, members: usize },
-    DowngradeNeedsCredentials { from: Series, to: EtcdVersion },
 }
 
 impl fmt::Display for NoPath {
@@ -74,11 +73,6 @@ impl fmt::Display for NoPath {
                 "cannot go back to {to}: the data belongs to a cluster of {members} members, and \
                  one member cannot go back alone"
             ),
-            Self::DowngradeNeedsCredentials { from, to } => write!(
-                f,
-                "cannot go from {from} back to {to}: the data has authentication enabled, and a \
-                 downgrade in place needs credentials"
-            ),
         }
     }
 }
@@ -94,9 +88,6 @@ impl NoPath {
                 "run `etcdctl downgrade enable` on the running cluster (from etcd 3.6 on), or \
                  restore a snapshot on every member",
             ),
-            Self::DowngradeNeedsCredentials { .. } => {
-                Some("run `etcdctl downgrade enable` with credentials on the running etcd first")
-            }
             Self::Etcd2Storage => Some("an image of the etcd 3.0 to 3.3 time can convert it"),
             _ => None,
         }
@@ -179,10 +170,9 @@ fn down(
         } else {
             newest(bundled, Series::new(3, minor), to)?
         };
-        let way = if minor >= 5 { Way::InPlace } else { Way::Snapshot };
-        if way == Way::InPlace && from.needs_credentials {
-            return Err(NoPath::DowngradeNeedsCredentials { from: from.series, to: to.clone() });
-        }
+        // In place etcd asks for the credentials of an administrator, which are not ours to have.
+        let in_place = minor >= 5 && !from.needs_credentials;
+        let way = if in_place { Way::InPlace } else { Way::Snapshot };
         let record = Step::Record(older.clone());
         steps.extend([Step::Downgrade { from: newer, to: older.clone(), way }, record]);
         newer = older;
