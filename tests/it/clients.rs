@@ -60,6 +60,7 @@ fn every_client_takes_the_image_and_every_program_in_it_runs() {
     run(env!("CARGO_BIN_EXE_etcdimg"), &["verify", &layout]);
     skopeo_reads_it(&layout, &index);
     a_registry_takes_it_and_crane_validates_it(&layout, &index);
+    a_tag_of_that_registry_is_looked_up_for_the_lock(&index);
     umoci_unpacks_it(&layout, folder.path());
     docker_runs_what_was_loaded("etcd:3.7.1-0");
     run("docker", &["rmi", "--force", "etcd:3.7.1-0"]);
@@ -86,6 +87,74 @@ fn a_registry_takes_it_and_crane_validates_it(layout: &str, index: &str) {
     let validated = run(&crane, &["validate", "--insecure", "--remote", &reference]);
     assert!(validated.starts_with("PASS"), "{validated}");
     assert_eq!(run(&crane, &["digest", "--insecure", &reference]).trim(), index);
+}
+
+fn a_tag_of_that_registry_is_looked_up_for_the_lock(index: &str) {
+    let shop = tempfile::tempdir().unwrap();
+    for part in ["targets", "sources", "etcdimg.lock"] {
+        run("cp", &["-r", part, shop.path().to_str().unwrap()]);
+    }
+    let reference = format!("{}/clients/etcd:3.7.1-0", tool("ETCDIMG_TEST_REGISTRY"));
+    let versions = fs::read_to_string("versions.yaml").unwrap();
+    let versions = versions.replace("docker.io/library/busybox:1.38.0-musl", &reference);
+    fs::write(shop.path().join("versions.yaml"), versions).unwrap();
+    let lock = shop.path().join("etcdimg.lock");
+    // Without its base, so that one is asked for; the rest stays as it is locked.
+    let text = fs::read_to_string(&lock).unwrap();
+    fs::write(&lock, text.split("bases:").next().unwrap().to_owned() + "bases: []\n").unwrap();
+    run(env!("CARGO_BIN_EXE_etcdimg"), &["lock", "-C", shop.path().to_str().unwrap()]);
+    let now = fs::read_to_string(&lock).unwrap();
+    assert!(now.contains(&format!("    index: {index}\n")), "{now}");
+    assert!(now.starts_with(text.split("\ncatalog:").next().unwrap()));
+    run(env!("CARGO_BIN_EXE_etcdimg"), &["lock", "--check", "-C", shop.path().to_str().unwrap()]);
+}
+
+#[test]
+fn a_base_is_the_same_from_a_tar_a_layout_and_a_registry() {
+    if env::var_os("ETCDIMG_REAL").is_none() {
+        eprintln!("skipped: no real registry; `scripts/real-parts run cargo test` brings one");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    run("scripts/busybox-base", &["linux/amd64", &path("base.tar")]);
+    run("docker", &["import", "--platform=linux/amd64", &path("base.tar"), "bases:1"]);
+    let repository = format!("{}/bases", tool("ETCDIMG_TEST_REGISTRY"));
+    let copy = ["copy", "--quiet", "--dest-tls-verify=false", "--src-tls-verify=false"];
+    let skopeo = |from: &str, to: &str| run(&tool("SKOPEO"), &[&copy[..], &[from, to]].concat());
+    let tagged = format!("docker://{repository}:1");
+    run("docker", &["save", "--output", &path("saved.tar"), "bases:1"]);
+    skopeo(&format!("docker-archive:{}", path("saved.tar")), &tagged);
+    skopeo(&tagged, &format!("oci:{}:1", path("base")));
+    run("docker", &["rmi", "--force", "bases:1"]);
+
+    let layers = |base: &str, out: &str, more: &[&str]| {
+        let base = format!("busybox={base}");
+        let command = ["build", "--from=source", "--format=json", "--base", &base, "--out", out];
+        let built = run(env!("CARGO_BIN_EXE_etcdimg"), &[&command[..], more].concat());
+        run(env!("CARGO_BIN_EXE_etcdimg"), &["verify", out]);
+        let built: serde_json::Value = serde_json::from_str(&built).unwrap();
+        built["images"][0]["layers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| it["diff_id"].to_string())
+            .collect::<Vec<_>>()
+    };
+    let digest = run(&tool("CRANE"), &["digest", "--insecure", &format!("{repository}:1")]);
+    let from_registry = format!("{repository}@{}", digest.trim());
+    let of_registry = layers(&from_registry, &path("a"), &[]);
+    // Everything is in the cache now, so that not even the registry is asked.
+    assert_eq!(layers(&from_registry, &path("b"), &["--offline"]), of_registry);
+    let manifest = run(&tool("SKOPEO"), &["inspect", "--raw", &format!("oci:{}:1", path("base"))]);
+    let digest = etcdimg::digest::Digest::of(manifest);
+    assert_eq!(layers(&format!("oci:{}@{digest}", path("base")), &path("c"), &[]), of_registry);
+    let sum = run("sha256sum", &[&path("base.tar")]);
+    let digest = format!("sha256:{}", sum.split(' ').next().unwrap());
+    let of_tar = layers(&format!("rootfs:{}@{digest}", path("base.tar")), &path("d"), &[]);
+    // The diff ID of a plain tar is the digest that pins it; the layers above are the same.
+    assert_eq!(of_tar[0], format!("\"{digest}\""));
+    assert_eq!(of_tar[1..], of_registry[1..]);
 }
 
 fn umoci_unpacks_it(layout: &str, folder: &Path) {
