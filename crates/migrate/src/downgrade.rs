@@ -35,7 +35,6 @@ pub fn has_schema(version: &EtcdVersion) -> bool {
 impl Walk<'_> {
     pub fn downgrade_in_place(&self, from: &EtcdVersion, to: &EtcdVersion) -> Result<(), Failure> {
         let newer_tool = self.program("etcdctl", from)?;
-        let older_tool = self.program("etcdctl", to)?;
         let goal = Series::of(to);
         let patience = self.options.timeouts.start;
         self.serve(from, |server| {
@@ -47,9 +46,8 @@ impl Walk<'_> {
         // otherwise hold back the next upgrade.
         self.serve(to, |server| {
             server.wait_until_upgraded()?;
-            // An error means that it closed the downgrade by itself already.
-            let _ = etcdctl(&older_tool, server, &["downgrade", "cancel"])?;
-            Ok(())
+            // With the newer tool, since that of 3.5 does not know the word.
+            cancel(&newer_tool, server, patience)
         })
     }
 
@@ -201,6 +199,23 @@ fn enable(
         };
         if started.elapsed() > patience {
             let what = format_args!("etcd refused the downgrade to {goal}: {error}");
+            return Err(Failure::new(Kind::StepFailed, what));
+        }
+        server.check()?;
+        thread::sleep(RETRY);
+    }
+    Ok(())
+}
+
+/// Closes a downgrade, unless the server did so by itself.
+fn cancel(etcdctl_path: &Path, server: &mut Server<'_>, patience: Duration) -> Result<(), Failure> {
+    let started = Instant::now();
+    while let Some(error) = etcdctl(etcdctl_path, server, &["downgrade", "cancel"])? {
+        if error.contains("no inflight downgrade") {
+            return Ok(());
+        }
+        if started.elapsed() > patience {
+            let what = format_args!("etcd did not close the downgrade: {error}");
             return Err(Failure::new(Kind::StepFailed, what));
         }
         server.check()?;
