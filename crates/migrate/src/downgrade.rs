@@ -261,3 +261,30 @@ fn sync_all(directory: &Path) -> std::io::Result<()> {
     }
     platform::sync_directory(directory)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Scratch;
+
+    #[test]
+    fn a_swap_that_was_interrupted_between_its_renames_is_finished() {
+        let scratch = Scratch::new();
+        scratch.write("version.txt", b"3.5.33/etcd3");
+        scratch.write(".migrate/replaced/snap/db", b"old");
+        scratch.write(".migrate/restored/member/snap/db", b"new");
+        let swap = Swap::of(scratch.path());
+        assert!(swap.is_pending());
+        swap.finish().unwrap();
+        assert!(!swap.is_pending());
+        assert_eq!(fs::read(scratch.path().join("member/snap/db")).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_restore_that_did_not_get_to_its_renames_is_not_taken_for_one() {
+        let scratch = Scratch::new();
+        scratch.write("member/snap/db", b"old");
+        scratch.write(".migrate/restored/member/snap/db", b"half");
+        assert!(!Swap::of(scratch.path()).is_pending());
+    }
+}
