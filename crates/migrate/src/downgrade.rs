@@ -35,7 +35,6 @@ pub fn has_schema(version: &EtcdVersion) -> bool {
 impl Walk<'_> {
     pub fn downgrade_in_place(&self, from: &EtcdVersion, to: &EtcdVersion) -> Result<(), Failure> {
         let newer_tool = self.program("etcdctl", from)?;
-        let older_tool = self.program("etcdctl", to)?;
         let goal = Series::of(to);
         let patience = self.options.timeouts.start;
         self.serve(from, |server| {
@@ -47,9 +46,8 @@ impl Walk<'_> {
         // otherwise hold back the next upgrade.
         self.serve(to, |server| {
             server.wait_until_upgraded()?;
-            // An error means that it closed the downgrade by itself already.
-            let _ = etcdctl(&older_tool, server, &["downgrade", "cancel"])?;
-            Ok(())
+            // With the newer tool, since that of 3.5 does not know the word.
+            cancel(&newer_tool, server, patience)
         })
     }
 
@@ -209,6 +207,23 @@ fn enable(
     Ok(())
 }
 
+/// Closes a downgrade, unless the server did so by itself.
+fn cancel(etcdctl_path: &Path, server: &mut Server<'_>, patience: Duration) -> Result<(), Failure> {
+    let started = Instant::now();
+    while let Some(error) = etcdctl(etcdctl_path, server, &["downgrade", "cancel"])? {
+        if error.contains("no inflight downgrade") {
+            return Ok(());
+        }
+        if started.elapsed() > patience {
+            let what = format_args!("etcd did not close the downgrade: {error}");
+            return Err(Failure::new(Kind::StepFailed, what));
+        }
+        server.check()?;
+        thread::sleep(RETRY);
+    }
+    Ok(())
+}
+
 /// Runs `etcdctl` against a server of ours; the last line of its errors, if it failed.
 fn etcdctl(path: &Path, server: &Server<'_>, words: &[&str]) -> Result<Option<String>, Failure> {
     let mut command = Command::new(path);
@@ -245,4 +260,31 @@ fn sync_all(directory: &Path) -> std::io::Result<()> {
         }
     }
     platform::sync_directory(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Scratch;
+
+    #[test]
+    fn a_swap_that_was_interrupted_between_its_renames_is_finished() {
+        let scratch = Scratch::new();
+        scratch.write("version.txt", b"3.5.33/etcd3");
+        scratch.write(".migrate/replaced/snap/db", b"old");
+        scratch.write(".migrate/restored/member/snap/db", b"new");
+        let swap = Swap::of(scratch.path());
+        assert!(swap.is_pending());
+        swap.finish().unwrap();
+        assert!(!swap.is_pending());
+        assert_eq!(fs::read(scratch.path().join("member/snap/db")).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_restore_that_did_not_get_to_its_renames_is_not_taken_for_one() {
+        let scratch = Scratch::new();
+        scratch.write("member/snap/db", b"old");
+        scratch.write(".migrate/restored/member/snap/db", b"half");
+        assert!(!Swap::of(scratch.path()).is_pending());
+    }
 }

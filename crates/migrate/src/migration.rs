@@ -25,6 +25,9 @@ use crate::server::Setting;
 use crate::stop::Stop;
 use crate::walk::{self, Walk};
 
+/// How long a dying server may keep its lock.
+const LOCK_GRACE: Duration = Duration::from_secs(3);
+
 struct Journey {
     found: Found,
     journal: Option<Journal>,
@@ -214,7 +217,13 @@ fn free_from_servers(options: &Options, stop: &Stop, log: Log) -> Result<(), Fai
             end_process(id, options, stop)?;
         }
     }
-    if !lock::is_served(&options.data_dir.join("member").join("snap").join("db")) {
+    let db = options.data_dir.join("member").join("snap").join("db");
+    // A process that ends gives up its memory, and with it its name, before its locks.
+    let deadline = Instant::now() + LOCK_GRACE;
+    while lock::is_served(&db) && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(10));
+    }
+    if !lock::is_served(&db) {
         return Ok(());
     }
     Err(Failure::new(

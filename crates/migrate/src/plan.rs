@@ -44,6 +44,7 @@ pub enum NoPath {
     UnsafeSteppingStone { to: EtcdVersion, bundled: EtcdVersion },
     TooFarBack { from: Series, to: EtcdVersion },
     ClusterDowngrade { to: EtcdVersion, members: usize },
+    DowngradeNeedsCredentials { from: Series, to: EtcdVersion },
 }
 
 impl fmt::Display for NoPath {
@@ -73,6 +74,11 @@ impl fmt::Display for NoPath {
                 "cannot go back to {to}: the data belongs to a cluster of {members} members, and \
                  one member cannot go back alone"
             ),
+            Self::DowngradeNeedsCredentials { from, to } => write!(
+                f,
+                "cannot go from {from} back to {to}: the data has authentication enabled, and etcd \
+                 3.7 goes back only with credentials"
+            ),
         }
     }
 }
@@ -88,6 +94,9 @@ impl NoPath {
                 "run `etcdctl downgrade enable` on the running cluster (from etcd 3.6 on), or \
                  restore a snapshot on every member",
             ),
+            Self::DowngradeNeedsCredentials { .. } => {
+                Some("disable authentication for the downgrade: `etcdctl auth disable`")
+            }
             Self::Etcd2Storage => Some("an image of the etcd 3.0 to 3.3 time can convert it"),
             _ => None,
         }
@@ -171,6 +180,10 @@ fn down(
             newest(bundled, Series::new(3, minor), to)?
         };
         // In place etcd asks for the credentials of an administrator, which are not ours to have.
+        // A restored database keeps its cluster version, and 3.6 refuses one of 3.7 for that.
+        if minor >= 6 && from.needs_credentials {
+            return Err(NoPath::DowngradeNeedsCredentials { from: from.series, to: to.clone() });
+        }
         let in_place = minor >= 5 && !from.needs_credentials;
         let way = if in_place { Way::InPlace } else { Way::Snapshot };
         let record = Step::Record(older.clone());

@@ -29,7 +29,8 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much of its log is shown when a server fails.
-const LAST_LINES: usize = 10;
+const LAST_LINES: usize = 5;
+const LONGEST_LINE: usize = 400;
 
 pub struct Setting<'a> {
     pub member: &'a Member,
@@ -263,11 +264,20 @@ fn keep_last_lines(
             log.info("server", &text);
         }
         let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
+        // What follows is the stack, which says nothing to an operator.
+        if tail.back().is_some_and(|last| is_last_word(last)) {
+            continue;
+        }
         if tail.len() == LAST_LINES {
             tail.pop_front();
         }
-        tail.push_back(text);
+        tail.push_back(text.chars().take(LONGEST_LINE).collect());
     }
+}
+
+/// Whether etcd gives up with this line.
+fn is_last_word(line: &str) -> bool {
+    ["\"level\":\"panic\"", "\"level\":\"fatal\"", "panic: "].iter().any(|sign| line.contains(sign))
 }
 
 /// A port on loopback that nobody listens on right now.

@@ -34,7 +34,7 @@ pub fn check_programs(steps: &[Step], bin_dir: &Path) -> Result<(), Failure> {
             Step::Backup | Step::Record(_) => vec![],
             Step::Serve(version) => vec![("etcd", version)],
             Step::Downgrade { from, to, way: Way::InPlace } => {
-                vec![("etcd", from), ("etcdctl", from), ("etcd", to), ("etcdctl", to)]
+                vec![("etcd", from), ("etcdctl", from), ("etcd", to)]
             }
             Step::Downgrade { from, to, way: Way::Snapshot } => {
                 let tool = (downgrade::restorer(to), to);

@@ -1,6 +1,7 @@
 //! A directory for one test, with the program to run on it.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -36,7 +37,9 @@ impl Directory {
         command.env_clear().env("ETCD_NAME", "m").env("DO_NOT_MOVE_BINARIES", "true");
         command.env("DATA_DIRECTORY", self.path("data"));
         command.env("TARGET_VERSION", target).env("TARGET_STORAGE", "etcd3");
-        command.arg("--bin-dir").arg(bin_dir);
+        // Tests run side by side.
+        command.env("LISTEN_PEER_URLS", format!("http://127.0.0.1:{}", free_port()));
+        command.arg(format!("--port={}", free_port())).arg("--bin-dir").arg(bin_dir);
         command
     }
 }
@@ -45,6 +48,10 @@ impl Drop for Directory {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Exit code, stdout, stderr.
