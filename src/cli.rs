@@ -121,7 +121,7 @@ pub struct ChoiceArgs {
 impl ChoiceArgs {
     /// What `make build` of the old image meant when nobody said an architecture.
     pub fn default_to_amd64(&mut self) {
-        if self.arch.is_empty() && self.platform.is_empty() {
+        if self.arch.iter().all(String::is_empty) && self.platform.is_empty() {
             self.arch.push("amd64".to_owned());
         }
     }
