@@ -5,10 +5,14 @@
     reason = "tests start programs, and say what they skip"
 )]
 
+mod catalog;
 mod fetch;
 mod fetch_faults;
+mod mutant;
+mod plan;
 mod registry_pull;
 mod release_server;
+mod shop;
 mod stdout;
 
 #[test]
