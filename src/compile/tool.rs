@@ -15,7 +15,7 @@ pub enum CompileError {
     #[error("cannot compile {what}")]
     Process { what: String, source: ProcessError },
     #[error("{what}: something is not in the cache, and --offline forbids to fetch it")]
-    Offline { what: String, source: ProcessError },
+    Offline { what: String, source: Box<ProcessError> },
     #[error("{tool} is not on this machine")]
     NoTool { tool: &'static str },
     #[error(
@@ -103,7 +103,7 @@ impl Toolchains {
         let is_offline = self.network == Network::Forbidden;
         move |source| {
             if is_offline && LACKS.iter().any(|words| source.tail().contains(words)) {
-                CompileError::Offline { what, source }
+                CompileError::Offline { what, source: Box::new(source) }
             } else {
                 CompileError::Process { what, source }
             }
