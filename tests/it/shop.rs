@@ -237,6 +237,8 @@ pub struct Parts {
     pub etcdctl: Vec<u8>,
     /// A release as the etcd project would pack it.
     pub archive: Vec<u8>,
+    /// The same without the blocks that end a tar, so that more can follow.
+    pub open_archive: Vec<u8>,
     /// The digests of all programs.
     programs: Vec<Digest>,
     cache: PathBuf,
@@ -265,9 +267,10 @@ impl Parts {
             program.unwrap_or_else(|| panic!("no {name}")).1.clone()
         };
         let (etcd, etcdctl) = (find("/etcd-3.4.21"), find("/etcdctl-3.4.21"));
+        let open_archive = gzip(release_tar(&etcd, &etcdctl).get_ref());
         let archive = release(&etcd, &etcdctl);
         let programs = programs.iter().map(|(_, bytes)| Digest::of(bytes)).collect();
-        Self { etcd, etcdctl, archive, programs, cache }
+        Self { etcd, etcdctl, archive, open_archive, programs, cache }
     }
 
     /// Gives another cache the compiled programs, so that it does not compile them again.
@@ -317,12 +320,16 @@ fn programs(layout: &Path) -> Vec<(String, Vec<u8>)> {
 
 /// A release archive with these programs.
 pub fn release(etcd: &[u8], etcdctl: &[u8]) -> Vec<u8> {
-    archive(|tar| {
-        folder(tar, &format!("{MEMBERS}/"));
-        file(tar, &format!("{MEMBERS}/README.md"), b"read me");
-        file(tar, &format!("{MEMBERS}/etcd"), etcd);
-        file(tar, &format!("{MEMBERS}/etcdctl"), etcdctl);
-    })
+    gzip(&release_tar(etcd, etcdctl).into_inner().unwrap())
+}
+
+fn release_tar(etcd: &[u8], etcdctl: &[u8]) -> tar::Builder<Vec<u8>> {
+    let mut tar = tar::Builder::new(Vec::new());
+    folder(&mut tar, &format!("{MEMBERS}/"));
+    file(&mut tar, &format!("{MEMBERS}/README.md"), b"read me");
+    file(&mut tar, &format!("{MEMBERS}/etcd"), etcd);
+    file(&mut tar, &format!("{MEMBERS}/etcdctl"), etcdctl);
+    tar
 }
 
 /// A gzipped tar of whatever `fill` puts into it.
@@ -389,6 +396,20 @@ pub fn copy_folder(from: &Path, to: &Path) {
             fs::copy(entry.path(), target).unwrap();
         }
     }
+}
+
+/// Digests change with compilers and compressors, which is not what a message is about.
+pub fn without_digests(text: &str) -> String {
+    let is_hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(is_hex) {
+        let word = rest[at..].find(|c| !is_hex(c)).unwrap_or(rest.len() - at);
+        out.push_str(&rest[..at]);
+        out.push_str(if word == 12 || word == 64 { "…" } else { &rest[at..at + word] });
+        rest = &rest[at + word..];
+    }
+    out + rest
 }
 
 /// Whether tests may mount and change users.
