@@ -34,6 +34,16 @@ pub enum ProcessError {
     Refused { command: String, status: String, tail: String },
 }
 
+impl ProcessError {
+    /// The last lines that the program said.
+    pub fn tail(&self) -> &str {
+        match self {
+            Self::Start { .. } => "",
+            Self::Failed { tail, .. } | Self::Refused { tail, .. } => tail,
+        }
+    }
+}
+
 impl Invocation {
     /// Runs to the end, all output going to a log.
     pub fn run(&self, log: &Path) -> Result<(), ProcessError> {

@@ -24,6 +24,7 @@ struct Job<'a> {
 
 /// The layers of every image, in the order of the plan.
 pub(super) fn make(plan: &Plan, workshop: &Workshop<'_>) -> Result<Vec<Vec<Layer>>, BuildError> {
+    refuse_offline(plan, workshop)?;
     let mut keys = Vec::new();
     let mut jobs: BTreeMap<Digest, Job<'_>> = BTreeMap::new();
     let mut done: BTreeMap<Digest, Layer> = BTreeMap::new();
@@ -55,6 +56,22 @@ pub(super) fn make(plan: &Plan, workshop: &Workshop<'_>) -> Result<Vec<Vec<Layer
     Ok(keys.iter().map(layers).collect())
 }
 
+/// Without a connection a missing archive is known at once, before anything is compiled.
+fn refuse_offline(plan: &Plan, workshop: &Workshop<'_>) -> Result<(), BuildError> {
+    if !workshop.is_offline {
+        return Ok(());
+    }
+    let layers = plan.images.iter().flat_map(|it| it.layers.iter().map(move |layer| (it, layer)));
+    for (image, layer) in layers {
+        let Source::Release(release) = &layer.source else { continue };
+        let key = key(plan, &image.platform, layer, &Programs::Archive(release.clone()));
+        if known(workshop, &key).is_none() && !workshop.store.has(&release.digest) {
+            return Err(BuildError::Offline(release.file.clone()));
+        }
+    }
+    Ok(())
+}
+
 fn known(workshop: &Workshop<'_>, key: &Digest) -> Option<Layer> {
     let layer: Layer = workshop.store.record("layer", key)?;
     (workshop.store.size(&layer.digest) == Some(layer.size)).then_some(layer)
@@ -70,7 +87,18 @@ fn key(plan: &Plan, platform: &Platform, layer: &LayerPlan, programs: &Programs)
         "platform": platform,
         "entries": layer.entries,
         "programs": programs.identity(),
+        // What the check compares: another answer looks again at the same bytes.
+        "identity": identity(layer),
     })))
+}
+
+/// What the programs of a layer have to say of themselves.
+fn identity(layer: &LayerPlan) -> [&str; 2] {
+    match &layer.source {
+        Source::Release(it) => [&it.go, &it.commit],
+        Source::Modules(it) => [&it.go, &it.commit],
+        Source::Workspace(it) => [&it.rust, env!("CARGO_PKG_VERSION")],
+    }
 }
 
 /// As many at once as there are cores; the first error ends the rest.
@@ -117,7 +145,10 @@ fn write(plan: &Plan, workshop: &Workshop<'_>, job: &Job<'_>) -> Result<Layer, B
         writer.file(&entry.path, entry.mode, bytes.len() as u64, &bytes[..])?;
         plain(&mut writer, &mut entries)
     })?;
-    Ok(writer.finish()?)
+    match entries.next() {
+        Some(entry) => Err(BuildError::NoProgram(entry.path.clone())),
+        None => Ok(writer.finish()?),
+    }
 }
 
 /// Writes entries up to the next program.

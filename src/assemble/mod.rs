@@ -45,6 +45,8 @@ pub struct Workshop<'a> {
 pub enum BuildError {
     #[error("`{0}` is not in the cache, and --offline forbids to fetch it")]
     Offline(String),
+    #[error("nothing was made for `/{0}`")]
+    NoProgram(String),
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     WrongProgram(Vec<WrongProgram>),
     #[error(transparent)]
@@ -85,8 +87,7 @@ fn attempt(plan: &Plan, workshop: &Workshop<'_>, out: &Path) -> Result<Built, Bu
         let base = base::resolve(&means, &image.base.source, &image.platform)?;
         images.push(image::image(plan, image, &base, layers));
     }
-    let layout = Layout::create(out)?;
-    let _guard = layout.lock()?;
+    let (layout, _guard) = Layout::create(out)?;
     for image in &images {
         for layer in &image.layers {
             layout.add_blob(workshop.store, &layer.digest)?;

@@ -8,7 +8,8 @@ use crate::ui::Ui;
 /// One removed entry may uncover the next, so a few times; each time one entry fewer is bad.
 const ATTEMPTS: u32 = 16;
 
-/// The store removes what does not match its name; the next attempt makes it again.
+/// The store removes what does not match its name; the next attempt makes it again. So it does
+/// when another process was the one that removed it.
 pub(super) fn after_corruption<T>(
     ui: &Ui,
     mut attempt: impl FnMut() -> Result<T, BuildError>,
@@ -32,5 +33,5 @@ fn is_corruption(error: &BuildError) -> bool {
     else {
         return false;
     };
-    matches!(store, StoreError::Corrupt { .. })
+    matches!(store, StoreError::Corrupt { .. } | StoreError::Missing(_))
 }

@@ -1,5 +1,6 @@
 //! etcdimg.lock: what a machine looked up. Written by `etcdimg lock`, enforced by every build.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use etcd_version::EtcdVersion;
@@ -110,7 +111,8 @@ impl Lock {
         self.bases.iter().find(|base| base.name == name)
     }
 
-    /// The first entry that nothing of the catalog asks for.
+    /// The first entry that nothing of the catalog asks for, or that stands twice: a reviewer
+    /// would see two digests, and a build would take one of them.
     pub(super) fn check_used(&self, at: At<'_>, used: &Used<'_>) -> Result<(), Fault> {
         let releases = self
             .releases
@@ -120,23 +122,24 @@ impl Lock {
             .sources
             .iter()
             .map(|it| (it.line, format!("sources.{}", it.version), (used.source)(&it.version)));
-        let toolchains = self
-            .toolchains
-            .iter()
-            .map(|it| (it.line, format!("toolchains.{}", it.go), (used.toolchain)(&it.go)));
+        let toolchains = self.toolchains.iter().map(|it| {
+            (it.line, format!("toolchains.{}.{}", it.go, it.host), (used.toolchain)(&it.go))
+        });
         let bases = self
             .bases
             .iter()
             .map(|it| (it.line, format!("bases.{}", it.name), (used.base)(&it.name)));
-        match releases.chain(sources).chain(toolchains).chain(bases).find(|(_, _, used)| !used) {
-            None => Ok(()),
-            Some((line, field, _)) => Err(at.fault(
-                line,
-                field,
-                "nothing uses this entry",
-                "nothing: `etcdimg lock` takes it out",
-            )),
+        let mut seen = BTreeSet::new();
+        for (line, field, is_used) in releases.chain(sources).chain(toolchains).chain(bases) {
+            let nothing = "nothing: `etcdimg lock` takes it out";
+            if !is_used {
+                return Err(at.fault(line, field, "nothing uses this entry", nothing));
+            }
+            if !seen.insert(field.clone()) {
+                return Err(at.fault(line, field, "this entry stands twice", nothing));
+            }
         }
+        Ok(())
     }
 
     /// The file, as `etcdimg lock` writes it.

@@ -156,13 +156,9 @@ fn bundled(at: At<'_>, entries: &Spanned<Vec<EtcdEntry>>) -> Result<Vec<BundledE
 fn bundled_etcd(at: At<'_>, i: usize, entry: &EtcdEntry) -> Result<BundledEtcd, Fault> {
     let field = |name: &str| format!("etcd[{i}].{name}");
     let text = &entry.version;
-    let version: EtcdVersion = text.value.parse().map_err(|error| {
-        at.fault(
-            line(text),
-            field("version"),
-            format!("{error}"),
-            "three numbers, for example `3.6.14`",
-        )
+    let version: EtcdVersion = text.value.parse().map_err(|_| {
+        let problem = format!("`{}` is not an etcd version", text.value);
+        at.fault(line(text), field("version"), problem, "three numbers, for example `3.6.14`")
     })?;
     if version.major() != 3 {
         let problem = format!("etcd {version} is not of major version 3");

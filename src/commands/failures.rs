@@ -78,6 +78,11 @@ impl From<LayoutError> for Failure {
     fn from(error: LayoutError) -> Self {
         match error {
             LayoutError::Store(error) => error.into(),
+            LayoutError::Io { ref source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                Self::new(Kind::Io, error).hint(
+                    "`--out DIR` names another disk; what the layout held before is still valid",
+                )
+            }
             LayoutError::Io { .. } => Self::new(Kind::Io, error),
             LayoutError::WrongBlob { .. } => Self::new(Kind::Verification, error),
             _ => Self::new(Kind::Other, error)
@@ -129,6 +134,9 @@ impl From<CompileError> for Failure {
             }
             CompileError::WrongToolchain { .. } => Self::new(Kind::Verification, error).hint(LOOK_INTO_IT),
             CompileError::Io { .. } => Self::new(Kind::Io, error),
+            CompileError::Offline { .. } => {
+                Self::new(Kind::Unavailable, error).hint("`etcdimg fetch` brings it, with the same flags as this build")
+            }
             CompileError::Process { .. } => Self::new(Kind::Compile, error),
         }
     }
@@ -178,6 +186,7 @@ impl From<BuildError> for Failure {
             BuildError::Store(error) => error.into(),
             BuildError::Offline(_) => Self::new(Kind::Unavailable, error).hint("`etcdimg fetch` brings it"),
             BuildError::Archive(_) => Self::new(Kind::Verification, error).hint(LOOK_INTO_IT),
+            BuildError::NoProgram(_) => Self::new(Kind::Other, error),
             BuildError::WrongProgram(_) => Self::new(Kind::Verification, error)
                 .hint("nothing was written; compare `commit` and `go` in versions.yaml with what the etcd project released"),
         }

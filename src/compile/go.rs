@@ -92,7 +92,7 @@ pub fn download_modules(
     ui.command(command.to_string());
     let log = tools.log(&format!("go-mod-download-{}", source.version))?;
     let what = format!("etcd {}: its modules are missing", source.version);
-    command.run(&log).map_err(|error| CompileError::Process { what, source: error })
+    command.run(&log).map_err(tools.failed(what))
 }
 
 /// Asks Go for the toolchain of the plan, and compares the sum of what it downloaded.
@@ -114,12 +114,13 @@ fn check_toolchain(
             "GOMODCACHE".into(),
         ],
     )?;
-    let answer =
-        ask.output().map_err(|error| CompileError::Process { what: what(), source: error })?;
+    let answer = ask.output().map_err(tools.failed(what()))?;
     let mut lines = answer.lines().map(str::to_owned);
     let mut next = || lines.next().unwrap_or_default();
     let (root, os, arch, modules) = (next(), next(), next(), next());
-    if !Path::new(&root).starts_with(&modules) {
+    // Through links, or a cache behind one would go unchecked.
+    let real = |path: &str| fs::canonicalize(path).unwrap_or_else(|_| path.into());
+    if !real(&root).starts_with(real(&modules)) {
         return Ok(());
     }
     let host = format!("{os}-{arch}");
@@ -215,9 +216,7 @@ fn compile(
     ui.command(command.to_string());
     let log = tools.log(&format!("{name}-{}-{}-{}", source.version, source.goos, source.goarch))?;
     let what = format!("{name} {} for {}/{}", source.version, source.goos, source.goarch);
-    command
-        .run(&log)
-        .map_err(|error| CompileError::Process { what: what.clone(), source: error })?;
+    command.run(&log).map_err(tools.failed(what.clone()))?;
     let compiled = keep(store, name, &out)?;
     ui.status("Compiled", format!("{what} {}", crate::ui::size(compiled.size)));
     Ok(compiled)

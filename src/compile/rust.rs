@@ -49,7 +49,7 @@ pub fn download_crates(
     let command = invocation(tools, "cargo", arguments.into(), &tools.root)?;
     ui.command(command.to_string());
     let what = "migrate: its crates are missing".to_owned();
-    command.run(&tools.log("cargo-fetch")?).map_err(|source| CompileError::Process { what, source })
+    command.run(&tools.log("cargo-fetch")?).map_err(tools.failed(what))
 }
 
 fn check_rust(tools: &Toolchains, source: &WorkspaceSource) -> Result<(), CompileError> {
@@ -84,9 +84,7 @@ fn compile(
     ui.command(command.to_string());
     let what = format!("migrate for {}", source.triple);
     let log = tools.log(&format!("migrate-{}", source.triple))?;
-    command
-        .run(&log)
-        .map_err(|error| CompileError::Process { what: what.clone(), source: error })?;
+    command.run(&log).map_err(tools.failed(what.clone()))?;
     let compiled = keep(store, "migrate", &target.join(&source.triple).join("image/migrate"))?;
     ui.status("Compiled", format!("{what} {}", crate::ui::size(compiled.size)));
     Ok(compiled)

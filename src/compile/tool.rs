@@ -14,6 +14,8 @@ use super::Compiled;
 pub enum CompileError {
     #[error("cannot compile {what}")]
     Process { what: String, source: ProcessError },
+    #[error("{what}: something is not in the cache, and --offline forbids to fetch it")]
+    Offline { what: String, source: Box<ProcessError> },
     #[error("{tool} is not on this machine")]
     NoTool { tool: &'static str },
     #[error(
@@ -94,6 +96,20 @@ pub const PASSED_ON: &[&str] = &[
 ];
 
 impl Toolchains {
+    /// Why a compiler failed: offline, what it lacks is not its fault.
+    pub(super) fn failed(&self, what: String) -> impl FnOnce(ProcessError) -> CompileError {
+        const LACKS: [&str; 3] =
+            ["disabled by GOPROXY=off", "toolchain not available", "--offline"];
+        let is_offline = self.network == Network::Forbidden;
+        move |source| {
+            if is_offline && LACKS.iter().any(|words| source.tail().contains(words)) {
+                CompileError::Offline { what, source: Box::new(source) }
+            } else {
+                CompileError::Process { what, source }
+            }
+        }
+    }
+
     /// A program on `PATH`.
     pub(super) fn find(&self, tool: &'static str) -> Result<PathBuf, CompileError> {
         let path = self.environment.get("PATH").cloned().unwrap_or_default();
@@ -105,16 +121,32 @@ impl Toolchains {
     }
 
     /// A folder for one compile's output, empty and removed afterwards.
-    pub(super) fn scratch(&self) -> Result<tempfile::TempDir, CompileError> {
+    pub(super) fn scratch(&self) -> Result<Scratch, CompileError> {
         let folder = self.work.join("compile");
         fs::create_dir_all(&folder).map_err(CompileError::io(&folder))?;
-        tempfile::tempdir_in(&folder).map_err(CompileError::io(&folder))
+        let folder = tempfile::tempdir_in(&folder).map_err(CompileError::io(&folder))?;
+        let lock = File::open(folder.path()).map_err(CompileError::io(folder.path()))?;
+        lock.lock().map_err(CompileError::io(folder.path()))?;
+        Ok(Scratch { folder, _lock: lock })
     }
 
     pub(super) fn log(&self, name: &str) -> Result<PathBuf, CompileError> {
         let folder = self.work.join("logs");
         fs::create_dir_all(&folder).map_err(CompileError::io(&folder))?;
         Ok(folder.join(format!("{name}.log")))
+    }
+}
+
+/// The folder of one compile. Its lock tells `cache gc` that somebody still works there.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    folder: tempfile::TempDir,
+    _lock: File,
+}
+
+impl Scratch {
+    pub(super) fn path(&self) -> &Path {
+        self.folder.path()
     }
 }
 

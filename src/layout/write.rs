@@ -15,21 +15,23 @@ use crate::store::Store;
 const TEMPORARY: &str = ".etcdimg-";
 
 impl Layout {
-    /// Opens a layout for writing, making it where there is none.
-    pub fn create(root: &Path) -> Result<Self, LayoutError> {
+    /// Opens a layout for writing, making it where there is none. Nobody else writes while the
+    /// returned lock is held.
+    pub fn create(root: &Path) -> Result<(Self, File), LayoutError> {
         let blobs = root.join("blobs/sha256");
         fs::create_dir_all(&blobs).map_err(LayoutError::io("create", &blobs))?;
         let layout = Self { root: root.to_owned() };
+        let guard = layout.lock()?;
         if !root.join("oci-layout").exists() {
             let version = canonical(&json!({ "imageLayoutVersion": "1.0.0" }));
             layout.replace("oci-layout", &version)?;
         }
-        Ok(layout)
+        Ok((layout, guard))
     }
 
     /// Two builds into one layout take turns. The folder itself is what is locked, so that no
     /// further file stands in it.
-    pub fn lock(&self) -> Result<File, LayoutError> {
+    fn lock(&self) -> Result<File, LayoutError> {
         let folder = File::open(&self.root).map_err(LayoutError::io("open", &self.root))?;
         folder.lock().map_err(LayoutError::io("lock", &self.root))?;
         self.sweep()?;

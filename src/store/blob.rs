@@ -2,7 +2,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 use super::{Store, StoreError};
 use crate::digest::{Digest, Hasher};
@@ -60,7 +60,8 @@ impl Seek for Verified {
 #[derive(Debug)]
 pub struct BlobWriter {
     store: Store,
-    file: BufWriter<NamedTempFile>,
+    file: BufWriter<File>,
+    path: TempPath,
     hasher: Hasher,
 }
 
@@ -69,21 +70,23 @@ impl BlobWriter {
         let folder = store.root.join("tmp");
         let file =
             NamedTempFile::new_in(&folder).map_err(StoreError::io("create a file in", folder))?;
+        // Apart, since errors of the two together name the temporary path.
+        let (file, path) = file.into_parts();
         // Tells `cache gc` that somebody still writes here.
-        file.as_file().lock().map_err(StoreError::io("lock", file.path()))?;
-        Ok(Self { store, file: BufWriter::with_capacity(1 << 17, file), hasher: Hasher::default() })
+        file.lock().map_err(StoreError::io("lock", path.to_path_buf()))?;
+        let file = BufWriter::with_capacity(1 << 17, file);
+        Ok(Self { store, file, path, hasher: Hasher::default() })
     }
 
     /// Ends the blob and gives it its name.
-    pub fn commit(self) -> Result<(Digest, u64), StoreError> {
+    pub fn commit(mut self) -> Result<(Digest, u64), StoreError> {
         let (digest, size) = self.hasher.finish();
         let tmp = self.store.root.join("tmp");
-        let file = self
-            .file
-            .into_inner()
-            .map_err(|error| StoreError::io("write in", tmp)(error.into_error()))?;
+        self.file.flush().map_err(StoreError::io("write in", tmp))?;
         let path = self.store.blob_path(&digest);
-        file.persist(&path).map_err(|error| StoreError::io("rename to", &path)(error.error))?;
+        self.path
+            .persist(&path)
+            .map_err(|error| StoreError::io("rename to", &path)(error.error))?;
         Ok((digest, size))
     }
 }

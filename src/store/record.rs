@@ -1,4 +1,5 @@
 use std::fs;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -7,13 +8,18 @@ use serde::de::DeserializeOwned;
 use super::{Store, StoreError};
 use crate::digest::Digest;
 
-/// Records say what was made from what: small JSON files named by the digest of their inputs.
+/// Records say what was made from what: small files named by the digest of their inputs. The first
+/// line is a digest of the key and of the JSON that follows: a record decides what is in an image,
+/// so one that was changed, or that stands under another name, is no record.
 impl Store {
     /// A record, or nothing when it is missing or cannot be read: it can be made again.
     /// Reading it counts as use, which keeps it from being swept.
     pub fn record<T: DeserializeOwned>(&self, kind: &str, key: &Digest) -> Option<T> {
         let path = self.record_path(kind, key);
-        let record = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+        let text = fs::read_to_string(&path).ok()?;
+        let (seal, json) = text.split_once('\n')?;
+        let is_sealed = seal == self::seal(kind, key, json);
+        let record = is_sealed.then(|| serde_json::from_str(json).ok())??;
         // Only a hint for the sweep: a file system that keeps no times loses nothing.
         let _ = fs::File::open(&path).and_then(|file| file.set_modified(super::sweep::now()));
         Some(record)
@@ -31,13 +37,21 @@ impl Store {
         let tmp = self.root.join("tmp");
         let mut file = tempfile::NamedTempFile::new_in(&tmp)
             .map_err(StoreError::io("create a file in", &tmp))?;
-        serde_json::to_writer(&mut file, value)
+        // Tells `cache gc` that somebody still writes here.
+        file.as_file().lock().map_err(StoreError::io("lock", file.path()))?;
+        let json = serde_json::to_string(value)
             .map_err(|error| StoreError::io("write", &path)(error.into()))?;
+        write!(file, "{}\n{json}", seal(kind, key, &json))
+            .map_err(StoreError::io("write", &path))?;
         file.persist(&path).map_err(|error| StoreError::io("rename to", &path)(error.error))?;
         Ok(())
     }
 
     fn record_path(&self, kind: &str, key: &Digest) -> PathBuf {
-        self.root.join("records").join(kind).join(format!("{}.json", key.hex()))
+        self.root.join("records").join(kind).join(key.hex())
     }
+}
+
+fn seal(kind: &str, key: &Digest, json: &str) -> String {
+    Digest::of(format!("{kind} {key}\n{json}")).to_string()
 }

@@ -58,7 +58,23 @@ impl Store {
                 }
             }
         }
+        self.sweep_compiles(&mut swept)?;
         Ok(swept)
+    }
+
+    /// A killed compile leaves its folder; a living one holds a lock on it.
+    fn sweep_compiles(&self, swept: &mut Swept) -> Result<(), StoreError> {
+        let Ok(entries) = fs::read_dir(self.root.join("compile")) else { return Ok(()) };
+        for folder in entries.flatten().map(|entry| entry.path()) {
+            if is_held(&folder) {
+                continue;
+            }
+            for (path, size_bytes) in files(&folder)? {
+                swept.remove(&path, size_bytes)?;
+            }
+            fs::remove_dir_all(&folder).map_err(StoreError::io("remove", &folder))?;
+        }
+        Ok(())
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) struct Contents<'a> {
     platform: Option<Platform>,
     /// Path and, for a link, what it names.
     paths: BTreeMap<String, Option<String>>,
+    /// What our own layers hold, folders left out.
+    ours: Vec<String>,
     bundled_file: Option<String>,
     n_programs: usize,
     faults: Vec<String>,
@@ -29,10 +31,20 @@ impl<'a> Contents<'a> {
             labels,
             platform: platform.parse().ok(),
             paths: BTreeMap::new(),
+            ours: Vec::new(),
             bundled_file: None,
             n_programs: 0,
             faults: Vec::new(),
         }
+    }
+
+    pub(super) fn fault(&mut self, fault: String) {
+        self.faults.push(fault);
+    }
+
+    /// Whether a layer of ours was read.
+    pub(super) fn has_ours(&self) -> bool {
+        !self.ours.is_empty()
     }
 
     /// The base is somebody else's; only that `sh` is there is of interest.
@@ -49,14 +61,16 @@ impl<'a> Contents<'a> {
         if (header.uid()?, header.gid()?) != (0, 0) {
             self.faults.push(format!("/{path} does not belong to root"));
         }
-        if mode & 0o7022 != 0 {
-            self.faults.push(format!("/{path} has the mode {mode:04o}"));
-        }
         if path.starts_with(BIN) && kind != EntryType::Directory && mode != 0o555 {
             self.faults.push(format!("/{path} has the mode {mode:04o}, not 0555"));
+        } else if mode & 0o7022 != 0 {
+            self.faults.push(format!("/{path} has the mode {mode:04o}"));
         }
         let link = entry.link_name_bytes().map(|link| String::from_utf8_lossy(&link).into_owned());
         let is_directory = kind == EntryType::Directory;
+        if !is_directory {
+            self.ours.push(path.clone());
+        }
         if self.paths.insert(path.clone(), link).is_some() && !is_directory {
             self.faults.push(format!("/{path} stands in two layers"));
         }
@@ -132,6 +146,11 @@ impl<'a> Contents<'a> {
             }
         }
         let Some(last) = versions.iter().max() else { return };
+        for path in std::mem::take(&mut self.ours) {
+            if !is_expected(&path, versions, last) {
+                self.faults.push(format!("/{path} is no file of this image"));
+            }
+        }
         for program in programs(last) {
             let to = format!("{BIN}{program}-{last}");
             if self.paths.get(&format!("{BIN}{program}")) != Some(&Some(to.clone())) {
@@ -139,6 +158,19 @@ impl<'a> Contents<'a> {
             }
         }
     }
+}
+
+/// Whether our layers may hold a path. A whiteout is none, so none of them hides a program.
+fn is_expected(path: &str, versions: &[EtcdVersion], last: &EtcdVersion) -> bool {
+    let is_program = |name: &str| {
+        name == "migrate"
+            || name == "migrate-if-needed.sh"
+            || programs(last).contains(&name)
+            || versions.iter().any(|version| {
+                programs(version).iter().any(|program| name == format!("{program}-{version}"))
+            })
+    };
+    path == BUNDLED_PATH || path.strip_prefix(BIN).is_some_and(is_program)
 }
 
 fn programs(version: &EtcdVersion) -> &'static [&'static str] {

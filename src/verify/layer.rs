@@ -21,6 +21,10 @@ pub(super) fn read(
     let mut stored = Hashing::new(BufReader::with_capacity(1 << 17, file));
     let is_ours =
         descriptor.annotations().as_ref().is_some_and(|it| it.contains_key("dev.etcdimg.layer"));
+    // What lies over our layers may replace any file in them.
+    if !is_ours && contents.has_ours() {
+        contents.fault(format!("{name} lies over ours, and does not say what it is"));
+    }
     let (actual_diff_id, unreadable) = decompress(&mut stored, descriptor, is_ours, contents);
     io::copy(&mut stored, &mut io::sink()).map_err(|error| format!("{name}: {error}"))?;
     let (actual, size) = stored.hasher.finish();

@@ -6,12 +6,19 @@
 )]
 
 mod architecture;
+mod catalog;
 mod clients;
+mod faults;
 mod fetch;
 mod fetch_faults;
+mod mutant;
+mod plan;
 mod registry_pull;
 mod release_server;
+mod reproducible;
+mod shop;
 mod stdout;
+mod verify;
 
 #[test]
 fn no_file_of_these_tests_is_forgotten() {

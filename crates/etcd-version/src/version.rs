@@ -42,7 +42,9 @@ impl FromStr for EtcdVersion {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        semver::Version::parse(text).map(Self).map_err(|_| ParseError {
+        // Build metadata (`3.6.14+x`) is no part of any release, and `+` of no tag.
+        let version = semver::Version::parse(text).ok().filter(|it| it.build.is_empty());
+        version.map(Self).ok_or_else(|| ParseError {
             text: text.to_owned(),
             expected: "an etcd version, for example `3.6.14`",
         })
@@ -83,8 +85,10 @@ mod tests {
 
     #[test]
     fn bad_versions_are_refused() {
-        for text in ["", "3", "3.6", "v3.6.14", "3.6.14.1", "3.06.1", "3.6.x", " 3.6.14", "latest"]
-        {
+        for text in [
+            "", "3", "3.6", "v3.6.14", "3.6.14.1", "3.06.1", "3.6.x", " 3.6.14", "latest",
+            "3.6.14+x",
+        ] {
             let error = text.parse::<EtcdVersion>().unwrap_err();
             assert_eq!(
                 error.to_string(),

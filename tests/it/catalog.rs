@@ -1,0 +1,335 @@
+//! Every mistake that can be made in versions.yaml, targets/ and etcdimg.lock, and what the
+//! person who made it reads.
+
+use std::fs;
+
+use insta::assert_snapshot;
+
+use crate::shop::Shop;
+
+const ENTRY: &str = "  - version: 3.4.21
+    go: 1.16.15
+    commit: 85b640cee793e25f3837c47200089d14a8392dc7
+";
+
+/// The message after one text of one file was replaced.
+#[track_caller]
+fn after(file: &str, from: &str, to: &str) -> String {
+    let shop = Shop::empty();
+    shop.edit(file, from, to);
+    message(&shop)
+}
+
+/// The message when versions.yaml bundles these versions.
+fn bundling(versions: &[&str]) -> String {
+    let shop = Shop::empty();
+    bundle(&shop, versions);
+    message(&shop)
+}
+
+fn bundle(shop: &Shop, versions: &[&str]) {
+    let entry = |version: &&str| ENTRY.replace("3.4.21", version);
+    shop.edit("versions.yaml", ENTRY, &versions.iter().map(entry).collect::<String>());
+}
+
+fn message(shop: &Shop) -> String {
+    let run = shop.run("plan", &[]);
+    assert_eq!(run.code, Some(3), "{}", run.stderr);
+    run.stderr.trim_end().to_owned()
+}
+
+#[test]
+fn keys_are_known_and_complete() {
+    assert_snapshot!(after("versions.yaml", "revision: 0", "revison: 0"), @"
+    error: versions.yaml:2: revison: unknown key
+      write instead: the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `bases` and `mirrors`
+    ");
+    assert_snapshot!(after("versions.yaml", "    go: 1.16.15\n", "    golang: 1.16.15\n"), @"
+    error: versions.yaml:5: golang: unknown key
+      write instead: the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `bases` and `mirrors`
+    ");
+    assert_snapshot!(after("versions.yaml", "rust: 1.95.0\n", ""), @"
+    error: versions.yaml:9: rust: missing key
+      write instead: the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `bases` and `mirrors`
+    ");
+    assert_snapshot!(after("versions.yaml", "    go: 1.16.15\n", ""), @"
+    error: versions.yaml:5: go: missing key
+      write instead: the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `bases` and `mirrors`
+    ");
+    assert_snapshot!(after("versions.yaml", "revision: 0\n", "revision: 0\nrevision: 1\n"), @"
+    error: versions.yaml:3: revision: this key stands twice
+      write instead: each key once
+    ");
+    assert_snapshot!(after("targets/linux-amd64.yaml", "qemu: x86_64", "quemu: x86_64"), @"
+    error: targets/linux-amd64.yaml:7: quemu: unknown key
+      write instead: the keys are `platform`, `goarch`, `goarm`, `triple`, `base`, `origin`, `qemu`, `unsupported-arch` and `default`
+    ");
+    assert_snapshot!(after("targets/linux-amd64.yaml", "default: true", ""), @"
+    error: targets/linux-amd64.yaml:9: default: missing key
+      write instead: the keys are `platform`, `goarch`, `goarm`, `triple`, `base`, `origin`, `qemu`, `unsupported-arch` and `default`
+    ");
+    assert_snapshot!(after("targets/linux-amd64.yaml", "origin: release", "origin: sauce"), @"
+    error: targets/linux-amd64.yaml:6: origin: `sauce` is not known
+      write instead: one of: release, source
+    ");
+    assert_snapshot!(after("targets/linux-amd64.yaml", "default: true", "default: often"), @"
+    error: targets/linux-amd64.yaml:11: default: neither `true` nor `false`
+      write instead: `true` or `false`
+    ");
+    assert_snapshot!(after("etcdimg.lock", "toolchains:", "tools:"), @"
+    error: etcdimg.lock:11: tools: unknown key
+      write instead: the keys are `lock`, `catalog`, `releases`, `sources`, `toolchains` and `bases`; `etcdimg lock` writes them
+    ");
+}
+
+#[test]
+fn yaml_that_is_none_is_shown_with_its_line() {
+    assert_snapshot!(after("versions.yaml", "rust: 1.95.0", "rust: [1.95.0"), @"
+    error: versions.yaml:7: rust: expected string scalar
+      write instead: what YAML can read; the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `bases` and `mirrors`
+    ");
+    assert_snapshot!(after("versions.yaml", "  - version: 3.4.21", "\t- version: 3.4.21"), @"
+    error: versions.yaml:4: version: tabs disallowed within this context (block indentation)
+      write instead: what YAML can read; the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `bases` and `mirrors`
+    ");
+    assert_snapshot!(after("targets/linux-amd64.yaml", "base: busybox", "base: 'busybox"), @"
+    error: targets/linux-amd64.yaml:5: invalid indentation in multiline quoted scalar
+      write instead: what YAML can read; the keys are `platform`, `goarch`, `goarm`, `triple`, `base`, `origin`, `qemu`, `unsupported-arch` and `default`
+    ");
+    assert_snapshot!(after("versions.yaml", "etcd:\n", "etcd: 7\nother:\n"), @"
+    error: versions.yaml:3: etcd: expected sequence start
+      write instead: what YAML can read; the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `bases` and `mirrors`
+    ");
+    let shop = Shop::empty();
+    fs::write(shop.root().join("versions.yaml"), "").unwrap();
+    assert_snapshot!(message(&shop), @"
+    error: versions.yaml:1: unexpected end of input
+      write instead: what YAML can read; the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `bases` and `mirrors`
+    ");
+}
+
+#[test]
+fn versions_ascend_without_a_gap() {
+    assert_snapshot!(bundling(&["3.4.21", "3.4.21"]), @"
+    error: versions.yaml:7: etcd[1].version: etcd 3.4.21 is listed twice
+      write instead: each version once
+    ");
+    assert_snapshot!(bundling(&["3.5.33", "3.4.21"]), @"
+    error: versions.yaml:7: etcd[1].version: etcd 3.4.21 stands after 3.5.33
+      write instead: the versions in ascending order: the last one is what the tag and plain `etcd` name
+    ");
+    assert_snapshot!(bundling(&["3.4.21", "3.6.14"]), @"
+    error: versions.yaml:7: etcd[1].version: nothing between etcd 3.4.21 and 3.6.14: data moves one minor version at a time
+      write instead: a 3.5 version before it
+    ");
+    assert_snapshot!(bundling(&["3.4.20", "3.4.21"]), @"
+    error: versions.yaml:7: etcd[1].version: etcd 3.4.20 and 3.4.21 are two patches of 3.4
+      write instead: only 3.4.21; or `also: true` beside it, if the image is to carry both
+    ");
+    assert_snapshot!(bundling(&["3.4"]), @"
+    error: versions.yaml:4: etcd[0].version: `3.4` is not an etcd version
+      write instead: three numbers, for example `3.6.14`
+    ");
+    assert_snapshot!(bundling(&["v3.4.21"]), @"
+    error: versions.yaml:4: etcd[0].version: `v3.4.21` is not an etcd version
+      write instead: three numbers, for example `3.6.14`
+    ");
+    assert_snapshot!(bundling(&["2.3.8"]), @"
+    error: versions.yaml:4: etcd[0].version: etcd 2.3.8 is not of major version 3
+      write instead: a 3.x version
+    ");
+    assert_snapshot!(bundling(&["3.4.21+build"]), @"
+    error: versions.yaml:4: etcd[0].version: `3.4.21+build` is not an etcd version
+      write instead: three numbers, for example `3.6.14`
+    ");
+    assert_snapshot!(bundling(&[]), @"
+    error: versions.yaml:3: etcd: no version is bundled
+      write instead: at least one version of etcd
+    ");
+}
+
+#[test]
+fn an_old_3_5_is_no_step_to_3_6() {
+    assert_snapshot!(bundling(&["3.4.21", "3.5.25", "3.6.14"]), @"
+    error: versions.yaml:7: etcd[1].version: etcd 3.5.25 cannot be the step to 3.6: members removed long ago come back as zombies when 3.6 starts on its data (etcd issue 20793)
+      write instead: 3.5.26 or later, for example `3.5.33`
+    ");
+}
+
+#[test]
+fn two_patches_of_a_minor_need_a_word() {
+    let shop = Shop::empty();
+    bundle(&shop, &["3.4.20", "3.4.21"]);
+    shop.edit("versions.yaml", "  - version: 3.4.21\n", "  - version: 3.4.21\n    also: true\n");
+    shop.add_source("3.4.20");
+    shop.relock();
+    let plan = shop.run("plan", &[]).ok();
+    assert!(plan.contains("layer etcd 3.4.20"), "{plan}");
+    assert!(plan.contains("layer etcd 3.4.21"), "{plan}");
+}
+
+#[test]
+fn revisions_names_and_commits_are_well_formed() {
+    assert_snapshot!(after("versions.yaml", "revision: 0", "revision: r1"), @"
+    error: versions.yaml:2: revision: `r1` is not a revision
+      write instead: a number: `0` for a new etcd version, one more for every rebuild
+    ");
+    assert_snapshot!(after("versions.yaml", "revision: 0", "revision: -1"), @"
+    error: versions.yaml:2: revision: `-1` is not a revision
+      write instead: a number: `0` for a new etcd version, one more for every rebuild
+    ");
+    assert_snapshot!(after("versions.yaml", "revision: 0", "revision: 00"), @"
+    error: versions.yaml:2: revision: `00` is not a revision
+      write instead: a number: `0` for a new etcd version, one more for every rebuild
+    ");
+    assert_snapshot!(after("versions.yaml", "repository: etcd", "repository: Etcd"), @"
+    error: versions.yaml:1: repository: `Etcd` is not a repository name
+      write instead: lower-case letters, digits, `.`, `_`, `-` and `/`, for example `etcd`; the registry is given when pushing
+    ");
+    assert_snapshot!(after("versions.yaml", "85b640cee793e25f3837c47200089d14a8392dc7", "85b640c"), @"
+    error: versions.yaml:6: etcd[0].commit: `85b640c` is not a commit
+      write instead: the 40 hex digits of the commit that the release tag names
+    ");
+    assert_snapshot!(after("versions.yaml", "go: 1.16.15", "go: 1.16"), @"
+    error: versions.yaml:5: etcd[0].go: `1.16` is not a toolchain version
+      write instead: three numbers, for example `1.25.12`
+    ");
+    assert_snapshot!(after("versions.yaml", "rust: 1.95.0", "rust: stable"), @"
+    error: versions.yaml:7: rust: `stable` is not a toolchain version
+      write instead: three numbers, for example `1.25.12`
+    ");
+    assert_snapshot!(after("versions.yaml", "docker.io/library/busybox:1.38.0-musl", "busybox"), @"
+    error: versions.yaml:9: bases.busybox: `busybox` is not a registry, a repository and a tag
+      write instead: for example `docker.io/library/busybox:1.38.0-musl`; the digest belongs into etcdimg.lock
+    ");
+    assert_snapshot!(after("versions.yaml", "https://mirror.invalid", "ftp://mirror.invalid"), @"
+    error: versions.yaml:11: mirrors[0]: `ftp://mirror.invalid/v{version}/{file}` is not a URL
+      write instead: an https://, http:// or file:// URL; `{version}` and `{file}` in it are replaced
+    ");
+}
+
+#[test]
+fn targets_are_platforms_we_know() {
+    let file = "targets/linux-amd64.yaml";
+    assert_snapshot!(after(file, "platform: linux/amd64", "platform: linux/vax"), @"
+    error: targets/linux-amd64.yaml:1: platform: `linux/vax` is not a platform we know
+      write instead: linux/amd64, linux/arm/v7, linux/arm64, linux/ppc64le, linux/riscv64, linux/s390x or windows/amd64
+    ");
+    assert_snapshot!(after(file, "goarch: amd64", "goarch: arm64"), @"
+    error: targets/linux-amd64.yaml:2: goarch: `arm64` is not the GOARCH of linux/amd64
+      write instead: amd64
+    ");
+    assert_snapshot!(after(file, "goarch: amd64", "goarch: amd64\ngoarm: \"7\""), @"
+    error: targets/linux-amd64.yaml:3: goarm: wrong for linux/amd64
+      write instead: no `goarm`
+    ");
+    assert_snapshot!(after(file, "base: busybox", "base: alpine"), @"
+    error: targets/linux-amd64.yaml:4: base: versions.yaml has no base `alpine`
+      write instead: one of: busybox
+    ");
+    let shop = Shop::empty();
+    let folder = shop.root().join("targets");
+    fs::rename(folder.join("linux-amd64.yaml"), folder.join("linux-arm64.yaml")).unwrap();
+    assert_snapshot!(message(&shop), @"
+    error: targets/linux-arm64.yaml:1: platform: this file describes linux/amd64
+      write instead: the same in targets/linux-amd64.yaml
+    ");
+}
+
+#[test]
+fn catalog_and_lock_fit() {
+    let shop = Shop::empty();
+    bundle(&shop, &["3.4.21", "3.5.33"]);
+    assert_snapshot!(message(&shop), @"
+    error: etcdimg.lock:1: releases.etcd-v3.5.33-linux-amd64.tar.gz: etcd 3.5.33 has no entry
+      write instead: what `etcdimg lock` looks up
+    ");
+
+    let unused = "releases:\n  - file: etcd-v3.3.1-linux-amd64.tar.gz\n    digest: sha256:0a9b47dd3059af4994522421303076d636efa39b6b4d8618f6e80016c5e8d181\n";
+    assert_snapshot!(after("etcdimg.lock", "releases:\n", unused), @"
+    error: etcdimg.lock:5: releases.etcd-v3.3.1-linux-amd64.tar.gz: nothing uses this entry
+      write instead: nothing: `etcdimg lock` takes it out
+    ");
+    assert_snapshot!(after("etcdimg.lock", "  - name: busybox", "  - name: alpine"), @"
+    error: etcdimg.lock:1: bases.busybox.manifests.linux/amd64: the base of linux/amd64 has no entry
+      write instead: what `etcdimg lock` looks up
+    ");
+    assert_snapshot!(after("etcdimg.lock", "linux/amd64: ", "linux/arm64: "), @"
+    error: etcdimg.lock:1: bases.busybox.manifests.linux/amd64: the base of linux/amd64 has no entry
+      write instead: what `etcdimg lock` looks up
+    ");
+    assert_snapshot!(after("etcdimg.lock", "lock: 1", "lock: 2"), @"
+    error: etcdimg.lock:2: lock: version 2 of the lock file is not known to this etcdimg
+      write instead: 1, or use a newer etcdimg
+    ");
+
+    let twice = "releases:\n  - file: etcd-v3.4.21-linux-amd64.tar.gz\n    digest: sha256:0a9b47dd3059af4994522421303076d636efa39b6b4d8618f6e80016c5e8d181\n";
+    assert_snapshot!(after("etcdimg.lock", "releases:\n", twice), @"
+    error: etcdimg.lock:7: releases.etcd-v3.4.21-linux-amd64.tar.gz: this entry stands twice
+      write instead: nothing: `etcdimg lock` takes it out
+    ");
+}
+
+#[test]
+fn digests_in_the_lock_are_whole() {
+    // The digest of nothing, which is what the mirror of an empty shop has.
+    let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    assert_snapshot!(after("etcdimg.lock", digest, "sha256:e3b0c44298fc1c149afb"), @"
+    error: etcdimg.lock:6: releases.etcd-v3.4.21-linux-amd64.tar.gz.digest: a sha256 digest has 64 hex digits, this one has 20
+      write instead: the digest that `etcdimg lock` looks up
+    ");
+    assert_snapshot!(after("etcdimg.lock", digest, "e3b0c44298fc1c149afb"), @"
+    error: etcdimg.lock:6: releases.etcd-v3.4.21-linux-amd64.tar.gz.digest: `e3b0c44298fc1c149afb` is not a digest: write `sha256:` and 64 hex digits
+      write instead: the digest that `etcdimg lock` looks up
+    ");
+    assert_snapshot!(after("etcdimg.lock", digest, &digest.to_uppercase()), @"
+    error: etcdimg.lock:6: releases.etcd-v3.4.21-linux-amd64.tar.gz.digest: `SHA256:E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855` is not a digest: write `sha256:` and 64 hex digits
+      write instead: the digest that `etcdimg lock` looks up
+    ");
+    assert_snapshot!(after("etcdimg.lock", digest, &digest.replace("e3b", "E3B")), @"
+    error: etcdimg.lock:6: releases.etcd-v3.4.21-linux-amd64.tar.gz.digest: `E` is not a lower-case hex digit
+      write instead: the digest that `etcdimg lock` looks up
+    ");
+    assert_snapshot!(after("etcdimg.lock", "sum: \"h1:", "sum: \"h2:"), @"
+    error: etcdimg.lock:14: toolchains.1.16.15.sum: `h2:rXC7VeaCpFEz8KSwJ39iPtXKq/xTfwG9FvIKbWEFUno=` is not a module sum
+      write instead: `h1:` and 44 characters, as in go.sum
+    ");
+}
+
+#[test]
+fn a_lock_that_is_stale_or_missing_names_the_way_out() {
+    assert_snapshot!(after("versions.yaml", "commit: 85b6", "commit: 95b6"), @"
+    error: etcdimg.lock is stale
+      expected sha256:aab09478f3e75eedcec11bfff4d2401bd3f2b9270226d44060c0344c4582f0f4, the catalog as it is now
+      received sha256:74d44c62a4ce0852bd72af4f32ef10999f680871fd8d135f499ad3e4563d2194, the catalog it was made from
+    hint: `etcdimg lock` mends it; review the diff
+    ");
+    assert_snapshot!(after("sources/3.4.21/go.mod", "go 1.", "go  1."), @"
+    error: etcdimg.lock is stale
+      expected sha256:11041c151b1c1ba7b262e095f59e02d984cb3c721fd38b7f991efef645d36849, the catalog as it is now
+      received sha256:74d44c62a4ce0852bd72af4f32ef10999f680871fd8d135f499ad3e4563d2194, the catalog it was made from
+    hint: `etcdimg lock` mends it; review the diff
+    ");
+    let shop = Shop::empty();
+    fs::remove_file(shop.root().join("etcdimg.lock")).unwrap();
+    assert_snapshot!(message(&shop), @"
+    error: there is no etcdimg.lock
+    hint: `etcdimg lock` writes it
+    ");
+}
+
+#[test]
+fn folders_that_are_no_catalog_are_named() {
+    for missing in ["versions.yaml", "targets", "sources"] {
+        let shop = Shop::empty();
+        let path = shop.root().join(missing);
+        if path.is_dir() {
+            fs::remove_dir_all(path).unwrap()
+        } else {
+            fs::remove_file(path).unwrap()
+        }
+        let message = message(&shop);
+        assert!(message.contains(&format!("SHOP/root/{missing}`")), "{message}");
+        assert!(message.contains("hint: run etcdimg in a checkout"), "{message}");
+    }
+}

@@ -1,0 +1,516 @@
+//! What goes wrong on real machines. Afterwards the store and the layout are valid, and there is
+//! one clear error or a success.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use etcdimg::digest::Digest;
+use insta::assert_snapshot;
+use tar::EntryType;
+
+use crate::shop::{self, MEMBERS, Parts, Shop, VERSION, is_root};
+
+/// Nothing is seen of a build that failed.
+#[track_caller]
+fn refused(shop: &Shop) -> String {
+    let error = shop.build().error();
+    assert!(!shop.out().join("index.json").exists(), "something was written under the tag");
+    error
+}
+
+/// The digest of a build that went well and left nothing behind that is wrong.
+#[track_caller]
+fn built(shop: &Shop) -> String {
+    let digest = shop.build().ok();
+    check_clean(shop);
+    digest
+}
+
+#[track_caller]
+fn check_clean(shop: &Shop) {
+    shop.run("verify", &[]).ok();
+    let mut verify = shop.command("cache");
+    shop.finish(verify.arg("verify")).ok();
+    let mut names: Vec<_> = fs::read_dir(shop.out())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["blobs", "index.json", "oci-layout"]);
+}
+
+/// The archive is locked as it is, so that its content is what is refused.
+#[track_caller]
+fn refused_archive(archive: &[u8]) -> String {
+    let shop = Shop::stocked();
+    shop.stock(archive);
+    let error = refused(&shop);
+    assert!(error.ends_with("\nexit 4"), "{error}");
+    error.split("\nhint:").next().unwrap().to_owned()
+}
+
+#[test]
+fn an_archive_that_the_lock_does_not_describe_is_refused() {
+    let shop = Shop::stocked();
+    shop.edit("versions.yaml", "https://mirror.invalid", "file:///nowhere");
+    shop.relock();
+    shop.swap_archive(b"another file");
+    assert_snapshot!(shop::without_digests(&refused(&shop)), @"
+    error: cannot fetch `etcd-v3.4.21-linux-amd64.tar.gz`
+      file://SHOP/mirror/etcd-v3.4.21-linux-amd64.tar.gz: wrong digest
+        expected sha256:…
+        received sha256:…
+      file:///nowhere/v3.4.21/etcd-v3.4.21-linux-amd64.tar.gz: No such file or directory (os error 2)
+    hint: either somebody replaced the file or the lock is wrong; find out which before you change the lock
+    exit 4
+    ");
+    assert!(!blob(&shop, &Digest::of("another file")).exists());
+}
+
+#[test]
+fn hostile_archives_stop_the_build() {
+    let hostile = |path: &str, kind: EntryType| {
+        refused_archive(&shop::archive(|tar| shop::member(tar, path, kind, 0o755, b"")))
+    };
+    let file = EntryType::Regular;
+    assert_snapshot!(hostile("/etc/passwd", file), @"error: `etcd-v3.4.21-linux-amd64.tar.gz`: `/etc/passwd` is an absolute path or holds a character that no file of ours has");
+    assert_snapshot!(hostile("etcd/../../passwd", file), @"error: `etcd-v3.4.21-linux-amd64.tar.gz`: `etcd/../../passwd` leads out of the archive");
+    assert_snapshot!(hostile("..", EntryType::Directory), @"error: `etcd-v3.4.21-linux-amd64.tar.gz`: `..` leads out of the archive");
+    assert_snapshot!(hostile("a\\b", file), @r"error: `etcd-v3.4.21-linux-amd64.tar.gz`: `a\b` is an absolute path or holds a character that no file of ours has");
+    assert_snapshot!(hostile("etcdctl", EntryType::Symlink), @"error: `etcd-v3.4.21-linux-amd64.tar.gz`: `etcdctl` is a link");
+    assert_snapshot!(hostile("etcdctl", EntryType::Link), @"error: `etcd-v3.4.21-linux-amd64.tar.gz`: `etcdctl` is a link");
+    assert_snapshot!(hostile("tty", EntryType::Char), @"error: `etcd-v3.4.21-linux-amd64.tar.gz`: `tty` is neither a file nor a folder");
+    assert_snapshot!(hostile("disk", EntryType::Block), @"error: `etcd-v3.4.21-linux-amd64.tar.gz`: `disk` is neither a file nor a folder");
+    assert_snapshot!(hostile("pipe", EntryType::Fifo), @"error: `etcd-v3.4.21-linux-amd64.tar.gz`: `pipe` is neither a file nor a folder");
+    assert_snapshot!(hostile("sparse", EntryType::GNUSparse), @"
+    error: `etcd-v3.4.21-linux-amd64.tar.gz` cannot be read as a tar.gz archive
+      because: sparse entry type listed but not GNU header
+    ");
+}
+
+/// All wanted programs were read, and are good: what stands behind them is looked at too.
+#[test]
+fn what_is_hostile_at_the_end_of_an_archive_stops_the_build() {
+    let parts = Parts::get();
+    let ending = |path: &str, kind: EntryType| {
+        let end = shop::archive(|tar| shop::member(tar, path, kind, 0o755, b""));
+        refused_archive(&[&parts.open_archive[..], &end].concat())
+    };
+    assert_snapshot!(ending(&format!("{MEMBERS}/etcd"), EntryType::Regular), @"error: `etcd-v3.4.21-linux-amd64.tar.gz`: `etcd-v3.4.21-linux-amd64/etcd` stands in it twice");
+    assert_snapshot!(ending("etcd", EntryType::Symlink), @"error: `etcd-v3.4.21-linux-amd64.tar.gz`: `etcd` is a link");
+    assert_snapshot!(ending("/etcd", EntryType::Regular), @"error: `etcd-v3.4.21-linux-amd64.tar.gz`: `/etcd` is an absolute path or holds a character that no file of ours has");
+}
+
+#[test]
+fn archives_that_are_none_stop_the_build() {
+    let parts = Parts::get();
+    assert_snapshot!(refused_archive(b"<html>not found</html>"), @"
+    error: `etcd-v3.4.21-linux-amd64.tar.gz` cannot be read as a tar.gz archive
+      because: invalid gzip header
+    ");
+    assert_snapshot!(refused_archive(&parts.archive[..parts.archive.len() / 2]), @"
+    error: `etcd-v3.4.21-linux-amd64.tar.gz` cannot be read as a tar.gz archive
+      because: incomplete deflate stream
+    ");
+    assert_snapshot!(refused_archive(&shop::gzip(b"")), @"error: `etcd-v3.4.21-linux-amd64.tar.gz` has no `etcd-v3.4.21-linux-amd64/etcd`");
+    assert_snapshot!(refused_archive(&shop::release(&parts.etcd, b"")), @"
+    error: `etcdctl-3.4.21` for linux/amd64 is not the program that the plan describes: wrong file format
+      expected an ELF executable
+      received something else
+    ");
+    let without = shop::archive(|tar| shop::file(tar, &format!("{MEMBERS}/etcd"), &parts.etcd));
+    assert_snapshot!(refused_archive(&without), @"error: `etcd-v3.4.21-linux-amd64.tar.gz` has no `etcd-v3.4.21-linux-amd64/etcdctl`");
+    let huge = shop::archive(|tar| {
+        let mut header = tar::Header::new_ustar();
+        header.set_path(format!("{MEMBERS}/etcd")).unwrap();
+        header.set_size((256 << 20) + 1);
+        header.set_cksum();
+        tar.get_mut().extend_from_slice(header.as_bytes());
+    });
+    assert_snapshot!(refused_archive(&huge), @"error: `etcd-v3.4.21-linux-amd64.tar.gz`: `etcd-v3.4.21-linux-amd64/etcd` is larger than 256 MiB");
+}
+
+#[test]
+fn a_swapped_program_stops_the_build() {
+    let parts = Parts::get();
+    let with = |etcd: &[u8], etcdctl: &[u8]| refused_archive(&shop::release(etcd, etcdctl));
+    // Under each other's names.
+    assert_snapshot!(with(&parts.etcdctl, &parts.etcdctl), @"
+    error: `etcd-3.4.21` for linux/amd64 is not the program that the plan describes: wrong main package
+      expected go.etcd.io/etcd
+      received go.etcd.io/etcd/etcdctl
+    `etcd-3.4.21` for linux/amd64 is not the program that the plan describes: wrong embedded commit
+      expected 85b640cee793e25f3837c47200089d14a8392dc7
+      received none, or another one
+    ");
+    assert_snapshot!(with(&parts.etcd, &parts.etcd), @"
+    error: `etcdctl-3.4.21` for linux/amd64 is not the program that the plan describes: wrong main package
+      expected go.etcd.io/etcd/etcdctl
+      received go.etcd.io/etcd
+    ");
+    let other = replaced(&parts.etcdctl, VERSION.as_bytes(), b"3.4.20");
+    assert_snapshot!(with(&parts.etcd, &other), @"
+    error: `etcdctl-3.4.21` for linux/amd64 is not the program that the plan describes: wrong embedded version
+      expected 3.4.21
+      received none, or another one
+    ");
+    let commit = replaced(&parts.etcd, b"85b640c", b"85b640d");
+    assert_snapshot!(with(&commit, &parts.etcdctl), @"
+    error: `etcd-3.4.21` for linux/amd64 is not the program that the plan describes: wrong embedded commit
+      expected 85b640cee793e25f3837c47200089d14a8392dc7
+      received none, or another one
+    ");
+    // The machine's number stands at byte 18 of an ELF file; 183 is arm64.
+    let mut arm64 = parts.etcd.clone();
+    arm64[18] = 183;
+    assert_snapshot!(with(&arm64, &parts.etcdctl), @"
+    error: `etcd-3.4.21` for linux/amd64 is not the program that the plan describes: wrong machine
+      expected ELF machine 62 little-endian
+      received ELF machine 183 little-endian
+    ");
+    assert_snapshot!(with(&parts.etcd, b"#!/bin/sh\n"), @"
+    error: `etcdctl-3.4.21` for linux/amd64 is not the program that the plan describes: wrong file format
+      expected an ELF executable
+      received something else
+    ");
+}
+
+#[test]
+fn a_dynamic_program_stops_the_build() {
+    let shell = fs::read("/bin/sh").unwrap();
+    if !shell.windows(12).any(|bytes| bytes == b"/ld-linux-x8") {
+        eprintln!("skipped: /bin/sh of this machine is not dynamic");
+        return;
+    }
+    let error = refused_archive(&shop::release(&Parts::get().etcd, &shell));
+    assert!(error.contains("wrong linkage\n  expected static\n  received dynamic"), "{error}");
+}
+
+/// What the layer was made from is the same; what it has to say of itself is not.
+#[test]
+fn a_cached_layer_is_looked_at_again_when_another_commit_is_planned() {
+    let shop = Shop::stocked();
+    built(&shop);
+    shop.edit("versions.yaml", "commit: 85b640cee", "commit: 95b640cee");
+    shop.relock();
+    let error = shop.build().error();
+    assert!(error.contains("wrong embedded commit"), "{error}");
+}
+
+fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    let mut bytes = bytes.to_vec();
+    let places: Vec<_> =
+        (0..bytes.len() - from.len()).filter(|at| bytes[*at..].starts_with(from)).collect();
+    assert!(!places.is_empty());
+    for at in places {
+        bytes[at..at + to.len()].copy_from_slice(to);
+    }
+    bytes
+}
+
+#[test]
+fn corrupted_cache_entries_are_made_again() {
+    let shop = Shop::stocked();
+    let expected = built(&shop);
+    let blobs: Vec<_> = fs::read_dir(shop.cache().join("blobs/sha256"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    // The archive, the two layers, the base's layer, `migrate` and etcd's programs.
+    assert_eq!(blobs.len(), 7);
+    let bend: [fn(&mut Vec<u8>); 3] =
+        [|bytes| bytes[9] ^= 1, |bytes| bytes.truncate(9), Vec::clear];
+    for (i, path) in blobs.iter().enumerate() {
+        for folder in ["out", "cache/records"] {
+            let mut bytes = fs::read(path).unwrap();
+            bend[i % bend.len()](&mut bytes);
+            fs::write(path, bytes).unwrap();
+            // A cold layout reads the layers; without records, what they are made of is read.
+            fs::remove_dir_all(shop.path(folder)).unwrap();
+            if folder == "cache/records" {
+                Parts::get().copy_compiled(&shop.cache());
+                fs::remove_dir_all(shop.out()).unwrap();
+            }
+            assert_eq!(shop.build().ok(), expected, "{}", path.display());
+        }
+    }
+    check_clean(&shop);
+}
+
+#[test]
+fn corrupted_entries_that_no_build_reads_are_found_by_cache_verify() {
+    let shop = Shop::stocked();
+    let etcd = blob(&shop, &Digest::of(&Parts::get().etcd));
+    fs::write(&etcd, "bent").unwrap();
+    shop.build().ok();
+    let mut verify = shop.command("cache");
+    let error = shop.finish(verify.arg("verify")).error();
+    assert!(error.contains("was corrupted and has been removed"), "{error}");
+    assert!(error.ends_with("exit 4"), "{error}");
+    assert!(!etcd.exists());
+    check_clean(&shop);
+}
+
+#[test]
+fn a_corrupted_entry_is_said_once_and_made_again() {
+    let shop = Shop::stocked();
+    built(&shop);
+    let archive = blob(&shop, &Digest::of(&Parts::get().archive));
+    fs::write(archive, "bent").unwrap();
+    fs::remove_dir_all(shop.cache().join("records/layer")).unwrap();
+    let run = shop.build();
+    assert_eq!(
+        run.stderr.matches("was corrupted and has been removed").count(),
+        1,
+        "{}",
+        run.stderr
+    );
+    run.ok();
+}
+
+#[test]
+fn changed_records_are_not_believed() {
+    let shop = Shop::stocked();
+    let expected = built(&shop);
+    for kind in ["base", "compile", "layer"] {
+        for entry in fs::read_dir(shop.cache().join("records").join(kind)).unwrap() {
+            let path = entry.unwrap().path();
+            let text = fs::read_to_string(&path).unwrap();
+            // Another digest with the same shape, and half a file.
+            let digest = text.rfind("sha256:").unwrap() + 7;
+            let digit = if text.as_bytes()[digest] == b'0' { "1" } else { "0" };
+            let bent = format!("{}{digit}{}", &text[..digest], &text[digest + 1..]);
+            for text in [&bent, &text[..text.len() / 2], "", "[]"] {
+                fs::write(&path, text).unwrap();
+                fs::remove_dir_all(shop.out()).unwrap();
+                // `compile` makes `migrate` anew, which cargo has kept.
+                assert_eq!(built(&shop), expected, "{kind} {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_build_without_changes_writes_nothing() {
+    let shop = Shop::stocked();
+    let expected = built(&shop);
+    let before = times(&shop.out());
+    assert_eq!(built(&shop), expected);
+    assert_eq!(times(&shop.out()), before);
+    fs::remove_dir_all(shop.path("mirror")).unwrap();
+    assert_eq!(shop.run("build", &["--offline"]).ok(), expected);
+}
+
+fn times(folder: &Path) -> BTreeMap<String, (u64, i64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut times = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let metadata = fs::metadata(&path).unwrap();
+        if metadata.is_dir() {
+            times.extend(self::times(&path));
+        } else {
+            let changed = metadata.ctime() * 1_000_000_000 + metadata.ctime_nsec();
+            times.insert(path.display().to_string(), (metadata.ino(), changed));
+        }
+    }
+    times
+}
+
+#[test]
+fn offline_with_an_empty_cache_is_one_clear_error() {
+    let shop = Shop::empty();
+    assert_snapshot!(shop.run("build", &["--offline"]).error(), @"
+    error: `etcd-v3.4.21-linux-amd64.tar.gz` is not in the cache, and --offline forbids to fetch it
+    hint: `etcdimg fetch` brings it
+    exit 5
+    ");
+    assert!(!shop.out().exists());
+    assert_eq!(fs::read_dir(shop.cache().join("blobs/sha256")).unwrap().count(), 0);
+    // The rest is Go's own report.
+    let error = shop.run("build", &["--offline", "--from", "source"]).error();
+    assert!(error.contains("is not in the cache, and --offline forbids to fetch it"), "{error}");
+    assert!(error.contains("hint: `etcdimg fetch` brings it"), "{error}");
+    assert!(error.ends_with("\nexit 5"), "{error}");
+}
+
+/// In a network of its own that has nothing, a build from a full cache does not miss anything.
+#[test]
+fn offline_opens_no_connection() {
+    let shop = Shop::stocked();
+    if !can_unshare() {
+        eprintln!("skipped: no network namespaces here");
+        return;
+    }
+    let expected = built(&shop);
+    let mut build = Command::new("unshare");
+    build.args(["-n", env!("CARGO_BIN_EXE_etcdimg")]);
+    shop.arguments(&mut build, "build");
+    assert_eq!(shop.finish(build.arg("--offline")).ok(), expected);
+}
+
+fn can_unshare() -> bool {
+    let status = Command::new("unshare").args(["-n", "-m", "true"]).stderr(Stdio::null()).status();
+    is_root() && status.is_ok_and(|status| status.success())
+}
+
+#[test]
+fn a_full_disk_below_the_cache_is_one_clear_error() {
+    // Full while the archive arrives, and while layers are written.
+    let (Some(fetching), Some(writing)) =
+        (on_a_full_disk("cache", "50m"), on_a_full_disk("cache", "60m"))
+    else {
+        return;
+    };
+    assert_snapshot!(fetching, @"
+    error: cannot write `SHOP/cache/partial/…`
+      because: No space left on device (os error 28)
+    hint: `etcdimg cache gc` frees what no build needs; `--cache-dir` names another disk
+    exit 7
+    then 0
+    ");
+    assert_snapshot!(writing, @"
+    error: cannot write a layer
+      because: No space left on device (os error 28)
+    hint: `etcdimg cache gc` frees what no build needs; `--cache-dir` names another disk
+    exit 7
+    then 0
+    ");
+}
+
+#[test]
+fn a_full_disk_below_the_layout_is_one_clear_error() {
+    let Some(error) = on_a_full_disk("out", "12m") else { return };
+    assert_snapshot!(error, @"
+    error: cannot write `SHOP/out/blobs/sha256/…`
+      because: No space left on device (os error 28)
+    hint: `--out DIR` names another disk; what the layout held before is still valid
+    exit 7
+    then 0
+    ");
+}
+
+/// Builds with a folder on a small disk; then the disk grows, and the same build goes on.
+fn on_a_full_disk(folder: &str, size: &str) -> Option<String> {
+    let shop = Shop::stocked();
+    if !can_unshare() {
+        eprintln!("skipped: no mounts here");
+        return None;
+    }
+    let expected = Shop::stocked().build().ok();
+    let disk = shop.path(folder);
+    let kept = shop.path("kept");
+    fs::create_dir_all(&disk).unwrap();
+    fs::rename(&disk, &kept).unwrap();
+    fs::create_dir_all(&disk).unwrap();
+    // One mount for all: it is gone with the shell, whatever happens.
+    let script = r#"
+        disk=$1 kept=$2 size=$3; shift 3
+        mount -t tmpfs -o size=$size tmpfs "$disk"
+        cp -r "$kept/." "$disk"
+        "$@" && echo 'was not full'
+        echo "exit $?"
+        find "$disk" -name '.etcdimg-*' -o -path '*/tmp/.tmp*' -o -name index.json
+        mount -o remount,size=300m "$disk"
+        "$@" >"$disk/digest" && mv "$disk/digest" "$kept/digest"
+        "$0" verify "$out" >/dev/null && "$0" cache verify --cache-dir "$cache"
+        echo "then $?"
+    "#;
+    let mut build = Command::new("unshare");
+    build
+        .args(["-m", "sh", "-c", script, env!("CARGO_BIN_EXE_etcdimg")])
+        .args([&disk, &kept])
+        .arg(size);
+    build.env("out", shop.out()).env("cache", shop.cache());
+    build.arg(env!("CARGO_BIN_EXE_etcdimg"));
+    shop.arguments(&mut build, "build");
+    let run = shop.finish(build.arg("--quiet"));
+    let digest = fs::read_to_string(kept.join("digest")).unwrap_or_else(|_| panic!("{run:?}"));
+    assert_eq!(digest.trim_end(), expected);
+    let stderr = run.stderr.trim_end();
+    let stderr =
+        stderr.strip_suffix(" blobs").and_then(|it| it.rsplit_once('\n')).map_or(stderr, |it| it.0);
+    Some(shop::without_digests(&format!("{stderr}\n{}", run.stdout.trim_end())))
+}
+
+#[test]
+fn killed_builds_leave_the_old_layout_and_the_next_one_finishes() {
+    const KILLS: u32 = 20;
+    let shop = Shop::stocked();
+    let mut old = shop.command("build");
+    let old = shop.finish(old.args(["--source-date-epoch", "1"])).ok();
+    let saved = shop.path("saved");
+    shop::copy_folder(&shop.out(), &saved);
+    let started = Instant::now();
+    let new = built(&shop);
+    let whole = started.elapsed();
+    let mut killed = 0;
+    for i in 0..KILLS {
+        chill(&shop);
+        fs::remove_dir_all(shop.out()).unwrap();
+        shop::copy_folder(&saved, &shop.out());
+        // Spread over the whole build, and nobody knows where exactly.
+        let jitter = f64::from(RandomState::new().hash_one(i) as u32) / f64::from(u32::MAX);
+        let after = whole.mul_f64((f64::from(i) + jitter) / f64::from(KILLS));
+        if kill(&shop, after) {
+            killed += 1;
+            let index = fs::read_to_string(shop.out().join("index.json")).unwrap();
+            assert!(index.contains(&old) || index.contains(&new), "after {after:?}: {index}");
+            shop.run("verify", &[]).ok();
+        }
+        assert_eq!(built(&shop), new, "after {after:?}");
+    }
+    assert!(killed >= KILLS / 2, "only {killed} builds were killed before their end");
+    let mut gc = shop.command("cache");
+    shop.finish(gc.arg("gc")).ok();
+    assert_eq!(fs::read_dir(shop.cache().join("tmp")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(shop.cache().join("partial")).unwrap().count(), 0);
+}
+
+/// Takes away everything that a build can make quickly again.
+fn chill(shop: &Shop) {
+    let _ = fs::remove_dir_all(shop.cache());
+    fs::create_dir_all(shop.cache()).unwrap();
+    Parts::get().copy_compiled(&shop.cache());
+}
+
+/// Whether the build was still at work.
+fn kill(shop: &Shop, after: Duration) -> bool {
+    let mut build = shop.command("build");
+    let mut build = build.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(after);
+    build.kill().unwrap();
+    !build.wait().unwrap().success()
+}
+
+#[test]
+fn builds_at_the_same_time_share_cache_and_layout() {
+    let shop = Shop::stocked();
+    let expected = Shop::stocked().build().ok();
+    for _ in 0..3 {
+        chill(&shop);
+        let _ = fs::remove_dir_all(shop.out());
+        let builds: Vec<_> = (0..4)
+            .map(|_| {
+                let mut build = shop.command("build");
+                build.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+            })
+            .collect();
+        for build in builds {
+            let output = build.wait_with_output().unwrap();
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{stderr}");
+            assert_eq!(String::from_utf8_lossy(&output.stdout).trim_end(), expected);
+        }
+        check_clean(&shop);
+    }
+}
+
+fn blob(shop: &Shop, digest: &Digest) -> std::path::PathBuf {
+    shop.cache().join("blobs/sha256").join(digest.hex())
+}

@@ -1,0 +1,111 @@
+//! Takes the image of a layout apart and puts it together again, with every digest right where
+//! nobody asked for a wrong one.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use etcdimg::digest::Digest;
+use serde_json::{Value, json};
+
+use crate::shop::gzip;
+
+/// The only image of a layout.
+#[derive(Debug)]
+pub struct Image {
+    layout: PathBuf,
+    pub index: Value,
+    pub manifest: Value,
+    pub config: Value,
+}
+
+impl Image {
+    pub fn open(layout: &Path) -> Self {
+        let read = |digest: &Value| {
+            serde_json::from_slice(&fs::read(blob_path(layout, digest)).unwrap()).unwrap()
+        };
+        let root: Value =
+            serde_json::from_slice(&fs::read(layout.join("index.json")).unwrap()).unwrap();
+        let index: Value = read(&root["manifests"][0]["digest"]);
+        let manifest: Value = read(&index["manifests"][0]["digest"]);
+        let config = read(&manifest["config"]["digest"]);
+        Self { layout: layout.to_owned(), index, manifest, config }
+    }
+
+    /// The tar of every layer, from the base up.
+    pub fn layers(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
+        let layers = self.manifest["layers"].as_array().unwrap().iter();
+        layers.map(|layer| gunzip(&fs::read(self.blob(&layer["digest"])).unwrap()))
+    }
+
+    pub fn blob(&self, digest: &Value) -> PathBuf {
+        blob_path(&self.layout, digest)
+    }
+
+    pub fn last_layer(&self) -> usize {
+        self.manifest["layers"].as_array().unwrap().len() - 1
+    }
+
+    /// Gives a layer another content, and all digests that follow from it.
+    pub fn set_layer(&mut self, i: usize, tar: &[u8]) {
+        let stored = gzip(tar);
+        let digest = self.write(&stored);
+        self.manifest["layers"][i]["digest"] = json!(digest);
+        self.manifest["layers"][i]["size"] = json!(stored.len());
+        self.config["rootfs"]["diff_ids"][i] = json!(Digest::of(tar));
+    }
+
+    /// Writes config, manifest, index and index.json.
+    pub fn save(&mut self) {
+        let config = serde_json::to_vec(&self.config).unwrap();
+        self.manifest["config"]["digest"] = json!(self.write(&config));
+        self.manifest["config"]["size"] = json!(config.len());
+        let manifest = serde_json::to_vec(&self.manifest).unwrap();
+        self.index["manifests"][0]["digest"] = json!(self.write(&manifest));
+        self.index["manifests"][0]["size"] = json!(manifest.len());
+        let index = serde_json::to_vec(&self.index).unwrap();
+        let path = self.layout.join("index.json");
+        let mut root: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        root["manifests"][0]["digest"] = json!(self.write(&index));
+        root["manifests"][0]["size"] = json!(index.len());
+        fs::write(path, serde_json::to_vec(&root).unwrap()).unwrap();
+    }
+
+    fn write(&self, bytes: &[u8]) -> Digest {
+        let digest = Digest::of(bytes);
+        fs::write(self.blob(&json!(digest)), bytes).unwrap();
+        digest
+    }
+}
+
+/// Rewrites a tar: `change` returns the entry as it shall be, or nothing to leave it out.
+pub fn rewrite(
+    tar: &[u8],
+    mut change: impl FnMut(&str, tar::Header, Vec<u8>) -> Option<(tar::Header, Vec<u8>)>,
+) -> tar::Builder<Vec<u8>> {
+    let mut out = tar::Builder::new(Vec::new());
+    let mut archive = tar::Archive::new(tar);
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let path = entry.path().unwrap().display().to_string();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).unwrap();
+        if let Some((mut header, bytes)) = change(&path, entry.header().clone(), bytes) {
+            header.set_size(bytes.len() as u64);
+            header.set_cksum();
+            out.append(&header, &bytes[..]).unwrap();
+        }
+    }
+    out
+}
+
+fn gunzip(bytes: &[u8]) -> Vec<u8> {
+    let mut tar = Vec::new();
+    flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut tar).unwrap();
+    tar
+}
+
+fn blob_path(layout: &Path, digest: &Value) -> PathBuf {
+    let digest: Digest = digest.as_str().unwrap().parse().unwrap();
+    layout.join("blobs/sha256").join(digest.hex())
+}

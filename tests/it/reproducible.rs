@@ -1,0 +1,174 @@
+//! The same inputs give the same bytes, whoever builds, where, when and how.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::shop::{self, Shop, is_root, shared_cache};
+
+/// Every file of a layout with its bytes.
+fn bytes(layout: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![layout.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(layout).unwrap().display().to_string();
+                found.insert(name, fs::read(path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+#[track_caller]
+fn check_same(a: &Shop, b: &Shop) {
+    let [a, b] = [a, b].map(|shop| bytes(&shop.out()));
+    let names = |layout: &BTreeMap<String, Vec<u8>>| layout.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&a), names(&b));
+    for (name, bytes) in &a {
+        assert!(b[name] == *bytes, "{name} differs");
+    }
+}
+
+/// A build by another shell, in which `script` runs before.
+fn build_after(shop: &Shop, script: &str) -> String {
+    let mut build = Command::new("sh");
+    build.args(["-c", &format!("{script}\nexec \"$@\""), "sh", env!("CARGO_BIN_EXE_etcdimg")]);
+    shop.arguments(&mut build, "build");
+    shop.finish(&mut build).ok()
+}
+
+#[test]
+fn surroundings_do_not_matter() {
+    let plain = Shop::stocked();
+    let expected = plain.build().ok();
+    for script in [
+        "umask 000",
+        "umask 077",
+        "export TZ=Pacific/Chatham LANG=tr_TR.UTF-8 LC_ALL=tr_TR.UTF-8",
+        "export USER=somebody LOGNAME=somebody HOSTNAME=elsewhere TERM=dumb",
+        "cd /",
+        "ulimit -n 64",
+    ] {
+        let shop = Shop::stocked();
+        assert_eq!(build_after(&shop, script), expected, "{script}");
+        check_same(&plain, &shop);
+    }
+}
+
+#[test]
+fn one_processor_gives_what_two_give() {
+    if !has("taskset", &["-c", "0", "true"]) {
+        eprintln!("skipped: no taskset here");
+        return;
+    }
+    let [one, all] = [Shop::stocked(), Shop::stocked()];
+    let expected = all.build().ok();
+    assert_eq!(build_after(&one, "set -- taskset -c 0 \"$@\""), expected);
+    check_same(&one, &all);
+}
+
+#[test]
+fn another_user_gives_the_same() {
+    let user = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+    if !is_root() || !has("setpriv", &[&user[..], &["true"]].concat()) {
+        eprintln!("skipped: only root may change the user");
+        return;
+    }
+    let [own, other] = [Shop::stocked(), Shop::stocked()];
+    let expected = own.build().ok();
+    // The program and its inputs, where the other user may read and write.
+    let program = other.path("etcdimg");
+    fs::copy(env!("CARGO_BIN_EXE_etcdimg"), &program).unwrap();
+    for link in ["src", "tests"] {
+        fs::remove_file(other.root().join(link)).unwrap();
+    }
+    let chown = Command::new("chown").args(["-R", "65534:65534"]).arg(other.path("")).status();
+    assert!(chown.unwrap().success());
+    let mut build = Command::new("setpriv");
+    build.args(user).arg(program);
+    other.arguments(&mut build, "build");
+    build.env("HOME", other.path("cache"));
+    assert_eq!(other.finish(&mut build).ok(), expected);
+    check_same(&own, &other);
+}
+
+#[test]
+fn another_clock_gives_the_same() {
+    if !has("faketime", &["2031-01-01", "true"]) {
+        eprintln!("skipped: no faketime here, and the clock of this machine is not ours to set");
+        return;
+    }
+    let [now, later] = [Shop::stocked(), Shop::stocked()];
+    let expected = now.build().ok();
+    assert_eq!(build_after(&later, "set -- faketime '2031-01-01 01:02:03' \"$@\""), expected);
+    check_same(&now, &later);
+}
+
+fn has(program: &str, arguments: &[&str]) -> bool {
+    let status =
+        Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
+#[test]
+fn the_epoch_is_the_only_time() {
+    let [zero, first, second] = [Shop::stocked(), Shop::stocked(), Shop::stocked()];
+    let none = zero.build().ok();
+    let flag = first.run("build", &["--source-date-epoch", "1700000000"]).ok();
+    let variable =
+        second.finish(second.command("build").env("SOURCE_DATE_EPOCH", "1700000000")).ok();
+    assert_ne!(none, flag);
+    assert_eq!(flag, variable);
+    check_same(&first, &second);
+}
+
+/// Everything is compiled again: another folder, another cache, another umask, zone and language.
+/// Only Go's modules and toolchains, which go.sum pins, are those of the first one.
+#[test]
+fn programs_compiled_anew_elsewhere_are_the_same() {
+    let first = Shop::stocked();
+    let expected = first.run("build", &["--from", "source"]).ok();
+    let second = Shop::empty();
+    std::os::unix::fs::symlink(shared_cache().join("go-mod"), second.cache().join("go-mod"))
+        .unwrap();
+    let mut build = Command::new("sh");
+    build.args(["-c", "umask 077; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_etcdimg")]);
+    second.arguments(&mut build, "build");
+    build.args(["--from", "source"]).env("TZ", "Pacific/Chatham").env("LC_ALL", "tr_TR.UTF-8");
+    let run = second.finish(&mut build);
+    for program in ["etcd 3.4.21", "etcdctl 3.4.21", "migrate"] {
+        assert!(run.stderr.contains(&format!("Compiled {program} for ")), "{}", run.stderr);
+    }
+    assert_eq!(run.ok(), expected);
+    check_same(&first, &second);
+}
+
+/// `--from source` compiles what a release would have brought; only the labels tell them apart.
+#[test]
+fn layers_do_not_depend_on_where_programs_come_from() {
+    let [release, source] = [Shop::stocked(), Shop::stocked()];
+    release.build().ok();
+    source.run("build", &["--from", "source"]).ok();
+    let [release, source] =
+        [release, source].map(|shop| crate::mutant::Image::open(&shop.out()).config);
+    assert_eq!(release["rootfs"], source["rootfs"]);
+    assert_ne!(release["config"]["Labels"], source["config"]["Labels"]);
+}
+
+#[test]
+fn a_cache_that_is_taken_away_changes_nothing() {
+    let shop = Shop::stocked();
+    let expected = shop.build().ok();
+    let first = bytes(&shop.out());
+    fs::remove_dir_all(shop.cache()).unwrap();
+    fs::remove_dir_all(shop.out()).unwrap();
+    shop::Parts::get().copy_compiled(&shop.cache());
+    assert_eq!(shop.build().ok(), expected);
+    assert!(bytes(&shop.out()) == first);
+}

@@ -1,0 +1,419 @@
+//! A workshop of its own for each test: a small catalog, a base, a mirror, a cache and a layout.
+//!
+//! The programs are real. The first test that needs them compiles etcd 3.4.21 and `migrate` in
+//! the cache that people use too (half a minute once); every shop gets copies.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use etcdimg::catalog::lock::{BaseLock, Lock, ReleaseLock, SourceLock};
+use etcdimg::catalog::{self, Catalog};
+use etcdimg::digest::Digest;
+use tempfile::TempDir;
+
+pub const VERSION: &str = "3.4.21";
+pub const TAG: &str = "3.4.21-0";
+pub const ARCHIVE: &str = "etcd-v3.4.21-linux-amd64.tar.gz";
+
+/// The folder inside the archive.
+pub const MEMBERS: &str = "etcd-v3.4.21-linux-amd64";
+
+const VERSIONS: &str = "\
+repository: etcd
+revision: 0
+etcd:
+  - version: 3.4.21
+    go: 1.16.15
+    commit: 85b640cee793e25f3837c47200089d14a8392dc7
+rust: 1.95.0
+bases:
+  busybox: docker.io/library/busybox:1.38.0-musl
+mirrors:
+  - https://mirror.invalid/v{version}/{file}
+";
+
+/// What the shell of the base is made of does not matter to the tool.
+const SHELL: &[u8] = b"#!/nothing\n";
+
+/// A finished run of the program, with the shop's folder shown as `SHOP`.
+#[derive(Debug)]
+pub struct Run {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Run {
+    /// Standard output of a run that must have gone well.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
+        self.stdout.trim_end().to_owned()
+    }
+
+    /// The message of a run that must have failed, from `error:` on, with its exit code.
+    #[track_caller]
+    pub fn error(self) -> String {
+        assert_ne!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
+        let at = self.stderr.find("error: ").unwrap_or_else(|| panic!("{}", self.stderr));
+        let code = self.code.map_or("killed".to_owned(), |code| format!("exit {code}"));
+        format!("{}\n{code}", self.stderr[at..].trim_end())
+    }
+}
+
+#[derive(Debug)]
+pub struct Shop {
+    folder: TempDir,
+}
+
+impl Shop {
+    /// A catalog whose archive nobody has.
+    pub fn empty() -> Self {
+        let folder = tempfile::Builder::new().prefix("shop-").tempdir().unwrap();
+        let shop = Self { folder };
+        let repository = repository();
+        for folder in ["root/targets", "root/sources", "mirror", "cache"] {
+            fs::create_dir_all(shop.path(folder)).unwrap();
+        }
+        fs::write(shop.root().join("versions.yaml"), VERSIONS).unwrap();
+        for file in ["Cargo.toml", "Cargo.lock", "targets/linux-amd64.yaml"] {
+            fs::copy(repository.join(file), shop.root().join(file)).unwrap();
+        }
+        // Cargo wants every target of the workspace to exist, though it compiles none of these.
+        for folder in ["src", "tests"] {
+            std::os::unix::fs::symlink(repository.join(folder), shop.root().join(folder)).unwrap();
+        }
+        copy_folder(&repository.join("crates"), &shop.root().join("crates"));
+        shop.add_source(VERSION);
+        fs::write(shop.path("base.tar"), base()).unwrap();
+        shop.relock();
+        shop
+    }
+
+    /// A shop whose mirror has the release, and whose cache has `migrate`.
+    pub fn stocked() -> Self {
+        let parts = Parts::get();
+        let shop = Self::empty();
+        shop.stock(&parts.archive);
+        parts.copy_compiled(&shop.cache());
+        shop
+    }
+
+    /// Offers an archive, and locks its digest.
+    pub fn stock(&self, archive: &[u8]) {
+        fs::write(self.path("mirror").join(ARCHIVE), archive).unwrap();
+        self.relock();
+    }
+
+    /// Offers an archive that the lock does not describe.
+    pub fn swap_archive(&self, archive: &[u8]) {
+        fs::write(self.path("mirror").join(ARCHIVE), archive).unwrap();
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn root(&self) -> PathBuf {
+        self.path("root")
+    }
+
+    pub fn cache(&self) -> PathBuf {
+        self.path("cache")
+    }
+
+    pub fn out(&self) -> PathBuf {
+        self.path("out")
+    }
+
+    /// Replaces a text that stands exactly once in a file of the catalog.
+    #[track_caller]
+    pub fn edit(&self, file: &str, from: &str, to: &str) {
+        let path = self.root().join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text.matches(from).count(), 1, "`{from}` in {file}");
+        fs::write(path, text.replace(from, to)).unwrap();
+    }
+
+    pub fn add_source(&self, version: &str) {
+        let from = repository().join("sources").join(VERSION);
+        copy_folder(&from, &self.root().join("sources").join(version));
+    }
+
+    pub fn catalog(&self) -> Catalog {
+        catalog::load(&self.root()).unwrap().0
+    }
+
+    /// Writes the lock that fits the catalog and the mirror.
+    pub fn relock(&self) {
+        let repository = fs::read_to_string(repository().join("etcdimg.lock")).unwrap();
+        let known = catalog::lock::parse_known(&repository).unwrap();
+        let catalog = self.catalog();
+        let digest = |file: &str| {
+            let archive = fs::read(self.path("mirror").join(file)).unwrap_or_default();
+            Digest::of(archive)
+        };
+        let bundled = &catalog.versions.bundled;
+        let source = |version: &etcd_version::EtcdVersion| {
+            let (go_mod, go_sum) = catalog.sources[&version.to_string()];
+            SourceLock::new(version.clone(), go_mod, go_sum)
+        };
+        let platforms = catalog.targets.iter().map(|it| (it.platform.clone(), Digest::of("base")));
+        let lock = Lock {
+            catalog: catalog.digest(),
+            releases: catalog
+                .releases()
+                .map(|(_, file)| ReleaseLock::new(file.clone(), digest(&file), None))
+                .collect(),
+            sources: bundled.iter().map(|etcd| source(&etcd.version)).collect(),
+            toolchains: known
+                .toolchains
+                .into_iter()
+                .filter(|it| bundled.iter().any(|etcd| etcd.go == it.go))
+                .collect(),
+            bases: vec![BaseLock::new(
+                "busybox".to_owned(),
+                Digest::of("index"),
+                platforms.collect(),
+            )],
+        };
+        fs::write(self.root().join("etcdimg.lock"), lock.to_yaml()).unwrap();
+    }
+
+    /// The program in this shop. Nothing of the caller's environment decides what it does.
+    pub fn command(&self, command: &str) -> Command {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_etcdimg"));
+        self.arguments(&mut program, command);
+        program
+    }
+
+    /// What stands behind the program's name, for those who start it through another one.
+    pub fn arguments(&self, program: &mut Command, command: &str) {
+        for variable in ["ARCH", "ETCDIMG_CACHE", "SOURCE_DATE_EPOCH", "NO_COLOR"] {
+            program.env_remove(variable);
+        }
+        program.arg(command).arg("-C").arg(self.root()).arg("--cache-dir").arg(self.cache());
+        if matches!(command, "plan" | "fetch" | "build") {
+            program.arg("--base").arg(self.base());
+            program
+                .arg("--mirror")
+                .arg(format!("file://{}/{{file}}", self.path("mirror").display()));
+        }
+        match command {
+            "build" => drop(program.arg("--out").arg(self.out())),
+            "verify" => drop(program.arg(self.out())),
+            _ => {}
+        }
+    }
+
+    pub fn run(&self, command: &str, arguments: &[&str]) -> Run {
+        self.finish(self.command(command).args(arguments))
+    }
+
+    pub fn build(&self) -> Run {
+        self.run("build", &[])
+    }
+
+    pub fn finish(&self, command: &mut Command) -> Run {
+        let Output { status, stdout, stderr } = command.output().unwrap();
+        let shop = self.folder.path().display().to_string();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().replace(&shop, "SHOP");
+        Run { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
+    }
+
+    fn base(&self) -> String {
+        let digest = Digest::of(base());
+        format!("busybox=rootfs:{}@{digest}", self.path("base.tar").display())
+    }
+}
+
+/// The real programs, compiled once.
+#[derive(Debug)]
+pub struct Parts {
+    pub etcd: Vec<u8>,
+    pub etcdctl: Vec<u8>,
+    /// A release as the etcd project would pack it.
+    pub archive: Vec<u8>,
+    /// The same without the blocks that end a tar, so that more can follow.
+    pub open_archive: Vec<u8>,
+    /// The digests of all programs.
+    programs: Vec<Digest>,
+    cache: PathBuf,
+}
+
+impl Parts {
+    pub fn get() -> &'static Self {
+        static PARTS: OnceLock<Parts> = OnceLock::new();
+        PARTS.get_or_init(Self::compile)
+    }
+
+    fn compile() -> Self {
+        let cache = shared_cache();
+        let shop = Shop::empty();
+        let mut build = shop.command("build");
+        build.args(["--from", "source"]).arg("--cache-dir").arg(&cache);
+        // The flag may stand once: this shop's own cache is not wanted here.
+        let arguments: Vec<_> = build.get_args().map(ToOwned::to_owned).collect();
+        let own = arguments.iter().position(|it| *it == shop.cache()).unwrap();
+        let mut build = Command::new(env!("CARGO_BIN_EXE_etcdimg"));
+        build.args(&arguments[..own - 1]).args(&arguments[own + 1..]);
+        shop.finish(&mut build).ok();
+        let programs = programs(&shop.out());
+        let find = |name: &str| {
+            let program = programs.iter().find(|(path, _)| path.ends_with(name));
+            program.unwrap_or_else(|| panic!("no {name}")).1.clone()
+        };
+        let (etcd, etcdctl) = (find("/etcd-3.4.21"), find("/etcdctl-3.4.21"));
+        let open_archive = gzip(release_tar(&etcd, &etcdctl).get_ref());
+        let archive = release(&etcd, &etcdctl);
+        let programs = programs.iter().map(|(_, bytes)| Digest::of(bytes)).collect();
+        Self { etcd, etcdctl, archive, open_archive, programs, cache }
+    }
+
+    /// Gives another cache the compiled programs, so that it does not compile them again.
+    pub fn copy_compiled(&self, cache: &Path) {
+        for folder in ["records/compile", "blobs/sha256"] {
+            fs::create_dir_all(cache.join(folder)).unwrap();
+        }
+        for entry in fs::read_dir(self.cache.join("records/compile")).unwrap() {
+            let path = entry.unwrap().path();
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            if self.programs.iter().any(|digest| text.contains(&digest.hex())) {
+                fs::write(cache.join("records/compile").join(path.file_name().unwrap()), text)
+                    .unwrap();
+            }
+        }
+        for digest in &self.programs {
+            let blob = Path::new("blobs/sha256").join(digest.hex());
+            fs::copy(self.cache.join(&blob), cache.join(&blob)).unwrap();
+        }
+    }
+}
+
+/// Where people keep compiled programs; Go's modules and toolchains are there too.
+pub fn shared_cache() -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache/etcdimg");
+    std::env::var_os("ETCDIMG_CACHE").map_or_else(home, PathBuf::from)
+}
+
+/// Every file below /usr/local/bin of the layout's only image.
+fn programs(layout: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut programs = Vec::new();
+    for layer in crate::mutant::Image::open(layout).layers() {
+        let mut tar = tar::Archive::new(&layer[..]);
+        for entry in tar.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let path = entry.path().unwrap().display().to_string();
+            let is_file = entry.header().entry_type() == tar::EntryType::Regular;
+            if is_file && path.starts_with("usr/local/bin/") && !path.ends_with(".sh") {
+                let mut bytes = Vec::new();
+                entry.read_to_end(&mut bytes).unwrap();
+                programs.push((path, bytes));
+            }
+        }
+    }
+    programs
+}
+
+/// A release archive with these programs.
+pub fn release(etcd: &[u8], etcdctl: &[u8]) -> Vec<u8> {
+    gzip(&release_tar(etcd, etcdctl).into_inner().unwrap())
+}
+
+fn release_tar(etcd: &[u8], etcdctl: &[u8]) -> tar::Builder<Vec<u8>> {
+    let mut tar = tar::Builder::new(Vec::new());
+    folder(&mut tar, &format!("{MEMBERS}/"));
+    file(&mut tar, &format!("{MEMBERS}/README.md"), b"read me");
+    file(&mut tar, &format!("{MEMBERS}/etcd"), etcd);
+    file(&mut tar, &format!("{MEMBERS}/etcdctl"), etcdctl);
+    tar
+}
+
+/// A gzipped tar of whatever `fill` puts into it.
+pub fn archive(fill: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    fill(&mut tar);
+    gzip(&tar.into_inner().unwrap())
+}
+
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(bytes).unwrap();
+    gzip.finish().unwrap()
+}
+
+pub fn file(tar: &mut tar::Builder<Vec<u8>>, path: &str, bytes: &[u8]) {
+    member(tar, path, tar::EntryType::Regular, 0o755, bytes);
+}
+
+fn folder(tar: &mut tar::Builder<Vec<u8>>, path: &str) {
+    member(tar, path, tar::EntryType::Directory, 0o755, b"");
+}
+
+/// The name goes in as it is: the tar crate would refuse hostile ones.
+pub fn member(
+    tar: &mut tar::Builder<Vec<u8>>,
+    path: &str,
+    kind: tar::EntryType,
+    mode: u32,
+    bytes: &[u8],
+) {
+    let mut header = tar::Header::new_ustar();
+    header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
+    header.set_entry_type(kind);
+    header.set_size(bytes.len() as u64);
+    header.set_mode(mode);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_cksum();
+    tar.append(&header, bytes).unwrap();
+}
+
+fn base() -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    folder(&mut tar, "bin/");
+    file(&mut tar, "bin/sh", SHELL);
+    tar.into_inner().unwrap()
+}
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+pub fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Digests change with compilers and compressors, which is not what a message is about.
+pub fn without_digests(text: &str) -> String {
+    let is_hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(is_hex) {
+        let word = rest[at..].find(|c| !is_hex(c)).unwrap_or(rest.len() - at);
+        out.push_str(&rest[..at]);
+        out.push_str(if word == 12 || word == 64 { "…" } else { &rest[at..at + word] });
+        rest = &rest[at + word..];
+    }
+    out + rest
+}
+
+/// Whether tests may mount and change users.
+pub fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
