@@ -324,9 +324,9 @@ fn folders_that_are_no_catalog_are_named() {
         let shop = Shop::empty();
         let path = shop.root().join(missing);
         if path.is_dir() {
-            fs::remove_dir_all(path).unwrap()
+            fs::remove_dir_all(path).unwrap();
         } else {
-            fs::remove_file(path).unwrap()
+            fs::remove_file(path).unwrap();
         }
         let message = message(&shop);
         assert!(message.contains(&format!("SHOP/root/{missing}`")), "{message}");

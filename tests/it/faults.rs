@@ -339,6 +339,23 @@ fn offline_with_an_empty_cache_is_one_clear_error() {
     assert!(error.ends_with("\nexit 5"), "{error}");
 }
 
+/// Go's modules and toolchains may lie behind a link; their sums are compared all the same.
+#[test]
+fn a_toolchain_that_is_not_the_locked_one_compiles_nothing() {
+    Parts::get();
+    let shop = Shop::empty();
+    std::os::unix::fs::symlink(shop::shared_cache().join("go-mod"), shop.cache().join("go-mod"))
+        .unwrap();
+    shop.edit("etcdimg.lock", "h1:rXC7VeaCpFEz8KSwJ39iPtXKq", "h1:AAAAVeaCpFEz8KSwJ39iPtXKq");
+    assert_snapshot!(shop.run("build", &["--from", "source"]).error(), @"
+    error: the Go toolchain 1.16.15 is not the locked one
+      expected h1:AAAAVeaCpFEz8KSwJ39iPtXKq/xTfwG9FvIKbWEFUno=
+      received h1:rXC7VeaCpFEz8KSwJ39iPtXKq/xTfwG9FvIKbWEFUno=
+    hint: either somebody replaced the file or the lock is wrong; find out which before you change the lock
+    exit 4
+    ");
+}
+
 /// In a network of its own that has nothing, a build from a full cache does not miss anything.
 #[test]
 fn offline_opens_no_connection() {
@@ -455,8 +472,8 @@ fn killed_builds_leave_the_old_layout_and_the_next_one_finishes() {
         fs::remove_dir_all(shop.out()).unwrap();
         shop::copy_folder(&saved, &shop.out());
         // Spread over the whole build, and nobody knows where exactly.
-        let jitter = f64::from(RandomState::new().hash_one(i) as u32) / f64::from(u32::MAX);
-        let after = whole.mul_f64((f64::from(i) + jitter) / f64::from(KILLS));
+        let [jitter, ..] = RandomState::new().hash_one(i).to_le_bytes();
+        let after = whole.mul_f64((f64::from(i) + f64::from(jitter) / 256.0) / f64::from(KILLS));
         if kill(&shop, after) {
             killed += 1;
             let index = fs::read_to_string(shop.out().join("index.json")).unwrap();

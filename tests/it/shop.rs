@@ -35,6 +35,8 @@ mirrors:
   - https://mirror.invalid/v{version}/{file}
 ";
 
+const SCRIPT: &str = "usr/local/bin/migrate-if-needed.sh";
+
 /// What the shell of the base is made of does not matter to the tool.
 const SHELL: &[u8] = b"#!/nothing\n";
 
@@ -67,13 +69,15 @@ impl Run {
 #[derive(Debug)]
 pub struct Shop {
     folder: TempDir,
+    cache: PathBuf,
 }
 
 impl Shop {
     /// A catalog whose archive nobody has.
     pub fn empty() -> Self {
         let folder = tempfile::Builder::new().prefix("shop-").tempdir().unwrap();
-        let shop = Self { folder };
+        let cache = folder.path().join("cache");
+        let shop = Self { folder, cache };
         let repository = repository();
         for folder in ["root/targets", "root/sources", "mirror", "cache"] {
             fs::create_dir_all(shop.path(folder)).unwrap();
@@ -122,7 +126,7 @@ impl Shop {
     }
 
     pub fn cache(&self) -> PathBuf {
-        self.path("cache")
+        self.cache.clone()
     }
 
     pub fn out(&self) -> PathBuf {
@@ -252,15 +256,8 @@ impl Parts {
 
     fn compile() -> Self {
         let cache = shared_cache();
-        let shop = Shop::empty();
-        let mut build = shop.command("build");
-        build.args(["--from", "source"]).arg("--cache-dir").arg(&cache);
-        // The flag may stand once: this shop's own cache is not wanted here.
-        let arguments: Vec<_> = build.get_args().map(ToOwned::to_owned).collect();
-        let own = arguments.iter().position(|it| *it == shop.cache()).unwrap();
-        let mut build = Command::new(env!("CARGO_BIN_EXE_etcdimg"));
-        build.args(&arguments[..own - 1]).args(&arguments[own + 1..]);
-        shop.finish(&mut build).ok();
+        let shop = Shop { cache: cache.clone(), ..Shop::empty() };
+        shop.run("build", &["--from", "source"]).ok();
         let programs = programs(&shop.out());
         let find = |name: &str| {
             let program = programs.iter().find(|(path, _)| path.ends_with(name));
@@ -308,7 +305,7 @@ fn programs(layout: &Path) -> Vec<(String, Vec<u8>)> {
             let mut entry = entry.unwrap();
             let path = entry.path().unwrap().display().to_string();
             let is_file = entry.header().entry_type() == tar::EntryType::Regular;
-            if is_file && path.starts_with("usr/local/bin/") && !path.ends_with(".sh") {
+            if is_file && path.starts_with("usr/local/bin/") && path != SCRIPT {
                 let mut bytes = Vec::new();
                 entry.read_to_end(&mut bytes).unwrap();
                 programs.push((path, bytes));
