@@ -74,8 +74,10 @@ pub enum Command {
     Lock(LockArgs),
     /// Bring every input of the plan into the cache, so that --offline works afterwards
     Fetch(FetchArgs),
-    /// Build images into an OCI image layout
+    /// Build an image into an OCI image layout, for linux/amd64 unless told otherwise
     Build(BuildArgs),
+    /// Build the images of every default target into an OCI image layout
+    AllBuild(BuildArgs),
     /// Derive every digest, size, diff ID and platform of a layout again and look into every program
     Verify(VerifyArgs),
     /// List, verify or clean the cache
@@ -114,6 +116,15 @@ pub struct ChoiceArgs {
     /// Seconds since 1970 that stand wherever an image has a time
     #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH", default_value_t = 0)]
     pub source_date_epoch: u64,
+}
+
+impl ChoiceArgs {
+    /// What `make build` of the old image meant when nobody said an architecture.
+    pub fn default_to_amd64(&mut self) {
+        if self.arch.iter().all(String::is_empty) && self.platform.is_empty() {
+            self.arch.push("amd64".to_owned());
+        }
+    }
 }
 
 #[derive(Clone, Debug, Args)]
@@ -177,8 +188,11 @@ pub enum CacheCommand {
     Ls,
     /// Hash all blobs again and remove those that are not what their name says
     Verify,
-    /// Remove what no build of the present catalog needs, and what killed processes left
+    /// Remove what no build has used for a while, and what killed processes left
     Gc {
+        /// How long something must be unused
+        #[arg(long, value_name = "DAYS", default_value_t = 30)]
+        unused_days: u64,
         /// Remove everything
         #[arg(long)]
         all: bool,

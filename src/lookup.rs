@@ -48,7 +48,7 @@ impl<'a> Lookup<'a> {
         Ok(Self { store, options, ui, client })
     }
 
-    /// The published sum of a release archive. Its size is not published, so it is not known.
+    /// The published sum of a release archive, and the size that the first mirror announces.
     pub async fn release(
         &self,
         mirrors: impl Iterator<Item = &Mirror>,
@@ -60,20 +60,30 @@ impl<'a> Lookup<'a> {
             let url = mirror.url(version, SUMS);
             match self.sums(&url).await {
                 Ok(sums) => match sum(&sums, file) {
-                    Some(digest) => said.push((url, digest)),
+                    Some(digest) => said.push((mirror.url(version, file), digest)),
                     None => tried.push(format!("{url}: has no line for it")),
                 },
                 Err(error) => tried.push(error),
             }
         }
-        let Some((_, digest)) = said.first() else {
+        let Some((url, digest)) = said.first() else {
             return Err(LookupError::NoSum { file: file.to_owned(), tried });
         };
         if said.iter().all(|(_, other)| other == digest) {
-            return Ok((*digest, None));
+            return Ok((*digest, self.announced_size(url).await));
         }
         let said = said.iter().map(|(url, digest)| format!("{digest} {url}")).collect();
         Err(LookupError::Disagree { file: file.to_owned(), said })
+    }
+
+    /// Only a help for progress and early refusal; the digest decides.
+    async fn announced_size(&self, url: &str) -> Option<u64> {
+        if let Some(path) = url.strip_prefix("file://") {
+            return std::fs::metadata(path).ok().map(|metadata| metadata.len());
+        }
+        // The body is not read: dropping the answer ends the request.
+        let answer = self.client.get(Url::parse(url).ok()?).ok()?.send().await.ok()?;
+        answer.status().is_success().then(|| answer.content_length()).flatten()
     }
 
     async fn sums(&self, url: &str) -> Result<String, String> {

@@ -1,3 +1,3 @@
 #!/bin/sh
-# Kept for manifests written for the old image: everything is in migrate.
+# The name that old manifests call. Everything is in migrate.
 exec /usr/local/bin/migrate "$@"

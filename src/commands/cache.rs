@@ -1,10 +1,9 @@
-use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::json;
 
 use super::context::Context;
 use crate::cli::{CacheCommand, Format};
-use crate::digest::Digest;
 use crate::failure::{Failure, Kind};
 use crate::store::{Store, StoreError};
 use crate::ui::size;
@@ -14,7 +13,9 @@ pub(super) fn run(context: &Context, command: &CacheCommand) -> Result<(), Failu
     match command {
         CacheCommand::Ls => ls(context, &store),
         CacheCommand::Verify => verify(context, &store),
-        CacheCommand::Gc { all } => gc(context, &store, *all),
+        CacheCommand::Gc { unused_days, all } => {
+            gc(context, &store, if *all { 0 } else { *unused_days })
+        }
     }
 }
 
@@ -55,17 +56,9 @@ fn verify(context: &Context, store: &Store) -> Result<(), Failure> {
         .hint("the next build makes or fetches them again"))
 }
 
-/// What a build of the present catalog would look for first is kept: its records name the blobs.
-fn gc(context: &Context, store: &Store, all: bool) -> Result<(), Failure> {
-    let keep: BTreeSet<Digest> = if all { BTreeSet::new() } else { needed(context, store)? };
-    let swept = store.sweep(&keep)?;
+/// Records of what was made say when they were last used, and which blobs they stand for.
+fn gc(context: &Context, store: &Store, unused_days: u64) -> Result<(), Failure> {
+    let swept = store.sweep(Duration::from_hours(unused_days.saturating_mul(24)))?;
     context.ui.status("Removed", format!("{} files, {}", swept.files, size(swept.size_bytes)));
     Ok(())
-}
-
-fn needed(context: &Context, store: &Store) -> Result<BTreeSet<Digest>, Failure> {
-    let locked = context.locked()?;
-    let releases = locked.lock.releases.iter().map(|release| release.digest);
-    let recorded = store.recorded()?;
-    Ok(releases.chain(recorded).collect())
 }

@@ -131,10 +131,11 @@ fn default_cache() -> Result<PathBuf, Failure> {
     Ok(folder.join("etcdimg"))
 }
 
-/// What was typed, translated. Without a platform, `build` means the one most people run.
+/// What was typed, translated.
 fn choice(arguments: &ChoiceArgs) -> Result<Choice, Failure> {
     let mut platforms = arguments.platform.clone();
-    for arch in &arguments.arch {
+    // An empty ARCH is one that is not set.
+    for arch in arguments.arch.iter().filter(|arch| !arch.is_empty()) {
         let platform = format!("linux/{arch}").parse::<Platform>();
         platforms.push(platform.map_err(|error| Failure::new(Kind::Catalog, error))?);
     }

@@ -22,7 +22,11 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Plan(choice) => plan::run(&context, &choice),
         Command::Lock(arguments) => lock::run(&context, &arguments),
         Command::Fetch(choice) => fetch::run(&context, &choice),
-        Command::Build(arguments) => build::run(&context, &arguments),
+        Command::Build(mut arguments) => {
+            arguments.choice.default_to_amd64();
+            build::run(&context, &arguments)
+        }
+        Command::AllBuild(arguments) => build::run(&context, &arguments),
         Command::Verify(arguments) => verify::run(&context, &arguments),
         Command::Cache(command) => cache::run(&context, &command),
         Command::Completions { shell } => {

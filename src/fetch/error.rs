@@ -94,7 +94,8 @@ impl Cause {
     /// Whether the same mirror may do better later.
     pub(super) fn may_pass(&self) -> bool {
         match self {
-            Self::Connect(_) | Self::Stalled(_) | Self::Broken(_) | Self::Short { .. } => true,
+            Self::Connect(reason) => !is_unknown_host(reason),
+            Self::Stalled(_) | Self::Broken(_) | Self::Short { .. } => true,
             Self::Status { code, .. } => {
                 code.is_server_error()
                     || *code == StatusCode::REQUEST_TIMEOUT
@@ -111,6 +112,13 @@ impl Cause {
             _ => None,
         }
     }
+}
+
+/// The resolver's final word (EAI_NONAME), unlike "Temporary failure in name resolution".
+fn is_unknown_host(reason: &str) -> bool {
+    let final_words =
+        ["Name or service not known", "Name does not resolve", "nodename nor servname"];
+    final_words.iter().any(|words| reason.contains(words))
 }
 
 fn seconds(duration: Duration) -> String {

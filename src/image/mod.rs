@@ -182,3 +182,65 @@ fn manifest_descriptor(image: &Image) -> Value {
     descriptor["platform"] = platform;
     descriptor
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::format::{Compression, FORMAT};
+    use crate::plan::{BasePlan, BaseSource, LayerPlan, Source, WorkspaceSource};
+
+    fn tiny() -> (Plan, Base, Vec<Layer>) {
+        let source =
+            Source::Workspace(WorkspaceSource { rust: "1.0.0".into(), triple: "t".into() });
+        let image = ImagePlan {
+            platform: "linux/arm/v7".parse().unwrap(),
+            base: BasePlan {
+                name: "busybox".into(),
+                source: BaseSource::Rootfs { path: "b.tar".into(), digest: Digest::of("base") },
+            },
+            layers: vec![LayerPlan { name: "migrate".into(), source, entries: Vec::new() }],
+            environment: BTreeMap::from([("ETCD_UNSUPPORTED_ARCH".into(), "arm".into())]),
+            labels: BTreeMap::from([("dev.etcdimg.format".into(), FORMAT.to_string())]),
+        };
+        let plan = Plan {
+            format: FORMAT,
+            repository: "etcd".into(),
+            tag: "3.7.1-0".into(),
+            compression: Compression::Gzip,
+            epoch_seconds: 1_700_000_000,
+            images: vec![image],
+        };
+        let layer = |text: &str| Layer {
+            media_type: Compression::Gzip.media_type().into(),
+            digest: Digest::of(text),
+            size: 4,
+            diff_id: Digest::of(format!("{text} plain")),
+        };
+        let base = Base { layers: vec![layer("base")], ..Base::default() };
+        (plan, base, vec![layer("ours")])
+    }
+
+    /// Golden: when this fails, released images change. Give the format a new number.
+    #[test]
+    fn a_tiny_image_has_the_documents_of_format_1() {
+        let (plan, base, layers) = tiny();
+        let image = image(&plan, &plan.images[0], &base, &layers);
+        let index = index(&plan, std::slice::from_ref(&image), Vec::new());
+        insta::assert_snapshot!(String::from_utf8(image.config.bytes).unwrap(), @r#"{"architecture":"arm","config":{"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin","ETCD_UNSUPPORTED_ARCH=arm"],"ExposedPorts":{"2379/tcp":{},"2380/tcp":{},"4001/tcp":{},"7001/tcp":{}},"Labels":{"dev.etcdimg.format":"1","org.opencontainers.image.created":"2023-11-14T22:13:20Z"},"WorkingDir":"/"},"created":"2023-11-14T22:13:20Z","history":[{"created":"2023-11-14T22:13:20Z","created_by":"etcdimg layer migrate"}],"os":"linux","rootfs":{"diff_ids":["sha256:ff0bc74da9b6a840df82d3925080594e896c3b3c54f0e5ec4de1abae607e2041","sha256:58a1529adcf92e64d30185ed8497b7bb4d827588bd2eb8396c52ee19891eba65"],"type":"layers"},"variant":"v7"}"#);
+        insta::assert_snapshot!(String::from_utf8(image.manifest.bytes).unwrap(), @r#"{"annotations":{"dev.etcdimg.format":"1","org.opencontainers.image.created":"2023-11-14T22:13:20Z"},"config":{"digest":"sha256:f0f68ed4245d57df1c251648795aa29551a59748837088d127d7630efcc7b09f","mediaType":"application/vnd.oci.image.config.v1+json","size":654},"layers":[{"digest":"sha256:cae662172fd450bb0cd710a769079c05bfc5d8e35efa6576edc7d0377afdd4a2","mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","size":4},{"annotations":{"dev.etcdimg.layer":"migrate"},"digest":"sha256:ae0bec9e9d33c56354bd612c8a6010840324fc5b9786ce0a18b696b304b09397","mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","size":4}],"mediaType":"application/vnd.oci.image.manifest.v1+json","schemaVersion":2}"#);
+        insta::assert_snapshot!(String::from_utf8(index.bytes).unwrap(), @r#"{"annotations":{"dev.etcdimg.format":"1","org.opencontainers.image.created":"2023-11-14T22:13:20Z"},"manifests":[{"digest":"sha256:bae44c8a5008be7004d489f8ac1ee705b482c921eae3045cd86cafaaf380121d","mediaType":"application/vnd.oci.image.manifest.v1+json","platform":{"architecture":"arm","os":"linux","variant":"v7"},"size":696}],"mediaType":"application/vnd.oci.image.index.v1+json","schemaVersion":2}"#);
+    }
+
+    #[test]
+    fn a_base_without_layers_of_its_own_keeps_ours_in_order() {
+        let (plan, _, layers) = tiny();
+        let image = image(&plan, &plan.images[0], &Base::default(), &layers);
+        assert_eq!(image.layers, layers);
+        let config: oci_spec::image::ImageConfiguration =
+            serde_json::from_slice(&image.config.bytes).unwrap();
+        assert_eq!(config.rootfs().diff_ids(), &[layers[0].diff_id.to_string()]);
+        let manifest: oci_spec::image::ImageManifest =
+            serde_json::from_slice(&image.manifest.bytes).unwrap();
+        assert_eq!(manifest.layers()[0].digest().to_string(), layers[0].digest.to_string());
+    }
+}

@@ -4,7 +4,7 @@
 //! sorted by path; gzip by libdeflate 1.26 at level 6 in chunks of 1 MiB as `gzip` joins them, or
 //! zstd 1.5 at level 9, without threads, with checksum and content size absent; JSON with sorted
 //! keys and no white space; one layer per etcd version, `migrate` last.
-//! A change of any of these is a new number: the golden digests in `tests/it/golden.rs` tell.
+//! A change of any of these is a new number: the golden tests in `layer::writer` and `image` tell.
 
 use serde::{Deserialize, Serialize};
 

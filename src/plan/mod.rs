@@ -119,6 +119,7 @@ pub struct WorkspaceSource {
 #[derive(Clone, Debug, Serialize)]
 pub struct EntryPlan {
     pub path: String,
+    #[serde(serialize_with = "octal")]
     pub mode: u32,
     #[serde(flatten)]
     pub content: Content,
@@ -183,6 +184,12 @@ fn targets<'a>(all: &'a [Target], wanted: &[Platform]) -> Result<Vec<&'a Target>
         return Err(PlanError::NoTarget(platform.clone()));
     }
     Ok(all.iter().filter(|target| wanted.contains(&target.platform)).collect())
+}
+
+/// As people write modes.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn octal<S: serde::Serializer>(mode: &u32, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{mode:04o}"))
 }
 
 fn display<S: serde::Serializer>(

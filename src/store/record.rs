@@ -13,10 +13,16 @@ use crate::digest::Digest;
 /// so one that was changed, or that stands under another name, is no record.
 impl Store {
     /// A record, or nothing when it is missing or cannot be read: it can be made again.
+    /// Reading it counts as use, which keeps it from being swept.
     pub fn record<T: DeserializeOwned>(&self, kind: &str, key: &Digest) -> Option<T> {
-        let text = fs::read_to_string(self.record_path(kind, key)).ok()?;
+        let path = self.record_path(kind, key);
+        let text = fs::read_to_string(&path).ok()?;
         let (seal, json) = text.split_once('\n')?;
-        (seal == self::seal(kind, key, json)).then(|| serde_json::from_str(json).ok())?
+        let is_sealed = seal == self::seal(kind, key, json);
+        let record = is_sealed.then(|| serde_json::from_str(json).ok())??;
+        // Only a hint for the sweep: a file system that keeps no times loses nothing.
+        let _ = fs::File::open(&path).and_then(|file| file.set_modified(super::sweep::now()));
+        Some(record)
     }
 
     pub fn put_record<T: Serialize>(
@@ -48,23 +54,4 @@ impl Store {
 
 fn seal(kind: &str, key: &Digest, json: &str) -> String {
     Digest::of(format!("{kind} {key}\n{json}")).to_string()
-}
-
-impl Store {
-    /// Every digest that any record names: what was made, and is worth keeping.
-    pub fn recorded(&self) -> Result<std::collections::BTreeSet<Digest>, StoreError> {
-        let mut digests = std::collections::BTreeSet::new();
-        let mut folders = vec![self.root.join("records")];
-        while let Some(folder) = folders.pop() {
-            let entries = fs::read_dir(&folder).map_err(StoreError::io("read", &folder))?;
-            for path in entries.flatten().map(|entry| entry.path()) {
-                if path.is_dir() {
-                    folders.push(path);
-                } else if let Ok(text) = fs::read_to_string(&path) {
-                    digests.extend(text.split('"').filter_map(|word| word.parse::<Digest>().ok()));
-                }
-            }
-        }
-        Ok(digests)
-    }
 }

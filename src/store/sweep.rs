@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::{Duration, SystemTime};
 
 use super::{Store, StoreError};
 use crate::digest::Digest;
@@ -36,11 +37,16 @@ impl Store {
         Ok(entries)
     }
 
-    /// Removes every blob that is not to be kept, every download that ended half-way, every
-    /// record and every file that a killed process left. What another process writes stays.
-    pub fn sweep(&self, keep: &BTreeSet<Digest>) -> Result<Swept, StoreError> {
+    /// Removes every record and every blob that nobody used for this long, every download that
+    /// ended half-way and every file that a killed process left. What another process writes
+    /// stays.
+    pub fn sweep(&self, unused: Duration) -> Result<Swept, StoreError> {
         let mut swept = Swept::default();
+        let keep = self.sweep_records(unused, &mut swept)?;
         for entry in self.entries()? {
+            if is_recent(&self.blob_path(&entry.digest), unused) {
+                continue;
+            }
             if !keep.contains(&entry.digest) {
                 swept.remove(&self.blob_path(&entry.digest), entry.size_bytes)?;
             }
@@ -72,6 +78,39 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Returns the digests that the remaining records name.
+    fn sweep_records(
+        &self,
+        unused: Duration,
+        swept: &mut Swept,
+    ) -> Result<BTreeSet<Digest>, StoreError> {
+        let mut keep = BTreeSet::new();
+        for kind in folders(&self.root.join("records"))? {
+            for (path, size_bytes) in files(&kind)? {
+                if is_recent(&path, unused) {
+                    let text = fs::read_to_string(&path).unwrap_or_default();
+                    keep.extend(text.split('"').filter_map(|word| word.parse::<Digest>().ok()));
+                } else {
+                    swept.remove(&path, size_bytes)?;
+                }
+            }
+        }
+        Ok(keep)
+    }
+}
+
+/// The clock, for the sweep alone: nothing that is built can see it.
+#[expect(clippy::disallowed_methods, reason = "how long something was unused is a matter of time")]
+pub(super) fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+fn is_recent(path: &Path, unused: Duration) -> bool {
+    let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|time| now().duration_since(time).is_ok_and(|age| age < unused))
+}
+
 impl Swept {
     fn remove(&mut self, path: &Path, size_bytes: u64) -> Result<(), StoreError> {
         fs::remove_file(path).map_err(StoreError::io("remove", path))?;
@@ -86,6 +125,11 @@ fn is_held(path: &Path) -> bool {
     File::open(path).is_ok_and(|file| file.try_lock().is_err())
 }
 
+fn folders(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let entries = fs::read_dir(folder).map_err(StoreError::io("read", folder))?;
+    Ok(entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect())
+}
+
 fn files(folder: &Path) -> Result<Vec<(PathBuf, u64)>, StoreError> {
     let entries = fs::read_dir(folder).map_err(StoreError::io("read", folder))?;
     let mut files = Vec::new();
@@ -97,4 +141,30 @@ fn files(folder: &Path) -> Result<Vec<(PathBuf, u64)>, StoreError> {
         }
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_used_record_names_stays_and_the_rest_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let [kept, lost] = ["kept", "lost"].map(|text| store.write(text.as_bytes()).unwrap());
+        let key = Digest::of("key");
+        store.put_record("layer", &key, &kept).unwrap();
+        fs::write(store.partial_path(&lost), "half").unwrap();
+        let held = store.writer().unwrap();
+        let day = Duration::from_hours(24);
+        let long_ago = now() - 2 * day;
+        for path in [store.blob_path(&kept), store.blob_path(&lost)] {
+            File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+        }
+        assert_eq!(store.sweep(day).unwrap(), Swept { files: 2, size_bytes: 8 });
+        assert!(store.has(&kept) && !store.has(&lost));
+        held.commit().unwrap();
+        assert_eq!(store.sweep(Duration::ZERO).unwrap().files, 3);
+        assert_eq!(store.record::<Digest>("layer", &key), None);
+    }
 }

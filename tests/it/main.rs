@@ -5,7 +5,9 @@
     reason = "tests start programs, and say what they skip"
 )]
 
+mod architecture;
 mod catalog;
+mod clients;
 mod faults;
 mod fetch;
 mod fetch_faults;

@@ -36,11 +36,6 @@ impl Log {
         self.write(Level::Error, "failed", message, hints);
     }
 
-    /// A line of a server's own log, as it is.
-    pub fn server(self, line: &str) {
-        eprintln!("{line}");
-    }
-
     fn write(self, level: Level, event: &'static str, message: &str, hints: &[String]) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         eprintln!("{}", self.line(&timestamp(now.as_secs()), level, event, message, hints));

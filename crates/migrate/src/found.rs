@@ -8,6 +8,7 @@ use std::path::Path;
 
 use crate::bolt::{self, Database};
 use crate::failure::{Failure, Kind};
+use crate::http;
 use crate::series::Series;
 use crate::version_pair::VersionPair;
 
@@ -46,6 +47,8 @@ pub struct Data {
     pub consistent_index: Option<u64>,
     pub has_conf_state: bool,
     pub members: usize,
+    /// Name and peer URLs of the only member.
+    pub identity: Option<(String, Vec<String>)>,
     pub needs_credentials: bool,
     pub db_bytes: u64,
 }
@@ -176,13 +179,26 @@ fn read_data<R: io::Read + io::Seek>(database: &mut Database<R>) -> Result<Data,
         data.has_conf_state = database.get(&meta, "confState")?.is_some();
     }
     if let Some(members) = database.bucket("members")? {
-        database.each(&members, &mut |_, _| data.members += 1)?;
+        database.each(&members, &mut |_, value| {
+            data.members += 1;
+            data.identity = identity(&String::from_utf8_lossy(value));
+        })?;
+        data.identity = data.identity.filter(|_| data.members == 1);
     }
     if let Some(auth) = database.bucket("auth")? {
         let enabled = database.get(&auth, "authEnabled")?;
         data.needs_credentials = enabled.is_some_and(|value| value == [1]);
     }
     Ok(data)
+}
+
+/// A member as etcd stores it: `{"id":1,"peerURLs":["http://a:2380"],"name":"n",…}`.
+fn identity(json: &str) -> Option<(String, Vec<String>)> {
+    let name = http::field(json, "name").filter(|name| !name.is_empty())?;
+    let (_, urls) = json.split_once("\"peerURLs\":[")?;
+    let urls = urls.split(']').next()?.split(',');
+    let urls: Vec<_> = urls.map(|url| url.trim().trim_matches('"').to_owned()).collect();
+    urls.iter().all(|url| !url.is_empty()).then(|| (name.to_owned(), urls))
 }
 
 fn series(value: Option<Vec<u8>>) -> Option<Series> {

@@ -4,13 +4,18 @@
 //! computes the steps, `walk` takes them.
 
 mod arguments;
+mod backup;
 mod binaries;
 mod bolt;
 mod carried;
+mod command;
+mod downgrade;
 mod durable;
 mod event;
 mod failure;
 mod found;
+mod http;
+mod journal;
 mod json;
 mod lock;
 mod migration;
@@ -22,7 +27,10 @@ mod report;
 #[cfg(test)]
 mod scratch;
 mod series;
+mod server;
+mod stop;
 mod version_pair;
+mod walk;
 
 use std::env;
 use std::process::ExitCode;
@@ -42,7 +50,10 @@ fn main() -> ExitCode {
         Err(error) => return end(Log::new(Format::Text), &Failure::usage(error)),
     };
     let lookup = Lookup { arguments: &arguments, environment: &environment };
-    let log = Log::new(lookup.log_format().unwrap_or(Format::Text));
+    let log = match lookup.log_format() {
+        Ok(format) => Log::new(format),
+        Err(failure) => return end(Log::new(Format::Text), &failure),
+    };
     match run(&lookup, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => end(log, &failure),

@@ -2,25 +2,35 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use etcd_version::Bundled;
 
 use crate::binaries;
 use crate::carried;
+use crate::downgrade::Swap;
 use crate::durable::{self, beside};
 use crate::event::Log;
 use crate::failure::{Failure, Kind};
 use crate::found::{self, Found};
+use crate::journal::{self, Journal};
 use crate::lock::{self, Lock};
-use crate::options::{Format, Options, PlainBinaries};
+use crate::options::{Format, Options, PlainBinaries, Trust};
 use crate::origin::{self, Origin, Unclear};
 use crate::plan::{self, Step};
 use crate::platform;
 use crate::report::{Report, describe};
-use crate::version_pair::VersionPair;
+use crate::server::Setting;
+use crate::stop::Stop;
+use crate::walk::{self, Walk};
+
+/// How long a dying server may keep its lock.
+const LOCK_GRACE: Duration = Duration::from_secs(3);
 
 struct Journey {
     found: Found,
+    journal: Option<Journal>,
     origin: Origin,
     steps: Vec<Step>,
 }
@@ -36,57 +46,125 @@ pub fn plan(options: &Options, format: Format) -> Result<String, Failure> {
 }
 
 pub fn run(options: &Options, log: Log) -> Result<(), Failure> {
+    let stop = Stop::listen().map_err(|error| {
+        Failure::new(Kind::System, format_args!("cannot listen for signals: {error}"))
+    })?;
     for flag in &options.ignored {
         log.info("ignored", format_args!("--{flag} has no effect here"));
     }
     let bundled = carried::bundled(options.bundled.as_ref(), &options.bin_dir)?;
-    // Once without the lock, so that what cannot be migrated is not touched at all.
-    journey(options, &bundled)?;
-    create(options, log)?;
-    let _lock = Lock::take(&options.data_dir)?;
-    let journey = journey(options, &bundled)?;
-    log.info(
-        "found",
-        format_args!("{}: {}", options.data_dir.display(), describe(&journey.origin)),
-    );
-    if let Some(step) = journey.steps.iter().find(|step| !matches!(step, Step::Record(_))) {
-        return Err(Failure::new(
-            Kind::NotMigratable,
-            format_args!("the plan begins with `{step}`, which this build cannot do"),
-        ));
-    }
-    refuse_while_served(options)?;
-    for step in &journey.steps {
-        if let Step::Record(version) = step {
-            durable::record(&options.data_dir, &VersionPair::etcd3(version.clone()))
-                .map_err(Failure::in_step)?;
+    let swap = Swap::of(&options.data_dir);
+    if !swap.is_pending() {
+        // Once without the lock, so that what cannot be migrated is not touched at all, and what
+        // is there already is fine on a read-only file system too.
+        let journey = journey(options, &bundled)?;
+        walk::check_programs(&journey.steps, &options.bin_dir)?;
+        if journey.is_arrived(options) {
+            return arrive(options, log);
         }
     }
+    create(options, log)?;
+    let _lock = Lock::take(&options.data_dir)?;
+    if swap.is_pending() {
+        log.info("resume", "moving the restored data into place, where the last run had stopped");
+        swap.finish()?;
+    }
+    free_from_servers(options, &stop, log)?;
+    let journey = journey(options, &bundled)?;
+    let from = describe(&journey.origin);
+    log.info("found", format_args!("{}: {from}", options.data_dir.display()));
+    walk(options, &journey, &stop, log)?;
+    arrive(options, log)
+}
+
+/// Takes the steps; however that ends, the journal says so.
+fn walk(options: &Options, journey: &Journey, stop: &Stop, log: Log) -> Result<(), Failure> {
+    walk::check_programs(&journey.steps, &options.bin_dir)?;
+    let before = journey.journal.clone();
+    let has_work = journey.steps.iter().any(Step::changes_data);
+    let kept = before.as_ref().filter(|journal| journal.is_unfinished());
+    let mut walk = Walk {
+        options,
+        backups: &backup_dir(options),
+        setting: Setting {
+            member: &options.member,
+            timeouts: &options.timeouts,
+            server_log: options.server_log,
+            stop,
+            log,
+        },
+        journal: Journal {
+            target: options.target.to_string(),
+            step: kept.map(|journal| journal.step.clone()).unwrap_or_default(),
+            backup: kept.and_then(|journal| journal.backup.clone()),
+            outcome: "running".to_owned(),
+        },
+        members: match &journey.origin {
+            Origin::Etcd3(known) => known.members,
+            Origin::Nothing | Origin::Etcd2 => 0,
+        },
+        stop,
+        log,
+    };
+    let outcome = walk.take(&journey.steps);
+    match &outcome {
+        Ok(()) => "done".clone_into(&mut walk.journal.outcome),
+        Err(failure) => walk.journal.outcome.clone_from(&failure.cause),
+    }
+    // A plan that only records needs no journal, unless there is one to close.
+    if has_work || before.is_some() {
+        let noted = walk.note();
+        return outcome.and(noted);
+    }
+    outcome
+}
+
+fn arrive(options: &Options, log: Log) -> Result<(), Failure> {
     if options.plain_binaries == PlainBinaries::Replace {
         binaries::place(&options.bin_dir, &options.target.version, log)?;
     }
+    let (data_dir, target) = (options.data_dir.display(), &options.target);
     log.info(
         "done",
-        format_args!(
-            "{} is at {}: etcd {} may start now",
-            options.data_dir.display(),
-            options.target,
-            options.target.version
-        ),
+        format_args!("{data_dir} is at {target}: etcd {} may start now", target.version),
     );
     Ok(())
 }
 
+impl Journey {
+    /// Whether there is nothing to do and nothing to clear up.
+    fn is_arrived(&self, options: &Options) -> bool {
+        self.steps.len() == 1
+            && self.found.file.as_ref() == Some(&options.target)
+            && options.data_dir_mode.is_none()
+            && !self.journal.as_ref().is_some_and(Journal::is_unfinished)
+    }
+}
+
 fn journey(options: &Options, bundled: &Bundled) -> Result<Journey, Failure> {
     refuse_outside_wal(options)?;
+    if Swap::of(&options.data_dir).is_pending() {
+        return Err(Failure::new(
+            Kind::NotMigratable,
+            "a downgrade was interrupted while it moved the restored data into place",
+        )
+        .hint("run migrate without --plan, and it is finished"));
+    }
     let found = found::look(&options.data_dir)?;
-    let origin = origin::origin(&found, options.trust).map_err(|unclear| explain(&unclear))?;
+    let journal = journal::read(&options.data_dir)?;
+    // While a step is under way the data is ahead of version.txt, and that is no contradiction.
+    let is_under_way = journal.as_ref().is_some_and(Journal::is_unfinished);
+    let trust = match options.trust {
+        Trust::Neither if is_under_way => Trust::Data,
+        trust => trust,
+    };
+    let origin = origin::origin(&found, trust).map_err(|unclear| explain(&unclear))?;
     let steps =
         plan::steps(&origin, &options.target, bundled, options.downgrades).map_err(|no_path| {
             let failure = Failure::new(Kind::NotMigratable, &no_path);
             no_path.hint().into_iter().fold(failure, Failure::hint)
         })?;
-    Ok(Journey { found, origin, steps })
+    Ok(Journey { found, journal, origin, steps })
 }
 
 /// Only what lies in the data directory is read, copied and moved.
@@ -129,8 +207,23 @@ fn create(options: &Options, log: Log) -> Result<(), Failure> {
     platform::set_mode(path, mode).map_err(|error| Failure::file("set the mode of", path, &error))
 }
 
-fn refuse_while_served(options: &Options) -> Result<(), Failure> {
-    if !lock::is_served(&options.data_dir.join("member").join("snap").join("db")) {
+/// No server may run on the data. One that an earlier run left behind, because it was killed, is
+/// stopped; any other is someone's.
+fn free_from_servers(options: &Options, stop: &Stop, log: Log) -> Result<(), Failure> {
+    let journal = journal::read(&options.data_dir)?;
+    if journal.is_some_and(|journal| journal.is_unfinished()) {
+        for id in platform::processes().into_iter().filter(|id| is_ours(*id, options)) {
+            log.info("orphan", format_args!("stopping etcd {id}, left behind by an earlier run"));
+            end_process(id, options, stop)?;
+        }
+    }
+    let db = options.data_dir.join("member").join("snap").join("db");
+    // A process that ends gives up its memory, and with it its name, before its locks.
+    let deadline = Instant::now() + LOCK_GRACE;
+    while lock::is_served(&db) && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(10));
+    }
+    if !lock::is_served(&db) {
         return Ok(());
     }
     Err(Failure::new(
@@ -138,6 +231,31 @@ fn refuse_while_served(options: &Options) -> Result<(), Failure> {
         format_args!("an etcd server is running on {}", options.data_dir.display()),
     )
     .hint("stop it first; this changed nothing"))
+}
+
+fn end_process(id: u32, options: &Options, stop: &Stop) -> Result<(), Failure> {
+    let stuck = |why: &str| Failure::new(Kind::Locked, format_args!("etcd {id} {why}"));
+    if platform::ask_process_to_stop(id).is_err() && is_ours(id, options) {
+        return Err(stuck("cannot be stopped"));
+    }
+    let deadline = Instant::now() + options.timeouts.stop;
+    while is_ours(id, options) {
+        stop.check()?;
+        if Instant::now() > deadline {
+            return Err(stuck("does not stop"));
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// Whether a process is a server that this program starts, on this directory.
+fn is_ours(id: u32, options: &Options) -> bool {
+    let Some(words) = platform::command_line(id) else { return false };
+    let program = words.first().map(Path::new).and_then(Path::file_name);
+    let is_etcd = program.is_some_and(|name| name.to_string_lossy().starts_with("etcd-"));
+    let data_dir = format!("--data-dir={}", options.data_dir.display());
+    is_etcd && [&data_dir, "--snapshot-count=1"].iter().all(|word| words.iter().any(|w| w == word))
 }
 
 /// Beside the data directory; inside it when that is a file system of its own, since what lies

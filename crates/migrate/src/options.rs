@@ -90,7 +90,6 @@ pub struct Options {
     pub timeouts: Timeouts,
     pub plain_binaries: PlainBinaries,
     pub data_dir_mode: Option<u32>,
-    pub log_format: Format,
     pub server_log: ServerLog,
     /// Settings that were given but mean nothing any more; said once.
     pub ignored: Vec<&'static str>,
@@ -294,7 +293,6 @@ impl Lookup<'_> {
                 PlainBinaries::Replace
             },
             data_dir_mode: self.data_dir_mode()?,
-            log_format: self.log_format()?,
             server_log: if self.arguments.has("show-server-log") {
                 ServerLog::Show
             } else {

@@ -135,7 +135,6 @@ fn nonsense_is_a_usage_error() {
         ("--start-timeout 0s", "--start-timeout `0s` is not a time, for example `90s` or `15m`"),
         ("--data-dir-mode 0999", "--data-dir-mode `0999` is not a mode such as `0700`"),
         ("--data-dir-mode 0077", "--data-dir-mode `0077` is not a mode such as `0700`"),
-        ("--log-format xml", "--log-format is `human` or `json`, not `xml`"),
         ("--data-dir /", "--data-dir / has no name of its own"),
     ] {
         assert_eq!(error(line, REQUIRED), expected);

@@ -76,8 +76,8 @@ impl fmt::Display for NoPath {
             ),
             Self::DowngradeNeedsCredentials { from, to } => write!(
                 f,
-                "cannot go from {from} back to {to}: the data has authentication enabled, and a \
-                 downgrade in place needs credentials"
+                "cannot go from {from} back to {to}: the data has authentication enabled, and etcd \
+                 3.7 goes back only with credentials"
             ),
         }
     }
@@ -95,7 +95,7 @@ impl NoPath {
                  restore a snapshot on every member",
             ),
             Self::DowngradeNeedsCredentials { .. } => {
-                Some("run `etcdctl downgrade enable` with credentials on the running etcd first")
+                Some("disable authentication for the downgrade: `etcdctl auth disable`")
             }
             Self::Etcd2Storage => Some("an image of the etcd 3.0 to 3.3 time can convert it"),
             _ => None,
@@ -179,10 +179,13 @@ fn down(
         } else {
             newest(bundled, Series::new(3, minor), to)?
         };
-        let way = if minor >= 5 { Way::InPlace } else { Way::Snapshot };
-        if way == Way::InPlace && from.needs_credentials {
+        // In place etcd asks for the credentials of an administrator, which are not ours to have.
+        // A restored database keeps its cluster version, and 3.6 refuses one of 3.7 for that.
+        if minor >= 6 && from.needs_credentials {
             return Err(NoPath::DowngradeNeedsCredentials { from: from.series, to: to.clone() });
         }
+        let in_place = minor >= 5 && !from.needs_credentials;
+        let way = if in_place { Way::InPlace } else { Way::Snapshot };
         let record = Step::Record(older.clone());
         steps.extend([Step::Downgrade { from: newer, to: older.clone(), way }, record]);
         newer = older;

@@ -163,8 +163,12 @@ fn clusters_and_credentials_limit_downgrades_only() {
     );
     assert_eq!(
         plan(guarded("3.6.14"), "3.5.33", BUNDLED, one),
-        "error: cannot go from 3.6 back to 3.5.33: the data has authentication enabled, and a \
-         downgrade in place needs credentials"
+        "backup, downgrade 3.6.14 to 3.5.33 by snapshot, record 3.5.33"
+    );
+    assert_eq!(
+        plan(guarded("3.7.1"), "3.6.14", BUNDLED, one),
+        "error: cannot go from 3.7 back to 3.6.14: the data has authentication enabled, and etcd \
+         3.7 goes back only with credentials"
     );
     assert_eq!(plan(cluster("3.6.14"), "3.7.1", BUNDLED, one), "record 3.7.1");
     assert!(plan(guarded("3.4.27"), "3.7.1", BUNDLED, one).starts_with("backup, serve 3.5.33"));

@@ -37,6 +37,13 @@ pub fn ask_process_to_stop(id: u32) -> io::Result<()> {
     Ok(rustix::process::kill_process(pid, Signal::TERM)?)
 }
 
+/// The processes that can be seen, where the system has `/proc`.
+pub fn processes() -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter_map(|name| name.parse().ok()).collect()
+}
+
 /// The command line of a running process, if it can be seen.
 pub fn command_line(id: u32) -> Option<Vec<String>> {
     let bytes = fs::read(format!("/proc/{id}/cmdline")).ok().filter(|bytes| !bytes.is_empty())?;

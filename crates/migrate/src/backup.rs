@@ -1,0 +1,238 @@
+//! A copy of the data, made while nothing serves it, before the first step that may change it.
+//!
+//! Blocks are shared where the file system can, else copied inside the kernel. Never hard links:
+//! etcd writes its database and its log in place.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::durable;
+use crate::event::{Log, timestamp};
+use crate::failure::{Failure, Kind};
+use crate::platform;
+use crate::stop::Stop;
+
+/// What a copy is called until it is complete.
+const PARTIAL: &str = "partial";
+
+/// Copies `member` and `version.txt` into a new directory under `backups` and returns it.
+pub fn make(data_dir: &Path, backups: &Path, log: Log, stop: &Stop) -> Result<PathBuf, Failure> {
+    let failed = |error: &io::Error| {
+        Failure::file("back up to", backups, error)
+            .hint("nothing was changed; --backup-dir names another place, --no-backup makes none")
+    };
+    let partial = backups.join(PARTIAL);
+    remove(&partial).map_err(|error| failed(&error))?;
+    fs::create_dir_all(&partial).map_err(|error| failed(&error))?;
+    platform::copy_ownership(data_dir, backups).map_err(|error| failed(&error))?;
+    let member = data_dir.join("member");
+    let probe = partial.join("probe");
+    let shares = shares_blocks(&member.join("snap").join("db"), &probe);
+    let size_bytes = size(&member).map_err(|error| failed(&error))?;
+    if !shares {
+        check_space(backups, size_bytes)?;
+    }
+    let copied = copy_directory(&member, &partial.join("member"), stop)
+        .and_then(|()| copy_version_file(data_dir, &partial));
+    if let Err(failure) = copied {
+        // Half a copy is worth nothing and fills the disk.
+        let _ = remove(&partial);
+        return Err(failure);
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Windows allows no colon in a name.
+    let complete = unused(backups, &timestamp(now.as_secs()).replace(':', ""));
+    fs::rename(&partial, &complete)
+        .and_then(|()| platform::sync_directory(backups))
+        .map_err(|error| failed(&error))?;
+    let how = if shares { "sharing its blocks" } else { "copied" };
+    log.info(
+        "backup",
+        format_args!("{} holds a copy, {} MiB, {how}", complete.display(), size_bytes >> 20),
+    );
+    Ok(complete)
+}
+
+/// Removes all but the newest copies and the one to keep. Their names sort by time.
+pub fn retain(backups: &Path, count: usize, keep: &Path, log: Log) {
+    let Ok(entries) = fs::read_dir(backups) else { return };
+    let mut copies: Vec<_> =
+        entries.flatten().map(|entry| entry.path()).filter(|path| is_copy(path)).collect();
+    copies.sort();
+    copies.truncate(copies.len().saturating_sub(count));
+    for copy in copies.into_iter().filter(|copy| copy != keep) {
+        match remove(&copy) {
+            Ok(()) => log.info("retain", format_args!("removed the old copy {}", copy.display())),
+            Err(error) => {
+                log.warn("retain", format_args!("cannot remove {}: {error}", copy.display()));
+            }
+        }
+    }
+}
+
+/// Only what this program named: the old one left other things under the same name.
+fn is_copy(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.len() >= 18 && name.as_bytes()[10] == b'T' && path.join("member").is_dir()
+}
+
+fn unused(directory: &Path, name: &str) -> PathBuf {
+    let path = directory.join(name);
+    if !path.exists() {
+        return path;
+    }
+    let later = (1..).map(|count| durable::beside(&path, &format!("-{count}")));
+    later.into_iter().find(|path| !path.exists()).unwrap_or(path)
+}
+
+fn check_space(backups: &Path, needed: u64) -> Result<(), Failure> {
+    let free = platform::free_bytes(backups)
+        .map_err(|error| Failure::file("look at the free space of", backups, &error))?;
+    match free {
+        Some(free) if free < needed => Err(Failure::new(
+            Kind::System,
+            format_args!(
+                "{} has {} MiB free, and a copy of the data needs {} MiB",
+                backups.display(),
+                free >> 20,
+                (needed >> 20) + 1
+            ),
+        )
+        .hint("nothing was changed; --backup-dir names another place, --no-backup makes none")),
+        _ => Ok(()),
+    }
+}
+
+fn shares_blocks(db: &Path, probe: &Path) -> bool {
+    let share = || platform::reflink(&File::open(db)?, &File::create(probe)?);
+    let shares = share().is_ok();
+    let _ = fs::remove_file(probe);
+    shares
+}
+
+fn size(directory: &Path) -> io::Result<u64> {
+    let mut total = 0;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        total += if metadata.is_dir() { size(&entry.path())? } else { metadata.len() };
+    }
+    Ok(total)
+}
+
+pub fn copy_directory(from: &Path, to: &Path, stop: &Stop) -> Result<(), Failure> {
+    let failed = |error: &io::Error| {
+        Failure::new(
+            Kind::System,
+            format_args!("cannot copy {} to {}: {error}", from.display(), to.display()),
+        )
+    };
+    fs::create_dir(to).map_err(|error| failed(&error))?;
+    for entry in fs::read_dir(from).map_err(|error| failed(&error))? {
+        stop.check()?;
+        let entry = entry.map_err(|error| failed(&error))?;
+        let target = to.join(entry.file_name());
+        if entry.file_type().map_err(|error| failed(&error))?.is_dir() {
+            copy_directory(&entry.path(), &target, stop)?;
+        } else {
+            copy_file(&entry.path(), &target).map_err(|error| failed(&error))?;
+        }
+    }
+    platform::copy_ownership(from, to)
+        .and_then(|()| platform::sync_directory(to))
+        .map_err(|error| failed(&error))
+}
+
+fn copy_version_file(data_dir: &Path, partial: &Path) -> Result<(), Failure> {
+    let path = data_dir.join("version.txt");
+    match copy_file(&path, &partial.join("version.txt")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Failure::file("copy", &path, &error))
+        }
+        _ => platform::sync_directory(partial)
+            .map_err(|error| Failure::file("write", partial, &error)),
+    }
+}
+
+/// A durable copy with the owner and mode of the original, of the length it had.
+pub fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
+    let source = File::open(from)?;
+    let target = File::create(to)?;
+    if platform::reflink(&source, &target).is_err() {
+        drop(target);
+        fs::copy(from, to)?;
+    }
+    platform::copy_ownership(from, to)?;
+    let copy = File::options().write(true).open(to)?;
+    copy.sync_all()?;
+    if copy.metadata()?.len() != source.metadata()?.len() {
+        return Err(io::Error::other("the copy has another length"));
+    }
+    Ok(())
+}
+
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Format;
+    use crate::scratch::Scratch;
+
+    fn example() -> Scratch {
+        let scratch = Scratch::new();
+        scratch.write("data/member/snap/db", &[7; 5000]);
+        scratch.write("data/member/wal/0.wal", b"log");
+        scratch.write("data/version.txt", b"3.4.27/etcd3");
+        scratch
+    }
+
+    fn make_in(scratch: &Scratch) -> Result<PathBuf, Failure> {
+        let (data_dir, backups) = (scratch.path().join("data"), scratch.path().join("data.bak"));
+        make(&data_dir, &backups, Log::new(Format::Text), &Stop::default())
+    }
+
+    #[test]
+    fn a_copy_is_whole_and_does_not_change_with_the_data() {
+        let scratch = example();
+        let copy = make_in(&scratch).unwrap();
+        scratch.write("data/member/snap/db", b"changed");
+        assert_eq!(fs::read(copy.join("member/snap/db")).unwrap(), [7; 5000]);
+        assert_eq!(fs::read(copy.join("member/wal/0.wal")).unwrap(), b"log");
+        assert_eq!(fs::read(copy.join("version.txt")).unwrap(), b"3.4.27/etcd3");
+        assert!(!scratch.path().join("data.bak/partial").exists());
+    }
+
+    #[test]
+    fn only_the_newest_copies_stay_and_nothing_else_goes() {
+        let scratch = example();
+        scratch.write("data.bak/member/snap/db", b"of the old program");
+        let copies: Vec<_> = (0..4).map(|_| make_in(&scratch).unwrap()).collect();
+        retain(&scratch.path().join("data.bak"), 2, &copies[0], Log::new(Format::Text));
+        let kept: Vec<_> = copies.iter().map(|copy| copy.exists()).collect();
+        assert_eq!(kept, [true, false, true, true]);
+        assert!(scratch.path().join("data.bak/member/snap/db").exists());
+    }
+
+    #[test]
+    fn a_half_made_copy_is_cleared_away_first() {
+        let scratch = example();
+        scratch.write("data.bak/partial/member/snap/db", b"half");
+        let copy = make_in(&scratch).unwrap();
+        assert_eq!(fs::read(copy.join("member/snap/db")).unwrap(), [7; 5000]);
+    }
+
+    #[test]
+    fn a_copy_that_cannot_be_made_is_an_error() {
+        let scratch = example();
+        scratch.write("data.bak", b"a file");
+        assert_eq!(make_in(&scratch).unwrap_err().kind, Kind::System);
+    }
+}

@@ -1,0 +1,83 @@
+//! One HTTP/1.1 GET to a server on this machine: enough for `/health` and `/version`.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// Far more than either answer; a server that says more is not understood anyway.
+const LONGEST_ANSWER: u64 = 64 << 10;
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub body: String,
+}
+
+pub fn get(address: SocketAddr, path: &str, timeout: Duration) -> io::Result<Answer> {
+    let mut stream = TcpStream::connect_timeout(&address, timeout)?;
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(timeout))?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut bytes = Vec::new();
+    stream.take(LONGEST_ANSWER).read_to_end(&mut bytes)?;
+    parse(&String::from_utf8_lossy(&bytes))
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an HTTP answer"))
+}
+
+fn parse(text: &str) -> Option<Answer> {
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
+    Some(Answer { status, body: body.to_owned() })
+}
+
+/// The text of a field of a flat JSON object, `{"etcdcluster":"3.5.0"}`: all that etcd's two
+/// answers need. Values with escapes are not understood, and etcd's have none.
+pub fn field<'a>(body: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = body.split_once(&format!("\"{name}\""))?;
+    let rest = rest.trim_start().strip_prefix(':')?.trim_start();
+    rest.strip_prefix('"')?.split('"').next()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_is_read_to_its_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 1024];
+            let length = stream.read(&mut request).unwrap();
+            let answer = b"HTTP/1.1 503 Service Unavailable\r\nX: y\r\n\r\n{\"health\":\"false\"}";
+            stream.write_all(answer).unwrap();
+            String::from_utf8_lossy(&request[..length]).into_owned()
+        });
+        let answer = get(address, "/health", Duration::from_secs(5)).unwrap();
+        assert_eq!(answer, Answer { status: 503, body: "{\"health\":\"false\"}".to_owned() });
+        assert!(server.join().unwrap().starts_with("GET /health HTTP/1.1\r\n"));
+    }
+
+    #[test]
+    fn what_is_no_answer_is_an_error() {
+        for text in ["", "HTTP/1.1 200 OK", "SSH-2.0\r\n\r\n", "HTTP/1.1 OK\r\n\r\n"] {
+            assert_eq!(parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn fields_of_flat_objects_are_found() {
+        let body = r#"{"etcdserver":"3.6.14", "etcdcluster": "3.5.0","storage":""}"#;
+        assert_eq!(field(body, "etcdserver"), Some("3.6.14"));
+        assert_eq!(field(body, "etcdcluster"), Some("3.5.0"));
+        assert_eq!(field(body, "storage"), Some(""));
+        assert_eq!(field(body, "cluster"), None);
+        assert_eq!(field(r#"{"health":true}"#, "health"), None);
+        assert_eq!(field("", "health"), None);
+    }
+}

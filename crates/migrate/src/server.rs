@@ -1,0 +1,297 @@
+//! A server of the journey: started on loopback, watched, asked, stopped.
+//!
+//! Needs no credentials and writes nothing: `/health` and `/version` answer everyone.
+
+use std::collections::VecDeque;
+use std::env;
+use std::fs;
+use std::io::{self, BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use etcd_version::EtcdVersion;
+
+use crate::command::{self, Place};
+use crate::event::Log;
+use crate::failure::{Failure, Kind};
+use crate::http;
+use crate::options::{Member, Port, ServerLog, Timeouts};
+use crate::platform;
+use crate::series::Series;
+use crate::stop::Stop;
+
+/// Between two questions: short at first, because a small database is ready in an instant.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How much of its log is shown when a server fails.
+const LAST_LINES: usize = 5;
+const LONGEST_LINE: usize = 400;
+
+pub struct Setting<'a> {
+    pub member: &'a Member,
+    pub timeouts: &'a Timeouts,
+    pub server_log: ServerLog,
+    pub stop: &'a Stop,
+    pub log: Log,
+}
+
+pub struct Server<'a> {
+    setting: &'a Setting<'a>,
+    version: EtcdVersion,
+    child: Child,
+    pub port: u16,
+    tail: Arc<Mutex<VecDeque<String>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl<'a> Server<'a> {
+    pub fn start(
+        program: &Path,
+        version: &EtcdVersion,
+        data_dir: &Path,
+        setting: &'a Setting<'a>,
+    ) -> Result<Self, Failure> {
+        let data_dir = data_dir.to_str().ok_or_else(|| {
+            Failure::new(Kind::System, format_args!("{} is not UTF-8", data_dir.display()))
+        })?;
+        let port = free_port(setting.member.port)?;
+        let place = Place { data_dir, port };
+        let arguments = command::arguments(version, setting.member, &place);
+        let mut command = Command::new(program);
+        for (name, _) in env::vars_os() {
+            if name.to_str().is_none_or(|name| command::is_hidden(name, &arguments)) {
+                command.env_remove(name);
+            }
+        }
+        if let Some(arch) = command::unsupported_arch(version, env::consts::ARCH) {
+            command.env("ETCD_UNSUPPORTED_ARCH", arch);
+        }
+        command.args(&arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| Failure::file("start", program, &error))?;
+        let tail = Arc::new(Mutex::new(VecDeque::new()));
+        let reader = child.stderr.take().map(|stderr| {
+            let (tail, server_log, log) = (Arc::clone(&tail), setting.server_log, setting.log);
+            thread::spawn(move || keep_last_lines(stderr, &tail, server_log, log))
+        });
+        Ok(Self { setting, version: version.clone(), child, port, tail, reader })
+    }
+
+    /// Waits until the server is healthy and the whole cluster is at its minor version.
+    pub fn wait_until_upgraded(&mut self) -> Result<(), Failure> {
+        let wanted = Series::of(&self.version);
+        let mut was_healthy = false;
+        // Both stay true once they were: in a cluster whose other members also migrate, the
+        // quorum may be gone in the moment after.
+        self.wait_for(&format!("the cluster to be healthy and at {wanted}"), |server| {
+            was_healthy = was_healthy || server.is_healthy();
+            was_healthy && server.reported("etcdcluster") >= Some(wanted)
+        })
+    }
+
+    /// Waits until the server has written a raft snapshot since `before`, so that the next one does
+    /// not replay entries that it no longer understands.
+    pub fn wait_for_snapshot(
+        &mut self,
+        data_dir: &Path,
+        before: Option<&str>,
+    ) -> Result<(), Failure> {
+        self.wait_for("a raft snapshot to be written", |_| {
+            newest_snapshot(data_dir).as_deref() > before
+        })
+    }
+
+    /// Waits until cluster and storage are at an older version, after a downgrade was enabled.
+    pub fn wait_until_downgraded(&mut self, to: Series) -> Result<(), Failure> {
+        let what = format!("the data to be downgraded to {to}");
+        self.wait_for(&what, |server| server.is_downgraded(to))
+    }
+
+    pub fn is_downgraded(&self, to: Series) -> bool {
+        self.reported("etcdcluster") == Some(to) && self.reported("storage") == Some(to)
+    }
+
+    pub fn wait_until_healthy(&mut self) -> Result<(), Failure> {
+        self.wait_for("the server to be healthy", Self::is_healthy)
+    }
+
+    fn wait_for(
+        &mut self,
+        what: &str,
+        mut is_reached: impl FnMut(&Self) -> bool,
+    ) -> Result<(), Failure> {
+        let started = Instant::now();
+        let mut pause = SHORTEST_PAUSE;
+        while !is_reached(self) {
+            self.check()?;
+            if started.elapsed() > self.setting.timeouts.start {
+                return Err(self.timed_out(what));
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        Ok(())
+    }
+
+    /// An error when we are told to stop or the server is gone.
+    pub fn check(&mut self) -> Result<(), Failure> {
+        self.setting.stop.check()?;
+        match self.child.try_wait().map_err(|error| self.lost(&error))? {
+            Some(status) => Err(self.died(status)),
+            None => Ok(()),
+        }
+    }
+
+    fn is_healthy(&self) -> bool {
+        // A full database is no reason not to upgrade it; a corrupt one is.
+        self.ask("/health?exclude=NOSPACE").is_some_and(|body| {
+            http::field(&body, "health") == Some("true") || body.contains("\"health\":true")
+        })
+    }
+
+    fn reported(&self, field: &str) -> Option<Series> {
+        let body = self.ask("/version")?;
+        let text = http::field(&body, field)?;
+        text.parse().ok()
+    }
+
+    fn ask(&self, path: &str) -> Option<String> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let answer = http::get(address, path, ANSWER_TIMEOUT).ok()?;
+        (answer.status == 200).then_some(answer.body)
+    }
+
+    /// Asks the server to stop and waits for it; kills it when it takes too long.
+    pub fn stop(mut self) -> Result<(), Failure> {
+        self.end().map(|_| ())
+    }
+
+    fn end(&mut self) -> Result<ExitStatus, Failure> {
+        if let Some(status) = self.child.try_wait().map_err(|error| self.lost(&error))? {
+            return Ok(status);
+        }
+        let deadline = Instant::now() + self.setting.timeouts.stop;
+        let mut is_killed = platform::ask_to_stop(&self.child).is_err();
+        if is_killed {
+            self.kill()?;
+        }
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            if let Some(status) = self.child.try_wait().map_err(|error| self.lost(&error))? {
+                return Ok(status);
+            }
+            if !is_killed && Instant::now() > deadline {
+                self.setting.log.warn(
+                    "killed",
+                    format_args!("etcd {} did not stop in time and was killed", self.version),
+                );
+                self.kill()?;
+                is_killed = true;
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn kill(&mut self) -> Result<(), Failure> {
+        self.child.kill().map_err(|error| self.lost(&error))
+    }
+
+    fn lost(&self, error: &io::Error) -> Failure {
+        Failure::new(
+            Kind::StepFailed,
+            format_args!("etcd {} can no longer be watched: {error}", self.version),
+        )
+    }
+
+    fn died(&mut self, status: ExitStatus) -> Failure {
+        // The log ends with the process, so the reader is about to be done.
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        self.with_last_lines(format!("etcd {} ended by itself ({status})", self.version))
+    }
+
+    fn timed_out(&self, what: &str) -> Failure {
+        let seconds = self.setting.timeouts.start.as_secs();
+        let cause = format!("etcd {} ran for {seconds} s, waiting for {what}", self.version);
+        self.with_last_lines(cause)
+            .hint("in a cluster of several members the others must run, at the same minor version")
+            .hint("--start-timeout gives more time to large databases")
+    }
+
+    fn with_last_lines(&self, cause: String) -> Failure {
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = tail.iter().map(|line| format!("\n  {line}"));
+        Failure::new(Kind::StepFailed, [cause].into_iter().chain(lines).collect::<String>())
+    }
+}
+
+impl Drop for Server<'_> {
+    /// Whatever went wrong, no server is left behind.
+    fn drop(&mut self) {
+        if self.end().is_err() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// The name of the newest raft snapshot: `<term>-<index>.snap` in hexadecimal, so names sort.
+pub fn newest_snapshot(data_dir: &Path) -> Option<String> {
+    let entries = fs::read_dir(data_dir.join("member").join("snap")).ok()?;
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| Path::new(name).extension().is_some_and(|kind| kind == "snap")).max()
+}
+
+/// Reads everything, so that the server never waits for us, and remembers the end of it.
+fn keep_last_lines(
+    stderr: impl io::Read,
+    tail: &Mutex<VecDeque<String>>,
+    server_log: ServerLog,
+    log: Log,
+) {
+    let mut source = BufReader::new(stderr);
+    let mut line = Vec::new();
+    while source.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+        let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+        line.clear();
+        if server_log == ServerLog::Show {
+            log.info("server", &text);
+        }
+        let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
+        // What follows is the stack, which says nothing to an operator.
+        if tail.back().is_some_and(|last| is_last_word(last)) {
+            continue;
+        }
+        if tail.len() == LAST_LINES {
+            tail.pop_front();
+        }
+        tail.push_back(text.chars().take(LONGEST_LINE).collect());
+    }
+}
+
+/// Whether etcd gives up with this line.
+fn is_last_word(line: &str) -> bool {
+    ["\"level\":\"panic\"", "\"level\":\"fatal\"", "panic: "].iter().any(|sign| line.contains(sign))
+}
+
+/// A port on loopback that nobody listens on right now.
+fn free_port(port: Port) -> Result<u16, Failure> {
+    let free = |port| {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+        listener.local_addr().map(|address| address.port())
+    };
+    let (number, found) = match port {
+        Port::Given(number) => (number, free(number)),
+        Port::Preferred(number) => (number, free(number).or_else(|_| free(0))),
+    };
+    found.map_err(|error| {
+        Failure::new(Kind::System, format_args!("port {number} on 127.0.0.1 is not free: {error}"))
+            .hint("leave --port away and a free one is taken")
+    })
+}

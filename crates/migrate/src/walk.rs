@@ -1,0 +1,148 @@
+//! Takes the steps of a plan, one after the other, and writes down how far it came.
+
+use std::path::{Path, PathBuf};
+
+use etcd_version::EtcdVersion;
+
+use crate::backup;
+use crate::carried;
+use crate::downgrade;
+use crate::durable;
+use crate::event::Log;
+use crate::failure::{Failure, Kind};
+use crate::journal::Journal;
+use crate::options::Options;
+use crate::plan::{Step, Way};
+use crate::server::{Server, Setting, newest_snapshot};
+use crate::stop::Stop;
+use crate::version_pair::VersionPair;
+
+pub struct Walk<'a> {
+    pub options: &'a Options,
+    pub backups: &'a Path,
+    pub setting: Setting<'a>,
+    pub journal: Journal,
+    pub members: usize,
+    pub stop: &'a Stop,
+    pub log: Log,
+}
+
+/// Every program that the steps will start, so that a missing one is missed before the first step.
+pub fn check_programs(steps: &[Step], bin_dir: &Path) -> Result<(), Failure> {
+    for step in steps {
+        let needed = match step {
+            Step::Backup | Step::Record(_) => vec![],
+            Step::Serve(version) => vec![("etcd", version)],
+            Step::Downgrade { from, to, way: Way::InPlace } => {
+                vec![("etcd", from), ("etcdctl", from), ("etcd", to)]
+            }
+            Step::Downgrade { from, to, way: Way::Snapshot } => {
+                let tool = (downgrade::restorer(to), to);
+                let schema = downgrade::has_schema(from).then_some(("etcdutl", from));
+                [("etcd", from), ("etcd", to), tool].into_iter().chain(schema).collect()
+            }
+        };
+        for (name, version) in needed {
+            carried::program(bin_dir, name, version)?;
+        }
+    }
+    Ok(())
+}
+
+impl Walk<'_> {
+    pub fn take(&mut self, steps: &[Step]) -> Result<(), Failure> {
+        for (index, step) in steps.iter().enumerate() {
+            self.stop.check()?;
+            self.log.info("step", format_args!("step {} of {}: {step}", index + 1, steps.len()));
+            if !matches!(step, Step::Record(_)) {
+                self.journal.step = step.to_string();
+                self.note()?;
+            }
+            self.take_one(step)?;
+        }
+        self.journal.step.clear();
+        Ok(())
+    }
+
+    fn take_one(&mut self, step: &Step) -> Result<(), Failure> {
+        match step {
+            Step::Backup => self.back_up(),
+            Step::Serve(version) => self.upgrade(version).map_err(Failure::in_step),
+            Step::Downgrade { from, to, way: Way::InPlace } => {
+                self.downgrade_in_place(from, to).map_err(Failure::in_step)
+            }
+            Step::Downgrade { from, to, way: Way::Snapshot } => {
+                self.downgrade_by_snapshot(from, to).map_err(Failure::in_step)
+            }
+            Step::Record(version) => {
+                let pair = VersionPair::etcd3(version.clone());
+                durable::record(&self.options.data_dir, &pair).map_err(Failure::in_step)
+            }
+        }
+    }
+
+    /// Has the data reach a version, and its raft log start there.
+    pub fn upgrade(&self, version: &EtcdVersion) -> Result<(), Failure> {
+        let data_dir = &self.options.data_dir;
+        let before = newest_snapshot(data_dir);
+        // A member among others may have nothing new to apply, and then writes none.
+        let is_alone = self.members <= 1;
+        self.serve(version, |server| {
+            server.wait_until_upgraded()?;
+            if is_alone {
+                server.wait_for_snapshot(data_dir, before.as_deref())?;
+            }
+            Ok(())
+        })
+    }
+
+    fn back_up(&mut self) -> Result<(), Failure> {
+        if !self.options.backups.enabled {
+            self.log.info("no-backup", "no copy is made, as --no-backup asks");
+            return Ok(());
+        }
+        // The copy from before an unfinished journey is the one worth keeping.
+        let first = self.journal.backup.clone().filter(|path| path.is_dir());
+        let copy = match backup::make(&self.options.data_dir, self.backups, self.log, self.stop) {
+            Ok(copy) => copy,
+            Err(failure) if failure.kind == Kind::System && first.is_some() => {
+                self.log.warn(
+                    "backup",
+                    format_args!("{}; the copy from before this journey is kept", failure.cause),
+                );
+                return Ok(());
+            }
+            Err(failure) => return Err(failure),
+        };
+        let keep = first.unwrap_or_else(|| copy.clone());
+        backup::retain(self.backups, self.options.backups.retain, &keep, self.log);
+        self.journal.backup = Some(keep);
+        self.note()
+    }
+
+    /// Runs a server, does something with it, and stops it, whether that worked or not.
+    pub fn serve(
+        &self,
+        version: &EtcdVersion,
+        work: impl FnOnce(&mut Server<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let program = self.program("etcd", version)?;
+        let mut server = Server::start(&program, version, &self.options.data_dir, &self.setting)?;
+        self.log.info(
+            "started",
+            format_args!("etcd {version} listens on 127.0.0.1:{} only", server.port),
+        );
+        work(&mut server)?;
+        server.stop()?;
+        self.log.info("stopped", format_args!("etcd {version} did its part and stopped"));
+        Ok(())
+    }
+
+    pub fn program(&self, name: &str, version: &EtcdVersion) -> Result<PathBuf, Failure> {
+        carried::program(&self.options.bin_dir, name, version)
+    }
+
+    pub fn note(&self) -> Result<(), Failure> {
+        self.journal.write(&self.options.data_dir)
+    }
+}

@@ -1,0 +1,139 @@
+use std::fs;
+
+use crate::directory::{Directory, outcome};
+
+const BUNDLED: &str = "--bundled-versions=3.4.27,3.5.33,3.6.14,3.7.1";
+
+#[track_caller]
+fn run(directory: &Directory, target: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = directory.command(target, &directory.path("bin"));
+    let (code, stdout, stderr) = outcome(&command.arg(BUNDLED).args(arguments).output().unwrap());
+    let path = directory.0.display().to_string();
+    (code, stdout.replace(&path, "DIR"), stderr.replace(&path, "DIR"))
+}
+
+#[test]
+fn an_empty_directory_takes_the_target() {
+    let directory = Directory::new();
+    fs::create_dir_all(directory.path("data/lost+found")).unwrap();
+    let (code, stdout, stderr) = run(&directory, "3.6.14", &[]);
+    assert_eq!((code, stdout.as_str()), (Some(0), ""), "{stderr}");
+    assert!(stderr.ends_with("DIR/data is at 3.6.14/etcd3: etcd 3.6.14 may start now\n"));
+    assert_eq!(directory.version(), "3.6.14/etcd3");
+    // Again, and to another version: no etcd has started yet.
+    assert_eq!(run(&directory, "3.6.14", &[]).0, Some(0));
+    assert_eq!(run(&directory, "3.4.27", &[]).0, Some(0));
+    assert_eq!(directory.version(), "3.4.27/etcd3");
+}
+
+#[test]
+fn a_missing_directory_is_created_and_a_trailing_slash_means_nothing() {
+    let directory = Directory::new();
+    let path = format!("--data-dir={}/new/data/", directory.0.display());
+    assert_eq!(run(&directory, "3.7.1", &[&path]).0, Some(0));
+    let text = fs::read_to_string(directory.path("new/data/version.txt")).unwrap();
+    assert_eq!(text, "3.7.1/etcd3");
+}
+
+#[cfg(unix)]
+#[test]
+fn modes_follow_the_umask_unless_one_is_given() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = Directory::new();
+    let mode = |name| fs::metadata(directory.path(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(run(&directory, "3.7.1", &[]).0, Some(0));
+    assert_eq!((mode("data"), mode("data/version.txt")), (0o755, 0o644));
+    assert_eq!(run(&directory, "3.7.1", &["--data-dir-mode=0700"]).0, Some(0));
+    assert_eq!(mode("data"), 0o700);
+}
+
+#[test]
+fn the_plan_is_printed_and_nothing_is_touched() {
+    let directory = Directory::new();
+    let (code, stdout, _) = run(&directory, "3.6.14", &["--plan"]);
+    assert_eq!(code, Some(0));
+    assert_eq!(
+        stdout,
+        "data directory DIR/data: no etcd has started here yet\n\
+         target 3.6.14/etcd3\n  1. write 3.6.14/etcd3 into version.txt\n"
+    );
+    let (_, stdout, _) = run(&directory, "3.6.14", &["--plan", "--plan-format=json"]);
+    assert_eq!(
+        stdout,
+        "{\"dataDirectory\":\"DIR/data\",\"from\":null,\"target\":\"3.6.14/etcd3\",\
+         \"steps\":[{\"action\":\"record\",\"version\":\"3.6.14\"}]}\n"
+    );
+    assert!(!directory.path("data").exists());
+}
+
+#[test]
+fn errors_have_one_line_a_hint_and_their_own_exit_code() {
+    let directory = Directory::new();
+    for (target, arguments, code, line) in [
+        ("3.6.14", &["--no-such-flag"][..], 2, "error: unknown flag: --no-such-flag"),
+        ("3.6.14", &["upgrade"], 2, "error: unknown command: upgrade"),
+        (
+            "3.6",
+            &[],
+            2,
+            "error: --target-version: `3.6` is not an etcd version, for example `3.6.14`",
+        ),
+        (
+            "3.6.13",
+            &[],
+            3,
+            "error: this image bundles no etcd 3.6.13, only 3.4.27, 3.5.33, 3.6.14, 3.7.1",
+        ),
+        ("4.0.0", &[], 3, "error: etcd 4.0 is not supported: only etcd 3 is"),
+        ("3.6.14", &["--target-storage=etcd2"], 3, "error: etcd2 storage is not supported"),
+        (
+            "3.6.14",
+            &["--etcd-server-extra-args=--wal-dir=/wal"],
+            2,
+            "error: `--wal-dir=/wal` among the extra arguments is not supported",
+        ),
+    ] {
+        let (actual, stdout, stderr) = run(&directory, target, arguments);
+        assert_eq!((actual, stdout.as_str()), (Some(code), ""), "{arguments:?} {stderr}");
+        assert_eq!(stderr.lines().next(), Some(line));
+        assert!(!directory.path("data").exists());
+    }
+}
+
+#[test]
+fn what_is_no_data_directory_stays_as_it_is() {
+    let directory = Directory::new();
+    directory.write("data/notes.txt", b"mine");
+    let (code, _, stderr) = run(&directory, "3.6.14", &[]);
+    assert_eq!(code, Some(3));
+    assert!(stderr.starts_with("error: DIR/data is not an etcd data directory\nhint: "));
+    assert_eq!(fs::read_dir(directory.path("data")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_second_one_is_told_who_holds_the_directory() {
+    let directory = Directory::new();
+    directory.write("data/.migrate/lock", b"process 7 on host");
+    let file = fs::File::open(directory.path("data/.migrate/lock")).unwrap();
+    file.lock().unwrap();
+    let (code, _, stderr) = run(&directory, "3.6.14", &[]);
+    assert_eq!(code, Some(5));
+    assert!(
+        stderr.contains("error: DIR/data is being migrated by process 7 on host\n"),
+        "{stderr}"
+    );
+    assert_eq!(directory.version(), "");
+}
+
+#[test]
+fn json_lines_are_json_and_help_is_on_stdout() {
+    let directory = Directory::new();
+    let (code, _, stderr) = run(&directory, "3.6.13", &["--log-format=json"]);
+    assert_eq!(code, Some(3));
+    assert!(stderr.starts_with("{\"time\":\"") && stderr.ends_with("}\n"), "{stderr}");
+    assert!(stderr.contains("\"level\":\"error\",\"event\":\"failed\""), "{stderr}");
+    let (code, stdout, stderr) = run(&directory, "3.6.14", &["--help"]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert!(stdout.contains("--target-version V"));
+}
