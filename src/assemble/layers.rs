@@ -83,6 +83,7 @@ fn key(plan: &Plan, platform: &Platform, layer: &LayerPlan, programs: &Programs)
         "format": FORMAT,
         "check": CHECK_VERSION,
         "compression": plan.compression,
+        "level": plan.compression.level(),
         "epoch": plan.epoch_seconds,
         "platform": platform,
         "entries": layer.entries,

@@ -64,7 +64,11 @@ pub fn resolve(
     source: &BaseSource,
     platform: &Platform,
 ) -> Result<Base, BaseError> {
-    let key = Digest::of(format!("base {FORMAT} {source} {platform} {:?}", means.compression));
+    let key = Digest::of(format!(
+        "base {FORMAT} {source} {platform} {:?} {}",
+        means.compression,
+        means.compression.level()
+    ));
     let is_whole = |base: &Base| base.layers.iter().all(|layer| means.store.has(&layer.digest));
     if let Some(base) = means.store.record::<Base>("base", &key).filter(is_whole) {
         return Ok(base);

@@ -2,7 +2,7 @@ use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
-use super::format::{Compression, GZIP_LEVEL, ZSTD_LEVEL};
+use super::format::Compression;
 use super::gzip::GzipWriter;
 use super::ustar::{self, BLOCK, HeaderError, Kind};
 use crate::digest::{Digest, Hasher};
@@ -49,8 +49,8 @@ impl LayerWriter {
     pub fn new(store: &Store, compression: Compression, mtime: u64) -> Result<Self, LayerError> {
         let blob = store.writer()?;
         let sink = match compression {
-            Compression::Gzip => Sink::Gzip(GzipWriter::new(blob, GZIP_LEVEL)?),
-            Compression::Zstd => Sink::Zstd(zstd::Encoder::new(blob, ZSTD_LEVEL)?),
+            Compression::Gzip => Sink::Gzip(GzipWriter::new(blob, compression.level())?),
+            Compression::Zstd => Sink::Zstd(zstd::Encoder::new(blob, compression.level())?),
         };
         Ok(Self { sink, diff_id: Hasher::default(), mtime, compression })
     }
@@ -154,7 +154,7 @@ mod tests {
             format!("{} {}\n{}\n", layer.size, layer.digest, layer.diff_id)
         };
         insta::assert_snapshot!(text(Compression::Gzip), @"
-        1841 sha256:992d20b5e4e560fe62a715f740b82caced8aa139a16bdd27f9ed5a7fac4041f9
+        1860 sha256:077c6e6453638bfe5a7f4c0c16b1655946e3a9d6f809cb9ff4f19fc95cf41128
         sha256:1d06f4d4e3bd19ea10daffff472a49224c4ee2cf3a5eb9fa2e6ba7c2d9baa677
         ");
         insta::assert_snapshot!(text(Compression::Zstd), @"
