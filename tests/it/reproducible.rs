@@ -2,32 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::shop::{self, Shop, is_root, shared_cache};
 
-/// Every file of a layout with its bytes.
-fn bytes(layout: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![layout.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                let name = path.strip_prefix(layout).unwrap().display().to_string();
-                found.insert(name, fs::read(path).unwrap());
-            }
-        }
-    }
-    found
-}
-
 #[track_caller]
 fn check_same(a: &Shop, b: &Shop) {
-    let [a, b] = [a, b].map(|shop| bytes(&shop.out()));
+    let [a, b] = [a, b].map(|shop| shop::files(&shop.out()));
     let names = |layout: &BTreeMap<String, Vec<u8>>| layout.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&a), names(&b));
     for (name, bytes) in &a {
@@ -165,10 +146,10 @@ fn layers_do_not_depend_on_where_programs_come_from() {
 fn a_cache_that_is_taken_away_changes_nothing() {
     let shop = Shop::stocked();
     let expected = shop.build().ok();
-    let first = bytes(&shop.out());
+    let first = shop::files(&shop.out());
     fs::remove_dir_all(shop.cache()).unwrap();
     fs::remove_dir_all(shop.out()).unwrap();
     shop::Parts::get().copy_compiled(&shop.cache());
     assert_eq!(shop.build().ok(), expected);
-    assert!(bytes(&shop.out()) == first);
+    assert!(shop::files(&shop.out()) == first);
 }

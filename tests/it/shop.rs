@@ -3,6 +3,7 @@
 //! The programs are real. The first test that needs them compiles etcd 3.4.21 and `migrate` in
 //! the cache that people use too (half a minute once); every shop gets copies.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -407,6 +408,24 @@ pub fn without_digests(text: &str) -> String {
         rest = &rest[at + word..];
     }
     out + rest
+}
+
+/// Every file of a layout with its bytes.
+pub fn files(layout: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![layout.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(layout).unwrap().display().to_string();
+                found.insert(name, fs::read(path).unwrap());
+            }
+        }
+    }
+    found
 }
 
 /// Whether tests may mount and change users.
