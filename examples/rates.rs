@@ -35,7 +35,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         })?;
         sizes.insert(format!("deflate{level}"), size.into());
     }
-    let mut compressor = Compressor::new(CompressionLvl::new(Compression::Gzip.level()).map_err(|_| "level")?);
+    let mut compressor =
+        Compressor::new(CompressionLvl::new(Compression::Gzip.level()).map_err(|_| "level")?);
     let gzipped = |file: &Vec<u8>| {
         let mut out = vec![0; compressor.gzip_compress_bound(file.len())];
         let n = compressor.gzip_compress(file, &mut out).unwrap_or(0);
