@@ -19,7 +19,8 @@ Exit codes:
   4  bytes are not what they should be: a digest, an archive, a program
   5  an input or a service cannot be reached
   6  a compiler failed or is missing
-  7  the file system said no (full disk, no permission)";
+  7  the file system said no (full disk, no permission)
+  8  a tag names another image already";
 
 /// Build, test and release the etcd image that can move its own data
 #[derive(Debug, Parser)]
@@ -78,6 +79,10 @@ pub enum Command {
     Build(BuildArgs),
     /// Build the images of every default target into an OCI image layout
     AllBuild(BuildArgs),
+    /// Push an image from a layout: blobs, manifests, the index, and the tags last
+    Push(PushArgs),
+    /// Build what is missing of every default target, then push all of it
+    AllPush(AllPushArgs),
     /// Derive every digest, size, diff ID and platform of a layout again and look into every program
     Verify(VerifyArgs),
     /// List, verify or clean the cache
@@ -140,6 +145,90 @@ pub struct BuildArgs {
     /// Also load the image of this machine's architecture into the Docker engine
     #[arg(long)]
     pub load: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct PushArgs {
+    /// Folders of OCI image layouts, and the image's tag where one holds several. Several layouts
+    /// are joined into one index
+    #[arg(value_name = "LAYOUT[:TAG]", default_value = "dist")]
+    pub layout: Vec<String>,
+    /// Architecture of a Linux image, for example arm64 (may be given several times)
+    #[arg(long, value_name = "ARCH", env = "ARCH", value_delimiter = ',')]
+    pub arch: Vec<String>,
+    /// Push only this platform, with its own tag and without the index (may be given several times)
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Vec<Platform>,
+    #[command(flatten)]
+    pub delivery: DeliveryArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct AllPushArgs {
+    #[command(flatten)]
+    pub choice: ChoiceArgs,
+    /// Folder of the OCI image layout; what it holds under other tags stays
+    #[arg(long, short, value_name = "DIR", default_value = "dist")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub delivery: DeliveryArgs,
+}
+
+/// Where to, and under which names.
+#[derive(Clone, Debug, Args)]
+pub struct DeliveryArgs {
+    /// Registry, with the path before the repository if there is one, for example
+    /// registry.example/team (may be given several times; REGISTRY is a fallback, too)
+    #[arg(long, value_name = "REGISTRY", env = "PUSH_REGISTRY", value_delimiter = ',')]
+    pub registry: Vec<String>,
+    /// Name of the repository [default: what versions.yaml says, or etcd]
+    #[arg(long, value_name = "NAME")]
+    pub repository: Option<String>,
+    /// Also tag it so (may be given several times)
+    #[arg(long, value_name = "TAG")]
+    pub tag: Vec<String>,
+    /// Also tag each platform: TAG-linux-ARCH, TAG-windows-amd64-RELEASE
+    #[arg(long)]
+    pub platform_tags: bool,
+    /// Take tags from other images; without it a tag that is there is never moved
+    #[arg(long)]
+    pub force: bool,
+    /// Ask what is there and say what would move, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Mount blobs from this repository if it is in the same registry (may be given several times)
+    #[arg(long, value_name = "REPOSITORY", value_delimiter = ',')]
+    pub mount_from: Vec<String>,
+    /// Media types of the manifests; those of Docker for clients and registries that know no others
+    #[arg(long, value_name = "KIND", default_value = "oci")]
+    pub media_types: MediaTypes,
+    #[command(flatten)]
+    pub access: AccessArgs,
+}
+
+/// How registries are reached, and who we are there.
+#[derive(Clone, Debug, Default, Args)]
+pub struct AccessArgs {
+    /// User at the registry, instead of what `docker login` or `podman login` left
+    #[arg(long, value_name = "USER", requires = "password_stdin")]
+    pub username: Option<String>,
+    /// Read the password from standard input
+    #[arg(long, requires = "username")]
+    pub password_stdin: bool,
+    /// Also trust the authorities in this PEM file
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Accept any certificate of this registry, or none at all (may be given several times)
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub insecure_registry: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MediaTypes {
+    /// As they were built
+    Oci,
+    /// Docker's image manifest version 2, schema 2
+    Docker,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -21,6 +21,8 @@ pub enum Kind {
     Compile,
     /// The file system said no.
     Io,
+    /// A tag names another image already.
+    Taken,
 }
 
 impl Kind {
@@ -33,6 +35,7 @@ impl Kind {
             Self::Unavailable => 5,
             Self::Compile => 6,
             Self::Io => 7,
+            Self::Taken => 8,
         }
     }
 }

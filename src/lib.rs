@@ -22,6 +22,7 @@ pub mod plan;
 pub mod platform;
 pub mod process;
 pub mod program;
+pub mod push;
 pub mod registry;
 pub mod store;
 pub mod ui;

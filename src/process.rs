@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -81,6 +81,28 @@ impl Invocation {
             command: self.to_string(),
             status: output.status.to_string(),
             tail: tail(&text),
+        })
+    }
+
+    /// Gives a line to standard input and returns standard output. What the program says when it
+    /// fails may be a secret, so it is not passed on.
+    pub fn ask(&self, line: &str) -> Result<String, ProcessError> {
+        let start = |source| ProcessError::Start { command: self.to_string(), source };
+        let mut command = self.command();
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().map_err(start)?;
+        if let Some(mut input) = child.stdin.take() {
+            // Who does not read what was asked says so by its status.
+            let _ = writeln!(input, "{line}");
+        }
+        let output = child.wait_with_output().map_err(start)?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(ProcessError::Refused {
+            command: self.to_string(),
+            status: output.status.to_string(),
+            tail: String::new(),
         })
     }
 

@@ -1,5 +1,6 @@
 //! One file for each command: it reads the files, calls the modules below and prints.
 
+mod access;
 mod build;
 mod cache;
 mod context;
@@ -7,6 +8,7 @@ mod failures;
 mod fetch;
 mod lock;
 mod plan;
+mod push;
 mod verify;
 
 use clap::CommandFactory;
@@ -27,6 +29,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
             build::run(&context, &arguments)
         }
         Command::AllBuild(arguments) => build::run(&context, &arguments),
+        Command::Push(arguments) => push::run(&context, &arguments),
+        Command::AllPush(arguments) => push::build_and_run(&context, &arguments),
         Command::Verify(arguments) => verify::run(&context, &arguments),
         Command::Cache(command) => cache::run(&context, &command),
         Command::Completions { shell } => {

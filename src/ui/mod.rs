@@ -113,15 +113,24 @@ impl Ui {
         }
     }
 
-    /// Shows a transfer until it is finished or dropped.
+    /// Shows a download until it is finished or dropped.
     pub fn transfer(&self, name: &str, total: Option<u64>) -> Transfer {
+        self.show("Fetching", name, total)
+    }
+
+    /// The same for what leaves this machine.
+    pub fn upload(&self, name: &str, total: Option<u64>) -> Transfer {
+        self.show("Pushing", name, total)
+    }
+
+    fn show(&self, verb: &'static str, name: &str, total: Option<u64>) -> Transfer {
         let inner = &self.inner;
         if inner.verbosity == Verbosity::Quiet || inner.progress == ProgressMode::None {
             Transfer::silent()
         } else if inner.progress == ProgressMode::Auto && inner.terminal {
-            Transfer::bar(&inner.bars, name, total, inner.colour)
+            Transfer::bar(&inner.bars, verb, name, total, inner.colour)
         } else {
-            Transfer::lines(self.clone(), name, total)
+            Transfer::lines(self.clone(), verb, name, total)
         }
     }
 
