@@ -12,7 +12,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 /// In memory at once, for each upload.
-const PIECE: usize = 1 << 18;
+const PIECE: usize = 1 << 16;
 
 #[derive(Clone, Debug)]
 pub(super) enum Payload {

@@ -16,6 +16,9 @@ use crate::fetch::{self, Cause};
 
 const MOST_REDIRECTS: u32 = 5;
 
+/// So many times the longest silence, for an answer to what is long.
+const FILE_PATIENCE: u32 = 4;
+
 /// A token can end between two requests and in the middle of one. More often than this, it is
 /// not the token.
 const MOST_CHALLENGES: u32 = 2;
@@ -210,15 +213,18 @@ impl Remote {
     async fn watch<T>(&self, call: &Call, sending: impl Future<Output = T>) -> Result<T, Cause> {
         let stall = self.host.options.fetch.stall_timeout;
         let mut sending = std::pin::pin!(sending);
-        loop {
-            let before = call.sent.bytes();
+        let (mut before, mut silent) = (call.sent.bytes(), 0);
+        // The system takes megabytes that are on their way long after the last one left us.
+        let patience = if matches!(call.payload, Payload::File(_)) { FILE_PATIENCE } else { 1 };
+        while silent < patience {
             if let Ok(response) = tokio::time::timeout(stall, &mut sending).await {
                 return Ok(response);
             }
-            if call.sent.bytes() == before {
-                return Err(Cause::Stalled(stall));
-            }
+            let now = call.sent.bytes();
+            silent = if now == before { silent + 1 } else { 0 };
+            before = now;
         }
+        Err(Cause::Stalled(stall * patience))
     }
 }
 

@@ -22,7 +22,7 @@ pub const PIECE: u64 = 32 << 20;
 const CAREFUL_PIECE: u64 = 8 << 20;
 
 /// No front end of a registry refuses bodies as small as this.
-const SMALLEST_PIECE: u64 = 1 << 20;
+const SMALLEST_PIECE: u64 = 1 << 18;
 
 pub(super) struct Upload<'a> {
     remote: &'a Remote,
@@ -74,14 +74,18 @@ impl<'a> Upload<'a> {
         offset: u64,
     ) -> Result<Moved, RemoteError> {
         let mut place = Place { location, offset };
-        let mut attempts = 1;
+        // Only who gets further than ever has as many attempts as before: to lose everything each
+        // time is no progress.
+        let (mut attempts, mut furthest) = (1, offset);
         loop {
             journal.note(&place.location).map_err(|source| self.io(source))?;
-            let reached = place.offset;
             let (cause, spoilt) = match self.step(&place).await? {
                 Step::Done => break,
                 Step::Further(further) => {
-                    (attempts, place) = (1, further);
+                    place = further;
+                    if place.offset > furthest {
+                        (attempts, furthest) = (1, place.offset);
+                    }
                     continue;
                 }
                 Step::Broken(cause) => (cause, None),
@@ -99,8 +103,8 @@ impl<'a> Upload<'a> {
                 None => break,
                 Some(found) => place = found,
             }
-            if place.offset > reached {
-                attempts = 1;
+            if place.offset > furthest {
+                (attempts, furthest) = (1, place.offset);
             }
         }
         journal.forget();
@@ -141,10 +145,12 @@ impl<'a> Upload<'a> {
             404 | 416 => Ok(Step::Broken(lost())),
             // No pieces here: all at once then.
             400 | 405 | 411 | 501 if place.offset == 0 => {
-                let is_known = self.remote.host.manners().takes_chunks.is_some();
-                self.note_chunks(Told::No);
                 let error = RemoteError::refused(self.what, &answer);
-                if is_known { Err(error) } else { Ok(Step::Spoilt(error)) }
+                if self.remote.host.manners().takes_chunks == Some(Told::Yes) {
+                    return Err(error);
+                }
+                self.note_chunks(Told::No);
+                Ok(Step::Spoilt(error))
             }
             _ => Err(RemoteError::refused(self.what, &answer)),
         }
