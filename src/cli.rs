@@ -83,6 +83,10 @@ pub enum Command {
     Push(PushArgs),
     /// Build what is missing of every default target, then push all of it
     AllPush(AllPushArgs),
+    /// Copy an image with all its platforms and what refers to it, from registry to registry
+    Copy(CopyArgs),
+    /// Print what a release changes downstream, for those who promote it
+    Promote(PromoteArgs),
     /// Derive every digest, size, diff ID and platform of a layout again and look into every program
     Verify(VerifyArgs),
     /// List, verify or clean the cache
@@ -223,6 +227,33 @@ pub struct AccessArgs {
     pub insecure_registry: Vec<String>,
 }
 
+#[derive(Clone, Debug, Args)]
+pub struct CopyArgs {
+    /// What to copy: REPOSITORY:TAG, REPOSITORY@DIGEST or both
+    #[arg(value_name = "SOURCE")]
+    pub source: String,
+    /// Where to: REPOSITORY or REPOSITORY:TAG; the tag of the source unless told otherwise
+    #[arg(value_name = "DESTINATION")]
+    pub destination: String,
+    /// Take the tag from another image; without it a tag that is there is never moved
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub access: AccessArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct PromoteArgs {
+    /// What was released: REPOSITORY:TAG, or the folder of a layout
+    #[arg(value_name = "REFERENCE", default_value = "dist")]
+    pub reference: String,
+    /// Print the entry of the promoter's list, and the other places that name the version
+    #[arg(long, required = true)]
+    pub list: bool,
+    #[command(flatten)]
+    pub access: AccessArgs,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum MediaTypes {
     /// As they were built
@@ -266,9 +297,11 @@ pub struct LockArgs {
 
 #[derive(Clone, Debug, Args)]
 pub struct VerifyArgs {
-    /// Folder of an OCI image layout
-    #[arg(value_name = "LAYOUT", default_value = "dist")]
-    pub layout: PathBuf,
+    /// Folder of an OCI image layout, or REPOSITORY:TAG, REPOSITORY@DIGEST in a registry
+    #[arg(value_name = "LAYOUT or REFERENCE", default_value = "dist")]
+    pub place: String,
+    #[command(flatten)]
+    pub access: AccessArgs,
 }
 
 #[derive(Clone, Debug, Subcommand)]

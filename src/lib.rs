@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod cli;
 pub mod commands;
 pub mod compile;
+pub mod copy;
 pub mod digest;
 pub mod docker;
 pub mod failure;

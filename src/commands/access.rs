@@ -8,7 +8,10 @@ use crate::cli::AccessArgs;
 use crate::failure::{Failure, Kind};
 use crate::fetch::Options;
 use crate::http::Trust;
-use crate::registry::{Credentials, Host, HostOptions, Login, PIECE, Remote, Repository, Secret};
+use crate::registry::{
+    Credentials, Host, HostOptions, Login, PIECE, Puller, Remote, Repository, Secret,
+};
+use crate::store::Store;
 
 /// The registries of one command, each with the one client that all its repositories share.
 pub(super) struct Access {
@@ -61,6 +64,17 @@ impl Access {
     pub(super) async fn pushing(&self, repository: &Repository, sources: &[String]) -> Remote {
         let repository = self.reach(repository).await;
         Remote::pushing(self.host(&repository), repository, sources)
+    }
+
+    pub(super) async fn pulling(&self, repository: &Repository) -> Remote {
+        let repository = self.reach(repository).await;
+        Remote::pulling(self.host(&repository), repository)
+    }
+
+    /// For blobs that come into the store.
+    pub(super) fn puller<'a>(&'a self, store: &'a Store) -> Puller<'a> {
+        let HostOptions { fetch, trust, credentials, ui, .. } = &self.options;
+        Puller::new(store, fetch, ui, Arc::clone(credentials)).trusting(trust.clone())
     }
 
     /// An insecure registry without TLS is found by asking.

@@ -209,6 +209,7 @@ impl From<PushError> for Failure {
             PushError::NoPlatform(_) => Self::new(Kind::Other, error)
                 .hint("`etcdimg build --platform OS/ARCH` adds it to the layout"),
             PushError::Tag(_) => Self::new(Kind::Other, error),
+            PushError::Nothing(_) => Self::new(Kind::Unavailable, error),
             PushError::Document { .. } | PushError::Lacks(_) => {
                 Self::new(Kind::Verification, error)
                     .hint("`etcdimg verify` says what is wrong with the layout; build it again")

@@ -4,10 +4,12 @@ mod access;
 mod build;
 mod cache;
 mod context;
+mod copy;
 mod failures;
 mod fetch;
 mod lock;
 mod plan;
+mod promote;
 mod push;
 mod verify;
 
@@ -31,6 +33,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::AllBuild(arguments) => build::run(&context, &arguments),
         Command::Push(arguments) => push::run(&context, &arguments),
         Command::AllPush(arguments) => push::build_and_run(&context, &arguments),
+        Command::Copy(arguments) => copy::run(&context, &arguments),
+        Command::Promote(arguments) => promote::run(&context, &arguments),
         Command::Verify(arguments) => verify::run(&context, &arguments),
         Command::Cache(command) => cache::run(&context, &command),
         Command::Completions { shell } => {

@@ -22,6 +22,8 @@ pub enum PushError {
     Document { digest: Digest, why: String },
     #[error("the layout lacks the blob {0}")]
     Lacks(Digest),
+    #[error("{0} is not there")]
+    Nothing(String),
     #[error(transparent)]
     Remote(#[from] RemoteError),
     #[error(transparent)]

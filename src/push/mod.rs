@@ -9,10 +9,13 @@ mod content;
 mod docker;
 mod error;
 mod plan;
+mod pull;
 mod referrers;
 mod run;
 
 pub use content::{Content, Image, Piece};
 pub use error::PushError;
 pub use plan::{Forecast, PushPlan, Survey, TagPlan, Wish, plan};
+pub use pull::{documents, get};
+pub(crate) use referrers::attach;
 pub use run::{BlobReport, ManifestReport, Overwrite, Pusher, Report, TagReport, TagState, Way};

@@ -38,7 +38,7 @@ pub(crate) async fn attach(remote: &Remote, referrer: &Manifest) -> Result<(), P
 }
 
 /// What a manifest refers to.
-pub(crate) fn subject(manifest: &Manifest) -> Option<Digest> {
+fn subject(manifest: &Manifest) -> Option<Digest> {
     let document: Value = serde_json::from_slice(&manifest.bytes).ok()?;
     document["subject"]["digest"].as_str()?.parse().ok()
 }

@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use reqwest::Url;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
@@ -42,7 +42,7 @@ pub struct Puller<'a> {
     client: Client,
     options: &'a Options,
     ui: &'a Ui,
-    credentials: Credentials,
+    credentials: Arc<Credentials>,
     /// What worked last; sensitive values, never shown.
     authorizations: Mutex<BTreeMap<Repository, Authorization>>,
 }
@@ -52,8 +52,9 @@ impl<'a> Puller<'a> {
         store: &'a Store,
         options: &'a Options,
         ui: &'a Ui,
-        credentials: Credentials,
+        credentials: impl Into<Arc<Credentials>>,
     ) -> Self {
+        let credentials = credentials.into();
         let client = Client::new(options.connect_timeout, options.stall_timeout);
         Self { store, client, options, ui, credentials, authorizations: Mutex::default() }
     }

@@ -130,6 +130,12 @@ impl Store {
         Ok(file)
     }
 
+    /// Where the bytes of a blob are, if it is there. Who reads them unverified must have somebody
+    /// who verifies them at the other end, as a registry does.
+    pub fn path(&self, digest: &Digest) -> PathBuf {
+        self.blob_path(digest)
+    }
+
     fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.root.join("blobs/sha256").join(digest.hex())
     }

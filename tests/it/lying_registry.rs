@@ -103,6 +103,11 @@ pub struct State {
     pub requests: Vec<Request>,
     /// Bytes of blobs that came over the wire, in vain or not.
     pub received: u64,
+    /// Tokens that are good now.
+    pub valid: BTreeSet<String>,
+    tokens: u64,
+    /// How long a token lives, where there are any.
+    life: Option<&'static str>,
     /// Tags that were set to something incomplete.
     pub violations: Vec<String>,
     next: u64,
@@ -213,6 +218,11 @@ impl LyingRegistry {
 
     pub fn habits(&self) -> MutexGuard<'_, Habits> {
         self.0.habits.lock().unwrap()
+    }
+
+    /// Its own token server gives `1`, `2` and so on, which are good until they are revoked.
+    pub fn hand_out_tokens(&self, life: &'static str) {
+        self.state().life = Some(life);
     }
 
     /// `HEAD manifests`, `POST uploads` and so on, counted.
@@ -348,13 +358,24 @@ impl Inner {
         let is_elsewhere = request.header("host").is_some_and(|it| it.starts_with("localhost"));
         if let Some(lets_in) = habits.lets_in.as_ref().filter(|_| !is_elsewhere) {
             let said = request.header("authorization").unwrap_or_default();
-            if !request.target.starts_with("/token") && !lets_in.authorization.contains(said) {
+            let valid = self.state.lock().unwrap().valid.clone();
+            let is_good = lets_in.authorization.contains(said) || valid.contains(said);
+            if !request.target.starts_with("/token") && !is_good {
                 io::copy(&mut reader.take(request.length as u64), &mut io::sink())?;
                 let reply = Reply::error(401, "UNAUTHORIZED");
                 return Ok(reply.header("www-authenticate", &*lets_in.challenge));
             }
         }
         let path = request.target.split('?').next().unwrap().to_owned();
+        if path == "/token" {
+            io::copy(&mut reader.take(request.length as u64), &mut io::sink())?;
+            let mut state = self.state.lock().unwrap();
+            state.tokens += 1;
+            let (token, life) = (state.tokens, state.life.unwrap_or("300"));
+            state.valid.insert(format!("Bearer {token}"));
+            let body = format!(r#"{{"token": "{token}", "expires_in": {life}}}"#);
+            return Ok(Reply::status(200).body(body.as_bytes()));
+        }
         let Some(path) = path.strip_prefix("/v2/") else { return Ok(Reply::status(404)) };
         if path.is_empty() {
             return Ok(Reply::status(200));

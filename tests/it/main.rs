@@ -8,6 +8,7 @@
 mod architecture;
 mod catalog;
 mod clients;
+mod copy;
 mod faults;
 mod fetch;
 mod fetch_faults;
@@ -16,6 +17,7 @@ mod mutant;
 mod parcel;
 mod plan;
 mod push;
+mod push_killed;
 mod registry_pull;
 mod release_server;
 mod reproducible;

@@ -856,3 +856,91 @@ async fn a_registry_that_keeps_its_tags_says_so() {
     let bench = Bench::lying("PUT", "manifests/3.7.1-0", ALWAYS, Lie::Says(409, &[], text));
     insta::assert_snapshot!(bench.fails().await, @"cannot tag … in registry/etcd as 3.7.1-0: 409 Conflict, TAG_INVALID: the tag is immutable");
 }
+
+// --- tokens -------------------------------------------------------------------------------
+
+/// A registry whose token server hands out one token after the other.
+fn with_tokens(life: &'static str) -> Bench {
+    let registry = LyingRegistry::start(Habits::default());
+    let realm = format!("http://{}/token", registry.host());
+    let challenge =
+        format!("Bearer realm=\"{realm}\",service=\"here\",scope=\"repository:x:pull\"");
+    registry.habits().lets_in = Some(LetsIn { authorization: [].into(), challenge });
+    registry.hand_out_tokens(life);
+    let mut bench = Bench::new(registry);
+    bench.credentials = Login::password("me", &Secret::new("secret"));
+    bench
+}
+
+#[tokio::test]
+async fn one_token_is_asked_for_and_it_is_for_all_that_will_be_done() {
+    let mut bench = with_tokens("300");
+    bench.sources = vec!["older".to_owned()];
+    let (bench, _) = bench.arrives().await;
+    let state = bench.registry.state();
+    let tokens: Vec<_> =
+        state.requests.iter().filter(|it| it.target.starts_with("/token")).collect();
+    assert_eq!(tokens.len(), 1);
+    assert_eq!(tokens[0].header("authorization"), Some("Basic bWU6c2VjcmV0"));
+    insta::assert_snapshot!(tokens[0].target, @"");
+}
+
+#[tokio::test]
+async fn a_known_registry_is_not_asked_how_it_wants_to_be_asked() {
+    let (bench, _) = with_tokens("300").arrives().await;
+    bench.registry.state().requests.clear();
+    let report = bench.push().await.unwrap();
+    let asked: Vec<_> =
+        bench.registry.state().requests.iter().map(|it| it.method.clone()).collect();
+    // The token, and the tag: two, as it takes without a login.
+    assert_eq!((report.requests, asked), (1, vec!["GET".to_owned(), "HEAD".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_token_that_ends_in_the_middle_is_renewed() {
+    let bench = with_tokens("300");
+    let revoke = Lie::After(Arc::new(|state: &mut State| state.valid.clear()));
+    let bench = bench.and("PUT", "uploads", (1, 1), revoke.clone());
+    let (bench, _) = bench.and("PUT", "manifests", (1, 1), revoke).arrives().await;
+    assert_eq!(bench.registry.counts()["GET token"], 3);
+}
+
+#[tokio::test]
+async fn a_token_that_is_about_to_end_is_renewed_before_it_is_refused() {
+    let (bench, _) = with_tokens("0").arrives().await;
+    let state = bench.registry.state();
+    let refused = state.requests.iter().filter(|it| it.header("authorization").is_none());
+    assert_eq!(refused.count(), 1, "only the very first");
+}
+
+#[tokio::test]
+async fn an_identity_token_buys_tokens() {
+    let mut bench = with_tokens("300");
+    bench.credentials = Some(Login::IdentityToken(Secret::new("id&entity")));
+    let (bench, _) = bench.arrives().await;
+    let state = bench.registry.state();
+    let token = state.requests.iter().find(|it| it.target.starts_with("/token")).unwrap();
+    assert_eq!((&*token.method, token.header("authorization")), ("POST", None));
+    let kind = token.header("content-type");
+    assert_eq!(kind, Some("application/x-www-form-urlencoded"));
+}
+
+#[tokio::test]
+async fn a_token_server_without_tls_elsewhere_gets_no_login() {
+    let mut bench = Bench::new(habits(|it| {
+        it.lets_in = Some(lets_in("Bearer realm=\"http://auth.example/token\""));
+    }));
+    bench.credentials = Login::password("me", &Secret::new("secret"));
+    insta::assert_snapshot!(bench.fails().await, @"");
+}
+
+#[tokio::test]
+async fn a_token_server_that_refuses_is_named() {
+    let bench = with_tokens("300").and("GET", "/token", ALWAYS, Lie::Says(403, &[], ""));
+    insta::assert_snapshot!(bench.fails().await, @"");
+}
+
+#[tokio::test]
+async fn a_token_server_that_is_busy_is_asked_again() {
+    with_tokens("300").and("GET", "/token", (0, 2), Lie::Says(503, &[], "")).arrives().await;
+}
