@@ -18,6 +18,7 @@ mod parcel;
 mod plan;
 mod push;
 mod push_killed;
+mod push_real;
 mod registry_pull;
 mod release_server;
 mod reproducible;
