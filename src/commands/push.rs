@@ -14,7 +14,8 @@ use crate::failure::{Failure, Kind};
 use crate::layout::{Layout, LayoutError, Tagged};
 use crate::platform::Platform;
 use crate::push::{
-    Content, Overwrite, PushError, PushPlan, Pusher, Report, TagState, Way, Wish, plan,
+    Content, Overwrite, PushError, PushPlan, Pusher, Report, TagState, Way, Wish, plan, refer,
+    subject,
 };
 use crate::registry::{Naming, Repository};
 use crate::ui::size;
@@ -32,7 +33,14 @@ pub(super) fn run(context: &Context, arguments: &PushArgs) -> Result<(), Failure
 }
 
 pub(super) fn build_and_run(context: &Context, arguments: &AllPushArgs) -> Result<(), Failure> {
-    // Before hours of compiling: what is missing on the command line, or taken in a registry.
+    let chosen = &arguments.choice;
+    if !chosen.platform.is_empty() || chosen.arch.iter().any(|arch| !arch.is_empty()) {
+        let text = "all-push takes every default target: a part of them is no release";
+        return Err(Failure::new(Kind::Other, text)
+            .hint("leave out `--platform`, `--arch` and ARCH")
+            .hint("`etcdimg build --platform P` and `etcdimg push --platform P` for one of them"));
+    }
+    // Before hours of compiling: what is missing on the command line.
     repositories(&arguments.delivery, None)?;
     let (locked, plan) = context.plan(&arguments.choice)?;
     let out = std::path::absolute(&arguments.out).map_err(|error| Failure::new(Kind::Io, error))?;
@@ -170,7 +178,24 @@ impl Shipment<'_> {
         }
         let lock = remote.host().lock(repository).await;
         let _lock = lock.map_err(|error| Failure::new(Kind::Io, error))?;
-        Ok(pusher.push(self.plan).await?)
+        let report = pusher.push(self.plan).await?;
+        self.referrers(&pusher).await?;
+        Ok(report)
+    }
+
+    /// Signatures and the like, which a layout names without a tag.
+    async fn referrers(&self, pusher: &Pusher<'_>) -> Result<(), Failure> {
+        let pushed = self.plan.manifests.iter().chain(&self.plan.root);
+        let pushed: Vec<_> = pushed.map(|manifest| manifest.digest).collect();
+        for (layout, _) in self.shelves {
+            for descriptor in layout.untagged()? {
+                let content = Content::read(layout, &descriptor)?;
+                if subject(&content.root).is_some_and(|subject| pushed.contains(&subject)) {
+                    refer(pusher, &content).await?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 

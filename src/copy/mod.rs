@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 
 use crate::digest::Digest;
 use crate::push::{
-    Content, Overwrite, PushError, Pusher, Report, Wish, attach, documents, get, plan,
+    Content, Overwrite, PushError, Pusher, Report, Wish, documents, get, plan, refer,
 };
 use crate::registry::{Blob, Bring, Manifest, Naming, Puller, Remote, RemoteError, Repository};
 use crate::store::Store;
@@ -86,13 +86,8 @@ impl Copier<'_> {
                 seen += 1;
                 let referrer = get(self.from, &self.by_digest(digest)).await?;
                 let content = self.content(&referrer).await?;
-                // Its blobs and what is below it, but it itself last.
-                let mut plan = plan(&content, &Wish::default())?;
-                plan.root = None;
-                plan.manifests.retain(|manifest| manifest.digest != digest);
                 let path = |digest: &Digest| self.store.path(digest);
-                self.pusher(bring, &path).push(&plan).await?;
-                attach(self.to, &referrer).await?;
+                refer(&self.pusher(bring, &path), &content).await?;
                 self.ui.status(
                     "Copied",
                     format!("{} which refers to {}", digest.short(), subject.short()),
@@ -122,9 +117,9 @@ impl Bring for FromSource<'_> {
     fn bring<'a>(&'a self, blob: &'a Blob) -> BoxFuture<'a, Result<(), RemoteError>> {
         async move {
             let pulled = self.puller.pull_blob(self.repository, blob.digest, blob.size).await;
-            pulled.map(drop).map_err(|error| RemoteError::Io {
+            pulled.map(drop).map_err(|error| RemoteError::Source {
                 what: format!("pull the blob {} from {}", blob.digest.short(), self.repository),
-                source: std::io::Error::other(error),
+                source: Box::new(error),
             })
         }
         .boxed()

@@ -17,5 +17,5 @@ pub use content::{Content, Image, Piece};
 pub use error::PushError;
 pub use plan::{Forecast, PushPlan, Survey, TagPlan, Wish, plan};
 pub use pull::{documents, get};
-pub(crate) use referrers::attach;
+pub use referrers::{refer, subject};
 pub use run::{BlobReport, ManifestReport, Overwrite, Pusher, Report, TagReport, TagState, Way};

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::PushError;
+use super::{Content, PushError, Pusher, Wish, plan};
 use crate::digest::Digest;
 use crate::image::INDEX_TYPE;
 use crate::image::json::canonical;
@@ -10,7 +10,7 @@ use crate::registry::{Known, Manifest, Naming, Remote, Unwanted, referrers_tag};
 
 /// Hands over a manifest that has a subject, and keeps the list of referrers where the registry
 /// does not (distribution-spec, "Pushing Manifests with Subject").
-pub(crate) async fn attach(remote: &Remote, referrer: &Manifest) -> Result<(), PushError> {
+async fn attach(remote: &Remote, referrer: &Manifest) -> Result<(), PushError> {
     let put = |error: Unwanted| match error {
         Unwanted::Incomplete(error) | Unwanted::Other(error) => PushError::Remote(error),
     };
@@ -37,8 +37,17 @@ pub(crate) async fn attach(remote: &Remote, referrer: &Manifest) -> Result<(), P
     Ok(())
 }
 
+/// Pushes something that refers to an image: its blobs and what is below it, and itself last.
+pub async fn refer(pusher: &Pusher<'_>, content: &Content) -> Result<(), PushError> {
+    let mut plan = plan(content, &Wish::default())?;
+    plan.root = None;
+    plan.manifests.retain(|manifest| manifest.digest != content.root.digest);
+    pusher.push(&plan).await?;
+    attach(pusher.remote, &content.root).await
+}
+
 /// What a manifest refers to.
-fn subject(manifest: &Manifest) -> Option<Digest> {
+pub fn subject(manifest: &Manifest) -> Option<Digest> {
     let document: Value = serde_json::from_slice(&manifest.bytes).ok()?;
     document["subject"]["digest"].as_str()?.parse().ok()
 }

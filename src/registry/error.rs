@@ -28,6 +28,8 @@ pub enum RemoteError {
     #[error("cannot {what}")]
     Auth { what: String, source: AuthError },
     #[error("cannot {what}")]
+    Source { what: String, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("cannot {what}")]
     Io { what: String, source: io::Error },
 }
 

@@ -144,7 +144,14 @@ fn a_copy_takes_no_tag_from_another_image() {
     let (from, to) =
         (format!("{}/etcd:3.7.1-0", desk.from.host()), format!("{}/etcd", desk.to.host()));
     let error = without_digests(&desk.run(&["copy", &from, &to]).error());
-    insta::assert_snapshot!(error, @"");
+    insta::assert_snapshot!(error, @r"
+    error: to/etcd has another image tagged 3.7.1-0
+      expected sha256:…
+      received sha256:…
+    hint: the next free tag is 3.7.1-1: set `revision: 1` in versions.yaml and build again
+    hint: `--force` takes the tag from the other image
+    exit 8
+    ");
     desk.run(&["copy", &from, &to, "--force"]).ok();
     desk.assert_copied("etcd");
     let error = desk.run(&["copy", &from.replace("3.7.1-0", "9.9.9-9"), &to]).error();

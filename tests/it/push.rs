@@ -882,7 +882,7 @@ async fn one_token_is_asked_for_and_it_is_for_all_that_will_be_done() {
         state.requests.iter().filter(|it| it.target.starts_with("/token")).collect();
     assert_eq!(tokens.len(), 1);
     assert_eq!(tokens[0].header("authorization"), Some("Basic bWU6c2VjcmV0"));
-    insta::assert_snapshot!(tokens[0].target, @"");
+    insta::assert_snapshot!(tokens[0].target, @"/token?service=here&scope=repository%3Aetcd%3Apull%2Cpush&scope=repository%3Aolder%3Apull");
 }
 
 #[tokio::test]
@@ -931,13 +931,20 @@ async fn a_token_server_without_tls_elsewhere_gets_no_login() {
         it.lets_in = Some(lets_in("Bearer realm=\"http://auth.example/token\""));
     }));
     bench.credentials = Login::password("me", &Secret::new("secret"));
-    insta::assert_snapshot!(bench.fails().await, @"");
+    insta::assert_snapshot!(bench.fails().await, @r"
+    cannot ask registry/etcd what 3.7.1-0 names
+      because: registry names no usable token server
+    ");
 }
 
 #[tokio::test]
 async fn a_token_server_that_refuses_is_named() {
     let bench = with_tokens("300").and("GET", "/token", ALWAYS, Lie::Says(403, &[], ""));
-    insta::assert_snapshot!(bench.fails().await, @"");
+    insta::assert_snapshot!(bench.fails().await, @r"
+    cannot ask registry/etcd what 3.7.1-0 names
+      because: no token for registry/etcd
+      http://registry/token: 403 Forbidden
+    ");
 }
 
 #[tokio::test]
