@@ -33,7 +33,9 @@ pub(super) fn run(context: &Context, arguments: &PromoteArgs) -> Result<(), Fail
     context.ui.note(
         "it belongs to `dmap:` of etcd in the promoter's images.yaml; then these name the version:",
     );
-    PLACES.iter().for_each(|place| context.ui.note(format!("  {place}")));
+    for place in PLACES {
+        context.ui.note(format!("  {place}"));
+    }
     Ok(())
 }
 

@@ -95,11 +95,11 @@ fn deliver(
     platforms: Vec<Platform>,
 ) -> Result<(), Failure> {
     let repositories = repositories(arguments, catalog)?;
-    let content = content(shelves, arguments.media_types)?;
+    let whole = gather(shelves, arguments.media_types)?;
     let own = shelves.first().map(|(_, tagged)| tagged.tag.clone());
     let tags = own.into_iter().chain(arguments.tag.iter().cloned()).collect();
     let wish = Wish { platforms, tags, with_platform_tags: arguments.platform_tags };
-    let plan = plan(&content, &wish)?;
+    let plan = plan(&whole, &wish)?;
     check_shelves(shelves, &plan)?;
     let registries: Vec<_> = repositories.iter().map(Repository::registry).collect();
     let access = Access::new(context, &arguments.access, &registries)?;
@@ -115,12 +115,14 @@ fn deliver(
     print(context, arguments, &reports)?;
     // All are said; the last one ends the program.
     let Some(last) = failures.pop() else { return Ok(()) };
-    failures.iter().for_each(|failure| context.ui.error(failure.to_string()));
+    for failure in &failures {
+        context.ui.error(failure.to_string());
+    }
     Err(last)
 }
 
 /// One index of all that the layouts hold.
-fn content(shelves: &[Shelf], media_types: MediaTypes) -> Result<Content, Failure> {
+fn gather(shelves: &[Shelf], media_types: MediaTypes) -> Result<Content, Failure> {
     let read = |(layout, tagged): &Shelf| Content::read(layout, &tagged.descriptor);
     let contents: Vec<_> = shelves.iter().map(read).collect::<Result<_, _>>()?;
     let tags: Vec<_> = shelves.iter().map(|(_, tagged)| &tagged.tag).collect();
@@ -185,12 +187,12 @@ impl Shipment<'_> {
 
     /// Signatures and the like, which a layout names without a tag.
     async fn referrers(&self, pusher: &Pusher<'_>) -> Result<(), Failure> {
-        let pushed = self.plan.manifests.iter().chain(&self.plan.root);
-        let pushed: Vec<_> = pushed.map(|manifest| manifest.digest).collect();
+        let documents = self.plan.manifests.iter().chain(&self.plan.root);
+        let subjects: Vec<_> = documents.map(|manifest| manifest.digest).collect();
         for (layout, _) in self.shelves {
             for descriptor in layout.untagged()? {
                 let content = Content::read(layout, &descriptor)?;
-                if subject(&content.root).is_some_and(|subject| pushed.contains(&subject)) {
+                if subject(&content.root).is_some_and(|subject| subjects.contains(&subject)) {
                     refer(pusher, &content).await?;
                 }
             }

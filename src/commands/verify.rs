@@ -62,9 +62,9 @@ fn pull_and_verify(context: &Context, arguments: &VerifyArgs) -> Result<Report, 
         let descriptor = json!({
             "mediaType": root.media_type, "digest": root.digest, "size": root.bytes.len(),
         });
-        let content = Content::read(&layout, &descriptor)?;
+        let whole = Content::read(&layout, &descriptor)?;
         let puller = access.puller(&store);
-        let pieces: BTreeSet<_> = content.images.iter().flat_map(|image| &image.pieces).collect();
+        let pieces: BTreeSet<_> = whole.images.iter().flat_map(|image| &image.pieces).collect();
         for piece in pieces {
             puller.pull_blob(&repository, piece.digest, piece.size).await?;
             layout.add_blob(&store, &piece.digest)?;

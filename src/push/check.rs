@@ -41,10 +41,10 @@ pub(super) async fn refusal(
     // Only for the hint: without it the refusal is the same.
     let tags = remote.tags().await.unwrap_or_default();
     PushError::Taken {
-        repository: remote.repository().to_string(),
-        tag: tag.tag.clone(),
+        repository: remote.repository().to_string().into(),
+        tag: tag.tag.clone().into(),
         ours: tag.manifest.digest,
         known,
-        next: next_free(&own, &tags),
+        next: next_free(&own, &tags).map(Into::into),
     }
 }

@@ -67,7 +67,7 @@ impl Content {
             if !is_index(&part.root.media_type) {
                 return Err(fault("it is no index, and only those can be joined"));
             }
-            all.root.media_type = part.root.media_type.clone();
+            all.root.media_type.clone_from(&part.root.media_type);
             let joined = joined.get_or_insert_with(|| {
                 let mut first = index.clone();
                 first["manifests"] = Value::Array(Vec::new());

@@ -7,12 +7,12 @@ use crate::registry::RemoteError;
 pub enum PushError {
     #[error("{repository} has another image tagged {tag}\n  expected {ours}\n  received {known}")]
     Taken {
-        repository: String,
-        tag: String,
+        repository: Box<str>,
+        tag: Box<str>,
         ours: Digest,
         known: Digest,
         /// The tag that the next revision of the same etcd would have.
-        next: Option<String>,
+        next: Option<Box<str>>,
     },
     #[error("the layout has no image for {0}")]
     NoPlatform(String),

@@ -1,6 +1,7 @@
 //! Documents as a registry has them: what is copied or looked at is read from there first.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use serde_json::Value;
 
@@ -23,12 +24,12 @@ pub async fn documents(
     let mut known = BTreeMap::from([(root.digest, root.clone())]);
     let mut open = children(&root);
     while let Some(digest) = open.pop() {
-        if !known.contains_key(&digest) {
+        if let Entry::Vacant(entry) = known.entry(digest) {
             let repository = remote.repository().clone();
             let child = Naming { repository, tag: None, digest: Some(digest) };
             let manifest = get(remote, &child).await?;
             open.extend(children(&manifest));
-            known.insert(digest, manifest);
+            entry.insert(manifest);
         }
     }
     Ok((root, known))

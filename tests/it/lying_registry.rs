@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 /// How it behaves when it does not lie.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "every habit is one")]
 pub struct Habits {
     pub mounts_own: bool,
     pub mounts_others: bool,
@@ -637,7 +638,7 @@ fn is_complete(state: &State, repository: &str, body: &[u8]) -> bool {
         let known = state.manifests.get(&(repository.to_owned(), digest));
         known.is_some_and(|(_, bytes)| is_complete(state, repository, bytes))
     };
-    missing(state, repository, body).is_none() && children.map(child).all(|it| it)
+    missing(state, repository, body).is_none() && children.into_iter().all(child)
 }
 
 fn referrers(state: &State, repository: &str, subject: &str) -> Reply {
@@ -696,10 +697,10 @@ fn read_head(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
 fn send(request: &Request, reply: &Reply, writer: &mut TcpStream) -> io::Result<()> {
     let mut head = format!("HTTP/1.1 {} Said\r\n", reply.status);
     for (name, value) in &reply.headers {
-        head += &format!("{name}: {value}\r\n");
+        head = format!("{head}{name}: {value}\r\n");
     }
     if reply.status != 204 {
-        head += &format!("content-length: {}\r\n", reply.body.len());
+        head = format!("{head}content-length: {}\r\n", reply.body.len());
     }
     head += "\r\n";
     let mut bytes = head.into_bytes();

@@ -70,12 +70,9 @@ impl Parcel {
             noise(platform, layer_bytes),
             noise(&format!("{platform} {revision}"), layer_bytes / 200 + 10),
         ];
-        let config = json!({
-            "os": described["os"],
-            "architecture": described["architecture"],
-            "rootfs": { "type": "layers", "diff_ids": layers.clone().map(Digest::of) },
-            "created_by": format!("{platform} {revision}"),
-        });
+        let mut config = described.clone();
+        config["rootfs"] = json!({ "type": "layers", "diff_ids": layers.clone().map(Digest::of) });
+        config["author"] = json!(format!("{platform} {revision}"));
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": MANIFEST,

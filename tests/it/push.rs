@@ -138,7 +138,7 @@ impl Bench {
         let mut text = error.to_string();
         let mut source = std::error::Error::source(&error);
         while let Some(error) = source {
-            text += &format!("\n  because: {error}");
+            text = format!("{text}\n  because: {error}");
             source = error.source();
         }
         without_digests(&text.replace(&self.registry.host(), "registry"))
@@ -205,11 +205,11 @@ async fn requests_are_as_many_as_were_foretold() {
     let foretold = pusher.rehearse(&next.plan()).await.unwrap();
     let between = bench.registry.state().requests.len() as u64;
     assert_eq!(between - before, 1 + 22, "a rehearsal asks for the tag and every blob");
-    let pushed = pusher.push(&next.plan()).await.unwrap();
+    let done = pusher.push(&next.plan()).await.unwrap();
     assert_eq!(foretold.forecast.least, foretold.forecast.most);
-    assert_eq!(pushed.requests, foretold.forecast.least);
-    assert_eq!(foretold.moved_bytes, pushed.moved_bytes);
-    assert_eq!(bench.registry.state().requests.len() as u64 - between, pushed.requests);
+    assert_eq!(done.requests, foretold.forecast.least);
+    assert_eq!(foretold.moved_bytes, done.moved_bytes);
+    assert_eq!(bench.registry.state().requests.len() as u64 - between, done.requests);
 }
 
 #[tokio::test]

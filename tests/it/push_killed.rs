@@ -287,7 +287,7 @@ fn layouts_that_were_built_apart_are_pushed_as_one() {
     let whole = Parcel::new(&SEVEN, 1000, 0);
     let parts: Vec<_> = SEVEN.iter().map(|it| Parcel::new(&[it], 1000, 0)).collect();
     let mut command = desk.command(&parts[0]);
-    parts[1..].iter().for_each(|part| drop(command.arg(part.path())));
+    command.args(parts[1..].iter().map(Parcel::path));
     desk.finish(&mut command).ok();
     let state = desk.registry.state();
     let index = state.tags[&("etcd".to_owned(), "3.7.1-0".to_owned())];

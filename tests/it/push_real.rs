@@ -270,6 +270,7 @@ fn tls_and_a_password_file_let_in_who_should() {
         .unwrap();
     assert_eq!(ok(&found), format!("\"{}\": [\"x\"]", parcel.index));
     let crane = env::var("CRANE").unwrap();
+    registry.validate(&crane, &format!("{}/etcd:3.7.1-0", registry.host));
     let mut digest = Command::new(crane);
     digest.args(["digest", &format!("{}/etcd:3.7.1-0", registry.host)]);
     digest.env("SSL_CERT_FILE", &ca).env("DOCKER_CONFIG", registry.folder.path());
