@@ -178,6 +178,19 @@ impl Image {
         }
     }
 
+    /// `windows/amd64` means each of its versions, `windows/amd64:ltsc2022` and
+    /// `windows/amd64:10.0.20348.2322` one.
+    pub fn is_for(&self, wanted: &str) -> bool {
+        let Some(platform) = self.platform.as_deref() else { return false };
+        let version = match wanted.strip_prefix(platform) {
+            Some("") => return true,
+            Some(rest) => rest.strip_prefix(':'),
+            None => return false,
+        };
+        let own = self.os_version.as_deref();
+        version.zip(own).is_some_and(|(version, own)| version == own || version == release(own))
+    }
+
     /// `windows/amd64:10.0.20348.2322`
     pub fn name(&self) -> String {
         let platform = self.platform.clone().unwrap_or_else(|| self.manifest.digest.short());
@@ -226,4 +239,36 @@ fn piece(descriptor: &Descriptor) -> Result<Piece, String> {
     let is_marked = media_type.contains("nondistributable") || media_type.contains("foreign");
     let has_place = descriptor.urls().as_ref().is_some_and(|urls| !urls.is_empty());
     Ok(Piece { digest, size: descriptor.size(), media_type, is_foreign: is_marked && has_place })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_is_chosen_by_version_or_release() {
+        let image = |platform: &str, os_version: Option<&str>| Image {
+            manifest: Manifest::new("", Vec::new()),
+            platform: Some(platform.to_owned()),
+            os_version: os_version.map(ToOwned::to_owned),
+            pieces: Vec::new(),
+        };
+        let windows = image("windows/amd64", Some("10.0.20348.2322"));
+        let rows = [
+            ("windows/amd64", true),
+            ("windows/amd64:ltsc2022", true),
+            ("windows/amd64:10.0.20348.2322", true),
+            ("windows/amd64:ltsc2025", false),
+            ("windows/amd6", false),
+            ("linux/amd64", false),
+        ];
+        for (wanted, expected) in rows {
+            assert_eq!(windows.is_for(wanted), expected, "{wanted}");
+        }
+        assert!(!image("linux/arm", None).is_for("linux/arm64"));
+        assert_eq!(windows.suffix().as_deref(), Some("windows-amd64-ltsc2022"));
+        assert_eq!(image("linux/arm/v7", None).suffix().as_deref(), Some("linux-arm"));
+        assert_eq!(release("10.0.17763.3650"), "1809");
+        assert_eq!(release("10.0.99999.1"), "10.0.99999.1");
+    }
 }

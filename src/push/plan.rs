@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use etcd_version::ImageTag;
 use serde::Serialize;
 
-use super::{Content, Piece, PushError};
+use super::{Content, Image, Piece, PushError};
 use crate::digest::Digest;
 use crate::platform::Platform;
 use crate::registry::{Manifest, Manners, Told, is_tag};
@@ -63,17 +63,16 @@ pub fn plan(content: &Content, wish: &Wish) -> Result<PushPlan, PushError> {
     if let Some(tag) = wish.tags.iter().find(|tag| !is_tag(tag)) {
         return Err(PushError::Tag(tag.clone()));
     }
-    let is_wanted = |platform: Option<&str>| {
-        let wanted = |it: &Platform| platform == Some(it.to_string().as_str());
-        wish.platforms.is_empty() || wish.platforms.iter().any(wanted)
+    let is_wanted = |image: &&Image| {
+        wish.platforms.is_empty() || wish.platforms.iter().any(|it| image.is_for(&it.to_string()))
     };
     for platform in &wish.platforms {
         let text = platform.to_string();
-        if !content.images.iter().any(|image| image.platform.as_deref() == Some(&text)) {
+        if !content.images.iter().any(|image| image.is_for(&text)) {
             return Err(PushError::NoPlatform(text));
         }
     }
-    let images = content.images.iter().filter(|image| is_wanted(image.platform.as_deref()));
+    let images = content.images.iter().filter(is_wanted);
     let images: Vec<_> = images.collect();
     // A part of an index is no index: nothing may name it as if it were all.
     let is_all = images.len() == content.images.len();

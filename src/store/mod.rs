@@ -51,7 +51,7 @@ impl Store {
     /// Opens the store, making its folders where they are missing.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let store = Self { root: root.into() };
-        for folder in ["blobs/sha256", "partial", "records", "tmp"] {
+        for folder in ["blobs/sha256", "partial", "records", "tmp", "uploads"] {
             let path = store.root.join(folder);
             fs::create_dir_all(&path).map_err(StoreError::io("create", &path))?;
         }

@@ -161,7 +161,12 @@ fn an_all_push_that_was_killed_builds_and_sends_only_what_was_missing() {
 fn all_push_takes_no_part_for_the_whole() {
     let shop = Shop::empty();
     let arguments = ["--registry", "localhost:1", "--platform", "linux/amd64"];
-    insta::assert_snapshot!(shop.run("all-push", &arguments).error(), @"");
+    insta::assert_snapshot!(shop.run("all-push", &arguments).error(), @r"
+    error: all-push takes every default target: a part of them is no release
+    hint: leave out `--platform`, `--arch` and ARCH
+    hint: `etcdimg build --platform P` and `etcdimg push --platform P` for one of them
+    exit 1
+    ");
     insta::assert_snapshot!(shop.run("all-push", &[]).error(), @"");
 }
 
@@ -333,7 +338,11 @@ fn what_cannot_be_pushed_is_said_before_anything_moves() {
     ");
     let mut command = desk.command(&parcel);
     let error = desk.finish(command.arg("--offline")).error();
-    insta::assert_snapshot!(error, @"");
+    insta::assert_snapshot!(error, @r"
+    error: the layout lacks the blob sha256:…
+    hint: `etcdimg verify` says what is wrong with the layout; build it again
+    exit 4
+    ");
     assert!(desk.registry.state().requests.is_empty());
 }
 
