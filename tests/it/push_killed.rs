@@ -82,9 +82,10 @@ fn settled(registry: &LyingRegistry) -> u64 {
 
 #[test]
 fn a_push_that_was_killed_goes_on_and_sends_only_what_was_missing() {
-    let parcel = Parcel::new(&SEVEN, 3_000_000, 0);
-    // As over a link of 12 MB/s for each connection, so that there is a middle to be killed in.
-    let habits = Habits { pace: Some(12_000), ..Habits::default() };
+    // Longer than what two systems keep in their buffers, and over a link of 30 MB/s for each
+    // connection, so that there is a middle to be killed in.
+    let parcel = Parcel::new(&SEVEN[..4], 12_000_000, 0);
+    let habits = Habits { pace: Some(30_000), ..Habits::default() };
     let whole = {
         let desk = Desk::new(habits.clone());
         let started = Instant::now();
@@ -167,7 +168,11 @@ fn all_push_takes_no_part_for_the_whole() {
     hint: `etcdimg build --platform P` and `etcdimg push --platform P` for one of them
     exit 1
     ");
-    insta::assert_snapshot!(shop.run("all-push", &[]).error(), @"");
+    insta::assert_snapshot!(shop.run("all-push", &[]).error(), @r"
+    error: no registry to push to
+    hint: name one with `--registry REGISTRY`, or PUSH_REGISTRY
+    exit 1
+    ");
 }
 
 #[test]
