@@ -23,6 +23,7 @@ mod options;
 mod origin;
 mod plan;
 mod platform;
+mod protobuf;
 mod report;
 #[cfg(test)]
 mod scratch;
@@ -30,6 +31,7 @@ mod series;
 mod server;
 mod stop;
 mod version_pair;
+mod wal;
 mod walk;
 
 use std::env;

@@ -13,7 +13,7 @@ use crate::downgrade::Swap;
 use crate::durable::{self, beside};
 use crate::event::Log;
 use crate::failure::{Failure, Kind};
-use crate::found::{self, Found};
+use crate::found::{self, Contents, Found};
 use crate::journal::{self, Journal};
 use crate::lock::{self, Lock};
 use crate::options::{Format, Options, PlainBinaries, Trust};
@@ -21,8 +21,10 @@ use crate::origin::{self, Origin, Unclear};
 use crate::plan::{self, Step};
 use crate::platform;
 use crate::report::{Report, describe};
+use crate::series::Series;
 use crate::server::Setting;
 use crate::stop::Stop;
+use crate::wal;
 use crate::walk::{self, Walk};
 
 /// How long a dying server may keep its lock.
@@ -58,7 +60,7 @@ pub fn run(options: &Options, log: Log) -> Result<(), Failure> {
         // Once without the lock, so that what cannot be migrated is not touched at all, and what
         // is there already is fine on a read-only file system too.
         let journey = journey(options, &bundled)?;
-        walk::check_programs(&journey.steps, &options.bin_dir)?;
+        walk::check_programs(&journey.steps, options)?;
         if journey.is_arrived(options) {
             return arrive(options, log);
         }
@@ -79,7 +81,7 @@ pub fn run(options: &Options, log: Log) -> Result<(), Failure> {
 
 /// Takes the steps; however that ends, the journal says so.
 fn walk(options: &Options, journey: &Journey, stop: &Stop, log: Log) -> Result<(), Failure> {
-    walk::check_programs(&journey.steps, &options.bin_dir)?;
+    walk::check_programs(&journey.steps, options)?;
     let before = journey.journal.clone();
     let has_work = journey.steps.iter().any(Step::changes_data);
     let kept = before.as_ref().filter(|journal| journal.is_unfinished());
@@ -158,7 +160,19 @@ fn journey(options: &Options, bundled: &Bundled) -> Result<Journey, Failure> {
         Trust::Neither if is_under_way => Trust::Data,
         trust => trust,
     };
-    let origin = origin::origin(&found, trust).map_err(|unclear| explain(&unclear))?;
+    let mut origin = origin::origin(&found, trust).map_err(|unclear| explain(&unclear))?;
+    if let (Origin::Etcd3(known), Contents::Etcd3(data)) = (&mut origin, &found.contents) {
+        let to = Series::of(&options.target.version);
+        // Only such a journey meets an etcd that minds, and the log may be long.
+        if known.series == Series::new(3, 5) && to > known.series {
+            let member = options.data_dir.join("member");
+            known.replays_v2_requests = wal::replays_v2_requests(&member)
+                .map_err(|error| Failure::file("read the log in", &member, &error))?;
+        }
+        // A downgrade that somebody else enabled is theirs to cancel.
+        known.abandons_downgrade =
+            is_under_way && data.members.len() <= 1 && data.downgrade_to.is_some_and(|it| to > it);
+    }
     let steps =
         plan::steps(&origin, &options.target, bundled, options.downgrades).map_err(|no_path| {
             let failure = Failure::new(Kind::NotMigratable, &no_path);
