@@ -41,6 +41,11 @@ fn check_with(bundled: &str, from: &str, to: &str, expected: &str) {
 }
 
 #[track_caller]
+fn check_known(from: Known, to: &str, expected: &str) {
+    assert_eq!(plan(from, to, BUNDLED, Downgrades::OneMinor), expected);
+}
+
+#[track_caller]
 fn check_down(from: &str, to: &str, expected: &str) {
     let actual = plan(known(from), to, BUNDLED, Downgrades::SeveralMinors);
     assert_eq!(actual, expected, "{from} -> {to}");
@@ -99,25 +104,17 @@ fn an_old_or_unknown_3_5_is_served_by_the_bundled_one_before_3_6() {
 #[test]
 fn a_log_with_requests_of_the_old_api_is_served_by_3_5_before_3_6() {
     let from = |text| Known { replays_v2_requests: true, ..known(text) };
-    #[track_caller]
-    fn check(from: Known, to: &str, expected: &str) {
-        assert_eq!(plan(from, to, BUNDLED, Downgrades::OneMinor), expected);
-    }
-    check(from("3.5.33"), "3.6.14", "backup, serve 3.5.33, record 3.5.33, record 3.6.14");
-    check(from("3.5.33"), "3.5.33", "record 3.5.33");
-    check(from("3.4.27"), "3.5.33", "record 3.5.33");
+    check_known(from("3.5.33"), "3.6.14", "backup, serve 3.5.33, record 3.5.33, record 3.6.14");
+    check_known(from("3.5.33"), "3.5.33", "record 3.5.33");
+    check_known(from("3.4.27"), "3.5.33", "record 3.5.33");
 }
 
 #[test]
 fn a_downgrade_that_was_begun_is_cancelled_before_the_journey_goes_elsewhere() {
     let from = |text| Known { abandons_downgrade: true, ..known(text) };
-    #[track_caller]
-    fn check(from: Known, to: &str, expected: &str) {
-        assert_eq!(plan(from, to, BUNDLED, Downgrades::OneMinor), expected);
-    }
-    check(from("3.7.1"), "3.7.1", "backup, cancel the downgrade with 3.7.1, record 3.7.1");
-    check(from("3.6.14"), "3.7.1", "backup, cancel the downgrade with 3.6.14, record 3.7.1");
-    check(
+    check_known(from("3.7.1"), "3.7.1", "backup, cancel the downgrade with 3.7.1, record 3.7.1");
+    check_known(from("3.6.14"), "3.7.1", "backup, cancel the downgrade with 3.6.14, record 3.7.1");
+    check_known(
         from("3.5.33"),
         "3.7.1",
         "backup, cancel the downgrade with 3.5.33, serve 3.6.14, record 3.6.14, record 3.7.1",
