@@ -1,6 +1,7 @@
 //! One run of the program: look, plan, and either print the plan or walk it.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ use crate::platform;
 use crate::report::{Report, describe};
 use crate::series::Series;
 use crate::server::Setting;
+use crate::status;
 use crate::stop::Stop;
 use crate::wal;
 use crate::walk::{self, Walk};
@@ -45,6 +47,16 @@ pub fn plan(options: &Options, format: Format) -> Result<String, Failure> {
     let report =
         Report { options, origin: &journey.origin, steps: &journey.steps, backup: &backup };
     Ok(report.print(format))
+}
+
+/// Prints what is there and what happened to it. Reads only.
+pub fn status(data_dir: &Path, backups: Option<&Path>, format: Format) -> Result<String, Failure> {
+    if !data_dir.exists() {
+        let error = io::Error::from(io::ErrorKind::NotFound);
+        return Err(Failure::file("read the data directory", data_dir, &error));
+    }
+    let backups = backups.map_or_else(|| default_backup_dir(data_dir), Path::to_owned);
+    Ok(status::look(data_dir, backups)?.print(format))
 }
 
 pub fn run(options: &Options, log: Log) -> Result<(), Failure> {
@@ -272,13 +284,15 @@ fn is_ours(id: u32, options: &Options) -> bool {
     is_etcd && [&data_dir, "--snapshot-count=1"].iter().all(|word| words.iter().any(|w| w == word))
 }
 
+fn backup_dir(options: &Options) -> PathBuf {
+    let given = options.backups.directory.clone();
+    given.unwrap_or_else(|| default_backup_dir(&options.data_dir))
+}
+
 /// Beside the data directory; inside it when that is a file system of its own, since what lies
 /// beside a mount point is somewhere else, in a container gone with the container.
-fn backup_dir(options: &Options) -> PathBuf {
-    if let Some(directory) = &options.backups.directory {
-        return directory.clone();
-    }
-    let path: &Path = &options.data_dir;
-    let is_mount = matches!(platform::is_same_file_system(path, durable::parent(path)), Ok(false));
-    if is_mount { lock::state_dir(path).join("backup") } else { beside(path, ".bak") }
+fn default_backup_dir(data_dir: &Path) -> PathBuf {
+    let is_mount =
+        matches!(platform::is_same_file_system(data_dir, durable::parent(data_dir)), Ok(false));
+    if is_mount { lock::state_dir(data_dir).join("backup") } else { beside(data_dir, ".bak") }
 }
