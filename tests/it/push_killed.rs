@@ -231,13 +231,13 @@ fn a_rehearsal_moves_nothing_and_says_what_would() {
     let (desk, parcel) = (Desk::new(Habits::default()), Parcel::small());
     let run = desk.push(&parcel, &["--dry-run"]);
     insta::assert_snapshot!(run.stdout, @r"
-    push sha256:… 327 B application/vnd.oci.image.config.v1+json
+    push sha256:… 324 B application/vnd.oci.image.config.v1+json
     push sha256:… 100.0 kB application/vnd.oci.image.layer.v1.tar+gzip
     push sha256:… 100.0 kB application/vnd.oci.image.layer.v1.tar+gzip
     push sha256:… 100.0 kB application/vnd.oci.image.layer.v1.tar+gzip
     push sha256:… 510 B application/vnd.oci.image.layer.v1.tar+gzip
     push sha256:… 510 B application/vnd.oci.image.layer.v1.tar+gzip
-    push sha256:… 328 B application/vnd.oci.image.config.v1+json
+    push sha256:… 338 B application/vnd.oci.image.config.v1+json
     tag registry/etcd:3.7.1-0 sha256:…
     ");
     insta::assert_snapshot!(run.stderr.trim(), @"Would push registry/etcd: 301.7 kB moved, 0 B mounted, 0 B skipped, 20 to 29 requests");
