@@ -16,7 +16,7 @@ const CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-leng
 /// How much of a registry's words is passed on.
 const SAID_LIMIT: usize = 300;
 
-#[derive(Debug)]
+/// Without `Debug`: it may hold a token, or a location that opens something.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,

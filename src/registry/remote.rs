@@ -31,8 +31,9 @@ pub struct Remote {
     scope: Scope,
 }
 
-/// A request that can be sent as often as it takes.
-#[derive(Clone, Debug)]
+/// A request that can be sent as often as it takes. Without `Debug`: an upload's location may
+/// hold what opens it.
+#[derive(Clone)]
 pub(super) struct Call {
     method: Method,
     url: Url,
