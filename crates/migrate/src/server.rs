@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -73,12 +73,23 @@ impl<'a> Server<'a> {
         }
         command.args(&arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| Failure::file("start", program, &error))?;
+        let stderr = child.stderr.take();
         let tail = Arc::new(Mutex::new(VecDeque::new()));
-        let reader = child.stderr.take().map(|stderr| {
-            let (tail, server_log, log) = (Arc::clone(&tail), setting.server_log, setting.log);
-            thread::spawn(move || keep_last_lines(stderr, &tail, server_log, log))
-        });
-        Ok(Self { setting, version: version.clone(), child, port, tail, reader })
+        // From here on the server ends with this value, whatever goes wrong.
+        let version = version.clone();
+        let mut server = Self { setting, version, child, port, tail, reader: None };
+        server.reader = stderr.map(|stderr| server.follow(stderr)).transpose()?;
+        Ok(server)
+    }
+
+    /// Reads what the server says, in a thread, which a machine at its limits may refuse.
+    fn follow(&self, stderr: ChildStderr) -> Result<JoinHandle<()>, Failure> {
+        let tail = Arc::clone(&self.tail);
+        let (server_log, log) = (self.setting.server_log, self.setting.log);
+        let follow = move || keep_last_lines(stderr, &tail, server_log, log);
+        thread::Builder::new().spawn(follow).map_err(|error| {
+            Failure::new(Kind::System, format_args!("cannot start a thread: {error}"))
+        })
     }
 
     /// Waits until the server is healthy and the whole cluster is at its minor version.

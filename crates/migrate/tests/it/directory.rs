@@ -38,8 +38,12 @@ impl Directory {
 
     /// The same, started by another program: `strace`, `prlimit`, `unshare`.
     pub fn command_under(&self, wrapper: &[&str], target: &str, bin_dir: &Path) -> Command {
-        let words: Vec<_> =
-            wrapper.iter().chain(&[env!("CARGO_BIN_EXE_migrate")]).copied().collect();
+        let program = env!("CARGO_BIN_EXE_migrate");
+        self.command_in_place_of(&[wrapper, &[program]].concat(), target, bin_dir)
+    }
+
+    /// The same with another copy of the program, as the last of the words.
+    pub fn command_in_place_of(&self, words: &[&str], target: &str, bin_dir: &Path) -> Command {
         let mut command = Command::new(words[0]);
         command.args(&words[1..]);
         command.env_clear().env("ETCD_NAME", "m").env("DO_NOT_MOVE_BINARIES", "true");

@@ -288,3 +288,26 @@ pub fn has(program: &[&str], test: &str) -> bool {
     }
     works
 }
+
+/// As many as asked for, evenly spread.
+pub fn spread<T: Clone>(all: &[T], count: usize) -> Vec<T> {
+    let count = count.min(all.len());
+    (0..count).map(|index| all[index * all.len() / count].clone()).collect()
+}
+
+/// Programs that can be replaced, since those of `ETCDIMG_REAL_ETCD` are not ours to replace.
+pub fn own_programs(real: &Real, versions: &[&str]) -> Directory {
+    let bin = Directory::new();
+    for version in versions {
+        for name in ["etcd", "etcdctl", "etcdutl"] {
+            let program = real.program(name, version);
+            if program.exists() {
+                fs::copy(program, bin.path(&format!("{name}-{version}"))).unwrap();
+            }
+        }
+    }
+    for name in ["etcd", "etcdctl"] {
+        fs::copy(bin.path(&format!("{name}-{}", versions[0])), bin.path(name)).unwrap();
+    }
+    bin
+}

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::directory::{Directory, outcome};
-use crate::etcd::{Real, Seed, amount, has, real, side_by_side, succeed};
+use crate::etcd::{Real, Seed, amount, has, own_programs, real, side_by_side, spread, succeed};
 
 /// The calls by which `migrate` changes the disk or its servers.
 const CALLS: &str = "write,rename,renameat2,link,linkat,fsync,fdatasync,unlink,unlinkat,mkdir,\
@@ -63,19 +63,19 @@ impl<'a> Journey<'a> {
 }
 
 /// Complete copies, which have a time for a name.
-fn backups(directory: &Directory) -> Vec<PathBuf> {
+pub fn backups(directory: &Directory) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(directory.path("data.bak")) else { return Vec::new() };
     let paths = entries.map(|entry| entry.unwrap().path());
     paths.filter(|path| !path.ends_with("partial")).collect()
 }
 
-fn assert_same(one: &Path, other: &Path, what: &str) {
+pub fn assert_same(one: &Path, other: &Path, what: &str) {
     let status = Command::new("diff").arg("-rq").arg(one).arg(other).output().unwrap();
     assert!(status.status.success(), "{what}: {}", String::from_utf8_lossy(&status.stdout));
 }
 
 /// Every call of a journey that is not disturbed, as its name and which one of that name it is.
-fn points(log: &str) -> Vec<(String, usize)> {
+pub fn points(log: &str) -> Vec<(String, usize)> {
     let mut points: Vec<(String, usize)> = Vec::new();
     for line in log.lines() {
         let Some((name, _)) = line.split_once('(').filter(|(name, _)| !name.contains(' ')) else {
@@ -85,12 +85,6 @@ fn points(log: &str) -> Vec<(String, usize)> {
         points.push((name.to_owned(), before + 1));
     }
     points
-}
-
-/// As many as asked for, evenly spread.
-fn spread<T: Clone>(all: &[T], count: usize) -> Vec<T> {
-    let count = count.min(all.len());
-    (0..count).map(|index| all[index * all.len() / count].clone()).collect()
 }
 
 /// Kills `migrate`, not its servers, before each of its calls.
@@ -144,23 +138,6 @@ fn a_kill_before_any_call_of_a_downgrade_in_place_loses_nothing() {
     kill_at_every_point("kills of a downgrade in place", |real| (real.version(6), real.version(5)));
 }
 
-/// Programs that can be replaced, since those of `ETCDIMG_REAL_ETCD` are not ours to replace.
-fn own_programs(real: &Real, versions: [&str; 2]) -> Directory {
-    let bin = Directory::new();
-    for version in versions {
-        for name in ["etcd", "etcdctl", "etcdutl"] {
-            let program = real.program(name, version);
-            if program.exists() {
-                fs::copy(program, bin.path(&format!("{name}-{version}"))).unwrap();
-            }
-        }
-    }
-    for name in ["etcd", "etcdctl"] {
-        fs::copy(bin.path(&format!("{name}-{}", versions[0])), bin.path(name)).unwrap();
-    }
-    bin
-}
-
 #[test]
 fn a_kill_while_programs_are_replaced_leaves_programs_that_run() {
     let Some(real) = real("kills of a swap") else { return };
@@ -168,7 +145,7 @@ fn a_kill_while_programs_are_replaced_leaves_programs_that_run() {
         return;
     }
     let versions = [real.version(5), real.version(6)];
-    let bin = own_programs(real, versions);
+    let bin = own_programs(real, &versions);
     let run = |wrapper: &[&str], to: &str| {
         let directory = Directory::new();
         let mut command = directory.command_under(wrapper, to, &bin.0);

@@ -8,6 +8,7 @@ mod disk;
 mod etcd;
 mod journeys;
 mod kills;
+mod mount;
 mod surroundings;
 mod wrapper;
 
