@@ -118,7 +118,7 @@ impl Real {
             .arg(format!("--data-dir={}", directory.path("data").display()))
             .args(arguments)
             .stdout(Stdio::null())
-            .stderr(fs::File::create(directory.path("server.log")).unwrap())
+            .stderr(server_log(directory))
             .spawn()
             .unwrap();
         Etcd {
@@ -172,6 +172,12 @@ impl Real {
         etcd.run(&["put", "/probe", "x"]);
         etcd.run(&["del", "/probe"]);
     }
+}
+
+/// One for all servers of a directory, so that the reason for a failure stays.
+fn server_log(directory: &Directory) -> fs::File {
+    let path = directory.path("server.log");
+    fs::File::options().create(true).append(true).open(path).unwrap()
 }
 
 /// Runs `migrate`, which must succeed, and record its target. Returns what it told.
