@@ -9,6 +9,7 @@ mod binaries;
 mod bolt;
 mod carried;
 mod command;
+mod comparison;
 mod downgrade;
 mod durable;
 mod event;

@@ -5,14 +5,16 @@
 //! number of damaged files of each version.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::directory::{Directory, outcome};
-use crate::etcd::{amount, has, real, side_by_side};
+use crate::etcd::{amount, has, minor, real, side_by_side};
 
-/// A reader that believes a length in a damaged file would want more than this.
-const LIMITS: [&str; 4] = ["prlimit", "--as=67108864", "--cpu=5", "--core=0"];
+/// A reader that believes a length in a damaged file would want more than this: a log alone has
+/// 64 MB.
+const LIMITS: [&str; 4] = ["prlimit", "--as=50000000", "--cpu=5", "--core=0"];
 const PAGE: usize = 4096;
 const META_BYTES: usize = 80;
 
@@ -137,6 +139,48 @@ fn a_damaged_database_is_an_error_or_a_value() {
         }
         assert!(refused * 10 > count, "only {refused} of {count} were refused");
         println!("{version}: {refused} of {count} damaged databases refused, the others read");
+    });
+}
+
+#[test]
+fn a_damaged_log_is_an_error_or_a_value() {
+    let Some(real) = real("damaged logs") else { return };
+    if !has(&[&LIMITS[..], &["true"]].concat(), "damaged logs") {
+        return;
+    }
+    let (_, highest) = real.ends();
+    let count = amount("ETCDIMG_REAL_DAMAGE", 400);
+    // Only data of 3.5 and before has its log looked at.
+    let versions: Vec<_> = real.versions.values().filter(|version| minor(version) <= 5).collect();
+    side_by_side(&versions, |version| {
+        let directory = real.seed(version).directory;
+        let log = fs::read_dir(directory.path("data/member/wal")).unwrap();
+        let mut log: Vec<_> = log.map(|entry| entry.unwrap().path()).collect();
+        log.sort();
+        let log = log.iter().find(|path| path.extension().is_some_and(|kind| kind == "wal"));
+        let log = log.unwrap();
+        let whole = fs::read(log).unwrap();
+        let used = whole.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        let file = fs::File::options().write(true).open(log).unwrap();
+        for number in 0..count {
+            let mut random = Random(0x9E37_79B9_7F4A_7C15 ^ (number as u64 + 1));
+            let mut bytes = whole[..used].to_vec();
+            for _ in 0..=random.below(20) {
+                let at = random.below(used);
+                bytes[at] = random.byte();
+            }
+            if random.below(2) == 0 {
+                // The length of the first record, anything up to that of the file.
+                let length = random.below(whole.len()) as u64;
+                bytes[..8].copy_from_slice(&length.to_le_bytes());
+            }
+            file.write_all_at(&bytes, 0).unwrap();
+            // Some of them end within a record.
+            let length = if random.below(3) == 0 { random.below(used) } else { whole.len() };
+            file.set_len(length as u64).unwrap();
+            is_accepted(&directory, highest, &format!("{number}"));
+        }
+        println!("{version}: {count} damaged logs read");
     });
 }
 

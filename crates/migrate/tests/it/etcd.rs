@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use crate::directory::{Directory, free_port, outcome};
 
 /// How many cases run at the same time: most of them wait for etcd's own clocks.
-const WORKERS: usize = 4;
+const WORKERS: usize = 6;
 const KEYS: usize = 300;
 
 pub struct Real {
