@@ -58,6 +58,10 @@ impl Cluster {
     }
 
     fn start(&mut self, index: usize, version: &str) {
+        self.members[index].etcd = Some(self.spawn(index, version));
+    }
+
+    fn spawn(&self, index: usize, version: &str) -> Etcd {
         let member = &self.members[index];
         let endpoint = member.endpoint();
         let mut arguments = vec![
@@ -71,8 +75,7 @@ impl Cluster {
             "--snapshot-count=20".to_owned(),
         ];
         arguments.extend(peer_flags(&self.certificates).split(' ').map(str::to_owned));
-        let etcd = self.real.spawn(&member.directory, version, &endpoint, &arguments);
-        self.members[index].etcd = Some(etcd);
+        self.real.spawn(&member.directory, version, &endpoint, &arguments)
     }
 
     /// Waits until a member answers with the consent of a quorum.
@@ -240,17 +243,24 @@ fn members_that_migrate_together_go_over_several_minors() {
         cluster.members[0].etcd.as_ref().unwrap().run(&["put", key, value]);
     }
     (0..MEMBERS).for_each(|index| cluster.stop(index));
-    thread::scope(|scope| {
-        for index in 0..MEMBERS {
+    // As in a container: each starts its etcd as soon as its own migrate is done. The last one
+    // needs that, for its servers in between find no quorum by themselves.
+    let started: Vec<Etcd> = thread::scope(|scope| {
+        let migrate_and_start = |index: usize| {
             let cluster = &cluster;
             scope.spawn(move || {
                 let mut command = cluster.migrate(index, highest);
                 let told = succeed(&cluster.members[index].directory, &mut command, highest);
                 assert!(told.contains("listens on"), "{told}");
-            });
-        }
+                cluster.spawn(index, highest)
+            })
+        };
+        let threads: Vec<_> = (0..MEMBERS).map(migrate_and_start).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    (0..MEMBERS).for_each(|index| cluster.start(index, highest));
+    for (member, etcd) in cluster.members.iter_mut().zip(started) {
+        member.etcd = Some(etcd);
+    }
     (0..MEMBERS).for_each(|index| cluster.wait_for(index));
     cluster.wait_for_version(highest);
     cluster.check(&acknowledged);
