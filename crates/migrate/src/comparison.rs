@@ -33,18 +33,18 @@ mod tests {
     fn every_byte_and_the_length_count() {
         const LENGTH: usize = (1 << 17) + 5;
         let scratch = Scratch::new();
-        scratch.write("one", &[7; LENGTH]);
+        scratch.write("one", &vec![7; LENGTH]);
         let is_same = |other: &[u8]| {
             scratch.write("other", other);
             let [one, other] = ["one", "other"].map(|name| scratch.path().join(name));
             has_same_bytes(&one, &other).unwrap() && has_same_bytes(&other, &one).unwrap()
         };
-        assert!(is_same(&[7; LENGTH]));
-        assert!(!is_same(&[7; LENGTH - 1]));
-        assert!(!is_same(&[7; 1 << 16]));
+        assert!(is_same(&vec![7; LENGTH]));
+        assert!(!is_same(&vec![7; LENGTH - 1]));
+        assert!(!is_same(&vec![7; 1 << 16]));
         assert!(!is_same(b""));
         for at in [0, 1 << 16, LENGTH - 1] {
-            let mut bytes = [7; LENGTH];
+            let mut bytes = vec![7; LENGTH];
             bytes[at] = 8;
             assert!(!is_same(&bytes), "{at}");
         }

@@ -47,6 +47,8 @@ pub struct Server<'a> {
     pub port: u16,
     tail: Arc<Mutex<VecDeque<String>>>,
     reader: Option<JoinHandle<()>>,
+    /// By us, because it could not be stopped otherwise.
+    is_killed: bool,
 }
 
 impl<'a> Server<'a> {
@@ -77,7 +79,8 @@ impl<'a> Server<'a> {
         let tail = Arc::new(Mutex::new(VecDeque::new()));
         // From here on the server ends with this value, whatever goes wrong.
         let version = version.clone();
-        let mut server = Self { setting, version, child, port, tail, reader: None };
+        let mut server =
+            Self { setting, version, child, port, tail, reader: None, is_killed: false };
         server.reader = stderr.map(|stderr| server.follow(stderr)).transpose()?;
         Ok(server)
     }
@@ -176,9 +179,11 @@ impl<'a> Server<'a> {
         (answer.status == 200).then_some(answer.body)
     }
 
-    /// Asks the server to stop and waits for it; kills it when it takes too long.
+    /// Asks the server to stop and waits for it; kills it when it takes too long. What it had to
+    /// say is an error when it died of something else, a full disk for example.
     pub fn stop(mut self) -> Result<(), Failure> {
-        self.end().map(|_| ())
+        let status = self.end()?;
+        if self.is_killed || platform::is_stop(status) { Ok(()) } else { Err(self.died(status)) }
     }
 
     fn end(&mut self) -> Result<ExitStatus, Failure> {
@@ -186,8 +191,7 @@ impl<'a> Server<'a> {
             return Ok(status);
         }
         let deadline = Instant::now() + self.setting.timeouts.stop;
-        let mut is_killed = platform::ask_to_stop(&self.child).is_err();
-        if is_killed {
+        if platform::ask_to_stop(&self.child).is_err() {
             self.kill()?;
         }
         let mut pause = SHORTEST_PAUSE;
@@ -195,13 +199,12 @@ impl<'a> Server<'a> {
             if let Some(status) = self.child.try_wait().map_err(|error| self.lost(&error))? {
                 return Ok(status);
             }
-            if !is_killed && Instant::now() > deadline {
+            if !self.is_killed && Instant::now() > deadline {
                 self.setting.log.warn(
                     "killed",
                     format_args!("etcd {} did not stop in time and was killed", self.version),
                 );
                 self.kill()?;
-                is_killed = true;
             }
             thread::sleep(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -209,6 +212,7 @@ impl<'a> Server<'a> {
     }
 
     fn kill(&mut self) -> Result<(), Failure> {
+        self.is_killed = true;
         self.child.kill().map_err(|error| self.lost(&error))
     }
 

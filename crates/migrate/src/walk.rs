@@ -10,9 +10,11 @@ use crate::downgrade;
 use crate::durable;
 use crate::event::Log;
 use crate::failure::{Failure, Kind};
+use crate::found::{self, Contents};
 use crate::journal::Journal;
 use crate::options::Options;
 use crate::plan::{Step, Way};
+use crate::series::Series;
 use crate::server::{Server, Setting, newest_snapshot};
 use crate::stop::Stop;
 use crate::version_pair::VersionPair;
@@ -74,17 +76,38 @@ impl Walk<'_> {
             Step::CancelDowngrade(version) => {
                 self.cancel_downgrade(version).map_err(Failure::in_step)
             }
-            Step::Serve(version) => self.upgrade(version).map_err(Failure::in_step),
-            Step::Downgrade { from, to, way: Way::InPlace } => {
-                self.downgrade_in_place(from, to).map_err(Failure::in_step)
+            Step::Serve(version) => {
+                self.upgrade(version).and_then(|()| self.confirm(version)).map_err(Failure::in_step)
             }
-            Step::Downgrade { from, to, way: Way::Snapshot } => {
-                self.downgrade_by_snapshot(from, to).map_err(Failure::in_step)
-            }
+            Step::Downgrade { from, to, way: Way::InPlace } => self
+                .downgrade_in_place(from, to)
+                .and_then(|()| self.confirm(to))
+                .map_err(Failure::in_step),
+            Step::Downgrade { from, to, way: Way::Snapshot } => self
+                .downgrade_by_snapshot(from, to)
+                .and_then(|()| self.confirm(to))
+                .map_err(Failure::in_step),
             Step::Record(version) => {
                 let pair = VersionPair::etcd3(version.clone());
                 durable::record(&self.options.data_dir, &pair).map_err(Failure::in_step)
             }
+        }
+    }
+
+    /// Whether the data says too that it is at a version. A server that dies while it stops leaves
+    /// what its cluster had agreed on in the log, where the next minor version looks too late.
+    fn confirm(&self, version: &EtcdVersion) -> Result<(), Failure> {
+        let wanted = Series::of(version);
+        let Contents::Etcd3(data) = found::look(&self.options.data_dir)?.contents else {
+            return Ok(());
+        };
+        match data.series() {
+            Some(series) if series != wanted => Err(Failure::new(
+                Kind::StepFailed,
+                format_args!("etcd {version} has stopped, but left the data at {series}"),
+            )
+            .hint("run migrate again; --show-server-log tells what the server has to say")),
+            _ => Ok(()),
         }
     }
 

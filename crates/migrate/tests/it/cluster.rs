@@ -14,7 +14,7 @@ use crate::journeys::{make_certificate, peer_flags};
 
 const MEMBERS: usize = 3;
 /// etcd looks every few seconds whether the cluster's version may rise.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 struct Cluster {
     real: &'static Real,
