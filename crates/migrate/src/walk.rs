@@ -1,6 +1,8 @@
 //! Takes the steps of a plan, one after the other, and writes down how far it came.
 
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use etcd_version::EtcdVersion;
 
@@ -15,10 +17,14 @@ use crate::journal::Journal;
 use crate::options::Options;
 use crate::plan::{Step, Way};
 use crate::series::Series;
-use crate::server::{Server, Setting, newest_snapshot};
+use crate::server::{Server, Setting, Stopped, newest_snapshot};
 use crate::stop::Stop;
 use crate::version_pair::VersionPair;
 use crate::wal;
+
+/// The last ones are longer than a server keeps anything from its database.
+const PAUSES_BEFORE_STOP: [Duration; 3] =
+    [Duration::ZERO, Duration::from_millis(300), Duration::from_secs(2)];
 
 pub struct Walk<'a> {
     pub options: &'a Options,
@@ -153,20 +159,31 @@ impl Walk<'_> {
         self.note()
     }
 
-    /// Runs a server, does something with it, and stops it, whether that worked or not.
+    /// Runs a server, does something with it, and stops it, whether that worked or not. Starts it
+    /// again, and takes its time, when the stop came too early to be one.
     pub fn serve(
         &self,
         version: &EtcdVersion,
-        work: impl FnOnce(&mut Server<'_>) -> Result<(), Failure>,
+        mut work: impl FnMut(&mut Server<'_>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let program = self.program("etcd", version)?;
-        let mut server = Server::start(&program, version, &self.options.data_dir, &self.setting)?;
-        self.log.info(
-            "started",
-            format_args!("etcd {version} listens on 127.0.0.1:{} only", server.port),
-        );
-        work(&mut server)?;
-        server.stop()?;
+        for pause in PAUSES_BEFORE_STOP {
+            let mut server =
+                Server::start(&program, version, &self.options.data_dir, &self.setting)?;
+            self.log.info(
+                "started",
+                format_args!("etcd {version} listens on 127.0.0.1:{} only", server.port),
+            );
+            work(&mut server)?;
+            thread::sleep(pause);
+            match server.stop()? {
+                Stopped::InOrder => break,
+                Stopped::TooEarly => self.log.warn(
+                    "stopped-early",
+                    format_args!("etcd {version} did not hear that it was to stop"),
+                ),
+            }
+        }
         self.log.info("stopped", format_args!("etcd {version} did its part and stopped"));
         Ok(())
     }

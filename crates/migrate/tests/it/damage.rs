@@ -119,7 +119,7 @@ fn a_damaged_database_is_an_error_or_a_value() {
         return;
     }
     let (_, highest) = real.ends();
-    let count = amount("ETCDIMG_REAL_DAMAGE", 400);
+    let count = amount("ETCDIMG_REAL_DAMAGE", 150);
     let versions: Vec<_> = real.versions.values().collect();
     side_by_side(&versions, |version| {
         let directory = real.seed(version).directory;
@@ -149,7 +149,7 @@ fn a_damaged_log_is_an_error_or_a_value() {
         return;
     }
     let (_, highest) = real.ends();
-    let count = amount("ETCDIMG_REAL_DAMAGE", 400);
+    let count = amount("ETCDIMG_REAL_DAMAGE", 150);
     // Only data of 3.5 and before has its log looked at.
     let versions: Vec<_> = real.versions.values().filter(|version| minor(version) <= 5).collect();
     side_by_side(&versions, |version| {

@@ -212,6 +212,11 @@ impl Seed {
 }
 
 impl Etcd {
+    /// Ends the server in the middle of whatever it does.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+    }
+
     pub fn ready(mut self, directory: &Directory) -> Self {
         let started = Instant::now();
         while !self.is_up() {

@@ -306,6 +306,31 @@ fn a_stop_signal_stops_the_server_too_and_the_next_run_goes_on() {
     });
 }
 
+#[test]
+fn what_only_the_log_of_a_killed_server_knows_is_not_lost() {
+    let Some(real) = real("data of killed servers") else { return };
+    let (lowest, highest) = real.ends();
+    let journeys =
+        [Journey::new(real, lowest, highest), Journey::new(real, real.version(5), real.version(4))];
+    let rounds: Vec<_> = (0..kills().clamp(4, 40)).collect();
+    side_by_side(&rounds, |round| {
+        let journey = &journeys[round % journeys.len()];
+        let directory = journey.seed.copy();
+        let etcd = real.start(&directory, journey.from);
+        let keys: Vec<_> = (0..5).map(|number| format!("/registry/late/{number}")).collect();
+        for key in &keys {
+            etcd.run(&["put", key, "late"]);
+        }
+        // Ten times a second it brings its database to where its log is.
+        let contents = etcd.contents();
+        etcd.kill();
+        succeed(&directory, &mut journey.command(&directory, &[]), journey.to);
+        let etcd = real.start(&directory, journey.to);
+        assert_eq!(etcd.contents(), contents, "{} -> {}", journey.from, journey.to);
+    });
+    println!("{} servers killed after a write, nothing lost", rounds.len());
+}
+
 /// What a loss of power would take away is what was not made durable before it was relied on.
 #[test]
 fn every_rename_is_made_durable_before_anything_follows_from_it() {
