@@ -98,8 +98,8 @@ pub struct ChoiceArgs {
     /// Architecture of a Linux image, for example arm64 (may be given several times)
     #[arg(long, value_name = "ARCH", env = "ARCH", value_delimiter = ',')]
     pub arch: Vec<String>,
-    /// Platform, for example linux/amd64 (may be given several times)
-    #[arg(long, value_name = "OS/ARCH")]
+    /// Platform, for example linux/arm/v7 or windows/amd64:ltsc2022 (may be given several times)
+    #[arg(long, value_name = "OS/ARCH[:OSVERSION]")]
     pub platform: Vec<Platform>,
     /// Take etcd from its release archives or compile it, instead of what the target says
     #[arg(long, value_name = "ORIGIN")]

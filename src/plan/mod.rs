@@ -178,12 +178,19 @@ fn targets<'a>(all: &'a [Target], wanted: &[Platform]) -> Result<Vec<&'a Target>
     if wanted.is_empty() {
         return Ok(all.iter().filter(|target| target.is_default).collect());
     }
-    if let Some(platform) =
-        wanted.iter().find(|it| all.iter().all(|target| target.platform != **it))
-    {
-        return Err(PlanError::NoTarget(platform.clone()));
+    let mut chosen = Vec::new();
+    for platform in wanted {
+        let named = |target: &&Target| target.platform == *platform;
+        let meant = |target: &&Target| target.is_default && platform.includes(&target.platform);
+        let found: Vec<_> = all.iter().filter(|it| named(it) || meant(it)).collect();
+        if found.is_empty() {
+            return Err(PlanError::NoTarget(platform.clone()));
+        }
+        chosen.extend(found);
     }
-    Ok(all.iter().filter(|target| wanted.contains(&target.platform)).collect())
+    chosen.sort_by(|a, b| a.platform.cmp(&b.platform));
+    chosen.dedup_by(|a, b| a.platform == b.platform);
+    Ok(chosen)
 }
 
 /// As people write modes.
