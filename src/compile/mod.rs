@@ -3,6 +3,7 @@
 //!
 //! Not responsible for: whether the result is what the plan says; `program` looks.
 
+mod cross;
 mod go;
 mod rust;
 mod tool;

@@ -190,8 +190,11 @@ mod tests {
     use crate::plan::{BasePlan, BaseSource, LayerPlan, Source, WorkspaceSource};
 
     fn tiny() -> (Plan, Base, Vec<Layer>) {
-        let source =
-            Source::Workspace(WorkspaceSource { rust: "1.0.0".into(), triple: "t".into() });
+        let source = Source::Workspace(WorkspaceSource {
+            rust: "1.0.0".into(),
+            zig: "0.1.0".into(),
+            triple: "t".into(),
+        });
         let image = ImagePlan {
             platform: "linux/arm/v7".parse().unwrap(),
             base: BasePlan {

@@ -129,6 +129,7 @@ fn migrate(locked: &Locked, target: &Target) -> LayerPlan {
     entries.push(file(BUNDLED_PATH.into(), 0o444, Content::Text { text: bundled }));
     let source = WorkspaceSource {
         rust: locked.catalog.versions.rust.clone(),
+        zig: locked.catalog.versions.zig.clone(),
         triple: target.triple.clone(),
     };
     LayerPlan {

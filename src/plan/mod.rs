@@ -112,6 +112,8 @@ pub struct ModulesSource {
 #[derive(Clone, Debug, Serialize)]
 pub struct WorkspaceSource {
     pub rust: String,
+    /// Links it, and has the C library.
+    pub zig: String,
     pub triple: String,
 }
 

@@ -1,0 +1,168 @@
+//! What compiles `migrate` for another platform: a standard library and a linker.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::tool::{CompileError, Toolchains};
+use crate::digest::Digest;
+use crate::plan::WorkspaceSource;
+use crate::process::Invocation;
+
+/// How one triple is compiled and linked on this machine.
+#[derive(Clone, Debug)]
+pub(super) struct Cross {
+    pub library: Library,
+    pub linker: Linker,
+}
+
+/// Where the standard library comes from.
+#[derive(Clone, Debug)]
+pub(super) enum Library {
+    /// Its sources, which are compiled along: the same bytes wherever they come from.
+    Sources(PathBuf),
+    /// Compiled by the Rust project.
+    Installed,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Linker {
+    Zig {
+        zig: PathBuf,
+        cargo_zigbuild: PathBuf,
+        version: String,
+    },
+    /// A C compiler, by its path.
+    Cc(PathBuf),
+}
+
+impl Cross {
+    /// The best that is here. Sources and the zig of versions.yaml come first, because only
+    /// with them the bytes do not depend on the machine.
+    pub(super) fn find(
+        tools: &Toolchains,
+        source: &WorkspaceSource,
+        sysroot: &Path,
+    ) -> Result<Self, CompileError> {
+        let no_cross = || CompileError::NoCross {
+            triple: source.triple.clone(),
+            rust: source.rust.clone(),
+            zig: source.zig.clone(),
+        };
+        let sources = sources(tools, source, sysroot).map(Library::Sources);
+        let installed = || {
+            let folder = sysroot.join("lib/rustlib").join(&source.triple).join("lib");
+            folder.is_dir().then_some(Library::Installed)
+        };
+        let zig = zig(tools, source)?;
+        let (library, linker) = match (sources, zig) {
+            (Some(sources), Some(zig)) => (sources, zig),
+            (None, Some(zig)) => (installed().ok_or_else(no_cross)?, zig),
+            // The sources alone lack a C library and an unwinder, which an installed one brings.
+            (_, None) => {
+                (installed().ok_or_else(no_cross)?, cc(tools, &source.triple).ok_or_else(no_cross)?)
+            }
+        };
+        Ok(Self { library, linker })
+    }
+
+    /// Whether another machine may make other bytes of the same inputs.
+    pub(super) fn is_particular(&self, source: &WorkspaceSource) -> bool {
+        !matches!(
+            self,
+            Self { library: Library::Sources(_), linker: Linker::Zig { version, .. } }
+                if *version == source.zig
+        )
+    }
+
+    /// Part of the key of a compile.
+    pub(super) fn identity(&self) -> Result<String, CompileError> {
+        let library = match &self.library {
+            Library::Sources(folder) => format!("sources {}", listing(folder)?),
+            Library::Installed => "installed".to_owned(),
+        };
+        let linker = match &self.linker {
+            Linker::Zig { version, .. } => format!("zig {version}"),
+            Linker::Cc(path) => format!("{} {}", path.display(), size(path)?),
+        };
+        Ok(format!("library {library}\nlinker {linker}\n"))
+    }
+}
+
+/// In the toolchain, or where `scripts/cross` puts them.
+fn sources(tools: &Toolchains, source: &WorkspaceSource, sysroot: &Path) -> Option<PathBuf> {
+    let own = sysroot.join("lib/rustlib/src/rust/library");
+    let part = tools.work.join(format!("parts/rust-{}/library", source.rust));
+    [own, part].into_iter().find(|folder| folder.join("Cargo.lock").is_file())
+}
+
+/// Where `scripts/cross` puts it, or on `PATH`.
+fn zig(tools: &Toolchains, source: &WorkspaceSource) -> Result<Option<Linker>, CompileError> {
+    let part = tools.work.join(format!("parts/zig-{}", source.zig));
+    let [zig, cargo_zigbuild] = ["zig", "cargo-zigbuild"].map(|name| part.join(name));
+    if zig.is_file() && cargo_zigbuild.is_file() {
+        return Ok(Some(Linker::Zig { zig, cargo_zigbuild, version: source.zig.clone() }));
+    }
+    let (Ok(zig), Ok(cargo_zigbuild)) = (tools.find("zig"), tools.find("cargo-zigbuild")) else {
+        return Ok(None);
+    };
+    let ask = Invocation {
+        program: zig.clone(),
+        arguments: vec!["version".into()],
+        folder: tools.work.clone(),
+        passed_on: tools.environment.clone(),
+        environment: std::collections::BTreeMap::new(),
+    };
+    let what = "migrate: zig does not answer".to_owned();
+    let version = ask.output().map_err(|source| CompileError::Process { what, source })?;
+    Ok(Some(Linker::Zig { zig, cargo_zigbuild, version: version.trim().to_owned() }))
+}
+
+/// A C compiler for a triple, by the names that distributions give it.
+fn cc(tools: &Toolchains, triple: &str) -> Option<Linker> {
+    let names: &[&str] = match triple {
+        "aarch64-unknown-linux-musl" => &["aarch64-linux-musl-gcc", "aarch64-linux-gnu-gcc"],
+        "armv7-unknown-linux-musleabihf" => {
+            &["arm-linux-musleabihf-gcc", "arm-linux-gnueabihf-gcc"]
+        }
+        "powerpc64le-unknown-linux-musl" => {
+            &["powerpc64le-linux-musl-gcc", "powerpc64le-linux-gnu-gcc"]
+        }
+        "riscv64gc-unknown-linux-musl" => &["riscv64-linux-musl-gcc", "riscv64-linux-gnu-gcc"],
+        "s390x-unknown-linux-musl" => &["s390x-linux-musl-gcc", "s390x-linux-gnu-gcc"],
+        "x86_64-pc-windows-gnu" => &["x86_64-w64-mingw32-gcc"],
+        "x86_64-unknown-linux-musl" => &["x86_64-linux-musl-gcc", "x86_64-linux-gnu-gcc"],
+        _ => &[],
+    };
+    names.iter().find_map(|name| tools.find(name).ok()).map(Linker::Cc)
+}
+
+/// Names and sizes of all files, and the versions of all crates: what tells two releases of the
+/// sources apart without reading 60 MB before every build.
+fn listing(folder: &Path) -> Result<Digest, CompileError> {
+    let lock = folder.join("Cargo.lock");
+    let mut text = fs::read_to_string(&lock).map_err(CompileError::io(&lock))?;
+    list(&mut text, folder)?;
+    Ok(Digest::of(text))
+}
+
+fn list(text: &mut String, folder: &Path) -> Result<(), CompileError> {
+    let mut entries: Vec<_> = fs::read_dir(folder)
+        .and_then(Iterator::collect::<Result<_, _>>)
+        .map_err(CompileError::io(folder))?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let name = entry.file_name();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            let _ = writeln!(text, "{}/", name.display());
+            list(text, &entry.path())?;
+        } else {
+            let _ = writeln!(text, "{} {}", name.display(), size(&entry.path())?);
+        }
+    }
+    Ok(())
+}
+
+fn size(path: &Path) -> Result<u64, CompileError> {
+    fs::metadata(path).map(|metadata| metadata.len()).map_err(CompileError::io(path))
+}
