@@ -1,6 +1,5 @@
 //! What compiles `migrate` for another platform: a standard library and a linker.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -42,26 +41,23 @@ impl Cross {
     pub(super) fn find(
         tools: &Toolchains,
         source: &WorkspaceSource,
-        sysroot: &Path,
+        sysroot: impl Fn() -> Result<PathBuf, CompileError>,
     ) -> Result<Self, CompileError> {
         let no_cross = || CompileError::NoCross {
             triple: source.triple.clone(),
             rust: source.rust.clone(),
             zig: source.zig.clone(),
         };
-        let sources = sources(tools, source, sysroot).map(Library::Sources);
+        let sources = sources(tools, source, &sysroot)?.map(Library::Sources);
         let installed = || {
-            let folder = sysroot.join("lib/rustlib").join(&source.triple).join("lib");
-            folder.is_dir().then_some(Library::Installed)
+            let folder = sysroot()?.join("lib/rustlib").join(&source.triple).join("lib");
+            folder.is_dir().then_some(Library::Installed).ok_or_else(no_cross)
         };
-        let zig = zig(tools, source)?;
-        let (library, linker) = match (sources, zig) {
+        let (library, linker) = match (sources, zig(tools, source)?) {
             (Some(sources), Some(zig)) => (sources, zig),
-            (None, Some(zig)) => (installed().ok_or_else(no_cross)?, zig),
+            (None, Some(zig)) => (installed()?, zig),
             // The sources alone lack a C library and an unwinder, which an installed one brings.
-            (_, None) => {
-                (installed().ok_or_else(no_cross)?, cc(tools, &source.triple).ok_or_else(no_cross)?)
-            }
+            (_, None) => (installed()?, cc(tools, &source.triple).ok_or_else(no_cross)?),
         };
         Ok(Self { library, linker })
     }
@@ -75,25 +71,35 @@ impl Cross {
         )
     }
 
-    /// Part of the key of a compile.
+    /// Part of the key of a compile that is particular to this machine.
     pub(super) fn identity(&self) -> Result<String, CompileError> {
         let library = match &self.library {
-            Library::Sources(folder) => format!("sources {}", listing(folder)?),
-            Library::Installed => "installed".to_owned(),
+            Library::Sources(_) => "sources",
+            Library::Installed => "installed",
         };
         let linker = match &self.linker {
             Linker::Zig { version, .. } => format!("zig {version}"),
-            Linker::Cc(path) => format!("{} {}", path.display(), size(path)?),
+            Linker::Cc(path) => {
+                let bytes = fs::read(path).map_err(CompileError::io(path))?;
+                format!("{} {}", path.display(), Digest::of(bytes))
+            }
         };
         Ok(format!("library {library}\nlinker {linker}\n"))
     }
 }
 
-/// In the toolchain, or where `scripts/cross` puts them.
-fn sources(tools: &Toolchains, source: &WorkspaceSource, sysroot: &Path) -> Option<PathBuf> {
-    let own = sysroot.join("lib/rustlib/src/rust/library");
+/// Where `scripts/cross` puts them, or in the toolchain, which has to be asked where it is.
+fn sources(
+    tools: &Toolchains,
+    source: &WorkspaceSource,
+    sysroot: impl Fn() -> Result<PathBuf, CompileError>,
+) -> Result<Option<PathBuf>, CompileError> {
+    let is_whole = |folder: &PathBuf| folder.join("Cargo.lock").is_file();
     let part = tools.work.join(format!("parts/rust-{}/library", source.rust));
-    [own, part].into_iter().find(|folder| folder.join("Cargo.lock").is_file())
+    if is_whole(&part) {
+        return Ok(Some(part));
+    }
+    Ok(Some(sysroot()?.join("lib/rustlib/src/rust/library")).filter(is_whole))
 }
 
 /// Where `scripts/cross` puts it, or on `PATH`.
@@ -135,34 +141,4 @@ fn cc(tools: &Toolchains, triple: &str) -> Option<Linker> {
         _ => &[],
     };
     names.iter().find_map(|name| tools.find(name).ok()).map(Linker::Cc)
-}
-
-/// Names and sizes of all files, and the versions of all crates: what tells two releases of the
-/// sources apart without reading 60 MB before every build.
-fn listing(folder: &Path) -> Result<Digest, CompileError> {
-    let lock = folder.join("Cargo.lock");
-    let mut text = fs::read_to_string(&lock).map_err(CompileError::io(&lock))?;
-    list(&mut text, folder)?;
-    Ok(Digest::of(text))
-}
-
-fn list(text: &mut String, folder: &Path) -> Result<(), CompileError> {
-    let mut entries: Vec<_> = fs::read_dir(folder)
-        .and_then(Iterator::collect::<Result<_, _>>)
-        .map_err(CompileError::io(folder))?;
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for entry in entries {
-        let name = entry.file_name();
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            let _ = writeln!(text, "{}/", name.display());
-            list(text, &entry.path())?;
-        } else {
-            let _ = writeln!(text, "{} {}", name.display(), size(&entry.path())?);
-        }
-    }
-    Ok(())
-}
-
-fn size(path: &Path) -> Result<u64, CompileError> {
-    fs::metadata(path).map(|metadata| metadata.len()).map_err(CompileError::io(path))
 }

@@ -276,6 +276,9 @@ fn invocation(
         ("GOWORK", "off"),
         ("GOENV", "off"),
         ("GOAMD64", "v1"),
+        ("GOARM64", "v8.0"),
+        ("GOPPC64", "power8"),
+        ("GORISCV64", "rva20u64"),
     ] {
         set(name, value.into());
     }

@@ -27,20 +27,24 @@ pub fn compile_migrate(
     source: &WorkspaceSource,
     ui: &Ui,
 ) -> Result<Compiled, CompileError> {
-    let sysroot = sysroot(tools, source)?;
-    let cross = Cross::find(tools, source, &sysroot)?;
-    let key = key(tools, source, &cross)?;
-    let cached = || store.record::<Compiled>("compile", &key).filter(|it| store.has(&it.digest));
-    if let Some(compiled) = cached() {
+    let cached =
+        |key: &Digest| store.record::<Compiled>("compile", key).filter(|it| store.has(&it.digest));
+    // The compilers are what versions.yaml says, so that a build which compiles nothing does not
+    // have to look for them.
+    let usual = key(tools, source, "")?;
+    if let Some(compiled) = cached(&usual) {
         return Ok(compiled);
     }
+    let cross = Cross::find(tools, source, || sysroot(tools, source))?;
+    let is_particular = cross.is_particular(source);
+    let key = if is_particular { key(tools, source, &cross.identity()?)? } else { usual };
     // One build folder for each triple, so that the standard library is compiled once.
     let _guard = store.lock(&format!("migrate-{}", source.triple))?;
-    if let Some(compiled) = cached() {
+    if let Some(compiled) = cached(&key) {
         return Ok(compiled);
     }
     check_rust(tools, source)?;
-    if cross.is_particular(source) {
+    if is_particular {
         ui.warning(format!(
             "migrate for {} is not compiled from rust-src and linked by zig {}: another machine \
              may make other bytes of it",
@@ -59,8 +63,7 @@ pub fn download_crates(
     source: &WorkspaceSource,
     ui: &Ui,
 ) -> Result<(), CompileError> {
-    let sysroot = sysroot(tools, source)?;
-    let cross = Cross::find(tools, source, &sysroot)?;
+    let cross = Cross::find(tools, source, || sysroot(tools, source))?;
     let stage = Stage::new(tools, source, &cross)?;
     let mut arguments: Vec<OsString> =
         ["fetch", "--locked", "--target", &source.triple].map(OsString::from).into();
@@ -72,8 +75,7 @@ pub fn download_crates(
     command.run(&tools.log("cargo-fetch")?).map_err(tools.failed(what))
 }
 
-/// The folder of the toolchain, asked of rustup's link without starting a compiler where that
-/// is possible: this is part of every build, also of one that compiles nothing.
+/// The folder of the toolchain.
 fn sysroot(tools: &Toolchains, source: &WorkspaceSource) -> Result<PathBuf, CompileError> {
     let ask = ask(tools, "rustc", &["--print", "sysroot"])?;
     let what = format!("migrate: there is no Rust {}", source.rust);
@@ -233,14 +235,15 @@ impl Stage {
     }
 }
 
-/// Everything that decides the bytes of `migrate`: its sources, the compiler, the standard
-/// library and the linker.
+/// Everything that decides the bytes of `migrate`: its sources, and the releases of the compiler,
+/// its standard library and the linker, or what there is instead.
 fn key(
     tools: &Toolchains,
     source: &WorkspaceSource,
-    cross: &Cross,
+    instead: &str,
 ) -> Result<Digest, CompileError> {
-    let mut text = format!("{RECIPE}\n{} {}\n{}", source.rust, source.triple, cross.identity()?);
+    let WorkspaceSource { rust, zig, triple } = source;
+    let mut text = format!("{RECIPE}\n{rust} {zig} {triple}\n{instead}");
     for input in INPUTS {
         add(&mut text, &tools.root, Path::new(input))?;
     }

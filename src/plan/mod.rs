@@ -73,7 +73,7 @@ pub struct LayerPlan {
 }
 
 /// Where the programs of a layer come from.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Source {
     Release(ReleaseSource),
@@ -82,7 +82,7 @@ pub enum Source {
 }
 
 /// An archive that the etcd project published.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReleaseSource {
     #[serde(serialize_with = "display")]
     pub version: EtcdVersion,
@@ -95,7 +95,7 @@ pub struct ReleaseSource {
 }
 
 /// Go modules, compiled here.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ModulesSource {
     #[serde(serialize_with = "display")]
     pub version: EtcdVersion,
@@ -109,7 +109,7 @@ pub struct ModulesSource {
 }
 
 /// `migrate`, compiled from this repository.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WorkspaceSource {
     pub rust: String,
     /// Links it, and has the C library.
