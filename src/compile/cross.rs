@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::buildx::CACHE;
 use super::tool::{CompileError, Toolchains};
 use crate::digest::Digest;
 use crate::plan::WorkspaceSource;
@@ -60,6 +61,20 @@ impl Cross {
             (_, None) => (installed()?, cc(tools, &source.triple).ok_or_else(no_cross)?),
         };
         Ok(Self { library, linker })
+    }
+
+    /// What `scripts/cross` brings into a builder image, and where cargo-zigbuild is.
+    pub(super) fn of_builder(source: &WorkspaceSource) -> (Self, PathBuf) {
+        let parts = Path::new(CACHE).join("parts");
+        let folder = parts.join(format!("zig-{}", source.zig));
+        let cargo_zigbuild = folder.join("cargo-zigbuild");
+        let library = Library::Sources(parts.join(format!("rust-{}/library", source.rust)));
+        let linker = Linker::Zig {
+            zig: folder.join("zig"),
+            cargo_zigbuild: cargo_zigbuild.clone(),
+            version: source.zig.clone(),
+        };
+        (Self { library, linker }, cargo_zigbuild)
     }
 
     /// Whether another machine may make other bytes of the same inputs.

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Compiled;
+use super::buildx::{Build, Buildx, CACHE, ROOT, Step, dockerfile};
 use super::cross::{Cross, Library, Linker};
 use super::tool::{CompileError, Network, Toolchains, keep};
 use crate::digest::Digest;
@@ -33,6 +34,15 @@ pub fn compile_migrate(
     // have to look for them.
     let usual = key(tools, source, "")?;
     if let Some(compiled) = cached(&usual) {
+        return Ok(compiled);
+    }
+    if let Some(buildx) = tools.buildx(ui) {
+        let _guard = store.lock(&usual.hex())?;
+        if let Some(compiled) = cached(&usual) {
+            return Ok(compiled);
+        }
+        let compiled = compile_in(buildx, store, tools, source, ui)?;
+        store.put_record("compile", &usual, &compiled)?;
         return Ok(compiled);
     }
     let cross = Cross::find(tools, source, || sysroot(tools, source))?;
@@ -116,10 +126,7 @@ fn compile(
     ui: &Ui,
 ) -> Result<Compiled, CompileError> {
     let stage = Stage::new(tools, source, cross)?;
-    let mut arguments: Vec<OsString> =
-        ["--locked", "--profile=image", "--package=migrate"].map(OsString::from).into();
-    arguments.push(format!("--target={}", source.triple).into());
-    arguments.extend(build_std(cross));
+    let mut arguments = arguments(source, cross);
     if tools.network == Network::Forbidden {
         arguments.push("--offline".into());
     }
@@ -133,11 +140,94 @@ fn compile(
     let what = format!("migrate for {}", source.triple);
     let log = tools.log(&format!("migrate-{}", source.triple))?;
     command.run(&log).map_err(tools.failed(what.clone()))?;
-    let suffix = if source.triple.contains("-windows-") { ".exe" } else { "" };
-    let file = stage.target.join(&source.triple).join(format!("image/migrate{suffix}"));
-    let compiled = keep(store, "migrate", &file)?;
+    let compiled = keep(store, "migrate", &stage.program(source))?;
     ui.status("Compiled", format!("{what} {}", crate::ui::size(compiled.size)));
     Ok(compiled)
+}
+
+fn arguments(source: &WorkspaceSource, cross: &Cross) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> =
+        ["--locked", "--profile=image", "--package=migrate"].map(OsString::from).into();
+    arguments.push(format!("--target={}", source.triple).into());
+    arguments.extend(build_std(cross));
+    arguments
+}
+
+/// The same by buildx: `scripts/cross` brings into the builder what it brings to a host.
+fn compile_in(
+    buildx: &Buildx,
+    store: &Store,
+    tools: &Toolchains,
+    source: &WorkspaceSource,
+    ui: &Ui,
+) -> Result<Compiled, CompileError> {
+    let home = format!("{CACHE}/cargo");
+    let inside = Toolchains {
+        root: ROOT.into(),
+        work: CACHE.into(),
+        environment: BTreeMap::from([("CARGO_HOME".to_owned(), home.clone().into())]),
+        ..tools.clone()
+    };
+    let (cross, cargo_zigbuild) = Cross::of_builder(source);
+    let stage = Stage::at(&inside, source);
+    let call = |program: PathBuf, arguments| {
+        let mut invocation = stage.invocation(&inside, &cross, program, arguments);
+        invocation.environment.insert("CARGO_HOME".to_owned(), home.clone().into());
+        invocation
+    };
+    let mut crates: Vec<OsString> =
+        ["fetch", "--locked", "--target", &source.triple].map(OsString::from).into();
+    crates.extend(build_std(&cross));
+    let tooling = ["scripts/cross", "scripts/debian-package", "versions.yaml"];
+    let owned = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>();
+    let fetch = [
+        Step::Copy(owned(&tooling)),
+        Step::Comment("The compiler where the image has none, its library's sources, and zig."),
+        Step::Shell(format!("ETCDIMG_CACHE={CACHE} {ROOT}/scripts/cross --rust")),
+        Step::Copy(owned(INPUTS)),
+        Step::Shell(stage.script(source)),
+        Step::Comment("The crates of migrate, which Cargo.lock pins."),
+        Step::Compiler(call("cargo".into(), crates)),
+    ];
+    let mut arguments = arguments(source, &cross);
+    arguments.insert(0, "zigbuild".into());
+    arguments.push("--offline".into());
+    // One step, because the build folder is a cache that may be gone in the next one.
+    let compiler = call(cargo_zigbuild, arguments);
+    let program = stage.program(source);
+    let compile = [Step::Shell(format!(
+        "{compiler} && \\\n    mkdir -p /out && cp {} /out/migrate",
+        program.display()
+    ))];
+    let what = format!("migrate for {}", source.triple);
+    let target = stage.target.display().to_string();
+    let id = format!("etcdimg-migrate-{}", source.triple);
+    let inputs = [owned(&tooling), owned(INPUTS)].concat();
+    let build = Build {
+        what: "migrate".to_owned(),
+        platform: platform(&source.triple).to_owned(),
+        log: format!("buildx-migrate-{}", source.triple),
+        dockerfile: dockerfile(&what, &buildx.image, &[(&id, &target)], &fetch, &compile),
+        inputs: &inputs,
+    };
+    let scratch = tools.scratch()?;
+    let out = buildx.run(tools, &build, scratch.path(), ui)?;
+    let compiled = keep(store, "migrate", &out.join("migrate"))?;
+    ui.status("Compiled", format!("{what} {}", crate::ui::size(compiled.size)));
+    Ok(compiled)
+}
+
+/// For buildx, which is told what the result is for; the compiler goes by the triple.
+fn platform(triple: &str) -> &'static str {
+    match triple.split('-').next().unwrap_or_default() {
+        "aarch64" => "linux/arm64",
+        "armv7" => "linux/arm/v7",
+        "powerpc64le" => "linux/ppc64le",
+        "riscv64gc" => "linux/riscv64",
+        "s390x" => "linux/s390x",
+        _ if triple.contains("-windows-") => "windows/amd64",
+        _ => "linux/amd64",
+    }
 }
 
 /// The standard library along with the program, without what unwinds, as the profile wants it.
@@ -154,13 +244,35 @@ struct Stage {
 }
 
 impl Stage {
+    fn at(tools: &Toolchains, source: &WorkspaceSource) -> Self {
+        let folder = tools.work.join("migrate").join(&source.triple);
+        Self { root: folder.join("stage"), target: folder.join("target") }
+    }
+
+    fn program(&self, source: &WorkspaceSource) -> PathBuf {
+        let suffix = if source.triple.contains("-windows-") { ".exe" } else { "" };
+        self.target.join(&source.triple).join(format!("image/migrate{suffix}"))
+    }
+
+    /// `new` as a line of shell. The tool's own sources are not there: cargo only wants every
+    /// target of the workspace to exist.
+    fn script(&self, source: &WorkspaceSource) -> String {
+        let root = self.root.display();
+        format!(
+            "mkdir -p {root}/src {root}/tests/it && \\\n    \
+             touch {root}/src/lib.rs {root}/src/main.rs {root}/tests/it/main.rs && \\\n    \
+             ln -s {ROOT}/Cargo.lock {ROOT}/Cargo.toml {ROOT}/crates {root}/ && \\\n    \
+             ln -s {CACHE}/parts/rust-{}/library {root}/library",
+            source.rust
+        )
+    }
+
     fn new(
         tools: &Toolchains,
         source: &WorkspaceSource,
         cross: &Cross,
     ) -> Result<Self, CompileError> {
-        let folder = tools.work.join("migrate").join(&source.triple);
-        let stage = Self { root: folder.join("stage"), target: folder.join("target") };
+        let stage = Self::at(tools, source);
         fs::create_dir_all(&stage.root).map_err(CompileError::io(&stage.root))?;
         for name in ["Cargo.lock", "Cargo.toml", "crates", "src", "tests"] {
             stage.link(name, &tools.root.join(name))?;

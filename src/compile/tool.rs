@@ -8,6 +8,7 @@ use crate::process::ProcessError;
 use crate::store::{Store, StoreError};
 
 use super::Compiled;
+use super::buildx::Builder;
 
 /// Why there is no program.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +63,8 @@ pub struct Toolchains {
     pub network: Network,
     /// How many jobs each compiler may run.
     pub jobs: usize,
+    /// Whose compilers they are.
+    pub builder: Builder,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

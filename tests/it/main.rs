@@ -13,6 +13,7 @@ mod fetch;
 mod fetch_faults;
 mod mutant;
 mod plan;
+mod platforms;
 mod registry_pull;
 mod release_server;
 mod reproducible;
