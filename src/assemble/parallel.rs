@@ -1,6 +1,5 @@
 //! Compiles several things at once, within the cores and the memory there are.
 
-use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -41,7 +40,7 @@ fn by_memory() -> usize {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let available = available_bytes(&text)
         .map_or(usize::MAX, |bytes| usize::try_from(bytes / BYTES_EACH).unwrap_or(usize::MAX));
-    NonZero::new(available).map_or(1, NonZero::get)
+    available.max(1)
 }
 
 /// From the text of `/proc/meminfo`, where there is one.

@@ -290,7 +290,8 @@ fn compile_in(
 /// A Go release that was fetched has to be a locked one; one of the image is pinned by the image.
 fn check_sum(lock: &Lock, go: &str) -> String {
     let locked: Vec<_> = lock.toolchains.iter().filter(|it| it.go == go).collect();
-    let sums: String = locked.iter().map(|it| format!(" -e '{}'", it.sum)).collect();
+    let sums: Vec<_> = locked.iter().map(|it| format!(" -e '{}'", it.sum)).collect();
+    let sums = sums.concat();
     format!(
         "for sum in {CACHE}/go-mod/cache/download/golang.org/toolchain/@v/v0.0.1-go{go}.*.ziphash; do \\\n    \
          [ ! -e \"$sum\" ] || grep -qxF{sums} \"$sum\" || {{ echo 'Go {go} is not the locked one' >&2; exit 1; }}; \\\n    \

@@ -181,6 +181,8 @@ fn compile_in(
     let tooling = ["scripts/cross", "scripts/debian-package", "versions.yaml"];
     let owned = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>();
     let fetch = [
+        Step::Variable("PATH", format!("{CACHE}/rust/bin:$PATH")),
+        Step::Variable("RUSTUP_HOME", format!("{CACHE}/rustup")),
         Step::Copy(owned(&tooling)),
         Step::Comment("The compiler where the image has none, its library's sources, and zig."),
         Step::Shell(format!("ETCDIMG_CACHE={CACHE} {ROOT}/scripts/cross --rust")),

@@ -104,10 +104,10 @@ fn le32(number: usize) -> [u8; 4] {
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let group = |chunk: &[u8]| -> String {
-        let bits = (0..3).fold(0, |bits, i| bits << 8 | usize::from(*chunk.get(i).unwrap_or(&0)));
-        let digit = |i: usize| match i > chunk.len() {
-            true => '=',
-            false => char::from(DIGITS[bits >> (18 - 6 * i) & 63]),
+        let byte = |i: usize| usize::from(*chunk.get(i).unwrap_or(&0));
+        let bits = (byte(0) << 16) | (byte(1) << 8) | byte(2);
+        let digit = |i: usize| {
+            if i > chunk.len() { '=' } else { char::from(DIGITS[(bits >> (18 - 6 * i)) & 63]) }
         };
         (0..4).map(digit).collect()
     };

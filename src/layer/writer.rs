@@ -218,6 +218,7 @@ mod tests {
     /// Golden too, and read back as hcsshim does: by the PAX records before each entry.
     #[test]
     fn a_windows_layer_has_attributes_and_rights() {
+        use std::fmt::Write as _;
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let writer = LayerWriter::new(&store, Compression::Gzip, 7).unwrap();
@@ -231,11 +232,11 @@ mod tests {
         let mut text = String::new();
         for entry in tar.entries().unwrap() {
             let mut entry = entry.unwrap();
-            text += &format!("{}\n", entry.path().unwrap().display());
+            writeln!(text, "{}", entry.path().unwrap().display()).unwrap();
             let Some(records) = entry.pax_extensions().unwrap() else { continue };
             for record in records.map(Result::unwrap) {
                 let value: String = record.value().unwrap().chars().take(20).collect();
-                text += &format!("  {} = {value}\n", record.key().unwrap());
+                writeln!(text, "  {} = {value}", record.key().unwrap()).unwrap();
             }
         }
         insta::assert_snapshot!(text, @"

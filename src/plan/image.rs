@@ -259,7 +259,7 @@ fn labels(
             ),
             Source::Workspace(it) => labels.insert(
                 "dev.etcdimg.migrate".to_owned(),
-                format!("{} rust {}", env!("CARGO_PKG_VERSION"), it.rust),
+                format!("{} rust {} zig {}", env!("CARGO_PKG_VERSION"), it.rust, it.zig),
             ),
         };
     }

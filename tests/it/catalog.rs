@@ -49,7 +49,7 @@ fn keys_are_known_and_complete() {
       write instead: the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases` and `mirrors`
     ");
     assert_snapshot!(after("versions.yaml", "rust: 1.95.0\n", ""), @"
-    error: versions.yaml:9: rust: missing key
+    error: versions.yaml:10: rust: missing key
       write instead: the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases` and `mirrors`
     ");
     assert_snapshot!(after("versions.yaml", "    go: 1.16.15\n", ""), @"
@@ -199,7 +199,7 @@ fn revisions_names_and_commits_are_well_formed() {
       write instead: three numbers, for example `1.25.12`
     ");
     assert_snapshot!(after("versions.yaml", "docker.io/library/busybox:1.38.0-musl", "busybox"), @"
-    error: versions.yaml:9: bases.busybox: `busybox` is not a registry, a repository and a tag
+    error: versions.yaml:10: bases.busybox: `busybox` is not a registry, a repository and a tag
       write instead: for example `docker.io/library/busybox:1.38.0-musl`; the digest belongs into etcdimg.lock
     ");
     assert_snapshot!(after("versions.yaml", "https://mirror.invalid", "ftp://mirror.invalid"), @"
@@ -213,7 +213,7 @@ fn targets_are_platforms_we_know() {
     let file = "targets/linux-amd64.yaml";
     assert_snapshot!(after(file, "platform: linux/amd64", "platform: linux/vax"), @"
     error: targets/linux-amd64.yaml:1: platform: `linux/vax` is not a platform we know
-      write instead: linux/amd64, linux/arm/v7, linux/arm64, linux/ppc64le, linux/riscv64, linux/s390x or windows/amd64
+      write instead: linux/amd64, linux/arm/v7, linux/arm64, linux/ppc64le, linux/riscv64, linux/s390x or windows/amd64:OSVERSION
     ");
     assert_snapshot!(after(file, "goarch: amd64", "goarch: arm64"), @"
     error: targets/linux-amd64.yaml:2: goarch: `arm64` is not the GOARCH of linux/amd64

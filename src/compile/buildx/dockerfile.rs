@@ -8,6 +8,8 @@ pub(in crate::compile) enum Step {
     Copy(Vec<String>),
     /// Why the next line is there.
     Comment(&'static str),
+    /// A variable of all steps that follow.
+    Variable(&'static str, String),
     /// A line of shell.
     Shell(String),
     /// A compiler, as the host would call it.
@@ -22,12 +24,13 @@ pub(in crate::compile) fn dockerfile(
     fetch: &[Step],
     compile: &[Step],
 ) -> String {
-    let mounts: String = caches
+    let mounts: Vec<_> = caches
         .iter()
         .map(|(id, target)| format!("--mount=type=cache,id={id},target={target} "))
         .collect();
     let stage = |steps: &[Step], flags: &str| {
-        steps.iter().map(|step| format!("{}\n", line(step, flags))).collect::<String>()
+        let lines: Vec<_> = steps.iter().map(|step| format!("{}\n", line(step, flags))).collect();
+        lines.concat()
     };
     format!(
         "# Written by etcdimg: compiles {what}.\n\
@@ -39,13 +42,14 @@ pub(in crate::compile) fn dockerfile(
          FROM scratch\n\
          COPY --from=compile /out/ /\n",
         stage(fetch, ""),
-        stage(compile, &format!("--network=none {mounts}")),
+        stage(compile, &format!("--network=none {}", mounts.concat())),
     )
 }
 
 fn line(step: &Step, flags: &str) -> String {
     match step {
         Step::Comment(text) => format!("# {text}"),
+        Step::Variable(name, value) => format!("ENV {name}={value}"),
         Step::Copy(paths) => {
             let copy = |path: &String| {
                 let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);

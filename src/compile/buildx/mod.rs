@@ -109,7 +109,7 @@ impl Buildx {
         ui.command(command.to_string());
         let log = tools.log(&build.log)?;
         let what = format!("{} for {}", build.what, build.platform);
-        let mut progress = progress::Progress::new(&log, &what, ui)?;
+        let mut progress = progress::Progress::new(&log, &what, ui);
         let ran = command.run_lines(&log, |line| progress.line(line));
         progress.finish()?;
         ran.map_err(|error| tools.failed(what)(error.with_tail_of_log()))?;

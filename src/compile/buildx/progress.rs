@@ -42,8 +42,8 @@ pub(super) struct Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
-    pub(super) fn new(log: &Path, what: &'a str, ui: &'a Ui) -> Result<Self, CompileError> {
-        Ok(Self { log: log.to_owned(), text: Vec::new(), what, ui })
+    pub(super) fn new(log: &Path, what: &'a str, ui: &'a Ui) -> Self {
+        Self { log: log.to_owned(), text: Vec::new(), what, ui }
     }
 
     /// What is not such a document is Docker's own complaint: it goes into the log as it is.
@@ -106,11 +106,11 @@ fn base64(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
     let (mut bits, mut n_bits) = (0_u32, 0);
     for digit in text.bytes().filter_map(digit) {
-        bits = bits << 6 | u32::from(digit);
+        bits = (bits << 6) | u32::from(digit);
         n_bits += 6;
         if n_bits >= 8 {
             n_bits -= 8;
-            bytes.push(u8::try_from(bits >> n_bits & 0xff).unwrap_or_default());
+            bytes.push(u8::try_from((bits >> n_bits) & 0xff).unwrap_or_default());
             bits &= (1 << n_bits) - 1;
         }
     }
@@ -127,7 +127,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
         let ui = Ui::new(Verbosity::Quiet, ProgressMode::None);
-        let mut progress = Progress::new(&log, "etcd", &ui).unwrap();
+        let mut progress = Progress::new(&log, "etcd", &ui);
         for line in [
             r#"{"vertexes":[{"digest":"sha256:1","name":"[internal] load build definition","started":"2026"}]}"#,
             r#"{"vertexes":[{"digest":"sha256:2","name":"[fetch 2/3] RUN go","started":"2026","completed":"2026","cached":true}]}"#,
