@@ -203,7 +203,7 @@ fn revisions_names_and_commits_are_well_formed() {
       write instead: for example `docker.io/library/busybox:1.38.0-musl`; the digest belongs into etcdimg.lock
     ");
     assert_snapshot!(after("versions.yaml", "https://mirror.invalid", "ftp://mirror.invalid"), @"
-    error: versions.yaml:11: mirrors[0]: `ftp://mirror.invalid/v{version}/{file}` is not a URL
+    error: versions.yaml:12: mirrors[0]: `ftp://mirror.invalid/v{version}/{file}` is not a URL
       write instead: an https://, http:// or file:// URL; `{version}` and `{file}` in it are replaced
     ");
 }
