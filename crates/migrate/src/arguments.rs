@@ -32,8 +32,15 @@ const VALUED: &[&str] = &[
 ];
 
 /// Flags that are there or not.
-const SWITCHES: &[&str] =
-    &["allow-multi-step-downgrade", "help", "no-backup", "plan", "show-server-log", "version"];
+const SWITCHES: &[&str] = &[
+    "allow-multi-step-downgrade",
+    "help",
+    "json",
+    "no-backup",
+    "plan",
+    "show-server-log",
+    "version",
+];
 
 #[derive(Debug, Default)]
 pub struct Arguments {

@@ -57,10 +57,7 @@ pub fn make(data_dir: &Path, backups: &Path, log: Log, stop: &Stop) -> Result<Pa
 
 /// Removes all but the newest copies and the one to keep. Their names sort by time.
 pub fn retain(backups: &Path, count: usize, keep: &Path, log: Log) {
-    let Ok(entries) = fs::read_dir(backups) else { return };
-    let mut copies: Vec<_> =
-        entries.flatten().map(|entry| entry.path()).filter(|path| is_copy(path)).collect();
-    copies.sort();
+    let mut copies = copies(backups);
     copies.truncate(copies.len().saturating_sub(count));
     for copy in copies.into_iter().filter(|copy| copy != keep) {
         match remove(&copy) {
@@ -70,6 +67,15 @@ pub fn retain(backups: &Path, count: usize, keep: &Path, log: Log) {
             }
         }
     }
+}
+
+/// The complete copies, the oldest first.
+pub fn copies(backups: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(backups) else { return Vec::new() };
+    let mut copies: Vec<_> =
+        entries.flatten().map(|entry| entry.path()).filter(|path| is_copy(path)).collect();
+    copies.sort();
+    copies
 }
 
 /// Only what this program named: the old one left other things under the same name.
@@ -112,7 +118,8 @@ fn shares_blocks(db: &Path, probe: &Path) -> bool {
     shares
 }
 
-fn size(directory: &Path) -> io::Result<u64> {
+/// How long all files below a directory are together.
+pub fn size(directory: &Path) -> io::Result<u64> {
     let mut total = 0;
     for entry in fs::read_dir(directory)? {
         let entry = entry?;

@@ -51,6 +51,17 @@ impl Walk<'_> {
         })
     }
 
+    /// Ends a downgrade that an earlier run began, so that the data may go elsewhere.
+    pub fn cancel_downgrade(&self, at: &EtcdVersion) -> Result<(), Failure> {
+        // With the target's tool, which knows the word: it is newer than where the downgrade led.
+        let tool = self.program("etcdctl", &self.options.target.version)?;
+        self.serve(at, |server| {
+            server.wait_until_healthy()?;
+            cancel(&tool, server, self.options.timeouts.start)?;
+            server.wait_until_upgraded()
+        })
+    }
+
     pub fn downgrade_by_snapshot(
         &self,
         from: &EtcdVersion,
@@ -119,15 +130,20 @@ impl Walk<'_> {
         let Contents::Etcd3(data) = found::look(&self.options.data_dir)?.contents else {
             return Err(Failure::new(Kind::StepFailed, "the data went away"));
         };
-        let Some((name, urls)) = data.identity else {
+        let Some(known) = data.only_member() else {
             return Ok(Identity {
                 name: member.name.clone(),
                 initial_cluster: member.initial_cluster.clone(),
                 peer_urls: member.initial_advertise_peer_urls.clone(),
             });
         };
+        let (name, urls) = (&known.name, &known.peer_urls);
         let cluster: Vec<_> = urls.iter().map(|url| format!("{name}={url}")).collect();
-        Ok(Identity { name, initial_cluster: cluster.join(","), peer_urls: urls.join(",") })
+        Ok(Identity {
+            name: name.clone(),
+            initial_cluster: cluster.join(","),
+            peer_urls: urls.join(","),
+        })
     }
 }
 

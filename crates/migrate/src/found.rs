@@ -46,14 +46,29 @@ pub struct Data {
     pub term: Option<u64>,
     pub consistent_index: Option<u64>,
     pub has_conf_state: bool,
-    pub members: usize,
-    /// Name and peer URLs of the only member.
-    pub identity: Option<(String, Vec<String>)>,
+    pub members: Vec<Member>,
     pub needs_credentials: bool,
+    /// Where a downgrade leads that was enabled and has not ended.
+    pub downgrade_to: Option<Series>,
     pub db_bytes: u64,
 }
 
+/// A member of the cluster, as `member/snap/db` remembers it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Member {
+    /// Empty until the member has started for the first time.
+    pub name: String,
+    pub peer_urls: Vec<String>,
+}
+
 impl Data {
+    /// The only member, if there is one with a name.
+    pub fn only_member(&self) -> Option<&Member> {
+        let [member] = &self.members[..] else { return None };
+        let is_known = !member.name.is_empty() && !member.peer_urls.is_empty();
+        is_known.then_some(member)
+    }
+
     /// The minor version that the data is at, if the data says.
     pub fn series(&self) -> Option<Series> {
         // etcd writes 3.0 first in a cluster whose members do not all answer yet.
@@ -171,6 +186,7 @@ fn read_data<R: io::Read + io::Seek>(database: &mut Database<R>) -> Result<Data,
     let mut data = Data { db_bytes: database.size_bytes(), ..Data::default() };
     if let Some(cluster) = database.bucket("cluster")? {
         data.cluster_version = series(database.get(&cluster, "clusterVersion")?);
+        data.downgrade_to = database.get(&cluster, "downgrade")?.as_deref().and_then(downgrade);
     }
     if let Some(meta) = database.bucket("meta")? {
         data.storage_version = series(database.get(&meta, "storageVersion")?);
@@ -180,10 +196,8 @@ fn read_data<R: io::Read + io::Seek>(database: &mut Database<R>) -> Result<Data,
     }
     if let Some(members) = database.bucket("members")? {
         database.each(&members, &mut |_, value| {
-            data.members += 1;
-            data.identity = identity(&String::from_utf8_lossy(value));
+            data.members.push(member(&String::from_utf8_lossy(value)));
         })?;
-        data.identity = data.identity.filter(|_| data.members == 1);
     }
     if let Some(auth) = database.bucket("auth")? {
         let enabled = database.get(&auth, "authEnabled")?;
@@ -193,12 +207,20 @@ fn read_data<R: io::Read + io::Seek>(database: &mut Database<R>) -> Result<Data,
 }
 
 /// A member as etcd stores it: `{"id":1,"peerURLs":["http://a:2380"],"name":"n",…}`.
-fn identity(json: &str) -> Option<(String, Vec<String>)> {
-    let name = http::field(json, "name").filter(|name| !name.is_empty())?;
-    let (_, urls) = json.split_once("\"peerURLs\":[")?;
-    let urls = urls.split(']').next()?.split(',');
-    let urls: Vec<_> = urls.map(|url| url.trim().trim_matches('"').to_owned()).collect();
-    urls.iter().all(|url| !url.is_empty()).then(|| (name.to_owned(), urls))
+fn member(json: &str) -> Member {
+    let urls = json.split_once("\"peerURLs\":[").and_then(|(_, rest)| rest.split(']').next());
+    let urls = urls.unwrap_or_default().split(',').map(|url| url.trim().trim_matches('"'));
+    Member {
+        name: http::field(json, "name").unwrap_or_default().to_owned(),
+        peer_urls: urls.filter(|url| !url.is_empty()).map(str::to_owned).collect(),
+    }
+}
+
+/// A downgrade as etcd stores it: `{"target-version":"3.6.0","enabled":true}`.
+fn downgrade(value: &[u8]) -> Option<Series> {
+    let json = String::from_utf8_lossy(value);
+    let is_enabled = json.contains("\"enabled\":true");
+    http::field(&json, "target-version").filter(|_| is_enabled)?.parse().ok()
 }
 
 fn series(value: Option<Vec<u8>>) -> Option<Series> {

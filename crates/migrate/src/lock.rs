@@ -45,12 +45,22 @@ impl Lock {
     }
 }
 
-fn held(data_dir: &Path, path: &Path) -> Failure {
+/// Who migrates here at this moment. Changes nothing.
+pub fn holder(data_dir: &Path) -> Option<String> {
+    let path = state_dir(data_dir).join("lock");
+    let file = File::open(&path).ok()?;
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)).then(|| name(&path))
+}
+
+fn name(path: &Path) -> String {
     let holder = fs::read_to_string(path).ok().filter(|text| !text.is_empty());
-    let holder = holder.unwrap_or_else(|| "another process".to_owned());
+    holder.map_or("another process".to_owned(), |text| text.trim().to_owned())
+}
+
+fn held(data_dir: &Path, path: &Path) -> Failure {
     Failure::new(
         Kind::Locked,
-        format_args!("{} is being migrated by {}", data_dir.display(), holder.trim()),
+        format_args!("{} is being migrated by {}", data_dir.display(), name(path)),
     )
     .hint("wait for it to end; this one changed nothing")
 }
@@ -74,7 +84,9 @@ mod tests {
         assert_eq!(failure.kind, Kind::Locked);
         let holder = format!("is being migrated by process {} on ", std::process::id());
         assert!(failure.cause.contains(&holder), "{}", failure.cause);
+        assert!(super::holder(scratch.path()).is_some_and(|name| name.starts_with("process ")));
         drop(first);
+        assert_eq!(super::holder(scratch.path()), None);
         Lock::take(scratch.path()).unwrap();
     }
 

@@ -17,22 +17,28 @@ mod found;
 mod http;
 mod journal;
 mod json;
+mod keys;
 mod lock;
 mod migration;
 mod options;
 mod origin;
 mod plan;
 mod platform;
+mod protobuf;
 mod report;
 #[cfg(test)]
 mod scratch;
 mod series;
 mod server;
+mod status;
+mod status_report;
 mod stop;
 mod version_pair;
+mod wal;
 mod walk;
 
 use std::env;
+use std::path::Path;
 use std::process::ExitCode;
 
 use arguments::Arguments;
@@ -76,7 +82,14 @@ fn run(lookup: &Lookup<'_>, log: Log) -> Result<(), Failure> {
             print!("{}", migration::plan(&lookup.options()?, format)?);
             Ok(())
         }
+        [] if arguments.has("json") => Err(Failure::usage("--json goes with `status` or --plan")),
         [] => migration::run(&lookup.options()?, log),
+        [word] if word == "status" => {
+            let backups = arguments.value("backup-dir").map(Path::new);
+            let format = if arguments.has("json") { Format::Json } else { Format::Text };
+            print!("{}", migration::status(&lookup.data_dir()?, backups, format)?);
+            Ok(())
+        }
         [word, ..] => Err(Failure::usage(format_args!("unknown command: {word}"))),
     }
 }

@@ -1,6 +1,7 @@
 //! One run of the program: look, plan, and either print the plan or walk it.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use crate::downgrade::Swap;
 use crate::durable::{self, beside};
 use crate::event::Log;
 use crate::failure::{Failure, Kind};
-use crate::found::{self, Found};
+use crate::found::{self, Contents, Found};
 use crate::journal::{self, Journal};
 use crate::lock::{self, Lock};
 use crate::options::{Format, Options, PlainBinaries, Trust};
@@ -21,8 +22,11 @@ use crate::origin::{self, Origin, Unclear};
 use crate::plan::{self, Step};
 use crate::platform;
 use crate::report::{Report, describe};
+use crate::series::Series;
 use crate::server::Setting;
+use crate::status;
 use crate::stop::Stop;
+use crate::wal;
 use crate::walk::{self, Walk};
 
 /// How long a dying server may keep its lock.
@@ -45,6 +49,16 @@ pub fn plan(options: &Options, format: Format) -> Result<String, Failure> {
     Ok(report.print(format))
 }
 
+/// Prints what is there and what happened to it. Reads only.
+pub fn status(data_dir: &Path, backups: Option<&Path>, format: Format) -> Result<String, Failure> {
+    if !data_dir.exists() {
+        let error = io::Error::from(io::ErrorKind::NotFound);
+        return Err(Failure::file("read the data directory", data_dir, &error));
+    }
+    let backups = backups.map_or_else(|| default_backup_dir(data_dir), Path::to_owned);
+    Ok(status::look(data_dir, backups)?.print(format))
+}
+
 pub fn run(options: &Options, log: Log) -> Result<(), Failure> {
     let stop = Stop::listen().map_err(|error| {
         Failure::new(Kind::System, format_args!("cannot listen for signals: {error}"))
@@ -58,7 +72,7 @@ pub fn run(options: &Options, log: Log) -> Result<(), Failure> {
         // Once without the lock, so that what cannot be migrated is not touched at all, and what
         // is there already is fine on a read-only file system too.
         let journey = journey(options, &bundled)?;
-        walk::check_programs(&journey.steps, &options.bin_dir)?;
+        walk::check_programs(&journey.steps, options)?;
         if journey.is_arrived(options) {
             return arrive(options, log);
         }
@@ -79,7 +93,7 @@ pub fn run(options: &Options, log: Log) -> Result<(), Failure> {
 
 /// Takes the steps; however that ends, the journal says so.
 fn walk(options: &Options, journey: &Journey, stop: &Stop, log: Log) -> Result<(), Failure> {
-    walk::check_programs(&journey.steps, &options.bin_dir)?;
+    walk::check_programs(&journey.steps, options)?;
     let before = journey.journal.clone();
     let has_work = journey.steps.iter().any(Step::changes_data);
     let kept = before.as_ref().filter(|journal| journal.is_unfinished());
@@ -158,7 +172,19 @@ fn journey(options: &Options, bundled: &Bundled) -> Result<Journey, Failure> {
         Trust::Neither if is_under_way => Trust::Data,
         trust => trust,
     };
-    let origin = origin::origin(&found, trust).map_err(|unclear| explain(&unclear))?;
+    let mut origin = origin::origin(&found, trust).map_err(|unclear| explain(&unclear))?;
+    if let (Origin::Etcd3(known), Contents::Etcd3(data)) = (&mut origin, &found.contents) {
+        let to = Series::of(&options.target.version);
+        // Only such a journey meets an etcd that minds, and the log may be long.
+        if known.series == Series::new(3, 5) && to > known.series {
+            let member = options.data_dir.join("member");
+            known.replays_v2_requests = wal::replays_v2_requests(&member)
+                .map_err(|error| Failure::file("read the log in", &member, &error))?;
+        }
+        // A downgrade that somebody else enabled is theirs to cancel.
+        known.abandons_downgrade =
+            is_under_way && data.members.len() <= 1 && data.downgrade_to.is_some_and(|it| to > it);
+    }
     let steps =
         plan::steps(&origin, &options.target, bundled, options.downgrades).map_err(|no_path| {
             let failure = Failure::new(Kind::NotMigratable, &no_path);
@@ -258,13 +284,15 @@ fn is_ours(id: u32, options: &Options) -> bool {
     is_etcd && [&data_dir, "--snapshot-count=1"].iter().all(|word| words.iter().any(|w| w == word))
 }
 
+fn backup_dir(options: &Options) -> PathBuf {
+    let given = options.backups.directory.clone();
+    given.unwrap_or_else(|| default_backup_dir(&options.data_dir))
+}
+
 /// Beside the data directory; inside it when that is a file system of its own, since what lies
 /// beside a mount point is somewhere else, in a container gone with the container.
-fn backup_dir(options: &Options) -> PathBuf {
-    if let Some(directory) = &options.backups.directory {
-        return directory.clone();
-    }
-    let path: &Path = &options.data_dir;
-    let is_mount = matches!(platform::is_same_file_system(path, durable::parent(path)), Ok(false));
-    if is_mount { lock::state_dir(path).join("backup") } else { beside(path, ".bak") }
+fn default_backup_dir(data_dir: &Path) -> PathBuf {
+    let is_mount =
+        matches!(platform::is_same_file_system(data_dir, durable::parent(data_dir)), Ok(false));
+    if is_mount { lock::state_dir(data_dir).join("backup") } else { beside(data_dir, ".bak") }
 }

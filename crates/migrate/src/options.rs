@@ -138,6 +138,9 @@ impl Lookup<'_> {
     }
 
     pub fn plan_format(&self) -> Result<Format, Failure> {
+        if self.arguments.has("json") {
+            return Ok(Format::Json);
+        }
         self.format("plan-format", "text")
     }
 

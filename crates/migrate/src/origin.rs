@@ -26,6 +26,10 @@ pub struct Known {
     pub witness: Witness,
     pub members: usize,
     pub needs_credentials: bool,
+    /// Entries wait in the log that only etcd 3.5 and older understand.
+    pub replays_v2_requests: bool,
+    /// An earlier run enabled a downgrade, and this one goes elsewhere.
+    pub abandons_downgrade: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,8 +77,10 @@ pub fn origin(found: &Found, trust: Trust) -> Result<Origin, Unclear> {
             series,
             exact: exact.cloned(),
             witness,
-            members: data.members,
+            members: data.members.len(),
             needs_credentials: data.needs_credentials,
+            replays_v2_requests: false,
+            abandons_downgrade: false,
         }))
     };
     let by_file = |file| known(Series::of(file), Some(file), Witness::File);

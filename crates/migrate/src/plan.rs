@@ -19,6 +19,8 @@ const SAFE_BEFORE_3_6: EtcdVersion = EtcdVersion::new(3, 5, 26);
 pub enum Step {
     /// Copy the data aside, before anything changes it.
     Backup,
+    /// Start this etcd and call off the downgrade that an earlier run began.
+    CancelDowngrade(EtcdVersion),
     /// Start this etcd, wait until the cluster has reached its minor version, stop it.
     Serve(EtcdVersion),
     /// Go back one minor version, by the way that this pair of versions knows.
@@ -144,10 +146,20 @@ pub fn steps(
 fn up(from: &Known, to: &EtcdVersion, bundled: &Bundled) -> Result<Vec<Step>, NoPath> {
     let crosses_3_6 = from.series.minor <= 5 && to.minor() >= 6;
     let is_safe = from.exact.as_ref().is_some_and(|version| *version >= SAFE_BEFORE_3_6);
-    // Data of an old or unknown 3.5 is first served by a 3.5 that puts its members in order.
-    let repeats_3_5 = crosses_3_6 && from.series.minor == 5 && !is_safe;
+    // Data of an old or unknown 3.5 is first served by a 3.5 that puts its members in order, and
+    // so is data whose log holds what 3.6 refuses to replay.
+    let is_ready = is_safe && !from.replays_v2_requests;
+    let repeats_3_5 = crosses_3_6 && from.series.minor == 5 && !is_ready;
     let first = if repeats_3_5 { 5 } else { from.series.minor.saturating_add(1) };
     let mut steps = Vec::new();
+    if from.abandons_downgrade {
+        let version = if from.series == Series::of(to) {
+            to.clone()
+        } else {
+            newest(bundled, from.series, to)?
+        };
+        steps.push(Step::CancelDowngrade(version));
+    }
     for minor in first..to.minor() {
         let version = newest(bundled, Series::new(3, minor), to)?;
         if minor == 5 && crosses_3_6 && version < SAFE_BEFORE_3_6 {
@@ -201,7 +213,7 @@ fn newest(bundled: &Bundled, series: Series, to: &EtcdVersion) -> Result<EtcdVer
 impl Step {
     /// Whether the data itself may be changed.
     pub fn changes_data(&self) -> bool {
-        matches!(self, Self::Serve(_) | Self::Downgrade { .. })
+        matches!(self, Self::CancelDowngrade(_) | Self::Serve(_) | Self::Downgrade { .. })
     }
 }
 
@@ -209,6 +221,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Backup => f.write_str("backup"),
+            Self::CancelDowngrade(version) => write!(f, "cancel the downgrade with {version}"),
             Self::Serve(version) => write!(f, "serve {version}"),
             Self::Downgrade { from, to, way: Way::InPlace } => {
                 write!(f, "downgrade {from} to {to} in place")

@@ -7,7 +7,15 @@ fn known(text: &str) -> Known {
     // `3.5.?` is a 3.5 of an unknown patch.
     let exact: Option<EtcdVersion> = text.parse().ok();
     let series = text.replace('?', "0").parse().unwrap();
-    Known { series, exact, witness: Witness::Both, members: 1, needs_credentials: false }
+    Known {
+        series,
+        exact,
+        witness: Witness::Both,
+        members: 1,
+        needs_credentials: false,
+        replays_v2_requests: false,
+        abandons_downgrade: false,
+    }
 }
 
 fn describe(steps: Result<Vec<Step>, NoPath>) -> String {
@@ -30,6 +38,11 @@ fn check(from: &str, to: &str, expected: &str) {
 #[track_caller]
 fn check_with(bundled: &str, from: &str, to: &str, expected: &str) {
     assert_eq!(plan(known(from), to, bundled, Downgrades::OneMinor), expected, "{from} -> {to}");
+}
+
+#[track_caller]
+fn check_known(from: Known, to: &str, expected: &str) {
+    assert_eq!(plan(from, to, BUNDLED, Downgrades::OneMinor), expected);
 }
 
 #[track_caller]
@@ -85,6 +98,26 @@ fn an_old_or_unknown_3_5_is_served_by_the_bundled_one_before_3_6() {
         "3.5.21",
         "3.6.4",
         "error: cannot go to 3.6.4: this image bundles no etcd 3.5",
+    );
+}
+
+#[test]
+fn a_log_with_requests_of_the_old_api_is_served_by_3_5_before_3_6() {
+    let from = |text| Known { replays_v2_requests: true, ..known(text) };
+    check_known(from("3.5.33"), "3.6.14", "backup, serve 3.5.33, record 3.5.33, record 3.6.14");
+    check_known(from("3.5.33"), "3.5.33", "record 3.5.33");
+    check_known(from("3.4.27"), "3.5.33", "record 3.5.33");
+}
+
+#[test]
+fn a_downgrade_that_was_begun_is_cancelled_before_the_journey_goes_elsewhere() {
+    let from = |text| Known { abandons_downgrade: true, ..known(text) };
+    check_known(from("3.7.1"), "3.7.1", "backup, cancel the downgrade with 3.7.1, record 3.7.1");
+    check_known(from("3.6.14"), "3.7.1", "backup, cancel the downgrade with 3.6.14, record 3.7.1");
+    check_known(
+        from("3.5.33"),
+        "3.7.1",
+        "backup, cancel the downgrade with 3.5.33, serve 3.6.14, record 3.6.14, record 3.7.1",
     );
 }
 
@@ -210,7 +243,11 @@ fn every_plan_ends_at_the_target_one_minor_at_a_time_and_backs_up_first() {
         for from in 0..10 {
             for patch in ["0", "25", "26", "?"] {
                 for to in bundled.versions() {
-                    let from = known(&format!("3.{from}.{patch}"));
+                    let from = Known {
+                        replays_v2_requests: mask & 1 == 0,
+                        abandons_downgrade: mask & 2 == 0,
+                        ..known(&format!("3.{from}.{patch}"))
+                    };
                     let pair = VersionPair::etcd3(to.clone());
                     let origin = Origin::Etcd3(from.clone());
                     let Ok(steps) = steps(&origin, &pair, &bundled, Downgrades::SeveralMinors)
@@ -233,6 +270,9 @@ fn check_laws(from: &Known, to: &EtcdVersion, bundled: &Bundled, steps: &[Step])
         assert!(is_backed_up || !step.changes_data(), "{steps:?}");
         match step {
             Step::Backup => is_backed_up = true,
+            Step::CancelDowngrade(version) => {
+                assert!(bundled.versions().contains(version) && version.minor() == at);
+            }
             Step::Serve(version) => {
                 assert!(bundled.versions().contains(version), "{steps:?}");
                 assert!(version.minor() == at || version.minor() == at + 1, "{steps:?}");

@@ -37,6 +37,9 @@ impl Report<'_> {
     fn sentence(&self, step: &Step) -> String {
         match step {
             Step::Backup => format!("copy the data to {}", self.backup.display()),
+            Step::CancelDowngrade(version) => format!(
+                "start etcd {version}, cancel the downgrade that an earlier run began, stop it"
+            ),
             Step::Serve(version) => format!(
                 "start etcd {version}, wait until the cluster is at {}, stop it",
                 version.series()
@@ -63,7 +66,7 @@ impl Report<'_> {
         let reached = self.steps.iter().rev().find_map(|step| match step {
             Step::Serve(version) => Some(version.minor()),
             Step::Downgrade { to, .. } => Some(to.minor()),
-            Step::Backup | Step::Record(_) => None,
+            Step::Backup | Step::CancelDowngrade(_) | Step::Record(_) => None,
         });
         self.steps.last() == Some(step)
             && self.options.target.version.minor() > reached.unwrap_or(known.series.minor)
@@ -73,6 +76,9 @@ impl Report<'_> {
         let step = |step: &Step| {
             let (action, details) = match step {
                 Step::Backup => ("backup", vec![("to", Json::text(self.backup.display()))]),
+                Step::CancelDowngrade(version) => {
+                    ("cancel-downgrade", vec![("version", Json::text(version))])
+                }
                 Step::Serve(version) => ("serve", vec![("version", Json::text(version))]),
                 Step::Record(version) => ("record", vec![("version", Json::text(version))]),
                 Step::Downgrade { from, to, way } => {

@@ -16,6 +16,7 @@ use crate::plan::{Step, Way};
 use crate::server::{Server, Setting, newest_snapshot};
 use crate::stop::Stop;
 use crate::version_pair::VersionPair;
+use crate::wal;
 
 pub struct Walk<'a> {
     pub options: &'a Options,
@@ -28,10 +29,13 @@ pub struct Walk<'a> {
 }
 
 /// Every program that the steps will start, so that a missing one is missed before the first step.
-pub fn check_programs(steps: &[Step], bin_dir: &Path) -> Result<(), Failure> {
+pub fn check_programs(steps: &[Step], options: &Options) -> Result<(), Failure> {
     for step in steps {
         let needed = match step {
             Step::Backup | Step::Record(_) => vec![],
+            Step::CancelDowngrade(version) => {
+                vec![("etcd", version), ("etcdctl", &options.target.version)]
+            }
             Step::Serve(version) => vec![("etcd", version)],
             Step::Downgrade { from, to, way: Way::InPlace } => {
                 vec![("etcd", from), ("etcdctl", from), ("etcd", to)]
@@ -43,7 +47,7 @@ pub fn check_programs(steps: &[Step], bin_dir: &Path) -> Result<(), Failure> {
             }
         };
         for (name, version) in needed {
-            carried::program(bin_dir, name, version)?;
+            carried::program(&options.bin_dir, name, version)?;
         }
     }
     Ok(())
@@ -67,6 +71,9 @@ impl Walk<'_> {
     fn take_one(&mut self, step: &Step) -> Result<(), Failure> {
         match step {
             Step::Backup => self.back_up(),
+            Step::CancelDowngrade(version) => {
+                self.cancel_downgrade(version).map_err(Failure::in_step)
+            }
             Step::Serve(version) => self.upgrade(version).map_err(Failure::in_step),
             Step::Downgrade { from, to, way: Way::InPlace } => {
                 self.downgrade_in_place(from, to).map_err(Failure::in_step)
@@ -85,11 +92,14 @@ impl Walk<'_> {
     pub fn upgrade(&self, version: &EtcdVersion) -> Result<(), Failure> {
         let data_dir = &self.options.data_dir;
         let before = newest_snapshot(data_dir);
-        // A member among others may have nothing new to apply, and then writes none.
-        let is_alone = self.members <= 1;
+        // A member among others may have nothing new to apply, and then writes none; but it must
+        // when the next one could not replay the log.
+        let needs_snapshot = self.members <= 1
+            || wal::replays_v2_requests(&data_dir.join("member"))
+                .map_err(|error| Failure::file("read the log in", data_dir, &error))?;
         self.serve(version, |server| {
             server.wait_until_upgraded()?;
-            if is_alone {
+            if needs_snapshot {
                 server.wait_for_snapshot(data_dir, before.as_deref())?;
             }
             Ok(())
