@@ -195,10 +195,10 @@ fn compile_in(
     arguments.insert(0, "zigbuild".into());
     arguments.push("--offline".into());
     // One step, because the build folder is a cache that may be gone in the next one.
-    let compiler = call(cargo_zigbuild, arguments);
+    let call_of_zig = call(cargo_zigbuild, arguments);
     let program = stage.program(source);
     let compile = [Step::Shell(format!(
-        "{compiler} && \\\n    mkdir -p /out && cp {} /out/migrate",
+        "{call_of_zig} && \\\n    mkdir -p /out && cp {} /out/migrate",
         program.display()
     ))];
     let what = format!("migrate for {}", source.triple);

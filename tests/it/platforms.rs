@@ -32,7 +32,9 @@ impl Workshop {
         let root = folder.path().join("root");
         fs::create_dir(&root).unwrap();
         let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
-        for name in ["Cargo.lock", "Cargo.toml", "crates", "sources", "src", "targets", "tests"] {
+        for name in
+            ["Cargo.lock", "Cargo.toml", "crates", "scripts", "sources", "src", "targets", "tests"]
+        {
             symlink(repository.join(name), root.join(name)).unwrap();
         }
         let mut versions = fs::read_to_string(repository.join("versions.yaml")).unwrap();
