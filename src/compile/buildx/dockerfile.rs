@@ -51,15 +51,8 @@ fn line(step: &Step, flags: &str) -> String {
         Step::Comment(text) => format!("# {text}"),
         Step::Variable(name, value) => format!("ENV {name}={value}"),
         Step::Copy(paths) => {
-            let copy = |path: &String| {
-                let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-                format!(
-                    "COPY {path} {}/{folder}{}",
-                    super::ROOT,
-                    if folder.is_empty() { "" } else { "/" }
-                )
-            };
             // A folder keeps its name only when it is the destination's.
+            let copy = |path: &String| format!("COPY {path} {}/{path}", super::ROOT);
             paths.iter().map(copy).collect::<Vec<_>>().join("\n")
         }
         Step::Shell(text) => format!("RUN {flags}{text}"),
@@ -89,7 +82,7 @@ mod tests {
         # Written by etcdimg: compiles etcd 1.
         # The builder, by its digest, on the machine's own architecture.
         FROM --platform=$BUILDPLATFORM go@sha256:1 AS fetch
-        COPY sources/1/go.mod /etcdimg/sources/1/
+        COPY sources/1/go.mod /etcdimg/sources/1/go.mod
         # Modules, which go.sum pins.
         RUN cd /etcdimg && go mod download
 
