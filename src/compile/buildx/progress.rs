@@ -1,5 +1,6 @@
 //! What `docker buildx build --progress=rawjson` says: one JSON document in each line.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -37,13 +38,15 @@ struct Log {
 pub(super) struct Progress<'a> {
     log: PathBuf,
     text: Vec<u8>,
+    /// Steps that were told already: BuildKit repeats itself.
+    told: BTreeSet<String>,
     what: &'a str,
     ui: &'a Ui,
 }
 
 impl<'a> Progress<'a> {
     pub(super) fn new(log: &Path, what: &'a str, ui: &'a Ui) -> Self {
-        Self { log: log.to_owned(), text: Vec::new(), what, ui }
+        Self { log: log.to_owned(), text: Vec::new(), told: BTreeSet::new(), what, ui }
     }
 
     /// What is not such a document is Docker's own complaint: it goes into the log as it is.
@@ -70,7 +73,7 @@ impl<'a> Progress<'a> {
         if vertex.completed.is_some() {
             let how = if vertex.cached { "CACHED" } else { "DONE" };
             self.write(format!("{how} {first}\n").as_bytes());
-        } else if vertex.started.is_some() && is_step {
+        } else if vertex.started.is_some() && is_step && self.told.insert(vertex.name.clone()) {
             self.write(format!("{}\n", vertex.name).as_bytes());
             self.ui.progress(format!("{}: {}", self.what, shortened(first)));
         }
