@@ -107,8 +107,8 @@ pub struct ChoiceArgs {
     /// Architecture of a Linux image, for example arm64 (may be given several times)
     #[arg(long, value_name = "ARCH", env = "ARCH", value_delimiter = ',')]
     pub arch: Vec<String>,
-    /// Platform, for example linux/amd64 (may be given several times)
-    #[arg(long, value_name = "OS/ARCH")]
+    /// Platform, for example linux/arm/v7 or windows/amd64:ltsc2022 (may be given several times)
+    #[arg(long, value_name = "OS/ARCH[:OSVERSION]")]
     pub platform: Vec<Platform>,
     /// Take etcd from its release archives or compile it, instead of what the target says
     #[arg(long, value_name = "ORIGIN")]
@@ -146,9 +146,41 @@ pub struct BuildArgs {
     /// Also write an archive for `docker load`: docker-archive:FILE
     #[arg(long, value_name = "KIND:FILE", value_parser = docker_archive)]
     pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub compile: CompileArgs,
     /// Also load the image of this machine's architecture into the Docker engine
     #[arg(long)]
     pub load: bool,
+}
+
+/// What compiles, where something has to be compiled. The result is the same.
+#[derive(Clone, Debug, Args)]
+pub struct CompileArgs {
+    /// Compile by docker buildx, or with the toolchains of this machine
+    #[arg(long, value_name = "BUILDER", default_value = "auto")]
+    pub builder: BuilderKind,
+    /// Compile in this image instead of the locked `builder` of versions.yaml
+    #[arg(long, value_name = "IMAGE@DIGEST", value_parser = pinned_image)]
+    pub builder_image: Option<String>,
+    /// Use this builder of buildx: a remote BuildKit, a Kubernetes driver, several nodes
+    #[arg(long, value_name = "NAME")]
+    pub buildx_builder: Option<String>,
+    /// Where buildx keeps its cache, for example type=registry,ref=HOST/NAME (may be given several times)
+    #[arg(long, value_name = "CACHE")]
+    pub cache_to: Vec<String>,
+    /// Where buildx finds a cache (may be given several times)
+    #[arg(long, value_name = "CACHE")]
+    pub cache_from: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BuilderKind {
+    /// buildx where an engine answers and has or gets the builder image, else host
+    Auto,
+    /// docker buildx
+    Buildx,
+    /// Go and Rust of this machine
+    Host,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -323,6 +355,17 @@ pub enum CacheCommand {
 
 fn mirror(text: &str) -> Result<Mirror, String> {
     Mirror::parse(text).ok_or_else(|| "an https://, http:// or file:// URL is needed".to_owned())
+}
+
+fn pinned_image(text: &str) -> Result<String, String> {
+    let digest = text.rsplit_once('@').filter(|(name, _)| !name.is_empty()).map(|(_, it)| it);
+    match digest.map(str::parse::<crate::digest::Digest>) {
+        Some(Ok(_)) => Ok(text.to_owned()),
+        _ => {
+            Err("write IMAGE@sha256:…: an image is an input, and pinned like all of them"
+                .to_owned())
+        }
+    }
 }
 
 fn docker_archive(text: &str) -> Result<PathBuf, String> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -35,6 +35,19 @@ pub enum ProcessError {
 }
 
 impl ProcessError {
+    /// With the last lines of the log as it is now, for those who wrote it themselves.
+    #[must_use]
+    pub fn with_tail_of_log(self) -> Self {
+        match self {
+            Self::Failed { command, status, log, .. } => {
+                let text =
+                    String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()).into_owned();
+                Self::Failed { command, status, tail: tail(&text), log }
+            }
+            other => other,
+        }
+    }
+
     /// The last lines that the program said.
     pub fn tail(&self) -> &str {
         match self {
@@ -63,6 +76,29 @@ impl Invocation {
             command: self.to_string(),
             status: status.to_string(),
             tail: tail(&text),
+            log: log.to_owned(),
+        })
+    }
+
+    /// Runs to the end; what it says on standard error, line by line, goes to `each`, and both
+    /// outputs to a log.
+    pub fn run_lines(&self, log: &Path, mut each: impl FnMut(&str)) -> Result<(), ProcessError> {
+        let start = |source| ProcessError::Start { command: self.to_string(), source };
+        let file = File::create(log).map_err(start)?;
+        let mut child =
+            self.command().stdout(file).stderr(Stdio::piped()).spawn().map_err(start)?;
+        if let Some(stderr) = child.stderr.take() {
+            let lines = BufReader::new(stderr).split(b'\n').map_while(Result::ok);
+            lines.for_each(|line| each(&String::from_utf8_lossy(&line)));
+        }
+        let status = child.wait().map_err(start)?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(ProcessError::Failed {
+            command: self.to_string(),
+            status: status.to_string(),
+            tail: String::new(),
             log: log.to_owned(),
         })
     }

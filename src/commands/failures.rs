@@ -122,13 +122,21 @@ impl From<CompileError> for Failure {
     fn from(error: CompileError) -> Self {
         match error {
             CompileError::Store(error) => error.into(),
-            CompileError::NoTool { tool: "go" } => Self::new(Kind::Compile, error)
+            CompileError::NoTool { ref tool } if tool == "go" => Self::new(Kind::Compile, error)
                 .hint("install Go 1.21 or later; it fetches the exact release of versions.yaml by itself")
                 .hint("or leave out `--from source` to use the release archives"),
             CompileError::NoTool { .. } => Self::new(Kind::Compile, error).hint("install Rust from https://rustup.rs"),
             CompileError::WrongRust { ref expected, .. } => {
                 let hint = format!("`rustup toolchain install {expected}` and `rustup default {expected}`, or `rust:` in versions.yaml");
                 Self::new(Kind::Compile, error).hint(hint)
+            }
+            CompileError::NoCross { ref triple, ref zig, .. } => {
+                let hints = [
+                    "`scripts/cross` brings both parts that are needed into the cache, for every platform".to_owned(),
+                    format!("by hand: `rustup component add rust-src`, and zig {zig} with cargo-zigbuild on PATH (`pip install ziglang=={zig} cargo-zigbuild`)"),
+                    format!("or, with other bytes as a result: `rustup target add {triple}`, and a C compiler for it on PATH"),
+                ];
+                hints.into_iter().fold(Self::new(Kind::Compile, error), Self::hint)
             }
             CompileError::WrongModule { .. } | CompileError::NoToolchain { .. } => {
                 Self::new(Kind::Catalog, error).hint("`etcdimg lock` mends it; review the diff")

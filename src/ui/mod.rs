@@ -70,6 +70,13 @@ impl Ui {
         }
     }
 
+    /// A step of something that takes minutes.
+    pub fn progress(&self, text: impl AsRef<str>) {
+        if self.inner.verbosity >= Verbosity::Normal && self.inner.progress != ProgressMode::None {
+            self.say(&status_line("Running", text.as_ref(), self.inner.colour));
+        }
+    }
+
     pub fn note(&self, text: impl AsRef<str>) {
         if self.inner.verbosity >= Verbosity::Normal {
             self.say(&format!("note: {}", text.as_ref()));

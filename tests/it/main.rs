@@ -16,6 +16,7 @@ mod lying_registry;
 mod mutant;
 mod parcel;
 mod plan;
+mod platforms;
 mod push;
 mod push_killed;
 mod push_real;

@@ -30,6 +30,7 @@ etcd:
     go: 1.16.15
     commit: 85b640cee793e25f3837c47200089d14a8392dc7
 rust: 1.95.0
+zig: 0.17.0
 bases:
   busybox: docker.io/library/busybox:1.38.0-musl
 mirrors:
