@@ -104,8 +104,8 @@ fn a_tag_of_that_registry_is_looked_up_for_the_lock(index: &str) {
     let text = fs::read_to_string(&lock).unwrap();
     let (before, bases) = text.split_once("  - name: ").unwrap();
     let others = bases.split("  - name: ").filter(|base| !base.starts_with("busybox\n"));
-    let others: String = others.map(|base| format!("  - name: {base}")).collect();
-    fs::write(&lock, format!("{before}{others}")).unwrap();
+    let others: Vec<_> = others.collect();
+    fs::write(&lock, format!("{before}  - name: {}", others.join("  - name: "))).unwrap();
     run(env!("CARGO_BIN_EXE_etcdimg"), &["lock", "-C", shop.path().to_str().unwrap()]);
     let now = fs::read_to_string(&lock).unwrap();
     assert!(now.contains(&format!("    index: {index}\n")), "{now}");
