@@ -17,7 +17,7 @@ use crate::store::Store;
 use crate::ui::Ui;
 
 /// Part of the key of every compile: another number compiles everything again.
-const RECIPE: &str = "rust 3";
+const RECIPE: &str = "rust 4";
 
 /// What `migrate` is made of, below the root of the repository.
 const INPUTS: &[&str] = &["Cargo.lock", "Cargo.toml", "crates/etcd-version", "crates/migrate"];
@@ -263,7 +263,10 @@ struct Stage {
 
 impl Stage {
     fn at(tools: &Toolchains, source: &WorkspaceSource) -> Self {
-        let folder = tools.work.join("migrate").join(&source.triple);
+        // Another recipe begins with an empty folder: cargo does not notice that the wrapper is
+        // another one, and would mix what both have made.
+        let recipe = RECIPE.replace(' ', "-");
+        let folder = tools.work.join("migrate").join(recipe).join(&source.triple);
         Self { root: folder.join("stage"), target: folder.join("target") }
     }
 

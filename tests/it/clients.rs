@@ -92,9 +92,13 @@ fn a_registry_takes_it_and_crane_validates_it(layout: &str, index: &str) {
 
 fn a_tag_of_that_registry_is_looked_up_for_the_lock(index: &str) {
     let shop = tempfile::tempdir().unwrap();
-    for part in ["targets", "sources", "etcdimg.lock"] {
+    for part in ["sources", "etcdimg.lock"] {
         run("cp", &["-r", part, shop.path().to_str().unwrap()]);
     }
+    // The one platform that the pushed image is for.
+    fs::create_dir(shop.path().join("targets")).unwrap();
+    let target = "targets/linux-amd64.yaml";
+    fs::copy(target, shop.path().join(target)).unwrap();
     let reference = format!("{}/clients/etcd:3.7.1-0", tool("ETCDIMG_TEST_REGISTRY"));
     let versions = fs::read_to_string("versions.yaml").unwrap();
     let versions = versions.replace("docker.io/library/busybox:1.38.0-musl", &reference);
