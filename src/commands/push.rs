@@ -228,7 +228,8 @@ fn repositories(
     Ok(repositories)
 }
 
-/// Paths of other repositories in the same registry: what was named, and those of our bases.
+/// Paths of other repositories in the same registry: what was named, here or in versions.yaml, and
+/// those of our bases.
 fn sources(
     arguments: &DeliveryArgs,
     catalog: Option<&Catalog>,
@@ -239,7 +240,8 @@ fn sources(
     let named = arguments.mount_from.iter().map(|text| text.parse::<Repository>());
     let named: Vec<_> = named.collect::<Result<_, _>>()?;
     let mut sources: Vec<String> = Vec::new();
-    for source in named.into_iter().chain(bases) {
+    let listed = catalog.into_iter().flat_map(|it| it.versions.mount_from.iter().cloned());
+    for source in named.into_iter().chain(listed).chain(bases) {
         let is_other = source.registry() == repository.registry() && source != *repository;
         if is_other && !sources.iter().any(|path| path == source.path()) {
             sources.push(source.path().to_owned());
