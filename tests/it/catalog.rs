@@ -85,7 +85,10 @@ fn keys_are_known_and_complete() {
 #[test]
 fn what_may_be_mounted_from_is_a_repository() {
     let mounts = "rust: 1.95.0\nmount-from:\n  - registry.example/team/etcd\n  - Team:1";
-    assert_snapshot!(after("versions.yaml", "rust: 1.95.0", mounts), @"");
+    assert_snapshot!(after("versions.yaml", "rust: 1.95.0", mounts), @"
+    error: versions.yaml:10: mount-from[1]: `Team:1` is not a registry and a repository
+      write instead: for example `registry.example/team/etcd`, without a tag
+    ");
 }
 
 #[test]
