@@ -218,7 +218,7 @@ fn enable(
     goal: Series,
     patience: Duration,
 ) -> Result<(), Failure> {
-    let wait = Wait::start();
+    let wait = Wait::with_dear_questions();
     while !server.is_downgraded(goal) {
         let Some(error) =
             etcdctl(etcdctl_path, server, &["downgrade", "enable", &goal.to_string()])?
@@ -237,7 +237,7 @@ fn enable(
 
 /// Closes a downgrade, unless the server did so by itself.
 fn cancel(etcdctl_path: &Path, server: &mut Server<'_>, patience: Duration) -> Result<(), Failure> {
-    let wait = Wait::start();
+    let wait = Wait::with_dear_questions();
     while let Some(error) = etcdctl(etcdctl_path, server, &["downgrade", "cancel"])? {
         if error.contains("no inflight downgrade") {
             return Ok(());
