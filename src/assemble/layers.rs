@@ -188,8 +188,11 @@ fn each_program(
     match &job.programs {
         Programs::Archive(release) => {
             let mut archive = workshop.store.open_verified(&release.digest)?;
-            let folder = release.file.trim_end_matches(".tar.gz");
-            let members: Vec<_> = names.map(|name| format!("{folder}/{name}")).collect();
+            // Releases for Windows are the ones that come as zip.
+            let (extension, exe) =
+                if archive::is_zip(&release.file) { (".zip", ".exe") } else { (".tar.gz", "") };
+            let folder = release.file.trim_end_matches(extension);
+            let members: Vec<_> = names.map(|name| format!("{folder}/{name}{exe}")).collect();
             archive::members(&mut archive, &release.file, &members, |_, bytes| each(bytes))
         }
         Programs::Files(files) => names

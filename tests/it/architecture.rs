@@ -9,7 +9,7 @@ const BOUNDARIES: &[(&str, &[&str])] = &[
     ("plan", &["std::fs", "std::net", "std::process", "std::env", "std::time", "crate::store"]),
     ("image", &["std::fs", "std::net", "std::process", "std::env", "std::time", "crate::store"]),
     ("program", &["std::fs", "std::net", "std::process", "std::env", "std::time"]),
-    ("archive.rs", &["std::fs", "std::net", "std::process", "std::env", "crate::store"]),
+    ("archive", &["std::fs", "std::net", "std::process", "std::env", "crate::store"]),
     ("catalog/versions.rs", &["std::fs", "std::env", "std::time"]),
     ("catalog/target.rs", &["std::fs", "std::env", "std::time"]),
     ("catalog/lock.rs", &["std::fs", "std::env", "std::time"]),

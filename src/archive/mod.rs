@@ -1,11 +1,14 @@
-//! Reads programs out of a release archive, which is treated as an attack.
+//! Reads programs out of a release archive, a tar or a zip, which is treated as an attack.
 //!
 //! Nothing is unpacked: members go from the verified archive into memory, one at a time, and
 //! only the ones asked for. An archive that holds anything but plain files and folders with
 //! plain relative names is refused as a whole.
 
+mod zip;
+
 use std::collections::BTreeSet;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
 use tar::EntryType;
@@ -23,14 +26,35 @@ pub enum ArchiveError {
     Hostile { archive: String, member: String, fault: &'static str },
     #[error("`{archive}` has no `{member}`")]
     Missing { archive: String, member: String },
-    #[error("`{archive}` cannot be read as a tar.gz archive")]
+    #[error("`{archive}` cannot be read as a {} archive", kind(archive))]
     Unreadable { archive: String, source: io::Error },
 }
 
+/// By its name, as its digest in the lock is.
+fn kind(name: &str) -> &'static str {
+    if is_zip(name) { "zip" } else { "tar.gz" }
+}
+
+pub fn is_zip(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension == "zip")
+}
+
 /// Calls `each` with the bytes of every wanted member, in the order of `wanted`.
-///
-/// The archive is read again from the start for members that stand in another order.
 pub fn members<E: From<ArchiveError>>(
+    archive: &mut (impl Read + Seek),
+    name: &str,
+    wanted: &[String],
+    each: impl FnMut(usize, Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
+    if is_zip(name) {
+        zip::members(archive, name, wanted, each)
+    } else {
+        members_of_tar(archive, name, wanted, each)
+    }
+}
+
+/// The archive is read again from the start for members that stand in another order.
+fn members_of_tar<E: From<ArchiveError>>(
     archive: &mut (impl Read + Seek),
     name: &str,
     wanted: &[String],
@@ -111,22 +135,34 @@ fn check(
     size: u64,
     is_new: bool,
 ) -> Result<(), ArchiveError> {
-    let fault = if path.starts_with('/') || path.contains('\\') || path.contains('\0') {
-        "is an absolute path or holds a character that no file of ours has"
-    } else if path.split('/').any(|part| part == "..") {
-        "leads out of the archive"
+    let fault = if let Some(fault) = fault_of_path(path) {
+        fault
     } else if kind.is_symlink() || kind.is_hard_link() {
-        "is a link"
+        IS_LINK
     } else if kind != EntryType::Regular && kind != EntryType::Directory {
         "is neither a file nor a folder"
     } else if size > MEMBER_LIMIT {
-        "is larger than 256 MiB"
+        IS_LARGE
     } else if !is_new {
-        "stands in it twice"
+        IS_TWICE
     } else {
         return Ok(());
     };
     Err(ArchiveError::Hostile { archive: archive.to_owned(), member: path.to_owned(), fault })
+}
+
+const IS_LINK: &str = "is a link";
+const IS_LARGE: &str = "is larger than 256 MiB";
+const IS_TWICE: &str = "stands in it twice";
+
+fn fault_of_path(path: &str) -> Option<&'static str> {
+    if path.starts_with('/') || path.contains('\\') || path.contains('\0') {
+        Some("is an absolute path or holds a character that no file of ours has")
+    } else if path.split('/').any(|part| part == "..") {
+        Some("leads out of the archive")
+    } else {
+        None
+    }
 }
 
 fn unreadable(archive: &str, source: io::Error) -> ArchiveError {
