@@ -33,6 +33,8 @@ pub enum BaseError {
     NoPlatform { base: String, platform: String },
     #[error("the base {base} is for {received}, the image for {expected}")]
     WrongPlatform { base: String, expected: String, received: String },
+    #[error("the base {base} has no config with os.version, which says which Windows runs it")]
+    NoWindows { base: String },
     #[error("the base {base} cannot be read: {why}")]
     Unreadable { base: String, why: String },
     #[error("cannot read `{}`", path.display())]
@@ -77,10 +79,7 @@ pub fn resolve(
     let base = match source {
         // A tar says nothing of the Windows that it is.
         BaseSource::Rootfs { .. } if platform.is_windows() => {
-            return Err(BaseError::Unreadable {
-                base: source.to_string(),
-                why: "a Windows base has a config with os.version; a tar has none".to_owned(),
-            });
+            return Err(BaseError::NoWindows { base: source.to_string() });
         }
         BaseSource::Rootfs { path, digest } => rootfs::read(means, path, *digest)?,
         BaseSource::Layout { path, digest } => {
@@ -130,9 +129,7 @@ fn read(
     let environment = config.config().as_ref().and_then(|it| it.env().clone()).unwrap_or_default();
     let os_version = raw["os.version"].as_str().map(str::to_owned);
     if platform.is_windows() && os_version.is_none() {
-        return Err(unreadable(
-            "its config has no os.version, which says which Windows runs it".to_owned(),
-        ));
+        return Err(BaseError::NoWindows { base: source.to_string() });
     }
     Ok(Base {
         layers,

@@ -163,6 +163,9 @@ impl From<BaseError> for Failure {
                 Self::new(Kind::Unavailable, error).hint("`etcdimg fetch` brings it")
             }
             BaseError::Io { .. } => Self::new(Kind::Io, error),
+            BaseError::NoWindows { .. } => Self::new(Kind::Verification, error).hint(
+                "an image of Nano Server has one; `--base NAME=REPOSITORY@DIGEST` takes another",
+            ),
             BaseError::NoPlatform { .. }
             | BaseError::WrongPlatform { .. }
             | BaseError::Unreadable { .. } => Self::new(Kind::Verification, error).hint(OWN),

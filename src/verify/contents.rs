@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 
 use etcd_version::{BUNDLED_PATH, Bundled, EtcdVersion};
@@ -23,6 +23,8 @@ pub(super) struct Contents<'a> {
     paths: BTreeMap<String, Option<String>>,
     /// What our own layers hold, folders left out.
     ours: Vec<String>,
+    /// Which of the two roots of Windows the layer has that is being read.
+    roots: BTreeSet<&'static str>,
     bundled_file: Option<String>,
     n_programs: usize,
     faults: Vec<String>,
@@ -35,6 +37,7 @@ impl<'a> Contents<'a> {
             platform: platform.parse().ok(),
             paths: BTreeMap::new(),
             ours: Vec::new(),
+            roots: BTreeSet::new(),
             bundled_file: None,
             n_programs: 0,
             faults: Vec::new(),
@@ -111,7 +114,8 @@ impl<'a> Contents<'a> {
             return Some(path.to_owned());
         }
         let path = path.trim_end_matches('/');
-        if path == FILES || path == HIVES {
+        if let Some(root) = [FILES, HIVES].into_iter().find(|root| *root == path) {
+            self.roots.insert(root);
             return None;
         }
         let inside = path.strip_prefix(FILES).and_then(|rest| rest.strip_prefix('/'));
@@ -119,6 +123,15 @@ impl<'a> Contents<'a> {
             self.faults.push(format!("{path} stands neither in {FILES} nor in {HIVES}"));
         }
         inside.map(str::to_owned)
+    }
+
+    /// Windows takes no layer of ours that lacks one of its roots.
+    pub(super) fn end_of_layer(&mut self, name: &str) {
+        let roots = std::mem::take(&mut self.roots);
+        if self.is_windows() {
+            let missing = [FILES, HIVES].into_iter().filter(|root| !roots.contains(root));
+            self.faults.extend(missing.map(|root| format!("{name} has no folder {root}")));
+        }
     }
 
     /// Windows takes what has no rights of its own for nobody's.

@@ -26,6 +26,9 @@ pub(super) fn read(
         contents.fault(format!("{name} lies over ours, and does not say what it is"));
     }
     let (actual_diff_id, unreadable) = decompress(&mut stored, descriptor, is_ours, contents);
+    if is_ours {
+        contents.end_of_layer(&name);
+    }
     io::copy(&mut stored, &mut io::sink()).map_err(|error| format!("{name}: {error}"))?;
     let (actual, size) = stored.hasher.finish();
     // The stored bytes come first: when they are wrong, everything in them may be.

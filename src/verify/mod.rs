@@ -174,6 +174,7 @@ impl Walk<'_> {
         let platform = platform(&raw);
         let place = format!("{tag} {platform}");
         self.check_platform(&place, listed, &raw);
+        self.check_path(&place, &raw);
         let programs = self.layers(&place, &manifest, &config);
         self.report.images.push(ImageReport {
             tag: tag.to_owned(),
@@ -202,6 +203,25 @@ impl Walk<'_> {
                         listed[field], config[field]
                     ),
                 );
+            }
+        }
+    }
+
+    /// People and manifests call the programs by their names alone.
+    fn check_path(&mut self, place: &str, config: &Value) {
+        let (separator, folders): (char, &[&str]) = if config["os"] == "windows" {
+            (';', &[r"C:\usr\local\bin", r"C:\bin"])
+        } else {
+            (':', &["/usr/local/bin"])
+        };
+        let variables = config["config"]["Env"].as_array().into_iter().flatten();
+        let path = variables
+            .filter_map(Value::as_str)
+            .find_map(|variable| variable.strip_prefix("PATH="))
+            .unwrap_or_default();
+        for folder in folders {
+            if !path.split(separator).any(|it| it == *folder) {
+                self.fault(place, format!("PATH does not name {folder}"));
             }
         }
     }

@@ -78,14 +78,15 @@ impl Image {
     }
 }
 
-/// Rewrites a tar: `change` returns the entry as it shall be, or nothing to leave it out.
+/// Rewrites a tar: `change` returns the entry as it shall be, or nothing to leave it out. PAX
+/// records are entries, too, named `PaxHeaders.0/…`.
 pub fn rewrite(
     tar: &[u8],
     mut change: impl FnMut(&str, tar::Header, Vec<u8>) -> Option<(tar::Header, Vec<u8>)>,
 ) -> tar::Builder<Vec<u8>> {
     let mut out = tar::Builder::new(Vec::new());
     let mut archive = tar::Archive::new(tar);
-    for entry in archive.entries().unwrap() {
+    for entry in archive.entries().unwrap().raw(true) {
         let mut entry = entry.unwrap();
         let path = entry.path().unwrap().display().to_string();
         let mut bytes = Vec::new();
