@@ -274,7 +274,8 @@ fn compile_in(
         log: format!("buildx-etcd-{version}-{}", platform.replace('/', "-")),
         dockerfile: dockerfile(&what, &buildx.image, &caches, &fetch, &compile),
         platform,
-        inputs: &inputs,
+        inputs: inputs.into(),
+        written: None,
     };
     let scratch = tools.scratch()?;
     let out = buildx.run(tools, &build, scratch.path(), ui)?;

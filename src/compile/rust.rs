@@ -17,12 +17,13 @@ use crate::store::Store;
 use crate::ui::Ui;
 
 /// Part of the key of every compile: another number compiles everything again.
-const RECIPE: &str = "rust 4";
+const RECIPE: &str = "rust 5";
 
 /// What `migrate` is made of, below the root of the repository.
 const INPUTS: &[&str] = &["Cargo.lock", "Cargo.toml", "crates/etcd-version", "crates/migrate"];
 
-/// No single quote is in it, so that it fits into a line of a Dockerfile.
+/// What cargo starts instead of rustc.
+const WRAPPER_NAME: &str = "rustc";
 const WRAPPER: &str = r#"#!/bin/sh
 kind=
 case "$*" in *rustc-dep-of-std*) kind=-std ;; esac
@@ -34,7 +35,11 @@ while [ $n -gt 0 ]; do
   set -- "$@" "$word"
   n=$((n - 1))
 done
-exec "$@" "@rustup@" "@cargo@" "@target@" "@root@"
+set -- "$@" "@rustup@" "@cargo@" "@target@" "@root@"
+case $CARGO_MANIFEST_DIR in
+  */registry/src/*) set -- "$@" "--remap-path-prefix=${CARGO_MANIFEST_DIR%/*}=/crates" ;;
+esac
+exec "$@"
 "#;
 
 /// Compiles `migrate`, static, or finds it in the store.
@@ -169,7 +174,7 @@ fn arguments(source: &WorkspaceSource, cross: &Cross) -> Vec<OsString> {
     arguments
 }
 
-/// The same by buildx: `scripts/cross` brings into the builder what it brings to a host.
+/// The same by buildx.
 fn compile_in(
     buildx: &Buildx,
     store: &Store,
@@ -177,11 +182,22 @@ fn compile_in(
     source: &WorkspaceSource,
     ui: &Ui,
 ) -> Result<Compiled, CompileError> {
+    let build = build(tools, &buildx.image, source);
+    let scratch = tools.scratch()?;
+    let out = buildx.run(tools, &build, scratch.path(), ui)?;
+    let compiled = keep(store, "migrate", &out.join("migrate"))?;
+    let what = format!("migrate for {}", source.triple);
+    ui.status("Compiled", format!("{what} {}", crate::ui::size(compiled.size)));
+    Ok(compiled)
+}
+
+/// What buildx is told: `scripts/cross` brings into the builder what it brings to a host.
+fn build(tools: &Toolchains, image: &str, source: &WorkspaceSource) -> Build {
     let home = format!("{CACHE}/cargo");
     let inside = Toolchains {
         root: ROOT.into(),
         work: CACHE.into(),
-        environment: BTreeMap::from([("CARGO_HOME".to_owned(), home.clone().into())]),
+        environment: BTreeMap::new(),
         ..tools.clone()
     };
     let (cross, cargo_zigbuild) = Cross::of_builder(source);
@@ -189,6 +205,8 @@ fn compile_in(
     let call = |program: PathBuf, arguments| {
         let mut invocation = stage.invocation(&inside, &cross, program, arguments);
         invocation.environment.insert("CARGO_HOME".to_owned(), home.clone().into());
+        // The builder has cores of its own.
+        invocation.environment.remove("CARGO_BUILD_JOBS");
         invocation
     };
     let mut crates: Vec<OsString> =
@@ -202,7 +220,7 @@ fn compile_in(
         Step::Copy(owned(&tooling)),
         Step::Comment("The compiler where the image has none, its library's sources, and zig."),
         Step::Shell(format!("ETCDIMG_CACHE={CACHE} {ROOT}/scripts/cross --rust")),
-        Step::Copy(owned(INPUTS)),
+        Step::Copy([owned(INPUTS), owned(&[WRAPPER_NAME])].concat()),
         Step::Shell(stage.script(source)),
         Step::Comment("The crates of migrate, which Cargo.lock pins."),
         Step::Compiler(call("cargo".into(), crates)),
@@ -219,20 +237,22 @@ fn compile_in(
     ))];
     let what = format!("migrate for {}", source.triple);
     let target = stage.target.display().to_string();
-    let id = format!("etcdimg-migrate-{}", source.triple);
-    let inputs = [owned(&tooling), owned(INPUTS)].concat();
-    let build = Build {
+    let id = format!("etcdimg-migrate-{}-{}", recipe(), source.triple);
+    let wrapper = stage.wrapper(&Path::new(CACHE).join("rustup"), Path::new(&home));
+    Build {
         what: "migrate".to_owned(),
         platform: platform(&source.triple).to_owned(),
         log: format!("buildx-migrate-{}", source.triple),
-        dockerfile: dockerfile(&what, &buildx.image, &[(&id, &target)], &fetch, &compile),
-        inputs: &inputs,
-    };
-    let scratch = tools.scratch()?;
-    let out = buildx.run(tools, &build, scratch.path(), ui)?;
-    let compiled = keep(store, "migrate", &out.join("migrate"))?;
-    ui.status("Compiled", format!("{what} {}", crate::ui::size(compiled.size)));
-    Ok(compiled)
+        dockerfile: dockerfile(
+            &what,
+            image,
+            &[(&id, &target), ("etcdimg-zig", "/opt/etcdimg/zig")],
+            &fetch,
+            &compile,
+        ),
+        inputs: [owned(&tooling), owned(INPUTS)].concat(),
+        written: Some((WRAPPER_NAME, wrapper)),
+    }
 }
 
 /// For buildx, which is told what the result is for; the compiler goes by the triple.
@@ -246,6 +266,12 @@ fn platform(triple: &str) -> &'static str {
         _ if triple.contains("-windows-") => "windows/amd64",
         _ => "linux/amd64",
     }
+}
+
+/// Part of the names of build folders. Another recipe begins with an empty one: cargo does not
+/// notice that the wrapper is another one, and would mix what both have made.
+fn recipe() -> String {
+    RECIPE.replace(' ', "-")
 }
 
 /// The standard library along with the program, without what unwinds, as the profile wants it.
@@ -263,10 +289,7 @@ struct Stage {
 
 impl Stage {
     fn at(tools: &Toolchains, source: &WorkspaceSource) -> Self {
-        // Another recipe begins with an empty folder: cargo does not notice that the wrapper is
-        // another one, and would mix what both have made.
-        let recipe = RECIPE.replace(' ', "-");
-        let folder = tools.work.join("migrate").join(recipe).join(&source.triple);
+        let folder = tools.work.join("migrate").join(recipe()).join(&source.triple);
         Self { root: folder.join("stage"), target: folder.join("target") }
     }
 
@@ -284,13 +307,8 @@ impl Stage {
              touch {root}/src/lib.rs {root}/src/main.rs {root}/tests/it/main.rs && \\\n    \
              ln -s {ROOT}/Cargo.lock {ROOT}/Cargo.toml {ROOT}/crates {root}/ && \\\n    \
              ln -s {CACHE}/parts/rust-{}/library {root}/library && \\\n    \
-             printf '%s' '{}' > {root}/rustc && chmod +x {root}/rustc",
+             cp {ROOT}/{WRAPPER_NAME} {root}/{WRAPPER_NAME} && chmod 0755 {root}/{WRAPPER_NAME}",
             source.rust,
-            self.wrapper(
-                Path::new(&format!("{CACHE}/rustup")),
-                Path::new(&format!("{CACHE}/cargo"))
-            )
-            .replace('\n', "'\"\\n\"'")
         )
     }
 
@@ -312,7 +330,7 @@ impl Stage {
             tools.environment.get(name).map_or_else(|| home.join(fallback), PathBuf::from)
         };
         let text = stage.wrapper(&home("RUSTUP_HOME", ".rustup"), &home("CARGO_HOME", ".cargo"));
-        let path = stage.root.join("rustc");
+        let path = stage.root.join(WRAPPER_NAME);
         // Not when it is the same: another compile may be starting it.
         if fs::read_to_string(&path).ok().as_ref() != Some(&text) {
             fs::write(&path, text).map_err(CompileError::io(&path))?;
@@ -325,7 +343,8 @@ impl Stage {
     /// A compiler that leaves this machine out of what it writes: its folders, and what cargo
     /// makes of them. Cargo mixes flags and the path of the linker into the number by which crates
     /// of one name are told apart, and that number goes into the names and the order of functions;
-    /// name and version tell them apart as well.
+    /// name and version tell them apart as well. Crates stand in a folder that is named after the
+    /// registry, which may be a mirror.
     fn wrapper(&self, rustup: &Path, cargo: &Path) -> String {
         let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
         WRAPPER
@@ -359,9 +378,11 @@ impl Stage {
         let mut environment = BTreeMap::new();
         let mut set = |name: &str, value: OsString| environment.insert(name.to_owned(), value);
         set("CARGO_ENCODED_RUSTFLAGS", flags(cross).join("\u{1f}").into());
-        set("RUSTC_WRAPPER", self.root.join("rustc").into());
+        set("RUSTC_WRAPPER", self.root.join(WRAPPER_NAME).into());
         set("CARGO_BUILD_JOBS", tools.jobs.to_string().into());
         set("CARGO_TARGET_DIR", self.target.clone().into());
+        // zig's linker writes the time into programs for Windows.
+        set("SOURCE_DATE_EPOCH", "0".into());
         if matches!(cross.library, Library::Sources(_)) {
             // Stable Rust compiles its own standard library only when told that it may.
             set("RUSTC_BOOTSTRAP", "1".into());
@@ -419,4 +440,76 @@ fn add(text: &mut String, root: &Path, path: &Path) -> Result<(), CompileError> 
         .map_err(CompileError::io(&full))?;
     names.sort();
     names.iter().try_for_each(|name| add(text, root, &path.join(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::Builder;
+
+    fn tools() -> Toolchains {
+        Toolchains {
+            root: "/repository".into(),
+            work: std::env::temp_dir(),
+            environment: BTreeMap::new(),
+            network: Network::Allowed,
+            jobs: 2,
+            builder: Builder::Host,
+        }
+    }
+
+    fn source() -> WorkspaceSource {
+        WorkspaceSource {
+            rust: "1.95.0".to_owned(),
+            zig: "0.17.0".to_owned(),
+            triple: "s390x-unknown-linux-musl".to_owned(),
+        }
+    }
+
+    /// What rustc is started with when cargo starts the wrapper with these.
+    #[track_caller]
+    fn check(package: &str, arguments: &[&str], expected: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(WRAPPER_NAME);
+        let text = Stage::at(&tools(), &source()).wrapper("/rust up".as_ref(), "/cargo".as_ref());
+        fs::write(&path, text).unwrap();
+        let (name, version) = package.split_once(' ').unwrap();
+        let variable = |name: &str, value: &str| (name.to_owned(), value.into());
+        let started = Invocation {
+            program: "/bin/sh".into(),
+            arguments: [path.to_str().unwrap(), "printf", "<%s>"]
+                .iter()
+                .chain(arguments)
+                .map(OsString::from)
+                .collect(),
+            folder: folder.path().to_owned(),
+            passed_on: BTreeMap::new(),
+            environment: BTreeMap::from([
+                variable("CARGO_PKG_NAME", name),
+                variable("CARGO_PKG_VERSION", version),
+                variable("CARGO_MANIFEST_DIR", "/a b/registry/src/mirror-0123/semver-1.0.0"),
+            ]),
+        };
+        let said = started.output().unwrap();
+        let expected = format!("{expected}<--remap-path-prefix=/rust up=/rustup>");
+        assert!(said.starts_with(&expected), "{said}");
+        let expected =
+            "/stage=/etcdimg><--remap-path-prefix=/a b/registry/src/mirror-0123=/crates>";
+        assert!(said.ends_with(expected), "{said}");
+    }
+
+    #[test]
+    fn a_crate_is_told_apart_by_its_name_and_version() {
+        check(
+            "semver 1.0.0",
+            &["-C", "metadata=0123", "a b", "", "*", "$HOME", "it's"],
+            "<-C><metadata=semver-1.0.0><a b><><*><$HOME><it's>",
+        );
+        // One that the standard library has, too.
+        check(
+            "libc 0.2.0",
+            &["--cfg", "feature=\"rustc-dep-of-std\"", "-C", "metadata=0123"],
+            "<--cfg><feature=\"rustc-dep-of-std\"><-C><metadata=libc-0.2.0-std>",
+        );
+    }
 }

@@ -6,6 +6,7 @@
 )]
 
 mod architecture;
+mod builders;
 mod catalog;
 mod clients;
 mod copy;
@@ -29,10 +30,13 @@ mod push_tags;
 mod registry_pull;
 mod release_server;
 mod reproducible;
+mod schema;
 mod shop;
 mod stdout;
 mod verify;
+mod windows;
 mod wire;
+mod workshop;
 
 #[test]
 fn no_file_of_these_tests_is_forgotten() {

@@ -7,129 +7,17 @@
 use std::collections::BTreeSet;
 use std::env;
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
-use tempfile::TempDir;
 
-use crate::mutant::gunzip;
 use crate::platforms_pulled::an_engine_runs_what_it_pulled;
+use crate::schema;
+use crate::workshop::{LAST, Workshop, run, tool};
 
-const LAST: &str = "3.7.1";
 const LINUX: [&str; 5] =
     ["linux/amd64", "linux/arm/v7", "linux/arm64", "linux/ppc64le", "linux/s390x"];
-
-/// A catalog and the bases that are made where no registry is in reach.
-struct Workshop {
-    folder: TempDir,
-    bases: Vec<String>,
-}
-
-impl Workshop {
-    fn new() -> Self {
-        let folder = tempfile::Builder::new().prefix("platforms-").tempdir().unwrap();
-        let root = folder.path().join("root");
-        fs::create_dir(&root).unwrap();
-        let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
-        for name in
-            ["Cargo.lock", "Cargo.toml", "crates", "scripts", "sources", "src", "targets", "tests"]
-        {
-            symlink(repository.join(name), root.join(name)).unwrap();
-        }
-        let mut versions = fs::read_to_string(repository.join("versions.yaml")).unwrap();
-        let is_full = env::var_os("ETCDIMG_ALL_VERSIONS").is_some();
-        if !is_full {
-            let first = versions.find("  - version:").unwrap();
-            let last = versions.find(&format!("  - version: {LAST}")).unwrap();
-            versions.replace_range(first..last, "");
-            fs::remove_file(root.join("sources")).unwrap();
-            fs::create_dir(root.join("sources")).unwrap();
-            symlink(repository.join("sources").join(LAST), root.join("sources").join(LAST))
-                .unwrap();
-        }
-        fs::write(root.join("versions.yaml"), versions).unwrap();
-        fs::copy(repository.join("etcdimg.lock"), root.join("etcdimg.lock")).unwrap();
-        let bases = folder.path().join("bases");
-        let bases = run("scripts/bases", &[bases.to_str().unwrap()]);
-        let workshop =
-            Self { folder, bases: bases.split_whitespace().map(str::to_owned).collect() };
-        workshop.etcdimg(&["lock", "--offline"]);
-        workshop
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn etcdimg(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_etcdimg"));
-        command.arg("-C").arg(self.path("root")).args(arguments).current_dir(self.folder.path());
-        command.env_remove("ARCH");
-        let output = command.output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}\n{said}", arguments.join(" "));
-        output
-    }
-
-    /// What a build says on standard error.
-    fn build(&self, command: &str, arguments: &[&str]) -> String {
-        let bases: Vec<_> = self.bases.iter().map(String::as_str).collect();
-        let fixed = [command, "--from=source", "--builder=host", "--out=layout"];
-        let output = self.etcdimg(&[&fixed[..], &bases, arguments].concat());
-        String::from_utf8(output.stderr).unwrap()
-    }
-
-    fn document(&self, digest: &Value) -> Value {
-        serde_json::from_slice(&fs::read(self.blob(digest)).unwrap()).unwrap()
-    }
-
-    fn blob(&self, digest: &Value) -> PathBuf {
-        let hex = digest.as_str().unwrap().strip_prefix("sha256:").unwrap();
-        self.path("layout/blobs/sha256").join(hex)
-    }
-
-    fn index(&self) -> Value {
-        let root = fs::read(self.path("layout/index.json")).unwrap();
-        let root: Value = serde_json::from_slice(&root).unwrap();
-        self.document(&root["manifests"][0]["digest"])
-    }
-
-    /// A file of a Windows image, unpacked.
-    fn windows_program(&self, name: &str) -> PathBuf {
-        let manifests = self.index()["manifests"].as_array().unwrap().clone();
-        let is_windows = |it: &&Value| it["platform"]["os"] == "windows";
-        let manifest = self.document(&manifests.iter().find(is_windows).unwrap()["digest"]);
-        for layer in manifest["layers"].as_array().unwrap() {
-            let bytes = gunzip(&fs::read(self.blob(&layer["digest"])).unwrap());
-            let mut tar = tar::Archive::new(&bytes[..]);
-            for entry in tar.entries().unwrap() {
-                let mut entry = entry.unwrap();
-                if entry.path().unwrap().ends_with(name) && entry.size() > 0 {
-                    let path = self.path(name);
-                    std::io::copy(&mut entry, &mut fs::File::create(&path).unwrap()).unwrap();
-                    return path;
-                }
-            }
-        }
-        panic!("no {name} in the Windows image");
-    }
-}
-
-/// Standard output of a command that must go well.
-#[track_caller]
-fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{program} {}\n{stdout}{stderr}", arguments.join(" "));
-    stdout
-}
-
-fn tool(name: &str) -> String {
-    env::var(name).unwrap_or_else(|_| panic!("scripts/real-parts exports {name}"))
-}
 
 #[test]
 fn all_build_makes_seven_images_that_clients_take_and_machines_run() {
@@ -153,6 +41,7 @@ fn all_build_makes_seven_images_that_clients_take_and_machines_run() {
 
 fn the_index_lists_every_default_platform(workshop: &Workshop) {
     let index = workshop.index();
+    assert_eq!(schema::INDEX.faults(&index), [""; 0]);
     let name = |manifest: &Value| {
         let part = |name: &str| manifest["platform"][name].as_str().map(str::to_owned);
         let parts = ["os", "architecture", "variant", "os.version"].map(part);
@@ -165,6 +54,8 @@ fn the_index_lists_every_default_platform(workshop: &Workshop) {
     for manifest in index["manifests"].as_array().unwrap() {
         let image = workshop.document(&manifest["digest"]);
         let config = workshop.document(&image["config"]["digest"]);
+        assert_eq!(schema::MANIFEST.faults(&image), [""; 0]);
+        assert_eq!(schema::CONFIG.faults(&config), [""; 0]);
         let is_windows = config["os"] == "windows";
         let wants_asking = name(manifest) == "linux/arm/v7";
         let environment = config["config"]["Env"].to_string();
@@ -230,9 +121,16 @@ fn containers_run(workshop: &Workshop, platform: &str) {
     };
     let started = std::time::Instant::now();
     for version in bundled(workshop) {
-        let said = sh(&format!("etcd-{version} --version; etcdctl-{version} version"));
-        assert!(said.starts_with(&format!("etcd Version: {version}\n")), "{said}");
         let goarch = platform.split('/').nth(1).unwrap();
+        // etcd 3.4 does not even say its version on a machine that it does not know.
+        let is_unknown = version.starts_with("3.4.") && !["amd64", "ppc64le"].contains(&goarch);
+        let ask = if is_unknown {
+            format!("export ETCD_UNSUPPORTED_ARCH={goarch}; ")
+        } else {
+            String::new()
+        };
+        let said = sh(&format!("{ask}etcd-{version} --version; etcdctl-{version} version"));
+        assert!(said.contains(&format!("etcd Version: {version}\n")), "{said}");
         assert!(said.contains(&format!("Go OS/Arch: linux/{goarch}\n")), "{said}");
         assert!(said.contains(&format!("etcdctl version: {version}\n")), "{said}");
         if !version.starts_with("3.4.") {
@@ -276,7 +174,7 @@ fn wine_runs_the_programs(workshop: &Workshop) {
     lend_wine_a_library(workshop, &wine);
     let run = |program: &Path, arguments: &[&str]| {
         let mut command = Command::new(&wine);
-        command.arg(program).args(arguments).current_dir(workshop.folder.path());
+        command.arg(program).args(arguments).current_dir(workshop.path("."));
         command.env("WINEPREFIX", workshop.path("wine")).env("WINEDEBUG", "-all");
         let output = command.output().unwrap();
         let text = format!(
@@ -287,34 +185,42 @@ fn wine_runs_the_programs(workshop: &Workshop) {
         assert!(output.status.success(), "{}: {text}", program.display());
         text
     };
-    let said = run(&workshop.windows_program(&format!("etcd-{LAST}.exe")), &["--version"]);
-    assert!(said.contains(&format!("etcd Version: {LAST}")), "{said}");
-    assert!(said.contains("Go OS/Arch: windows/amd64"), "{said}");
-    let said = run(&workshop.windows_program(&format!("etcdctl-{LAST}.exe")), &["version"]);
-    assert!(said.contains(&format!("etcdctl version: {LAST}")), "{said}");
+    for version in bundled(workshop) {
+        let program = |name| workshop.windows_program(&format!("{name}-{version}.exe"));
+        let said = run(&program("etcd"), &["--version"]);
+        assert!(said.contains(&format!("etcd Version: {version}")), "{said}");
+        assert!(said.contains("Go OS/Arch: windows/amd64"), "{said}");
+        let said = run(&program("etcdctl"), &["version"]);
+        assert!(said.contains(&format!("etcdctl version: {version}")), "{said}");
+        if !version.starts_with("3.4.") {
+            let said = run(&program("etcdutl"), &["version"]);
+            assert!(said.contains(&format!("etcdutl version: {version}")), "{said}");
+        }
+    }
     fs::create_dir(workshop.path("empty")).unwrap();
     let migrate = workshop.windows_program("migrate.exe");
-    let said = run(
-        &migrate,
-        &[
-            "--plan",
-            "--name",
-            "one",
-            "--data-dir",
-            "empty",
-            "--target-version",
-            LAST,
-            "--target-storage",
-            "etcd3",
-            "--bundled-versions",
-            LAST,
-            "--bin-dir",
-            ".",
-        ],
-    );
+    let arguments = [
+        "--plan",
+        "--name",
+        "one",
+        "--data-dir",
+        "empty",
+        "--target-version",
+        LAST,
+        "--target-storage",
+        "etcd3",
+        "--bundled-versions",
+        LAST,
+        "--bin-dir",
+        ".",
+    ];
+    let said = run(&migrate, &arguments);
     assert!(said.contains(LAST), "{said}");
     assert_eq!(fs::read_dir(workshop.path("empty")).unwrap().count(), 0);
-    eprintln!("windows/amd64: etcd.exe, etcdctl.exe and migrate.exe ran under wine");
+    run(&migrate, &arguments[1..]);
+    let record = fs::read_to_string(workshop.path("empty/version.txt")).unwrap();
+    assert_eq!(record, format!("{LAST}/etcd3"));
+    eprintln!("windows/amd64: every program ran under wine");
 }
 
 /// Old wines lack one that Go wants; zig, which is here anyway, makes a stand-in.

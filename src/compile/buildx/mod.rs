@@ -79,14 +79,16 @@ pub(super) const ROOT: &str = "/etcdimg";
 pub(super) const CACHE: &str = "/opt/etcdimg";
 
 /// One build: what goes in, and where its files come out.
-pub(super) struct Build<'a> {
+pub(super) struct Build {
     /// `etcd 3.7.1`, for people.
     pub what: String,
     pub platform: String,
     pub log: String,
     pub dockerfile: String,
     /// Paths below the repository that the Dockerfile copies.
-    pub inputs: &'a [String],
+    pub inputs: Vec<String>,
+    /// Name and text of a file that the Dockerfile copies and the repository does not have.
+    pub written: Option<(&'static str, String)>,
 }
 
 impl Buildx {
@@ -94,13 +96,17 @@ impl Buildx {
     pub(super) fn run(
         &self,
         tools: &Toolchains,
-        build: &Build<'_>,
+        build: &Build,
         scratch: &Path,
         ui: &Ui,
     ) -> Result<PathBuf, CompileError> {
         let context = scratch.join("context");
-        for input in build.inputs {
+        for input in &build.inputs {
             copy(&tools.root.join(input), &context.join(input))?;
+        }
+        if let Some((name, text)) = &build.written {
+            let path = context.join(name);
+            fs::write(&path, text).map_err(CompileError::io(&path))?;
         }
         let file = scratch.join("Dockerfile");
         fs::write(&file, &build.dockerfile).map_err(CompileError::io(&file))?;
@@ -119,7 +125,7 @@ impl Buildx {
     fn invocation(
         &self,
         tools: &Toolchains,
-        build: &Build<'_>,
+        build: &Build,
         file: &Path,
         context: &Path,
         out: &Path,
@@ -140,14 +146,14 @@ impl Buildx {
             program: tools.find("docker")?,
             arguments,
             folder: tools.work.clone(),
-            passed_on: tools
-                .environment
-                .clone()
-                .into_iter()
-                .chain(self.environment.clone())
-                .collect(),
+            passed_on: self.passed_on(tools),
             environment: BTreeMap::new(),
         })
+    }
+
+    /// What compilers get of our environment, and Docker's client besides.
+    fn passed_on(&self, tools: &Toolchains) -> BTreeMap<String, OsString> {
+        tools.environment.clone().into_iter().chain(self.environment.clone()).collect()
     }
 
     /// Whether an engine or builder answers, and has the builder image or gets it.
@@ -158,12 +164,7 @@ impl Buildx {
                 program,
                 arguments: arguments.iter().map(OsString::from).collect(),
                 folder: tools.root.clone(),
-                passed_on: tools
-                    .environment
-                    .clone()
-                    .into_iter()
-                    .chain(self.environment.clone())
-                    .collect(),
+                passed_on: self.passed_on(tools),
                 environment: BTreeMap::new(),
             };
             ask.output().is_ok()

@@ -1,0 +1,104 @@
+//! The host's compilers and docker buildx make the same bytes, of etcd and of `migrate`, for a
+//! Linux and for Windows. `scripts/real-parts run` brings a BuildKit with its buildx.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use etcdimg::digest::Digest;
+
+use crate::shop::shared_cache;
+use crate::workshop::{LAST, Workshop, run, tool};
+
+const PLATFORMS: [&str; 2] = ["linux/ppc64le", "windows/amd64:ltsc2022"];
+
+#[test]
+fn both_builders_make_the_same_bytes() {
+    let Ok(builder) = env::var("ETCDIMG_TEST_BUILDER") else {
+        eprintln!("skipped: no BuildKit; `scripts/real-parts run cargo test` brings one");
+        return;
+    };
+    let workshop = Workshop::new();
+    let host = build(&workshop, "host", &["--builder=host"]);
+    // A cache of its own, which has nothing of what the host compiled.
+    let cache = workshop.path("cache");
+    let image = format!("--builder-image={}", builder_image(&workshop));
+    let buildx = build(
+        &workshop,
+        "buildx",
+        &[
+            "--builder=buildx",
+            &image,
+            &format!("--buildx-builder={builder}"),
+            &format!("--cache-dir={}", cache.display()),
+        ],
+    );
+    assert_eq!(host, buildx);
+    let mut logs: Vec<_> = fs::read_dir(cache.join("logs"))
+        .unwrap()
+        .map(|log| log.unwrap().file_name().into_string().unwrap())
+        .collect();
+    logs.sort();
+    assert_eq!(
+        logs,
+        [
+            &format!("buildx-etcd-{LAST}-linux-ppc64le.log"),
+            &format!("buildx-etcd-{LAST}-windows-amd64.log"),
+            "buildx-migrate-powerpc64le-unknown-linux-musl.log",
+            "buildx-migrate-x86_64-pc-windows-gnu.log",
+        ]
+    );
+}
+
+/// The digest of an index of all platforms: equal ones have equal programs in them.
+fn build(workshop: &Workshop, out: &str, arguments: &[&str]) -> String {
+    let out = format!("--out={out}");
+    let mut all = vec!["build", "--from=source", &out];
+    all.extend(PLATFORMS.iter().flat_map(|platform| ["--platform", platform]));
+    all.extend(arguments);
+    all.extend(workshop.bases.iter().map(String::as_str));
+    String::from_utf8(workshop.etcdimg(&all).stdout).unwrap()
+}
+
+/// Made of this machine's toolchains and pushed to the registry of the tests.
+fn builder_image(workshop: &Workshop) -> String {
+    let layout = builder_layout(workshop);
+    let repository = format!("{}/builder", tool("ETCDIMG_TEST_REGISTRY"));
+    let place = layout.to_str().unwrap();
+    let pushed = run(&tool("CRANE"), &["push", "--insecure", place, &repository]);
+    pushed.trim().to_owned()
+}
+
+/// It has gigabytes, so it is kept as long as what it is made of is the same.
+fn builder_layout(workshop: &Workshop) -> PathBuf {
+    let root = workshop.path("root");
+    let mut made_of = run("rustc", &["--version", "--verbose"]).into_bytes();
+    let sums = format!("sources/{LAST}/go.sum");
+    for name in ["versions.yaml", "Cargo.lock", "scripts/builder-image", "scripts/cross", &sums] {
+        made_of.extend(fs::read(root.join(name)).unwrap());
+    }
+    let parts = shared_cache().join("parts");
+    let layout = parts.join(format!("builder-{}", Digest::of(made_of).short()));
+    if layout.exists() {
+        return layout;
+    }
+    remove_others(&parts);
+    let made = tempfile::Builder::new().prefix("builder-").tempdir_in(&parts).unwrap().keep();
+    // Not the one of the repository: it would bring the Go releases of all versions.
+    let script = root.join("scripts/builder-image");
+    let status = Command::new(script).arg(&made).status().unwrap();
+    assert!(status.success());
+    fs::rename(made, &layout).unwrap();
+    layout
+}
+
+fn remove_others(parts: &Path) {
+    for entry in fs::read_dir(parts).unwrap() {
+        let path = entry.unwrap().path();
+        let is_builder = path.file_name().unwrap().to_string_lossy().starts_with("builder-");
+        if is_builder {
+            let _ = fs::remove_dir_all(path);
+        }
+    }
+}

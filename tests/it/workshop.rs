@@ -1,0 +1,138 @@
+//! The catalog of the repository in a folder of its own, with the newest etcd alone and bases that
+//! are made where no registry is in reach: for the tests that build every platform.
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::mutant::gunzip;
+
+pub const LAST: &str = "3.7.1";
+
+/// A catalog and the bases that are made where no registry is in reach.
+#[derive(Debug)]
+pub struct Workshop {
+    folder: TempDir,
+    pub bases: Vec<String>,
+}
+
+impl Workshop {
+    pub fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("platforms-").tempdir().unwrap();
+        let root = folder.path().join("root");
+        fs::create_dir(&root).unwrap();
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for name in
+            ["Cargo.lock", "Cargo.toml", "crates", "scripts", "sources", "src", "targets", "tests"]
+        {
+            symlink(repository.join(name), root.join(name)).unwrap();
+        }
+        let mut versions = fs::read_to_string(repository.join("versions.yaml")).unwrap();
+        let is_full = env::var_os("ETCDIMG_ALL_VERSIONS").is_some();
+        if !is_full {
+            let first = versions.find("  - version:").unwrap();
+            let last = versions.find(&format!("  - version: {LAST}")).unwrap();
+            versions.replace_range(first..last, "");
+            fs::remove_file(root.join("sources")).unwrap();
+            fs::create_dir(root.join("sources")).unwrap();
+            symlink(repository.join("sources").join(LAST), root.join("sources").join(LAST))
+                .unwrap();
+        }
+        fs::write(root.join("versions.yaml"), versions).unwrap();
+        fs::copy(repository.join("etcdimg.lock"), root.join("etcdimg.lock")).unwrap();
+        let bases = folder.path().join("bases");
+        let bases = run("scripts/bases", &[bases.to_str().unwrap()]);
+        let workshop =
+            Self { folder, bases: bases.split_whitespace().map(str::to_owned).collect() };
+        workshop.etcdimg(&["lock", "--offline"]);
+        workshop
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn etcdimg(&self, arguments: &[&str]) -> Output {
+        let output = self.run(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}\n{said}", arguments.join(" "));
+        output
+    }
+
+    /// What a run that must fail says, from `error:` on.
+    pub fn refused(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(4), "{}\n{said}", arguments.join(" "));
+        said[said.find("error: ").unwrap()..].to_owned()
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_etcdimg"));
+        command.arg("-C").arg(self.path("root")).args(arguments).current_dir(self.folder.path());
+        command.env_remove("ARCH");
+        command.output().unwrap()
+    }
+
+    /// What a build says on standard error.
+    pub fn build(&self, command: &str, arguments: &[&str]) -> String {
+        let bases: Vec<_> = self.bases.iter().map(String::as_str).collect();
+        let fixed = [command, "--from=source", "--builder=host", "--out=layout"];
+        let output = self.etcdimg(&[&fixed[..], &bases, arguments].concat());
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    pub fn document(&self, digest: &Value) -> Value {
+        serde_json::from_slice(&fs::read(self.blob(digest)).unwrap()).unwrap()
+    }
+
+    fn blob(&self, digest: &Value) -> PathBuf {
+        let hex = digest.as_str().unwrap().strip_prefix("sha256:").unwrap();
+        self.path("layout/blobs/sha256").join(hex)
+    }
+
+    pub fn index(&self) -> Value {
+        let root = fs::read(self.path("layout/index.json")).unwrap();
+        let root: Value = serde_json::from_slice(&root).unwrap();
+        self.document(&root["manifests"][0]["digest"])
+    }
+
+    /// A file of a Windows image, unpacked.
+    pub fn windows_program(&self, name: &str) -> PathBuf {
+        let manifests = self.index()["manifests"].as_array().unwrap().clone();
+        let is_windows = |it: &&Value| it["platform"]["os"] == "windows";
+        let manifest = self.document(&manifests.iter().find(is_windows).unwrap()["digest"]);
+        for layer in manifest["layers"].as_array().unwrap() {
+            let bytes = gunzip(&fs::read(self.blob(&layer["digest"])).unwrap());
+            let mut tar = tar::Archive::new(&bytes[..]);
+            for entry in tar.entries().unwrap() {
+                let mut entry = entry.unwrap();
+                if entry.path().unwrap().ends_with(name) && entry.size() > 0 {
+                    let path = self.path(name);
+                    std::io::copy(&mut entry, &mut fs::File::create(&path).unwrap()).unwrap();
+                    return path;
+                }
+            }
+        }
+        panic!("no {name} in the Windows image");
+    }
+}
+
+/// Standard output of a command that must go well.
+#[track_caller]
+pub fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{program} {}\n{stdout}{stderr}", arguments.join(" "));
+    stdout
+}
+
+pub fn tool(name: &str) -> String {
+    env::var(name).unwrap_or_else(|_| panic!("scripts/real-parts exports {name}"))
+}
