@@ -21,6 +21,8 @@ pub enum Kind {
     Compile,
     /// The file system said no.
     Io,
+    /// A tested image does not do what it promises.
+    TestFailed,
 }
 
 impl Kind {
@@ -33,6 +35,7 @@ impl Kind {
             Self::Unavailable => 5,
             Self::Compile => 6,
             Self::Io => 7,
+            Self::TestFailed => 8,
         }
     }
 }

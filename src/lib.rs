@@ -2,6 +2,7 @@
 //!
 //! ARCHITECTURE.md has the picture and the order in which to read the modules.
 
+pub mod acceptance;
 pub mod archive;
 pub mod assemble;
 pub mod base;

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -84,11 +85,61 @@ impl Invocation {
         })
     }
 
+    /// Starts it and goes on.
+    pub fn spawn(&self, streams: Streams) -> Result<Child, ProcessError> {
+        let mut command = self.command();
+        if let Some(stdin) = streams.stdin {
+            command.stdin(stdin);
+        }
+        let child = command.stdout(streams.stdout).stderr(streams.stderr).spawn();
+        child
+            .map(Child)
+            .map_err(|source| ProcessError::Start { command: self.to_string(), source })
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).current_dir(&self.folder);
         command.env_clear().envs(&self.passed_on).envs(&self.environment).stdin(Stdio::null());
         command
+    }
+}
+
+/// Where a program that runs beside us reads and writes.
+#[derive(Debug)]
+pub struct Streams {
+    pub stdin: Option<File>,
+    pub stdout: Stdio,
+    pub stderr: Stdio,
+}
+
+/// A program that runs beside us, and not longer than this value lives.
+#[derive(Debug)]
+pub struct Child(std::process::Child);
+
+impl Child {
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// The exit code, or 128 and the signal, once it has ended.
+    pub fn poll(&mut self) -> io::Result<Option<i32>> {
+        let status = self.0.try_wait()?;
+        Ok(status.map(|status| {
+            let by_signal = || status.signal().map(|signal| 128 + signal);
+            status.code().or_else(by_signal).unwrap_or(-1)
+        }))
+    }
+
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.0.kill()?;
+        self.0.wait().map(drop)
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.kill();
     }
 }
 

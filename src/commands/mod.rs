@@ -7,6 +7,7 @@ mod failures;
 mod fetch;
 mod lock;
 mod plan;
+mod test;
 mod verify;
 
 use clap::CommandFactory;
@@ -28,6 +29,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         }
         Command::AllBuild(arguments) => build::run(&context, &arguments),
         Command::Verify(arguments) => verify::run(&context, &arguments),
+        Command::Test(arguments) => test::run(&context, &arguments),
         Command::Cache(command) => cache::run(&context, &command),
         Command::Completions { shell } => {
             completions(&context, shell);
