@@ -224,8 +224,10 @@ pub struct TestArgs {
 /// What runs the image under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum RuntimeChoice {
-    /// What is there
+    /// A Docker engine if one answers, else this machine's namespaces
     Auto,
+    /// The Docker engine that DOCKER_HOST names, or the local one
+    Docker,
     /// The image's files in namespaces of this machine: Linux only
     Rootfs,
 }

@@ -92,9 +92,7 @@ impl Invocation {
             command.stdin(stdin);
         }
         let child = command.stdout(streams.stdout).stderr(streams.stderr).spawn();
-        child
-            .map(Child)
-            .map_err(|source| ProcessError::Start { command: self.to_string(), source })
+        child.map(Child).map_err(|source| ProcessError::Start { command: self.to_string(), source })
     }
 
     fn command(&self) -> Command {

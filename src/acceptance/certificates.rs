@@ -25,8 +25,9 @@ impl Certificates {
         write(&folder, "ca.crt", &authority.pem())?;
         for name in ["server", "peer", "client"] {
             let key = KeyPair::generate().map_err(io::Error::other)?;
-            let certificate =
-                params(name).and_then(|it| it.signed_by(&key, &authority)).map_err(io::Error::other)?;
+            let certificate = params(name)
+                .and_then(|it| it.signed_by(&key, &authority))
+                .map_err(io::Error::other)?;
             write(&folder, &format!("{name}.crt"), &certificate.pem())?;
             write(&folder, &format!("{name}.key"), &key.serialize_pem())?;
         }

@@ -29,9 +29,8 @@ pub fn write(cluster: &Cluster<'_>, count: usize) -> Result<String, Stop> {
 /// Every key with value, lease and revisions, every lease, and the revision of the store.
 pub fn read(cluster: &Cluster<'_>) -> Result<String, Stop> {
     let keys = cluster.ctl(&["get", "/registry", "--prefix", "-w=json"])?;
-    let (header, keys) = keys
-        .split_once("\"kvs\"")
-        .ok_or_else(|| Stop::failed("there are no keys any more"))?;
+    let (header, keys) =
+        keys.split_once("\"kvs\"").ok_or_else(|| Stop::failed("there are no keys any more"))?;
     let revision = header.split("\"revision\":").nth(1).and_then(|rest| rest.split(',').next());
     let leases = cluster.ctl(&["lease", "list"])?;
     Ok(format!("{} {keys}{leases}", revision.unwrap_or_default()))

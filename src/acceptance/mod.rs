@@ -62,9 +62,8 @@ pub struct Run<'a> {
 
 /// Cases with their suites, in order.
 pub fn cases(subject: &Subject, suites: &[Suite]) -> Vec<(Suite, Case)> {
-    let all = suites.iter().flat_map(|suite| {
-        suite.cases(subject).into_iter().map(|case| (*suite, case))
-    });
+    let all =
+        suites.iter().flat_map(|suite| suite.cases(subject).into_iter().map(|case| (*suite, case)));
     all.collect()
 }
 
@@ -104,9 +103,8 @@ impl Run<'_> {
         let started = Instant::now();
         let folder = self.folder.join(format!("{suite}-{}", case.name));
         let stage = Stage::new(self.subject, self.runtime, &folder, self.interrupted);
-        let played = std::fs::create_dir_all(&folder)
-            .map_err(Stop::from)
-            .and_then(|()| (case.play)(&stage));
+        let played =
+            std::fs::create_dir_all(&folder).map_err(Stop::from).and_then(|()| (case.play)(&stage));
         // Hundreds of megabytes lie there; the next cases need the room.
         let _ = std::fs::remove_dir_all(&folder);
         let outcome = match played {

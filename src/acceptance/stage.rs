@@ -239,6 +239,10 @@ impl<'a> Pod<'a> {
 
     /// Runs to the end, whatever that is.
     pub fn run(&self, container: &Container) -> Result<Ended, Stop> {
+        self.stage.check()?;
+        if let Some(ended) = self.inner.run_inside(container) {
+            return Ok(ended?);
+        }
         self.start(container)?.end()
     }
 

@@ -8,7 +8,9 @@ use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use serde_json::Value;
 
 use crate::digest::Digest;
-use crate::image::INDEX_TYPE;
+use crate::docker::ArchiveSource;
+use crate::image::{CONFIG_TYPE, Document, INDEX_TYPE, Image, MANIFEST_TYPE};
+use crate::layer::Layer;
 use crate::layout::{Layout, LayoutError};
 use crate::platform::Platform;
 
@@ -23,6 +25,8 @@ pub struct Subject {
     pub platform: Platform,
     pub manifest: ImageManifest,
     pub config: Value,
+    manifest_bytes: Vec<u8>,
+    config_bytes: Vec<u8>,
     /// Everything in the image, as the topmost layer has it.
     pub files: BTreeMap<String, FileEntry>,
     /// What `migrate` may use, in ascending order.
@@ -85,9 +89,11 @@ impl Subject {
         } else {
             manifest
         };
-        let manifest: ImageManifest = serde_json::from_slice(&manifest).map_err(unreadable)?;
-        let config = document(&layout, manifest.config())?;
-        let config = serde_json::from_slice(&config).map_err(unreadable)?;
+        let manifest_bytes = manifest;
+        let manifest: ImageManifest =
+            serde_json::from_slice(&manifest_bytes).map_err(unreadable)?;
+        let config_bytes = document(&layout, manifest.config())?;
+        let config = serde_json::from_slice(&config_bytes).map_err(unreadable)?;
         let size_bytes = manifest.layers().iter().map(Descriptor::size).sum();
         let mut subject = Self {
             layout,
@@ -95,12 +101,39 @@ impl Subject {
             platform: platform.clone(),
             manifest,
             config,
+            manifest_bytes,
+            config_bytes,
             files: BTreeMap::new(),
             bundled: Vec::new(),
             size_bytes,
         };
         subject.look()?;
         Ok(subject)
+    }
+
+    pub fn manifest_document(&self) -> Document {
+        Document { media_type: MANIFEST_TYPE, bytes: self.manifest_bytes.clone() }
+    }
+
+    /// For an engine, under a name.
+    pub fn archive(&self, reference: String) -> ArchiveSource {
+        let diff_ids = self.config["rootfs"]["diff_ids"].as_array().into_iter().flatten();
+        let diff_ids = diff_ids.filter_map(|it| it.as_str()?.parse().ok());
+        let layers = self.manifest.layers().iter().zip(diff_ids).filter_map(|(layer, diff_id)| {
+            Some(Layer {
+                media_type: layer.media_type().to_string(),
+                digest: layer.digest().to_string().parse().ok()?,
+                size: layer.size(),
+                diff_id,
+            })
+        });
+        let image = Image {
+            platform: self.platform.clone(),
+            config: Document { media_type: CONFIG_TYPE, bytes: self.config_bytes.clone() },
+            manifest: self.manifest_document(),
+            layers: layers.collect(),
+        };
+        ArchiveSource { layout: self.layout.clone(), image, reference }
     }
 
     pub fn label(&self, name: &str) -> Option<&str> {
@@ -204,8 +237,7 @@ impl Subject {
     }
 
     fn layer(&self, descriptor: &Descriptor) -> io::Result<Box<dyn Read>> {
-        let digest: Digest =
-            descriptor.digest().to_string().parse().map_err(io::Error::other)?;
+        let digest: Digest = descriptor.digest().to_string().parse().map_err(io::Error::other)?;
         let file = File::open(self.layout.blob_path(&digest))?;
         let file = BufReader::with_capacity(1 << 17, file);
         let media_type = descriptor.media_type().to_string();
@@ -272,10 +304,7 @@ fn remove(path: &PathBuf) -> io::Result<()> {
     }
 }
 
-fn file_entry<R: Read>(
-    entry: &tar::Entry<'_, R>,
-    layer: Option<&str>,
-) -> io::Result<FileEntry> {
+fn file_entry<R: Read>(entry: &tar::Entry<'_, R>, layer: Option<&str>) -> io::Result<FileEntry> {
     let link = || -> io::Result<String> {
         let name = entry.link_name()?.map(|name| name.display().to_string());
         Ok(name.unwrap_or_default())

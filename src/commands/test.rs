@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::context::{Context, runtime};
-use crate::acceptance::runtime::{Rootfs, Runtime};
+use crate::acceptance::runtime::{Docker, Rootfs, Runtime};
 use crate::acceptance::{self, Case, CaseResult, Outcome, Results, Run, Subject, Suite};
 use crate::cli::{Format, RuntimeChoice, TestArgs};
+use crate::docker::EngineError;
 use crate::failure::{Failure, Kind};
 use crate::layout::Layout;
 use crate::platform::Platform;
@@ -45,9 +46,7 @@ fn platform(arguments: &TestArgs) -> Result<Platform, Failure> {
 
 fn list(context: &Context, cases: &[(Suite, Case)]) -> Result<(), Failure> {
     if context.format == Format::Json {
-        let case = |(suite, case): &(Suite, Case)| {
-            serde_json::json!({"suite": suite, "case": case.name, "proves": case.proves})
-        };
+        let case = |(suite, case): &(Suite, Case)| serde_json::json!({"suite": suite, "case": case.name, "proves": case.proves});
         return context.out_json(&cases.iter().map(case).collect::<Vec<_>>());
     }
     for (suite, case) in cases {
@@ -68,7 +67,7 @@ fn play(
         .tempdir()
         .map_err(|error| Failure::new(Kind::Io, error))?;
     let means = if cases.iter().any(|(suite, _)| suite.needs_runtime()) {
-        Some(means(arguments.runtime, subject, folder.path())?)
+        Some(means(context, arguments.runtime, subject, folder.path())?)
     } else {
         None
     };
@@ -79,7 +78,10 @@ fn play(
         runtime: means.as_deref(),
         folder: folder.path(),
         interrupted: &interrupted,
-        jobs: arguments.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZero::get),
+        jobs: arguments
+            .jobs
+            .or_else(|| std::thread::available_parallelism().ok())
+            .map_or(1, NonZero::get),
     };
     let played = run.play(cases, |result| say(context, result));
     drop(listening);
@@ -101,16 +103,22 @@ fn play(
 }
 
 fn means(
+    context: &Context,
     choice: RuntimeChoice,
     subject: &Subject,
     folder: &Path,
 ) -> Result<Box<dyn Runtime>, Failure> {
-    match choice {
-        RuntimeChoice::Auto | RuntimeChoice::Rootfs => {
-            let rootfs = Rootfs::new(subject, folder);
-            Ok(Box::new(rootfs.map_err(|error| Failure::new(Kind::Unavailable, error))?))
+    if choice != RuntimeChoice::Rootfs {
+        match Docker::new(subject, runtime()?) {
+            Ok(docker) => return Ok(Box::new(docker)),
+            Err(EngineError::NoEngine(_)) if choice == RuntimeChoice::Auto => {
+                context.ui.note("no Docker engine answers; the image runs in namespaces instead");
+            }
+            Err(error) => return Err(error.into()),
         }
     }
+    let rootfs = Rootfs::new(subject, folder);
+    Ok(Box::new(rootfs.map_err(|error| Failure::new(Kind::Unavailable, error))?))
 }
 
 /// Ctrl-C ends every case, and what the cases started, before the program ends.
@@ -159,7 +167,12 @@ fn verdict(
     if !failed.is_empty() {
         return Err(Failure::new(
             Kind::TestFailed,
-            format!("{} of {} cases failed: {}", failed.len(), results.cases.len(), failed.join(", ")),
+            format!(
+                "{} of {} cases failed: {}",
+                failed.len(),
+                results.cases.len(),
+                failed.join(", ")
+            ),
         )
         .hint(format!("`etcdimg test --case {}` plays one again", failed[0])));
     }

@@ -140,9 +140,10 @@ impl Pod for RootfsPod {
             stdout: create("stdout").map_err(failed())?.into(),
             stderr: create("stderr").map_err(failed())?.into(),
         };
-        let child = self.enter(container, &own).spawn(streams).map_err(RuntimeError::because(
-            format!("cannot start `{}`", container.line()),
-        ))?;
+        let child = self
+            .enter(container, &own)
+            .spawn(streams)
+            .map_err(RuntimeError::because(format!("cannot start `{}`", container.line())))?;
         Ok(Box::new(RootfsRunning { child, own, code: None }))
     }
 }
@@ -255,7 +256,7 @@ impl Drop for RootfsRunning {
 }
 
 fn read(path: &Path) -> Result<String, RuntimeError> {
-    let bytes = fs::read(path)
-        .map_err(RuntimeError::because(format!("cannot read {}", path.display())))?;
+    let bytes =
+        fs::read(path).map_err(RuntimeError::because(format!("cannot read {}", path.display())))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -85,9 +85,11 @@ fn up(stage: &Stage<'_>, from: &EtcdVersion, to: &EtcdVersion, keys: usize) -> R
     stage.step(format_args!("migrate from {from} to {to}"));
     let said = cluster.members[0].migrate(to)?;
     // One minor up is left to the target; every minor between must have been served.
-    let between = stage.subject.bundled.iter().filter(|version| {
-        version.minor() > from.minor() && version.minor() < to.minor()
-    });
+    let between = stage
+        .subject
+        .bundled
+        .iter()
+        .filter(|version| version.minor() > from.minor() && version.minor() < to.minor());
     for version in between {
         ensure(said.contains(&format!("etcd {version} did its part")), || {
             format!("etcd {version} was never started on the way from {from} to {to}")
@@ -136,7 +138,9 @@ fn permissions(stage: &Stage<'_>) -> Result<(), Stop> {
     pod.must(&container)?;
     for (name, expected) in [("etcd", 0o755), ("etcd/version.txt", 0o644)] {
         let mode = std::fs::metadata(folder.join(name))?.permissions().mode() & 0o7777;
-        ensure(mode == expected, || format!("the mode of {name} is {mode:04o}, not {expected:04o}"))?;
+        ensure(mode == expected, || {
+            format!("the mode of {name} is {mode:04o}, not {expected:04o}")
+        })?;
     }
     Ok(())
 }
@@ -183,7 +187,8 @@ fn auth(stage: &Stage<'_>) -> Result<(), Stop> {
     let stranger = cluster.try_ctl(&["get", "/registry", "--prefix"])?;
     ensure(stranger.code != 0, || "authentication is no longer enabled".to_owned())?;
     let keys = cluster.ctl(&["--user=root:secret", "get", "/registry", "--prefix", "-w=json"])?;
-    let kept = keys.split_once("\"kvs\"").is_some_and(|(_, keys)| written.contains(keys.trim_end()));
+    let kept =
+        keys.split_once("\"kvs\"").is_some_and(|(_, keys)| written.contains(keys.trim_end()));
     ensure(kept, || "keys or values are not what they were".to_owned())?;
     cluster.stop_all()
 }
@@ -257,7 +262,8 @@ fn old_manifest(stage: &Stage<'_>) -> Result<(), Stop> {
     health.map_err(|stop| stop.log(&(log() + &process.log())))?;
     same("version.txt", &format!("{to}/etcd3"), &member.version_file())?;
     let keys = pod.must(&asked(&["get", "/registry", "--prefix", "-w=json"]))?;
-    let kept = keys.split_once("\"kvs\"").is_some_and(|(_, keys)| written.contains(keys.trim_end()));
+    let kept =
+        keys.split_once("\"kvs\"").is_some_and(|(_, keys)| written.contains(keys.trim_end()));
     ensure(kept, || "keys or values are not what they were".to_owned())?;
     process.signal(Signal::Term)?;
     process.end().map(drop)

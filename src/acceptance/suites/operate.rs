@@ -60,7 +60,8 @@ fn five_members(stage: &Stage<'_>) -> Result<(), Stop> {
     for index in [0, 3] {
         cluster.members[index].start()?;
         cluster.members[index].wait_until_healthy()?;
-        let said = cluster.members[index].ctl(&["get", "/registry/pods/a", "--print-value-only"])?;
+        let said =
+            cluster.members[index].ctl(&["get", "/registry/pods/a", "--print-value-only"])?;
         same("the value that it caught up with", "three\n", &said)?;
     }
     cluster.stop_all()
@@ -99,7 +100,16 @@ fn join(cluster: &mut Cluster<'_>) -> Result<(), Stop> {
         (member.name.clone(), member.peer_url())
     };
     cluster.pod.stage().step(format_args!("add {name} and start it"));
-    let added = cluster.ctl(&["member", "add", &name, &format!("--peer-urls={url}")])?;
+    // Refused until every member has seen every other for five seconds.
+    let mut added = String::new();
+    cluster.pod.stage().until("the cluster to take another member", || {
+        let ended = cluster.try_ctl(&["member", "add", &name, &format!("--peer-urls={url}")])?;
+        added = ended.stdout;
+        ensure(ended.code == 0 || ended.stderr.contains("unhealthy cluster"), || {
+            format!("`member add` failed: {}", ended.stderr.trim())
+        })?;
+        Ok(ended.code == 0)
+    })?;
     // The command prints what the new member needs to know.
     let all = added.lines().find_map(|line| line.strip_prefix("ETCD_INITIAL_CLUSTER="));
     let all = all.map(|text| text.trim_matches('"').to_owned());
@@ -151,11 +161,7 @@ fn three_to_five(stage: &Stage<'_>) -> Result<(), Stop> {
 }
 
 /// Restores a database into the folders of members that have never run.
-fn restore(
-    cluster: &Cluster<'_>,
-    backup: &std::path::Path,
-    more: &[&str],
-) -> Result<(), Stop> {
+fn restore(cluster: &Cluster<'_>, backup: &std::path::Path, more: &[&str]) -> Result<(), Stop> {
     let version = cluster.pod.stage().subject.newest();
     for member in &cluster.members {
         let command = [

@@ -123,9 +123,11 @@ fn cluster_version(cluster: &Cluster<'_>) -> Result<String, Stop> {
 fn snapshot_from_leader(stage: &Stage<'_>, cluster: &Cluster<'_>) -> Result<(), Stop> {
     let status = cluster.ctl(&["endpoint", "status", "-w=json"])?;
     let status: serde_json::Value = serde_json::from_str(&status).unwrap_or_default();
-    let leader = status.as_array().into_iter().flatten().find(|it| {
-        it["Status"]["leader"] == it["Status"]["header"]["member_id"]
-    });
+    let leader = status
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|it| it["Status"]["leader"] == it["Status"]["header"]["member_id"]);
     let Some(leader) = leader.and_then(|it| it["Endpoint"].as_str()) else {
         return Err(Stop::failed("no member says that it is the leader"));
     };

@@ -36,8 +36,11 @@ fn verified(stage: &Stage<'_>) -> Result<(), Stop> {
 fn programs(subject: &Subject) -> Vec<String> {
     let mut paths = vec![format!("{BIN}/migrate"), format!("{BIN}/migrate-if-needed.sh")];
     for version in &subject.bundled {
-        let names: &[&str] =
-            if version.minor() <= 4 { &["etcd", "etcdctl"] } else { &["etcd", "etcdctl", "etcdutl"] };
+        let names: &[&str] = if version.minor() <= 4 {
+            &["etcd", "etcdctl"]
+        } else {
+            &["etcd", "etcdctl", "etcdutl"]
+        };
         paths.extend(names.iter().map(|name| format!("{BIN}/{name}-{version}")));
     }
     paths
@@ -179,9 +182,12 @@ fn labels(stage: &Stage<'_>) -> Result<(), Stop> {
 }
 
 fn layers(stage: &Stage<'_>) -> Result<(), Stop> {
-    let names = stage.subject.manifest.layers().iter().filter_map(|layer| {
-        layer.annotations().as_ref()?.get("dev.etcdimg.layer").cloned()
-    });
+    let names = stage
+        .subject
+        .manifest
+        .layers()
+        .iter()
+        .filter_map(|layer| layer.annotations().as_ref()?.get("dev.etcdimg.layer").cloned());
     let versions = stage.subject.bundled.iter().map(|version| format!("etcd {version}"));
     let expected: Vec<_> = versions.chain(["migrate".to_owned()]).collect();
     same("the list of our layers", &expected.join(", "), &names.collect::<Vec<_>>().join(", "))?;
