@@ -4,10 +4,12 @@ use std::num::NonZero;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use etcd_version::ImageTag;
 
 use crate::acceptance::Suite;
 use crate::catalog::{Mirror, Origin};
 use crate::layer::format::Compression;
+use crate::manifests;
 use crate::plan::BaseOverride;
 use crate::platform::Platform;
 use crate::ui::ProgressMode;
@@ -85,6 +87,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Run the acceptance suites against a built image, the way its users will run it
     Test(TestArgs),
+    /// Print Kubernetes manifests that run the image
+    Manifests(ManifestsArgs),
     /// List, verify or clean the cache
     #[command(subcommand)]
     Cache(CacheCommand),
@@ -185,6 +189,22 @@ pub struct VerifyArgs {
     /// Folder of an OCI image layout
     #[arg(value_name = "LAYOUT", default_value = "dist")]
     pub layout: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ManifestsArgs {
+    /// What to print (may be given several times) [default: everything]
+    #[arg(long, value_name = "KIND")]
+    pub kind: Vec<manifests::Kind>,
+    /// Tag of the image; its etcd version is what data is migrated to [default: that of versions.yaml]
+    #[arg(long, value_name = "TAG")]
+    pub tag: Option<ImageTag>,
+    /// Repository of the image
+    #[arg(long, value_name = "REPOSITORY", default_value = "registry.example.com/etcd")]
+    pub image: String,
+    /// Write one file for each instead, into this folder
+    #[arg(long, short, value_name = "DIR")]
+    pub out: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -19,6 +19,7 @@ pub mod image;
 pub mod layer;
 pub mod layout;
 pub mod lookup;
+pub mod manifests;
 pub mod plan;
 pub mod platform;
 pub mod process;

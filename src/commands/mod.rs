@@ -6,6 +6,7 @@ mod context;
 mod failures;
 mod fetch;
 mod lock;
+mod manifests;
 mod plan;
 mod test;
 mod verify;
@@ -30,6 +31,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::AllBuild(arguments) => build::run(&context, &arguments),
         Command::Verify(arguments) => verify::run(&context, &arguments),
         Command::Test(arguments) => test::run(&context, &arguments),
+        Command::Manifests(arguments) => manifests::run(&context, &arguments),
         Command::Cache(command) => cache::run(&context, &command),
         Command::Completions { shell } => {
             completions(&context, shell);
