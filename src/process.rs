@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 /// How many lines of a failed command's output are shown.
 const SHOWN_LINES: usize = 20;
@@ -122,17 +122,23 @@ impl Child {
 
     /// The exit code, or 128 and the signal, once it has ended.
     pub fn poll(&mut self) -> io::Result<Option<i32>> {
-        let status = self.0.try_wait()?;
-        Ok(status.map(|status| {
-            let by_signal = || status.signal().map(|signal| 128 + signal);
-            status.code().or_else(by_signal).unwrap_or(-1)
-        }))
+        Ok(self.0.try_wait()?.map(code))
+    }
+
+    /// Waits for the end; its exit code, or 128 and the signal.
+    pub fn wait(&mut self) -> io::Result<i32> {
+        self.0.wait().map(code)
     }
 
     pub fn kill(&mut self) -> io::Result<()> {
         self.0.kill()?;
         self.0.wait().map(drop)
     }
+}
+
+fn code(status: ExitStatus) -> i32 {
+    let by_signal = || status.signal().map(|signal| 128 + signal);
+    status.code().or_else(by_signal).unwrap_or(-1)
 }
 
 impl Drop for Child {

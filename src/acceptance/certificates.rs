@@ -16,6 +16,11 @@ pub struct Certificates {
 
 impl Certificates {
     pub fn make(folder: PathBuf) -> io::Result<Self> {
+        Self::for_addresses(folder, &["127.0.0.1"])
+    }
+
+    /// For members that are found there, and on this machine.
+    pub fn for_addresses(folder: PathBuf, addresses: &[&str]) -> io::Result<Self> {
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let mut authority = CertificateParams::default();
         authority.distinguished_name.push(DnType::CommonName, "etcd-ca");
@@ -25,7 +30,7 @@ impl Certificates {
         write(&folder, "ca.crt", &authority.pem())?;
         for name in ["server", "peer", "client"] {
             let key = KeyPair::generate().map_err(io::Error::other)?;
-            let certificate = params(name)
+            let certificate = params(name, addresses)
                 .and_then(|it| it.signed_by(&key, &authority))
                 .map_err(io::Error::other)?;
             write(&folder, &format!("{name}.crt"), &certificate.pem())?;
@@ -62,9 +67,11 @@ impl Certificates {
     }
 }
 
-fn params(name: &str) -> Result<CertificateParams, rcgen::Error> {
+fn params(name: &str, addresses: &[&str]) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
-    params.subject_alt_names.push(SanType::IpAddress([127, 0, 0, 1].into()));
+    let own = std::iter::once("127.0.0.1").chain(addresses.iter().copied());
+    let addresses = own.filter_map(|address| address.parse().ok());
+    params.subject_alt_names.extend(addresses.map(SanType::IpAddress));
     params.distinguished_name.push(DnType::CommonName, name);
     // Every etcd is a server and, towards the others and itself, a client.
     params.extended_key_usages =

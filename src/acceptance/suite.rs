@@ -18,11 +18,19 @@ pub enum Suite {
     RollingUpgrade,
     /// Members are replaced and added, snapshots saved and restored, a quorum lost and recovered
     Operate,
+    /// The pods of manifests/ run as they are, with podman as the kubelet
+    Kubernetes,
 }
 
 impl Suite {
-    pub const ALL: [Self; 5] =
-        [Self::Structure, Self::Run, Self::Migrate, Self::RollingUpgrade, Self::Operate];
+    pub const ALL: [Self; 6] = [
+        Self::Structure,
+        Self::Run,
+        Self::Migrate,
+        Self::RollingUpgrade,
+        Self::Operate,
+        Self::Kubernetes,
+    ];
 
     pub fn cases(self, subject: &Subject) -> Vec<Case> {
         match self {
@@ -31,12 +39,13 @@ impl Suite {
             Self::Migrate => suites::migrate::cases(subject),
             Self::RollingUpgrade => suites::rolling_upgrade::cases(subject),
             Self::Operate => suites::operate::cases(),
+            Self::Kubernetes => suites::kubernetes::cases(),
         }
     }
 
     /// Whether cases run the image.
     pub fn needs_runtime(self) -> bool {
-        self != Self::Structure
+        !matches!(self, Self::Structure | Self::Kubernetes)
     }
 }
 
@@ -48,6 +57,7 @@ impl fmt::Display for Suite {
             Self::Migrate => "migrate",
             Self::RollingUpgrade => "rolling-upgrade",
             Self::Operate => "operate",
+            Self::Kubernetes => "kubernetes",
         })
     }
 }

@@ -11,8 +11,7 @@ pub(super) fn run(context: &Context, arguments: &ManifestsArgs) -> Result<(), Fa
         Some(tag) => tag.clone(),
         None => context.catalog()?.0.versions.tag,
     };
-    let setting =
-        Setting { image: format!("{}:{tag}", arguments.image), target: tag.etcd.clone() };
+    let setting = Setting { image: format!("{}:{tag}", arguments.image), target: tag.etcd.clone() };
     let kinds = if arguments.kind.is_empty() { &Kind::ALL[..] } else { &arguments.kind };
     let files: Vec<_> = kinds.iter().flat_map(|kind| manifests::files(*kind, &setting)).collect();
     match &arguments.out {

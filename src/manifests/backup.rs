@@ -76,10 +76,8 @@ pub(super) fn backup(setting: &Setting) -> Vec<Value> {
 pub(super) fn restore(setting: &Setting) -> Vec<Value> {
     let all = MEMBERS.map(|(name, _)| format!("{name}=https://{name}.etcd:2380")).join(",");
     let job = |(name, _): (&str, &str)| {
-        let environment = super::environment(&[
-            ("MEMBER", name.to_owned()),
-            ("INITIAL_CLUSTER", all.clone()),
-        ]);
+        let environment =
+            super::environment(&[("MEMBER", name.to_owned()), ("INITIAL_CLUSTER", all.clone())]);
         let pod = pod(
             json!([{
                 "name": "restore",

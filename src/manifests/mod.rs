@@ -106,7 +106,9 @@ pub fn files(kind: Kind, setting: &Setting) -> Vec<File> {
             vec![("static-pod-shell.yaml".into(), vec![static_pod::shell(setting)])]
         }
         Kind::StaticPodHa => (0..member::MEMBERS.len())
-            .map(|i| (format!("static-pod-ha-{i}.yaml"), vec![static_pod::one_of_three(setting, i)]))
+            .map(|i| {
+                (format!("static-pod-ha-{i}.yaml"), vec![static_pod::one_of_three(setting, i)])
+            })
             .collect(),
         Kind::StatefulSet => vec![("statefulset.yaml".into(), stateful::documents(setting))],
         Kind::Backup => vec![("backup.yaml".into(), backup::backup(setting))],
@@ -120,7 +122,8 @@ pub fn files(kind: Kind, setting: &Setting) -> Vec<File> {
 fn file(kind: Kind, name: String, documents: Vec<Value>) -> File {
     let says = kind.says().lines().map(|line| format!("# {line}\n")).collect::<String>();
     let yaml = documents.iter().map(yaml).collect::<Vec<_>>().join("---\n");
-    let text = format!("{says}# Made by `etcdimg manifests`; change src/manifests instead.\n{yaml}");
+    let text =
+        format!("{says}# Made by `etcdimg manifests`; change src/manifests instead.\n{yaml}");
     File { name, text, documents }
 }
 

@@ -1,12 +1,14 @@
 //! What runs the image: a Docker engine, or this machine's own namespaces.
 
 mod docker;
+mod node;
 mod rootfs;
 
 use std::path::Path;
 use std::time::Duration;
 
 pub use docker::Docker;
+pub use node::Node;
 pub use rootfs::Rootfs;
 
 use super::container::{Container, Ended};

@@ -1,5 +1,6 @@
 //! One file for each suite, which reads like the document that it proves.
 
+pub mod kubernetes;
 pub mod migrate;
 pub mod operate;
 pub mod rolling_upgrade;
