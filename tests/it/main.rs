@@ -5,12 +5,14 @@
     reason = "tests start programs, and say what they skip"
 )]
 
+mod acceptance;
 mod architecture;
 mod catalog;
 mod clients;
 mod faults;
 mod fetch;
 mod fetch_faults;
+mod manifests;
 mod mutant;
 mod plan;
 mod registry_pull;

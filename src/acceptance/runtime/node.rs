@@ -28,12 +28,21 @@ echo up
 exec sleep 2147483647
 "#;
 
-const PODMAN_CONF: &str = "[containers]
-log_driver = \"k8s-file\"
-[engine]
-cgroup_manager = \"cgroupfs\"
-events_logger = \"none\"
-";
+/// runc where it is: crun refuses machines with both generations of cgroups.
+fn podman_conf() -> String {
+    let runtime = if find("runc").is_some() { "runtime = \"runc\"\n" } else { "" };
+    format!(
+        "[containers]\nlog_driver = \"k8s-file\"\n[engine]\ncgroup_manager = \"cgroupfs\"\n\
+         events_logger = \"none\"\n{runtime}"
+    )
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let more = ["/usr/libexec/podman", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    let mut folders = std::env::split_paths(&path).chain(more);
+    folders.find_map(|folder| Some(folder.join(program)).filter(|path| path.is_file()))
+}
 
 #[derive(Debug)]
 pub struct Node {
@@ -47,12 +56,8 @@ impl Node {
         if !rustix::process::geteuid().is_root() {
             return Err("podman on a node of its own needs root".to_owned());
         }
-        let missing = ["podman", "catatonit", "ip", "unshare"].into_iter().find(|name| {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            let mut folders = std::env::split_paths(&path)
-                .chain(["/usr/libexec/podman", "/usr/sbin", "/sbin"].map(PathBuf::from));
-            !folders.any(|folder| folder.join(name).is_file())
-        });
+        let parts = ["podman", "catatonit", "ip", "unshare"];
+        let missing = parts.into_iter().find(|name| find(name).is_none());
         missing.map_or(Ok(()), |name| Err(format!("{name} is not installed")))
     }
 
@@ -61,7 +66,7 @@ impl Node {
         for name in ["etcd", "pki", "storage"] {
             fs::create_dir_all(folder.join(name)).map_err(failed())?;
         }
-        fs::write(folder.join("containers.conf"), PODMAN_CONF).map_err(failed())?;
+        fs::write(folder.join("containers.conf"), podman_conf()).map_err(failed())?;
         let (reader, writer) = std::io::pipe().map_err(failed())?;
         let words = ["--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork"];
         let more = ["--kill-child", "--mount-proc", "--uts", "--ipc", "sh", "-c", BOOT];
