@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::comparison::has_same_bytes;
 use crate::durable;
 use crate::event::{Log, timestamp};
 use crate::failure::{Failure, Kind};
@@ -163,19 +164,20 @@ fn copy_version_file(data_dir: &Path, partial: &Path) -> Result<(), Failure> {
     }
 }
 
-/// A durable copy with the owner and mode of the original, of the length it had.
+/// A durable copy with the owner and mode of the original, compared with it byte by byte unless
+/// the two are the same blocks.
 pub fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
     let source = File::open(from)?;
     let target = File::create(to)?;
-    if platform::reflink(&source, &target).is_err() {
-        drop(target);
+    let is_shared = platform::reflink(&source, &target).is_ok();
+    drop((source, target));
+    if !is_shared {
         fs::copy(from, to)?;
     }
     platform::copy_ownership(from, to)?;
-    let copy = File::options().write(true).open(to)?;
-    copy.sync_all()?;
-    if copy.metadata()?.len() != source.metadata()?.len() {
-        return Err(io::Error::other("the copy has another length"));
+    File::options().write(true).open(to)?.sync_all()?;
+    if !is_shared && !has_same_bytes(from, to)? {
+        return Err(io::Error::other("the copy differs from the original"));
     }
     Ok(())
 }
@@ -241,5 +243,33 @@ mod tests {
         let scratch = example();
         scratch.write("data.bak", b"a file");
         assert_eq!(make_in(&scratch).unwrap_err().kind, Kind::System);
+    }
+
+    #[test]
+    fn a_copy_of_what_somebody_writes_to_is_an_error() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+
+        let scratch = Scratch::new();
+        scratch.write("db", &vec![7; 4 << 20]);
+        let [from, to] = ["db", "copy"].map(|name| scratch.path().join(name));
+        let is_done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut file = File::options().write(true).open(&from).unwrap();
+                for byte in (0..=255).cycle() {
+                    if is_done.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    io::Seek::rewind(&mut file).unwrap();
+                    io::Write::write_all(&mut file, &[byte; 64]).unwrap();
+                }
+            });
+            // Where blocks are shared nothing is compared, and nothing needs to be.
+            let probe = scratch.path().join("probe");
+            let shares = shares_blocks(&from, &probe);
+            let is_noticed = (0..200).any(|_| copy_file(&from, &to).is_err());
+            is_done.store(true, Ordering::Relaxed);
+            assert!(is_noticed || shares);
+        });
     }
 }

@@ -2,11 +2,12 @@
 //! those. Each is replaced in one rename, so a caller never sees a half-written program.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 use etcd_version::EtcdVersion;
 
+use crate::comparison::has_same_bytes;
 use crate::durable::beside;
 use crate::event::Log;
 use crate::failure::Failure;
@@ -63,26 +64,6 @@ fn is_same(one: &Path, other: &Path) -> bool {
     let (Ok(first), Ok(second)) = (fs::metadata(one), fs::metadata(other)) else { return false };
     platform::same_file(&first, &second)
         || (first.len() == second.len() && has_same_bytes(one, other).unwrap_or(false))
-}
-
-fn has_same_bytes(one: &Path, other: &Path) -> io::Result<bool> {
-    let mut files = [File::open(one)?, File::open(other)?];
-    let mut blocks = [vec![0; 1 << 16], vec![0; 1 << 16]];
-    loop {
-        let mut lengths = [0; 2];
-        for ((file, block), length) in files.iter_mut().zip(&mut blocks).zip(&mut lengths) {
-            while *length < block.len() {
-                match file.read(&mut block[*length..])? {
-                    0 => break,
-                    count => *length += count,
-                }
-            }
-        }
-        let [one, other] = [&blocks[0][..lengths[0]], &blocks[1][..lengths[1]]];
-        if one != other || one.is_empty() {
-            return Ok(one == other);
-        }
-    }
 }
 
 #[cfg(all(test, unix))]

@@ -184,6 +184,7 @@ impl Swap {
         let rename = || {
             if self.member.exists() {
                 fs::rename(&self.member, &self.replaced)?;
+                platform::sync_directory(durable::parent(&self.replaced))?;
             }
             fs::rename(self.restored.join("member"), &self.member)?;
             platform::sync_directory(parent)

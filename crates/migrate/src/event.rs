@@ -2,6 +2,7 @@
 //! from `main`, which says how it ended.
 
 use std::fmt;
+use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::json::Json;
@@ -38,7 +39,9 @@ impl Log {
 
     fn write(self, level: Level, event: &'static str, message: &str, hints: &[String]) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        eprintln!("{}", self.line(&timestamp(now.as_secs()), level, event, message, hints));
+        let line = self.line(&timestamp(now.as_secs()), level, event, message, hints);
+        // The log often lies on the disk that is full, and telling is not what we are here for.
+        let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
     }
 
     fn line(

@@ -9,6 +9,7 @@ mod binaries;
 mod bolt;
 mod carried;
 mod command;
+mod comparison;
 mod downgrade;
 mod durable;
 mod event;
@@ -38,6 +39,7 @@ mod wal;
 mod walk;
 
 use std::env;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -69,29 +71,32 @@ fn main() -> ExitCode {
 fn run(lookup: &Lookup<'_>, log: Log) -> Result<(), Failure> {
     let arguments = lookup.arguments;
     if arguments.has("help") {
-        print!("{}", include_str!("help.txt"));
-        return Ok(());
+        return tell(include_str!("help.txt"));
     }
     if arguments.has("version") {
-        print!("{VERSION_LINE}");
-        return Ok(());
+        return tell(VERSION_LINE);
     }
     match arguments.words.as_slice() {
         [] if arguments.has("plan") => {
             let format = lookup.plan_format()?;
-            print!("{}", migration::plan(&lookup.options()?, format)?);
-            Ok(())
+            tell(&migration::plan(&lookup.options()?, format)?)
         }
         [] if arguments.has("json") => Err(Failure::usage("--json goes with `status` or --plan")),
         [] => migration::run(&lookup.options()?, log),
         [word] if word == "status" => {
             let backups = arguments.value("backup-dir").map(Path::new);
             let format = if arguments.has("json") { Format::Json } else { Format::Text };
-            print!("{}", migration::status(&lookup.data_dir()?, backups, format)?);
-            Ok(())
+            tell(&migration::status(&lookup.data_dir()?, backups, format)?)
         }
         [word, ..] => Err(Failure::usage(format_args!("unknown command: {word}"))),
     }
+}
+
+/// What was asked for, in full or not with exit code 0.
+fn tell(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    written.map_err(|error| Failure::file("write to", Path::new("standard output"), &error))
 }
 
 fn end(log: Log, failure: &Failure) -> ExitCode {

@@ -8,7 +8,8 @@ use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -47,6 +48,18 @@ pub struct Server<'a> {
     pub port: u16,
     tail: Arc<Mutex<VecDeque<String>>>,
     reader: Option<JoinHandle<()>>,
+    /// Whether it said that it was asked to stop.
+    has_heard: Arc<AtomicBool>,
+    /// By us, because it could not be stopped otherwise.
+    is_killed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// What it had agreed to is in its database.
+    InOrder,
+    /// A server answers a moment before it listens for signals, and one that comes then kills it.
+    TooEarly,
 }
 
 impl<'a> Server<'a> {
@@ -73,12 +86,32 @@ impl<'a> Server<'a> {
         }
         command.args(&arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| Failure::file("start", program, &error))?;
+        let stderr = child.stderr.take();
         let tail = Arc::new(Mutex::new(VecDeque::new()));
-        let reader = child.stderr.take().map(|stderr| {
-            let (tail, server_log, log) = (Arc::clone(&tail), setting.server_log, setting.log);
-            thread::spawn(move || keep_last_lines(stderr, &tail, server_log, log))
-        });
-        Ok(Self { setting, version: version.clone(), child, port, tail, reader })
+        // From here on the server ends with this value, whatever goes wrong.
+        let version = version.clone();
+        let mut server = Self {
+            setting,
+            version,
+            child,
+            port,
+            tail,
+            reader: None,
+            has_heard: Arc::default(),
+            is_killed: false,
+        };
+        server.reader = stderr.map(|stderr| server.follow(stderr)).transpose()?;
+        Ok(server)
+    }
+
+    /// Reads what the server says, in a thread, which a machine at its limits may refuse.
+    fn follow(&self, stderr: ChildStderr) -> Result<JoinHandle<()>, Failure> {
+        let (tail, has_heard) = (Arc::clone(&self.tail), Arc::clone(&self.has_heard));
+        let (server_log, log) = (self.setting.server_log, self.setting.log);
+        let follow = move || keep_last_lines(stderr, (&tail, &has_heard), server_log, log);
+        thread::Builder::new().spawn(follow).map_err(|error| {
+            Failure::new(Kind::System, format_args!("cannot start a thread: {error}"))
+        })
     }
 
     /// Waits until the server is healthy and the whole cluster is at its minor version.
@@ -165,9 +198,19 @@ impl<'a> Server<'a> {
         (answer.status == 200).then_some(answer.body)
     }
 
-    /// Asks the server to stop and waits for it; kills it when it takes too long.
-    pub fn stop(mut self) -> Result<(), Failure> {
-        self.end().map(|_| ())
+    /// Asks the server to stop and waits for it; kills it when it takes too long. What it had to
+    /// say is an error when it died of something else, a full disk for example.
+    pub fn stop(mut self) -> Result<Stopped, Failure> {
+        let status = self.end()?;
+        if self.is_killed {
+            return Ok(Stopped::InOrder);
+        }
+        if !platform::is_stop(status) {
+            return Err(self.died(status));
+        }
+        self.read_to_the_end();
+        let has_heard = self.has_heard.load(Ordering::Relaxed);
+        Ok(if has_heard { Stopped::InOrder } else { Stopped::TooEarly })
     }
 
     fn end(&mut self) -> Result<ExitStatus, Failure> {
@@ -175,8 +218,7 @@ impl<'a> Server<'a> {
             return Ok(status);
         }
         let deadline = Instant::now() + self.setting.timeouts.stop;
-        let mut is_killed = platform::ask_to_stop(&self.child).is_err();
-        if is_killed {
+        if platform::ask_to_stop(&self.child).is_err() {
             self.kill()?;
         }
         let mut pause = SHORTEST_PAUSE;
@@ -184,13 +226,12 @@ impl<'a> Server<'a> {
             if let Some(status) = self.child.try_wait().map_err(|error| self.lost(&error))? {
                 return Ok(status);
             }
-            if !is_killed && Instant::now() > deadline {
+            if !self.is_killed && Instant::now() > deadline {
                 self.setting.log.warn(
                     "killed",
                     format_args!("etcd {} did not stop in time and was killed", self.version),
                 );
                 self.kill()?;
-                is_killed = true;
             }
             thread::sleep(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -198,6 +239,7 @@ impl<'a> Server<'a> {
     }
 
     fn kill(&mut self) -> Result<(), Failure> {
+        self.is_killed = true;
         self.child.kill().map_err(|error| self.lost(&error))
     }
 
@@ -209,11 +251,15 @@ impl<'a> Server<'a> {
     }
 
     fn died(&mut self, status: ExitStatus) -> Failure {
-        // The log ends with the process, so the reader is about to be done.
+        self.read_to_the_end();
+        self.with_last_lines(format!("etcd {} ended by itself ({status})", self.version))
+    }
+
+    /// The log ends with the process, so the reader is about to be done.
+    fn read_to_the_end(&mut self) {
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }
-        self.with_last_lines(format!("etcd {} ended by itself ({status})", self.version))
     }
 
     fn timed_out(&self, what: &str) -> Failure {
@@ -251,7 +297,7 @@ pub fn newest_snapshot(data_dir: &Path) -> Option<String> {
 /// Reads everything, so that the server never waits for us, and remembers the end of it.
 fn keep_last_lines(
     stderr: impl io::Read,
-    tail: &Mutex<VecDeque<String>>,
+    (tail, has_heard): (&Mutex<VecDeque<String>>, &AtomicBool),
     server_log: ServerLog,
     log: Log,
 ) {
@@ -260,6 +306,9 @@ fn keep_last_lines(
     while source.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
         let text = String::from_utf8_lossy(&line).trim_end().to_owned();
         line.clear();
+        if is_told_to_stop(&text) {
+            has_heard.store(true, Ordering::Relaxed);
+        }
         if server_log == ServerLog::Show {
             log.info("server", &text);
         }
@@ -273,6 +322,11 @@ fn keep_last_lines(
         }
         tail.push_back(text.chars().take(LONGEST_LINE).collect());
     }
+}
+
+/// `received signal; shutting down`, up to etcd 3.3 `received terminated signal, shutting down...`.
+fn is_told_to_stop(line: &str) -> bool {
+    line.contains("received ") && line.contains("signal") && line.contains("shutting down")
 }
 
 /// Whether etcd gives up with this line.

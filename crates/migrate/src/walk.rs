@@ -1,6 +1,8 @@
 //! Takes the steps of a plan, one after the other, and writes down how far it came.
 
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use etcd_version::EtcdVersion;
 
@@ -10,13 +12,19 @@ use crate::downgrade;
 use crate::durable;
 use crate::event::Log;
 use crate::failure::{Failure, Kind};
+use crate::found::{self, Contents};
 use crate::journal::Journal;
 use crate::options::Options;
 use crate::plan::{Step, Way};
-use crate::server::{Server, Setting, newest_snapshot};
+use crate::series::Series;
+use crate::server::{Server, Setting, Stopped, newest_snapshot};
 use crate::stop::Stop;
 use crate::version_pair::VersionPair;
 use crate::wal;
+
+/// The last ones are longer than a server keeps anything from its database.
+const PAUSES_BEFORE_STOP: [Duration; 3] =
+    [Duration::ZERO, Duration::from_millis(300), Duration::from_secs(2)];
 
 pub struct Walk<'a> {
     pub options: &'a Options,
@@ -74,17 +82,38 @@ impl Walk<'_> {
             Step::CancelDowngrade(version) => {
                 self.cancel_downgrade(version).map_err(Failure::in_step)
             }
-            Step::Serve(version) => self.upgrade(version).map_err(Failure::in_step),
-            Step::Downgrade { from, to, way: Way::InPlace } => {
-                self.downgrade_in_place(from, to).map_err(Failure::in_step)
+            Step::Serve(version) => {
+                self.upgrade(version).and_then(|()| self.confirm(version)).map_err(Failure::in_step)
             }
-            Step::Downgrade { from, to, way: Way::Snapshot } => {
-                self.downgrade_by_snapshot(from, to).map_err(Failure::in_step)
-            }
+            Step::Downgrade { from, to, way: Way::InPlace } => self
+                .downgrade_in_place(from, to)
+                .and_then(|()| self.confirm(to))
+                .map_err(Failure::in_step),
+            Step::Downgrade { from, to, way: Way::Snapshot } => self
+                .downgrade_by_snapshot(from, to)
+                .and_then(|()| self.confirm(to))
+                .map_err(Failure::in_step),
             Step::Record(version) => {
                 let pair = VersionPair::etcd3(version.clone());
                 durable::record(&self.options.data_dir, &pair).map_err(Failure::in_step)
             }
+        }
+    }
+
+    /// Whether the data says too that it is at a version. A server that dies while it stops leaves
+    /// what its cluster had agreed on in the log, where the next minor version looks too late.
+    fn confirm(&self, version: &EtcdVersion) -> Result<(), Failure> {
+        let wanted = Series::of(version);
+        let Contents::Etcd3(data) = found::look(&self.options.data_dir)?.contents else {
+            return Ok(());
+        };
+        match data.series() {
+            Some(series) if series != wanted => Err(Failure::new(
+                Kind::StepFailed,
+                format_args!("etcd {version} has stopped, but left the data at {series}"),
+            )
+            .hint("run migrate again; --show-server-log tells what the server has to say")),
+            _ => Ok(()),
         }
     }
 
@@ -130,20 +159,31 @@ impl Walk<'_> {
         self.note()
     }
 
-    /// Runs a server, does something with it, and stops it, whether that worked or not.
+    /// Runs a server, does something with it, and stops it, whether that worked or not. Starts it
+    /// again, and takes its time, when the stop came too early to be one.
     pub fn serve(
         &self,
         version: &EtcdVersion,
-        work: impl FnOnce(&mut Server<'_>) -> Result<(), Failure>,
+        mut work: impl FnMut(&mut Server<'_>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let program = self.program("etcd", version)?;
-        let mut server = Server::start(&program, version, &self.options.data_dir, &self.setting)?;
-        self.log.info(
-            "started",
-            format_args!("etcd {version} listens on 127.0.0.1:{} only", server.port),
-        );
-        work(&mut server)?;
-        server.stop()?;
+        for pause in PAUSES_BEFORE_STOP {
+            let mut server =
+                Server::start(&program, version, &self.options.data_dir, &self.setting)?;
+            self.log.info(
+                "started",
+                format_args!("etcd {version} listens on 127.0.0.1:{} only", server.port),
+            );
+            work(&mut server)?;
+            thread::sleep(pause);
+            match server.stop()? {
+                Stopped::InOrder => break,
+                Stopped::TooEarly => self.log.warn(
+                    "stopped-early",
+                    format_args!("etcd {version} did not hear that it was to stop"),
+                ),
+            }
+        }
         self.log.info("stopped", format_args!("etcd {version} did its part and stopped"));
         Ok(())
     }

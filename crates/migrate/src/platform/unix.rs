@@ -1,8 +1,9 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 
 use rustix::process::{Pid, Signal};
 
@@ -29,6 +30,11 @@ pub fn copy_ownership(from: &Path, to: &Path) -> io::Result<()> {
 /// Asks a server to finish what it does and stop.
 pub fn ask_to_stop(child: &Child) -> io::Result<()> {
     ask_process_to_stop(child.id())
+}
+
+/// Whether a server ended because it was asked to: etcd then ends by the signal that it got.
+pub fn is_stop(status: ExitStatus) -> bool {
+    status.success() || status.signal() == Some(Signal::TERM.as_raw())
 }
 
 pub fn ask_process_to_stop(id: u32) -> io::Result<()> {

@@ -137,3 +137,28 @@ fn json_lines_are_json_and_help_is_on_stdout() {
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
     assert!(stdout.contains("--target-version V"));
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_told_is_an_error_of_one_line() {
+    let directory = Directory::new();
+    for flag in ["--plan", "--help", "--version"] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut command = directory.command("3.6.14", &directory.path("bin"));
+        let output = command.args([BUNDLED, flag]).stdout(full).output().unwrap();
+        let (code, _, stderr) = outcome(&output);
+        assert_eq!(code, Some(1), "{flag}: {stderr}");
+        let line = "error: cannot write to standard output: No space left on device (os error 28)";
+        assert_eq!(stderr.trim_end(), line);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_log_on_a_full_disk_stops_nothing() {
+    let directory = Directory::new();
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = directory.command("3.6.14", &directory.path("bin"));
+    assert_eq!(command.arg(BUNDLED).stderr(full).status().unwrap().code(), Some(0));
+    assert_eq!(directory.version(), "3.6.14/etcd3");
+}

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
 pub struct Directory(pub PathBuf);
 
@@ -33,8 +33,21 @@ impl Directory {
 
     /// `migrate` on `data` with an otherwise empty environment.
     pub fn command(&self, target: &str, bin_dir: &Path) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_migrate"));
+        self.command_under(&[], target, bin_dir)
+    }
+
+    /// The same, started by another program: `strace`, `prlimit`, `unshare`.
+    pub fn command_under(&self, wrapper: &[&str], target: &str, bin_dir: &Path) -> Command {
+        let program = env!("CARGO_BIN_EXE_migrate");
+        self.command_in_place_of(&[wrapper, &[program]].concat(), target, bin_dir)
+    }
+
+    /// The same with another copy of the program, as the last of the words.
+    pub fn command_in_place_of(&self, words: &[&str], target: &str, bin_dir: &Path) -> Command {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]);
         command.env_clear().env("ETCD_NAME", "m").env("DO_NOT_MOVE_BINARIES", "true");
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("DATA_DIRECTORY", self.path("data"));
         command.env("TARGET_VERSION", target).env("TARGET_STORAGE", "etcd3");
         // Tests run side by side.
@@ -50,8 +63,16 @@ impl Drop for Directory {
     }
 }
 
+/// Below the ports that the kernel gives to connections, and never the same twice.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    const RANGE: u16 = 20_000;
+    static COUNT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 97).unwrap() * 200;
+    let mut ports = std::iter::from_fn(|| {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed) % RANGE;
+        Some(10_000 + (start + count) % RANGE)
+    });
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 /// Exit code, stdout, stderr.

@@ -1,8 +1,15 @@
 //! The real program, from outside.
 
+mod cluster;
 mod command_line;
+mod damage;
 mod directory;
-mod real;
+mod disk;
+mod etcd;
+mod journeys;
+mod kills;
+mod mount;
+mod surroundings;
 mod wrapper;
 
 #[test]

@@ -1,0 +1,268 @@
+//! Clusters of three with TLS between them, as the old image's manifests make them.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::directory::{Directory, free_port, outcome};
+use crate::etcd::{Etcd, Real, has, minor, real, succeed};
+use crate::journeys::{make_certificate, peer_flags};
+
+const MEMBERS: usize = 3;
+/// etcd looks every few seconds whether the cluster's version may rise.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+struct Cluster {
+    real: &'static Real,
+    certificates: Directory,
+    members: Vec<Member>,
+}
+
+struct Member {
+    name: String,
+    directory: Directory,
+    client_port: u16,
+    peer_url: String,
+    etcd: Option<Etcd>,
+}
+
+impl Cluster {
+    fn new(real: &'static Real) -> Self {
+        let certificates = Directory::new();
+        assert!(make_certificate(&certificates));
+        let member = |index| Member {
+            name: format!("m{index}"),
+            directory: Directory::new(),
+            client_port: free_port(),
+            peer_url: format!("https://127.0.0.1:{}", free_port()),
+            etcd: None,
+        };
+        Self { real, certificates, members: (0..MEMBERS).map(member).collect() }
+    }
+
+    fn initial_cluster(&self) -> String {
+        let members = self.members.iter();
+        members
+            .map(|member| format!("{}={}", member.name, member.peer_url))
+            .collect::<Vec<_>>()
+            .join(",")
+    }
+
+    fn endpoints(&self) -> String {
+        let members = self.members.iter();
+        members.map(Member::endpoint).collect::<Vec<_>>().join(",")
+    }
+
+    fn start(&mut self, index: usize, version: &str) {
+        self.members[index].etcd = Some(self.spawn(index, version));
+    }
+
+    fn spawn(&self, index: usize, version: &str) -> Etcd {
+        let member = &self.members[index];
+        let endpoint = member.endpoint();
+        let mut arguments = vec![
+            format!("--name={}", member.name),
+            format!("--listen-client-urls={endpoint}"),
+            format!("--advertise-client-urls={endpoint}"),
+            format!("--listen-peer-urls={}", member.peer_url),
+            format!("--initial-advertise-peer-urls={}", member.peer_url),
+            format!("--initial-cluster={}", self.initial_cluster()),
+            // etcd 3.6 cannot replay what 3.4 wrote into the log.
+            "--snapshot-count=20".to_owned(),
+        ];
+        arguments.extend(peer_flags(&self.certificates).split(' ').map(str::to_owned));
+        self.real.spawn(&member.directory, version, &endpoint, &arguments)
+    }
+
+    /// Waits until a member answers with the consent of a quorum.
+    fn wait_for(&mut self, index: usize) {
+        let member = &mut self.members[index];
+        let etcd = member.etcd.take().unwrap();
+        member.etcd = Some(etcd.ready(&member.directory));
+    }
+
+    fn stop(&mut self, index: usize) {
+        self.members[index].etcd = None;
+    }
+
+    /// `migrate` for one member, with the variables that a manifest has.
+    fn migrate(&self, index: usize, to: &str) -> Command {
+        let member = &self.members[index];
+        let mut command = member.directory.command(to, &self.real.bin_dir);
+        command.env("ETCD_NAME", &member.name).env("INITIAL_CLUSTER", self.initial_cluster());
+        command.env("ETCD_CREDS", peer_flags(&self.certificates));
+        command.env("LISTEN_PEER_URLS", &member.peer_url);
+        command.env("INITIAL_ADVERTISE_PEER_URLS", &member.peer_url);
+        command
+    }
+
+    fn wait_for_version(&self, version: &str) {
+        let expected = format!("\"etcdcluster\":\"3.{}.0\"", minor(version));
+        for member in &self.members {
+            let started = Instant::now();
+            while !member.version().is_some_and(|body| body.contains(&expected)) {
+                let told = member.version();
+                assert!(started.elapsed() < PATIENCE, "{}: {told:?}", member.name);
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
+
+    /// Every acknowledged key, from each member.
+    fn check(&self, acknowledged: &BTreeMap<String, String>) {
+        for member in &self.members {
+            let etcd = member.etcd.as_ref().unwrap();
+            let text = etcd.run(&["get", "/registry/", "--prefix"]);
+            let lines: Vec<_> = text.lines().collect();
+            let found: BTreeMap<_, _> = lines.chunks(2).map(|pair| (pair[0], pair[1])).collect();
+            for (key, value) in acknowledged {
+                assert_eq!(found.get(key.as_str()), Some(&value.as_str()), "{key} is lost");
+            }
+        }
+    }
+}
+
+impl Member {
+    fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.client_port)
+    }
+
+    fn version(&self) -> Option<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.client_port)).ok()?;
+        stream.write_all(b"GET /version HTTP/1.0\r\n\r\n").ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        Some(text)
+    }
+}
+
+/// Writes until told to end; what the cluster acknowledged.
+fn keep_writing(
+    real: &Real,
+    version: &str,
+    endpoints: &str,
+    (end, count): (&AtomicBool, &AtomicUsize),
+) -> BTreeMap<String, String> {
+    let mut acknowledged = BTreeMap::new();
+    for number in 0.. {
+        if end.load(Ordering::Relaxed) {
+            break;
+        }
+        let (key, value) = (format!("/registry/written/{number}"), format!("value-{number}"));
+        let mut command = Command::new(real.program("etcdctl", version));
+        command.env_clear().env("ETCDCTL_API", "3").arg(format!("--endpoints={endpoints}"));
+        let output = command.args(["--command-timeout=5s", "put", &key, &value]).output().unwrap();
+        if output.status.success() {
+            acknowledged.insert(key, value);
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    acknowledged
+}
+
+#[test]
+fn a_cluster_is_upgraded_member_by_member_while_a_client_writes() {
+    let Some(real) = real("a cluster") else { return };
+    if !has(&["openssl", "version"], "a cluster") {
+        return;
+    }
+    let mut cluster = Cluster::new(real);
+    let versions: Vec<&str> = real.versions.values().map(String::as_str).collect();
+    let (lowest, highest) = real.ends();
+    for index in 0..MEMBERS {
+        succeed(&cluster.members[index].directory, &mut cluster.migrate(index, lowest), lowest);
+        cluster.start(index, lowest);
+    }
+    (0..MEMBERS).for_each(|index| cluster.wait_for(index));
+    cluster.wait_for_version(lowest);
+    let (end, count) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let endpoints = cluster.endpoints();
+    let acknowledged = thread::scope(|scope| {
+        let writer = scope.spawn(|| keep_writing(real, lowest, &endpoints, (&end, &count)));
+        // However this ends, the writer must not go on for ever.
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            // Members of 3.4 that stop before the first write to the cluster are removed by etcd
+            // 3.5.33 as zombies when it replays their log, and 3.6 then believes that.
+            while count.load(Ordering::Relaxed) < 20 {
+                thread::sleep(Duration::from_millis(10));
+            }
+            for version in &versions[1..] {
+                for index in 0..MEMBERS {
+                    cluster.stop(index);
+                    let mut command = cluster.migrate(index, version);
+                    let told = succeed(&cluster.members[index].directory, &mut command, version);
+                    assert!(!told.contains("listens on"), "a server was started: {told}");
+                    cluster.start(index, version);
+                    cluster.wait_for(index);
+                }
+                cluster.wait_for_version(version);
+            }
+        }));
+        end.store(true, Ordering::Relaxed);
+        let acknowledged = writer.join().unwrap();
+        outcome.map_or_else(|panic| std::panic::resume_unwind(panic), |()| acknowledged)
+    });
+    cluster.check(&acknowledged);
+    assert!(acknowledged.len() > 50, "only {} writes", acknowledged.len());
+    println!(
+        "{lowest} -> {highest} by {MEMBERS} members in turn: {} writes kept",
+        acknowledged.len()
+    );
+
+    // One member of several cannot go back alone.
+    cluster.stop(0);
+    let lower = versions[versions.len() - 2];
+    let (code, _, stderr) = outcome(&cluster.migrate(0, lower).output().unwrap());
+    assert_eq!(code, Some(3), "{stderr}");
+    assert!(stderr.contains("belongs to a cluster of 3 members"), "{stderr}");
+    assert!(stderr.contains("hint: run `etcdctl downgrade enable` on the running"), "{stderr}");
+}
+
+#[test]
+fn members_that_migrate_together_go_over_several_minors() {
+    let Some(real) = real("a cluster at once") else { return };
+    if !has(&["openssl", "version"], "a cluster at once") {
+        return;
+    }
+    let mut cluster = Cluster::new(real);
+    let (lowest, highest) = real.ends();
+    for index in 0..MEMBERS {
+        succeed(&cluster.members[index].directory, &mut cluster.migrate(index, lowest), lowest);
+        cluster.start(index, lowest);
+    }
+    (0..MEMBERS).for_each(|index| cluster.wait_for(index));
+    cluster.wait_for_version(lowest);
+    let keys = (0..60).map(|number| (format!("/registry/{number}"), format!("value-{number}")));
+    let acknowledged: BTreeMap<_, _> = keys.collect();
+    for (key, value) in &acknowledged {
+        cluster.members[0].etcd.as_ref().unwrap().run(&["put", key, value]);
+    }
+    (0..MEMBERS).for_each(|index| cluster.stop(index));
+    // As in a container: each starts its etcd as soon as its own migrate is done. The last one
+    // needs that, for its servers in between find no quorum by themselves.
+    let started: Vec<Etcd> = thread::scope(|scope| {
+        let migrate_and_start = |index: usize| {
+            let cluster = &cluster;
+            scope.spawn(move || {
+                let mut command = cluster.migrate(index, highest);
+                let told = succeed(&cluster.members[index].directory, &mut command, highest);
+                assert!(told.contains("listens on"), "{told}");
+                cluster.spawn(index, highest)
+            })
+        };
+        let threads: Vec<_> = (0..MEMBERS).map(migrate_and_start).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for (member, etcd) in cluster.members.iter_mut().zip(started) {
+        member.etcd = Some(etcd);
+    }
+    (0..MEMBERS).for_each(|index| cluster.wait_for(index));
+    cluster.wait_for_version(highest);
+    cluster.check(&acknowledged);
+    println!("{lowest} -> {highest} by {MEMBERS} members at once");
+}

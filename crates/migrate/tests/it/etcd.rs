@@ -1,0 +1,324 @@
+//! Real servers, from the directory that `ETCDIMG_REAL_ETCD` names (`scripts/real-etcd` makes one):
+//! it holds `etcd-<V>`, `etcdctl-<V>` and `etcdutl-<V>` of the bundled versions, and below `debian`
+//! those of the distribution. Without it each test says that it was skipped.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::directory::{Directory, free_port, outcome};
+
+/// How many cases run at the same time: most of them wait for etcd's own clocks.
+const WORKERS: usize = 6;
+const KEYS: usize = 300;
+
+pub struct Real {
+    pub bin_dir: PathBuf,
+    /// One version of each minor, by minor.
+    pub versions: BTreeMap<u64, String>,
+}
+
+pub fn real(test: &str) -> Option<&'static Real> {
+    static REAL: OnceLock<Option<Real>> = OnceLock::new();
+    let found = REAL.get_or_init(|| env::var_os("ETCDIMG_REAL_ETCD").map(look)).as_ref();
+    if found.is_none() {
+        println!("skipped: {test} needs ETCDIMG_REAL_ETCD");
+    }
+    found
+}
+
+fn look(bin_dir: impl Into<PathBuf>) -> Real {
+    let bin_dir: PathBuf = bin_dir.into();
+    let versions = versions_in(&bin_dir).into_iter().map(|version| (minor(&version), version));
+    let versions: BTreeMap<u64, String> = versions.collect();
+    assert!(versions.len() > 2, "{} holds too few versions", bin_dir.display());
+    Real { bin_dir, versions }
+}
+
+fn versions_in(bin_dir: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(bin_dir) else { return Vec::new() };
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter_map(|name| Some(name.strip_prefix("etcd-")?.to_owned())).collect()
+}
+
+pub fn minor(version: &str) -> u64 {
+    version.split('.').nth(1).and_then(|minor| minor.parse().ok()).expect("a version")
+}
+
+/// A server as a user would run it.
+pub struct Etcd {
+    pub endpoint: String,
+    etcdctl: PathBuf,
+    child: Child,
+    /// What the client needs to get in.
+    pub credentials: Vec<String>,
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Real {
+    /// The lowest and the highest version.
+    pub fn ends(&self) -> (&str, &str) {
+        let mut versions = self.versions.values();
+        (versions.next().unwrap(), versions.next_back().unwrap())
+    }
+
+    pub fn version(&self, minor: u64) -> &str {
+        self.versions.get(&minor).unwrap_or_else(|| panic!("there is no etcd 3.{minor}"))
+    }
+
+    /// Those of the distribution, if they were fetched.
+    pub fn debian(&self) -> Vec<String> {
+        let mut versions = versions_in(&self.bin_dir.join("debian"));
+        versions.sort_by_key(|version| (minor(version), version.clone()));
+        versions
+    }
+
+    pub fn program(&self, name: &str, version: &str) -> PathBuf {
+        let file = format!("{name}-{version}");
+        let bundled = self.bin_dir.join(&file);
+        if bundled.exists() { bundled } else { self.bin_dir.join("debian").join(file) }
+    }
+
+    pub fn start(&self, directory: &Directory, version: &str) -> Etcd {
+        let endpoint = format!("http://127.0.0.1:{}", free_port());
+        let arguments = [
+            "--name=m".to_owned(),
+            format!("--listen-client-urls={endpoint}"),
+            format!("--advertise-client-urls={endpoint}"),
+            format!("--listen-peer-urls=http://127.0.0.1:{}", free_port()),
+            "--initial-advertise-peer-urls=http://localhost:2380".to_owned(),
+            "--initial-cluster=m=http://localhost:2380".to_owned(),
+        ];
+        let etcd = self.spawn(directory, version, &endpoint, &arguments);
+        etcd.ready(directory)
+    }
+
+    /// A server with arguments of one's own; it may not answer yet.
+    pub fn spawn(
+        &self,
+        directory: &Directory,
+        version: &str,
+        endpoint: &str,
+        arguments: &[String],
+    ) -> Etcd {
+        let child = Command::new(self.program("etcd", version))
+            .arg(format!("--data-dir={}", directory.path("data").display()))
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(server_log(directory))
+            .spawn()
+            .unwrap();
+        Etcd {
+            endpoint: endpoint.to_owned(),
+            etcdctl: self.program("etcdctl", version),
+            child,
+            credentials: Vec::new(),
+        }
+    }
+
+    /// Runs `migrate`, which must succeed, and record its target. Returns what it told.
+    #[track_caller]
+    pub fn migrate(&self, directory: &Directory, to: &str, arguments: &[&str]) -> String {
+        let mut command = directory.command(to, &self.bin_dir);
+        succeed(directory, command.args(arguments), to)
+    }
+
+    /// A directory written by a version, and what is in it.
+    pub fn seed(&self, version: &str) -> Seed {
+        self.seed_with(version, KEYS)
+    }
+
+    pub fn seed_with(&self, version: &str, keys: usize) -> Seed {
+        let directory = Directory::new();
+        if minor(version) >= 4 && self.versions.values().any(|bundled| bundled == version) {
+            self.migrate(&directory, version, &[]);
+        }
+        let etcd = self.start(&directory, version);
+        let lease = etcd.run(&["lease", "grant", "100000"]);
+        let lease = lease.split_whitespace().nth(1).unwrap().to_owned();
+        // One transaction per call is slow; a transaction of many puts is one call.
+        for block in (0..keys).collect::<Vec<_>>().chunks(100) {
+            let puts: Vec<_> =
+                block.iter().map(|key| format!("put /registry/{key} value-{key}")).collect();
+            etcd.transaction(&format!("\n{}\n\n\n", puts.join("\n")));
+        }
+        etcd.run(&["put", "/registry/leased", "x", &format!("--lease={lease}")]);
+        etcd.run(&["put", "/registry/0", "changed"]);
+        etcd.run(&["del", "/registry/1"]);
+        etcd.run(&["compact", "3"]);
+        let contents = etcd.contents();
+        drop(etcd);
+        assert!(contents.len() > keys * 20);
+        Seed { directory, contents }
+    }
+
+    #[track_caller]
+    pub fn check(&self, directory: &Directory, version: &str, expected: &str) {
+        let etcd = self.start(directory, version);
+        assert_eq!(etcd.contents(), expected, "{version}");
+        etcd.run(&["put", "/probe", "x"]);
+        etcd.run(&["del", "/probe"]);
+    }
+}
+
+/// One for all servers of a directory, so that the reason for a failure stays.
+fn server_log(directory: &Directory) -> fs::File {
+    let path = directory.path("server.log");
+    fs::File::options().create(true).append(true).open(path).unwrap()
+}
+
+/// Runs `migrate`, which must succeed, and record its target. Returns what it told.
+#[track_caller]
+pub fn succeed(directory: &Directory, command: &mut Command, to: &str) -> String {
+    let (code, _, stderr) = outcome(&command.output().unwrap());
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!(directory.version(), format!("{to}/etcd3"));
+    stderr
+}
+
+/// A directory to copy, and what is in it: making one takes longer than most cases.
+pub struct Seed {
+    pub directory: Directory,
+    pub contents: String,
+}
+
+impl Seed {
+    pub fn copy(&self) -> Directory {
+        let directory = Directory::new();
+        self.copy_to(&directory.path("data"));
+        directory
+    }
+
+    /// The log of etcd is mostly a hole; a copy without holes would fill a small file system.
+    pub fn copy_to(&self, path: &Path) {
+        let from = self.directory.path("data");
+        let mut command = Command::new("cp");
+        command.args(["-a", "--sparse=always", "-T"]).arg(from).arg(path);
+        assert!(command.status().unwrap().success());
+    }
+}
+
+impl Etcd {
+    /// Ends the server in the middle of whatever it does.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+    }
+
+    pub fn ready(mut self, directory: &Directory) -> Self {
+        let started = Instant::now();
+        while !self.is_up() {
+            let log = || fs::read_to_string(directory.path("server.log")).unwrap();
+            let tool = self.etcdctl.display();
+            assert!(self.child.try_wait().unwrap().is_none(), "for {tool}: {}", log());
+            assert!(started.elapsed() < Duration::from_mins(1), "for {tool}: {}", log());
+            thread::sleep(Duration::from_millis(50));
+        }
+        self
+    }
+
+    pub fn etcdctl(&self) -> Command {
+        let mut command = Command::new(&self.etcdctl);
+        command.env_clear().env("ETCDCTL_API", "3");
+        command.arg(format!("--endpoints={}", self.endpoint)).arg("--command-timeout=10s");
+        command.args(&self.credentials);
+        command
+    }
+
+    pub fn try_run(&self, words: &[&str]) -> Option<String> {
+        let output = self.etcdctl().args(words).output().unwrap();
+        output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+    }
+
+    /// Answers, if only to say that the user is unknown.
+    fn is_up(&self) -> bool {
+        let output = self.etcdctl().args(["get", "none"]).output().unwrap();
+        output.status.success()
+            || String::from_utf8_lossy(&output.stderr).contains("user name is empty")
+    }
+
+    #[track_caller]
+    pub fn run(&self, words: &[&str]) -> String {
+        self.try_run(words).unwrap_or_else(|| panic!("{} {words:?}", self.etcdctl.display()))
+    }
+
+    fn transaction(&self, text: &str) {
+        let mut child =
+            self.etcdctl().arg("txn").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success());
+    }
+
+    /// Every key with value, lease and revisions, every lease, and the revision of the store.
+    pub fn contents(&self) -> String {
+        let keys = self.run(&["get", "/registry", "--prefix", "-w=json"]);
+        let (header, keys) = keys.split_once("\"kvs\"").unwrap();
+        let revision = header.split("\"revision\":").nth(1).unwrap().split(',').next().unwrap();
+        format!("{revision}{keys}{}", self.run(&["lease", "list"]))
+    }
+}
+
+/// Works on all cases, a few at a time; a panic in one is a panic of all.
+pub fn side_by_side<T: Sync>(cases: &[T], work: impl Fn(&T) + Sync) {
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..WORKERS.min(cases.len()) {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    work(case);
+                }
+            });
+        }
+    });
+}
+
+/// A number from the environment: how much of a test is run.
+pub fn amount(variable: &str, default: usize) -> usize {
+    env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// Whether a program of the machine is there; says so if not.
+pub fn has(program: &[&str], test: &str) -> bool {
+    let mut command = Command::new(program[0]);
+    command.args(&program[1..]).stdout(Stdio::null()).stderr(Stdio::null());
+    let works = command.status().is_ok_and(|status| status.success());
+    if !works {
+        println!("skipped: {test} needs `{}` to work here", program.join(" "));
+    }
+    works
+}
+
+/// As many as asked for, evenly spread.
+pub fn spread<T: Clone>(all: &[T], count: usize) -> Vec<T> {
+    let count = count.min(all.len());
+    (0..count).map(|index| all[index * all.len() / count].clone()).collect()
+}
+
+/// Programs that can be replaced, since those of `ETCDIMG_REAL_ETCD` are not ours to replace.
+pub fn own_programs(real: &Real, versions: &[&str]) -> Directory {
+    let bin = Directory::new();
+    for version in versions {
+        for name in ["etcd", "etcdctl", "etcdutl"] {
+            let program = real.program(name, version);
+            if program.exists() {
+                fs::copy(program, bin.path(&format!("{name}-{version}"))).unwrap();
+            }
+        }
+    }
+    for name in ["etcd", "etcdctl"] {
+        fs::copy(bin.path(&format!("{name}-{}", versions[0])), bin.path(name)).unwrap();
+    }
+    bin
+}

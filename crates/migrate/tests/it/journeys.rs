@@ -1,0 +1,193 @@
+//! Journeys with real servers, up and down, of the data that people have.
+
+use std::fs;
+use std::process::Command;
+
+use crate::directory::{Directory, free_port, outcome};
+use crate::etcd::{Real, amount, has, minor, real, side_by_side};
+
+fn pairs(real: &Real) -> Vec<(&str, &str)> {
+    let versions: Vec<_> = real.versions.values().map(String::as_str).collect();
+    let with_later = |(index, from)| versions[index + 1..].iter().map(move |to| (from, *to));
+    versions.iter().copied().enumerate().flat_map(with_later).collect()
+}
+
+#[test]
+fn every_journey_up_keeps_every_key_lease_and_revision() {
+    let Some(real) = real("every journey up") else { return };
+    side_by_side(&pairs(real), |(from, to)| {
+        let seed = real.seed(from);
+        let told = real.migrate(&seed.directory, to, &[]);
+        let is_far = minor(to) > minor(from) + 1;
+        assert_eq!(told.contains("holds a copy"), is_far, "{from} {to}: {told}");
+        assert_eq!(told.contains("listens on"), is_far, "{from} {to}: {told}");
+        real.check(&seed.directory, to, &seed.contents);
+        println!("{from} -> {to}");
+    });
+}
+
+#[test]
+fn every_journey_down_keeps_every_key_lease_and_revision() {
+    let Some(real) = real("every journey down") else { return };
+    // The longest first.
+    let mut pairs = pairs(real);
+    pairs.sort_by_key(|(to, from)| minor(to).cmp(&minor(from)));
+    side_by_side(&pairs, |(to, from)| {
+        let seed = real.seed(from);
+        real.migrate(&seed.directory, to, &["--allow-multi-step-downgrade"]);
+        real.check(&seed.directory, to, &seed.contents);
+        // And up again, with what the downgrade left behind.
+        real.migrate(&seed.directory, from, &[]);
+        println!("{from} -> {to}");
+    });
+}
+
+#[test]
+fn data_of_the_distributions_goes_to_every_bundled_version() {
+    let Some(real) = real("data of the distributions") else { return };
+    let sources = real.debian();
+    if sources.is_empty() {
+        println!("skipped: data of the distributions needs `scripts/real-etcd --debian`");
+        return;
+    }
+    side_by_side(&sources, |from| {
+        let seed = real.seed(from);
+        let targets: Vec<_> =
+            real.versions.values().filter(|to| minor(to) >= minor(from)).collect();
+        for to in targets {
+            let directory = seed.copy();
+            // Without version.txt, as its user never had it.
+            assert_eq!(directory.version(), "");
+            let told = real.migrate(&directory, to, &[]);
+            assert!(told.contains("read from the data"), "{told}");
+            real.check(&directory, to, &seed.contents);
+            println!("Debian's {from} -> {to}");
+        }
+    });
+}
+
+#[test]
+fn many_keys_and_leases_survive_the_longest_way_up_and_down() {
+    let Some(real) = real("many keys") else { return };
+    let (lowest, highest) = real.ends();
+    let keys = amount("ETCDIMG_REAL_KEYS", 10_000);
+    let seed = real.seed_with(lowest, keys);
+    real.migrate(&seed.directory, highest, &[]);
+    let etcd = real.start(&seed.directory, highest);
+    assert_eq!(etcd.contents(), seed.contents);
+    drop(etcd);
+    real.migrate(&seed.directory, lowest, &["--allow-multi-step-downgrade"]);
+    real.check(&seed.directory, lowest, &seed.contents);
+    println!("{keys} keys: {lowest} -> {highest} -> {lowest}");
+}
+
+#[test]
+fn data_without_version_file_is_adopted_and_a_false_one_is_an_error() {
+    let Some(real) = real("adopting data") else { return };
+    let (lowest, highest) = real.ends();
+    let seed = real.seed(lowest);
+    let directory = &seed.directory;
+    fs::write(directory.path("data/version.txt"), format!("{highest}/etcd3")).unwrap();
+    let mut command = directory.command(highest, &real.bin_dir);
+    let (code, _, stderr) = outcome(&command.output().unwrap());
+    assert_eq!(code, Some(3), "{stderr}");
+    assert!(stderr.contains(&format!("version.txt says etcd {highest}, but the data")), "{stderr}");
+    fs::remove_file(directory.path("data/version.txt")).unwrap();
+    let stderr = real.migrate(directory, highest, &[]);
+    assert!(stderr.contains("read from the data"), "{stderr}");
+    real.check(directory, highest, &seed.contents);
+}
+
+#[test]
+fn authentication_does_not_stop_a_journey_in_either_direction() {
+    let Some(real) = real("authentication") else { return };
+    let (lowest, highest) = real.ends();
+    let seed = real.seed(lowest);
+    let (directory, contents) = (&seed.directory, &seed.contents);
+    let etcd = real.start(directory, lowest);
+    etcd.run(&["user", "add", "root:secret"]);
+    etcd.run(&["role", "add", "root"]);
+    etcd.run(&["user", "grant-role", "root", "root"]);
+    etcd.run(&["auth", "enable"]);
+    drop(etcd);
+    let check = |version: &str| {
+        let mut etcd = real.start(directory, version);
+        assert!(etcd.try_run(&["get", "/registry/2"]).is_none(), "{version} lets everyone in");
+        etcd.credentials = vec!["--user=root:secret".to_owned()];
+        assert_eq!(&etcd.contents(), contents, "{version}");
+    };
+    // etcd 3.7 goes back only with credentials.
+    let highest = real.versions.range(..=6).next_back().map_or(highest, |(_, version)| version);
+    real.migrate(directory, highest, &[]);
+    check(highest);
+    real.migrate(directory, lowest, &["--allow-multi-step-downgrade"]);
+    check(lowest);
+}
+
+/// A certificate for 127.0.0.1 that is its own authority, as upstream's tests had one.
+pub fn make_certificate(directory: &Directory) -> bool {
+    let mut command = Command::new("openssl");
+    command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=m"]);
+    command.args(["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]);
+    command.arg("-keyout").arg(directory.path("key.pem"));
+    command.arg("-out").arg(directory.path("cert.pem"));
+    command.output().is_ok_and(|output| output.status.success())
+}
+
+/// The flags that manifests of the old image put into `ETCD_CREDS`.
+pub fn peer_flags(directory: &Directory) -> String {
+    let [certificate, key] = ["cert.pem", "key.pem"].map(|name| directory.path(name));
+    let [certificate, key] = [certificate.display(), key.display()];
+    format!(
+        "--peer-client-cert-auth --peer-trusted-ca-file={certificate} \
+         --peer-cert-file={certificate} --peer-key-file={key}"
+    )
+}
+
+#[test]
+fn what_manifests_pass_on_does_not_stop_a_journey_in_either_direction() {
+    let Some(real) = real("extra arguments") else { return };
+    if !has(&["openssl", "version"], "extra arguments") {
+        return;
+    }
+    let (lowest, highest) = real.ends();
+    let seed = real.seed(lowest);
+    let certificates = Directory::new();
+    assert!(make_certificate(&certificates));
+    let [certificate, key] = ["cert.pem", "key.pem"].map(|name| certificates.path(name));
+    let client_tls = format!(
+        "--cert-file={} --key-file={} --client-cert-auth --trusted-ca-file={0}",
+        certificate.display(),
+        key.display()
+    );
+    let urls = |scheme| format!("{scheme}://127.0.0.1:{},{scheme}://[::1]:0", free_port());
+    let cases = [
+        format!("{client_tls} --listen-client-urls={}", urls("https")),
+        format!(
+            "--listen-client-urls=http://127.0.0.1:{},http://127.0.0.2:{} \
+             --advertise-client-urls=http://127.0.0.1:1,http://127.0.0.2:2",
+            free_port(),
+            free_port()
+        ),
+        format!("{} --quota-backend-bytes=4294967296", peer_flags(&certificates)),
+    ];
+    side_by_side(&cases, |extra| {
+        let directory = seed.copy();
+        let migrate = |to: &str| {
+            let mut command = directory.command(to, &real.bin_dir);
+            command.env("ETCD_CREDS", extra).arg("--allow-multi-step-downgrade");
+            if extra.contains("--peer-cert-file") {
+                let url = format!("https://127.0.0.1:{}", free_port());
+                command.env("LISTEN_PEER_URLS", url);
+            }
+            crate::etcd::succeed(&directory, &mut command, to);
+        };
+        migrate(highest);
+        let etcd = real.start(&directory, highest);
+        assert_eq!(etcd.contents(), seed.contents);
+        drop(etcd);
+        migrate(lowest);
+        real.check(&directory, lowest, &seed.contents);
+        println!("with {}: up and down", extra.split('=').next().unwrap());
+    });
+}

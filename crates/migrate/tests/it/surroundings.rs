@@ -1,0 +1,165 @@
+//! The places that `migrate` runs in: other users, read-only roots, containers, mount points.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::directory::{Directory, outcome};
+use crate::etcd::{has, own_programs, real, succeed};
+use crate::kills::backups;
+use crate::mount::{Mount, is_root};
+
+#[test]
+fn a_directory_that_is_served_is_left_alone() {
+    let Some(real) = real("a served directory") else { return };
+    let (lowest, highest) = real.ends();
+    let seed = real.seed(lowest);
+    let directory = &seed.directory;
+    let _etcd = real.start(directory, lowest);
+    let (code, _, stderr) = outcome(&directory.command(highest, &real.bin_dir).output().unwrap());
+    assert_eq!(code, Some(5), "{stderr}");
+    assert!(stderr.contains("an etcd server is running on"), "{stderr}");
+    assert!(!Path::new(&directory.path("data.bak")).exists());
+}
+
+#[test]
+fn the_second_of_two_is_told_who_is_at_work() {
+    let Some(real) = real("two at once") else { return };
+    let (lowest, highest) = real.ends();
+    let seed = real.seed(lowest);
+    let directory = &seed.directory;
+    let mut command = directory.command(highest, &real.bin_dir);
+    let mut first = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(first.stderr.take().unwrap()).lines().map(Result::unwrap);
+    lines.find(|line| line.contains("listens on")).expect("a server is started");
+    let second = directory.command(highest, &real.bin_dir).output().unwrap();
+    let (code, _, stderr) = outcome(&second);
+    assert_eq!(code, Some(5), "{stderr}");
+    let holder = format!("is being migrated by process {} on ", first.id());
+    assert!(stderr.contains(&holder), "{stderr}");
+    let last = lines.last().unwrap();
+    assert!(last.ends_with(&format!("etcd {highest} may start now")), "{last}");
+    assert!(first.wait().unwrap().success());
+    real.check(directory, highest, &seed.contents);
+}
+
+#[test]
+fn a_mount_point_a_link_and_a_trailing_slash_are_as_good_as_any() {
+    let Some(real) = real("places of the data") else { return };
+    let (lowest, highest) = real.ends();
+    let seed = real.seed(lowest);
+    let there_and_back = |directory: &Directory, flags: &[&str]| {
+        for to in [highest, lowest] {
+            let mut command = directory.command(to, &real.bin_dir);
+            succeed(directory, command.arg("--allow-multi-step-downgrade").args(flags), to);
+        }
+        real.check(directory, lowest, &seed.contents);
+    };
+
+    let directory = seed.copy();
+    let path = format!("--data-dir={}//", directory.path("data").display());
+    there_and_back(&directory, &[&path]);
+    assert_eq!(backups(&directory).len(), 1);
+
+    let directory = Directory::new();
+    seed.copy_to(&directory.path("elsewhere"));
+    symlink("elsewhere", directory.path("data")).unwrap();
+    there_and_back(&directory, &[]);
+    assert!(directory.path("data").is_symlink());
+    assert_eq!(backups(&directory).len(), 1);
+
+    let directory = Directory::new();
+    fs::create_dir(directory.path("data")).unwrap();
+    let Some(_mount) = Mount::tmpfs("size=2g", &directory.path("data"), "a mount point") else {
+        return;
+    };
+    seed.copy_to(&directory.path("data"));
+    there_and_back(&directory, &[]);
+    // What lies beside a mount point is gone with the container.
+    assert!(!directory.path("data.bak").exists());
+    assert_eq!(fs::read_dir(directory.path("data/.migrate/backup")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_read_only_root_is_no_obstacle() {
+    let Some(real) = real("a read-only root") else { return };
+    let wrapper =
+        ["unshare", "--mount", "sh", "-c", "mount -o remount,bind,ro / && exec \"$@\"", "sh"];
+    if !has(&[&wrapper[..], &["true"]].concat(), "a read-only root") {
+        return;
+    }
+    let (lowest, highest) = real.ends();
+    let seed = real.seed(lowest);
+    let bin = own_programs(real, &[lowest, real.version(5), real.version(6), highest]);
+    let directory = Directory::new();
+    let Some(_mount) = Mount::tmpfs("size=2g", &directory.0, "a read-only root") else { return };
+    seed.copy_to(&directory.path("data"));
+    let mut command = directory.command_under(&wrapper, highest, &bin.0);
+    let told = succeed(&directory, command.env_remove("DO_NOT_MOVE_BINARIES"), highest);
+    assert!(told.contains("stays as it is (Read-only file system"), "{told}");
+    let output = Command::new(bin.path("etcd")).arg("--version").output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains(lowest));
+    real.check(&directory, highest, &seed.contents);
+}
+
+#[test]
+fn a_user_who_is_not_root_migrates_what_is_theirs() {
+    const NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let Some(real) = real("another user") else { return };
+    if !is_root() {
+        println!("skipped: another user needs root, to become another user");
+        return;
+    }
+    let (lowest, highest) = real.ends();
+    let seed = real.seed(lowest);
+    // Neither root's home nor the cache is theirs to read.
+    let bin = own_programs(real, &[lowest, real.version(5), real.version(6), highest]);
+    fs::copy(env!("CARGO_BIN_EXE_migrate"), bin.path("migrate")).unwrap();
+    let directory = seed.copy();
+    let give = |path: &str, flag: &str| {
+        let mut command = Command::new("chown");
+        command.args([flag, "65534:65534"]).arg(directory.path(path));
+        assert!(command.status().unwrap().success());
+    };
+    give("data", "-R");
+    let migrate = bin.path("migrate");
+    let wrapper = [&NOBODY[..], &[migrate.to_str().unwrap()]].concat();
+    let command = || {
+        let mut command = directory.command_in_place_of(&wrapper, highest, &bin.0);
+        command.env_remove("DO_NOT_MOVE_BINARIES");
+        command
+    };
+    // Nothing may be written beside the data.
+    let (code, _, stderr) = outcome(&command().output().unwrap());
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("Permission denied"), "{stderr}");
+    assert!(stderr.contains("hint: nothing was changed; --backup-dir"), "{stderr}");
+    give(".", "-h");
+    let told = succeed(&directory, &mut command(), highest);
+    assert!(told.contains("stays as it is (Permission denied"), "{told}");
+    assert_eq!(backups(&directory).len(), 1);
+    real.check(&directory, highest, &seed.contents);
+}
+
+#[test]
+fn the_first_process_of_a_container_migrates_and_can_be_stopped() {
+    const WRAPPER: [&str; 4] = ["unshare", "--pid", "--fork", "--mount-proc"];
+    let Some(real) = real("process 1") else { return };
+    if !has(&[&WRAPPER[..], &["true"]].concat(), "process 1") {
+        return;
+    }
+    let (lowest, highest) = real.ends();
+    let seed = real.seed(lowest);
+    let directory = seed.copy();
+    let mut command = directory.command_under(&WRAPPER, highest, &real.bin_dir);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    lines.find(|line| line.contains("listens on")).expect("a server is started");
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
+    assert!(Command::new("kill").arg(children.trim()).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    succeed(&directory, &mut directory.command_under(&WRAPPER, highest, &real.bin_dir), highest);
+    real.check(&directory, highest, &seed.contents);
+}
