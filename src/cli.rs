@@ -24,7 +24,8 @@ Exit codes:
   5  an input or a service cannot be reached
   6  a compiler failed or is missing
   7  the file system said no (full disk, no permission)
-  8  a tested image does not do what it promises";
+  8  a tag names another image already
+  9  a tested image does not do what it promises";
 
 /// Build, test and release the etcd image that can move its own data
 #[derive(Debug, Parser)]
@@ -83,6 +84,14 @@ pub enum Command {
     Build(BuildArgs),
     /// Build the images of every default target into an OCI image layout
     AllBuild(BuildArgs),
+    /// Push an image from a layout: blobs, manifests, the index, and the tags last
+    Push(PushArgs),
+    /// Build what is missing of every default target, then push all of it
+    AllPush(AllPushArgs),
+    /// Copy an image with all its platforms and what refers to it, from registry to registry
+    Copy(CopyArgs),
+    /// Print what a release changes downstream, for those who promote it
+    Promote(PromoteArgs),
     /// Derive every digest, size, diff ID and platform of a layout again and look into every program
     Verify(VerifyArgs),
     /// Run the acceptance suites against a built image, the way its users will run it
@@ -107,8 +116,8 @@ pub struct ChoiceArgs {
     /// Architecture of a Linux image, for example arm64 (may be given several times)
     #[arg(long, value_name = "ARCH", env = "ARCH", value_delimiter = ',')]
     pub arch: Vec<String>,
-    /// Platform, for example linux/amd64 (may be given several times)
-    #[arg(long, value_name = "OS/ARCH")]
+    /// Platform, for example linux/arm/v7 or windows/amd64:ltsc2022 (may be given several times)
+    #[arg(long, value_name = "OS/ARCH[:OSVERSION]")]
     pub platform: Vec<Platform>,
     /// Take etcd from its release archives or compile it, instead of what the target says
     #[arg(long, value_name = "ORIGIN")]
@@ -146,9 +155,152 @@ pub struct BuildArgs {
     /// Also write an archive for `docker load`: docker-archive:FILE
     #[arg(long, value_name = "KIND:FILE", value_parser = docker_archive)]
     pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub compile: CompileArgs,
     /// Also load the image of this machine's architecture into the Docker engine
     #[arg(long)]
     pub load: bool,
+}
+
+/// What compiles, where something has to be compiled. The result is the same.
+#[derive(Clone, Debug, Args)]
+pub struct CompileArgs {
+    /// Compile by docker buildx, or with the toolchains of this machine
+    #[arg(long, value_name = "BUILDER", default_value = "auto")]
+    pub builder: BuilderKind,
+    /// Compile in this image instead of the locked `builder` of versions.yaml
+    #[arg(long, value_name = "IMAGE@DIGEST", value_parser = pinned_image)]
+    pub builder_image: Option<String>,
+    /// Use this builder of buildx: a remote BuildKit, a Kubernetes driver, several nodes
+    #[arg(long, value_name = "NAME")]
+    pub buildx_builder: Option<String>,
+    /// Where buildx keeps its cache, for example type=registry,ref=HOST/NAME (may be given several times)
+    #[arg(long, value_name = "CACHE")]
+    pub cache_to: Vec<String>,
+    /// Where buildx finds a cache (may be given several times)
+    #[arg(long, value_name = "CACHE")]
+    pub cache_from: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BuilderKind {
+    /// buildx where an engine answers and has or gets the builder image, else host
+    Auto,
+    /// docker buildx
+    Buildx,
+    /// Go and Rust of this machine
+    Host,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct PushArgs {
+    /// Folders of OCI image layouts, and the image's tag where one holds several. Several layouts
+    /// are joined into one index
+    #[arg(value_name = "LAYOUT[:TAG]", default_value = "dist")]
+    pub layout: Vec<String>,
+    /// Architecture of a Linux image, for example arm64 (may be given several times)
+    #[arg(long, value_name = "ARCH", env = "ARCH", value_delimiter = ',')]
+    pub arch: Vec<String>,
+    /// Push only this platform, with its own tag and without the index (may be given several times)
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Vec<Platform>,
+    #[command(flatten)]
+    pub delivery: DeliveryArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct AllPushArgs {
+    #[command(flatten)]
+    pub choice: ChoiceArgs,
+    /// Folder of the OCI image layout; what it holds under other tags stays
+    #[arg(long, short, value_name = "DIR", default_value = "dist")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub delivery: DeliveryArgs,
+}
+
+/// Where to, and under which names.
+#[derive(Clone, Debug, Args)]
+pub struct DeliveryArgs {
+    /// Registry, with the path before the repository if there is one, for example
+    /// registry.example/team (may be given several times; REGISTRY is a fallback, too)
+    #[arg(long, value_name = "REGISTRY", env = "PUSH_REGISTRY", value_delimiter = ',')]
+    pub registry: Vec<String>,
+    /// Name of the repository [default: what versions.yaml says, or etcd]
+    #[arg(long, value_name = "NAME")]
+    pub repository: Option<String>,
+    /// Also tag it so (may be given several times)
+    #[arg(long, value_name = "TAG")]
+    pub tag: Vec<String>,
+    /// Also tag each platform: TAG-linux-ARCH, TAG-windows-amd64-RELEASE
+    #[arg(long)]
+    pub platform_tags: bool,
+    /// Take tags from other images; without it a tag that is there is never moved
+    #[arg(long)]
+    pub force: bool,
+    /// Ask what is there and say what would move, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Mount blobs from this repository if it is in the same registry (may be given several times)
+    #[arg(long, value_name = "REPOSITORY", value_delimiter = ',')]
+    pub mount_from: Vec<String>,
+    /// Media types of the manifests; those of Docker for clients and registries that know no others
+    #[arg(long, value_name = "KIND", default_value = "oci")]
+    pub media_types: MediaTypes,
+    #[command(flatten)]
+    pub access: AccessArgs,
+}
+
+/// How registries are reached, and who we are there.
+#[derive(Clone, Debug, Default, Args)]
+pub struct AccessArgs {
+    /// User at the registry, instead of what `docker login` or `podman login` left
+    #[arg(long, value_name = "USER", requires = "password_stdin")]
+    pub username: Option<String>,
+    /// Read the password from standard input
+    #[arg(long, requires = "username")]
+    pub password_stdin: bool,
+    /// Also trust the authorities in this PEM file
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Accept any certificate of this registry, or none at all (may be given several times)
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub insecure_registry: Vec<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct CopyArgs {
+    /// What to copy: REPOSITORY:TAG, REPOSITORY@DIGEST or both
+    #[arg(value_name = "SOURCE")]
+    pub source: String,
+    /// Where to: REPOSITORY or REPOSITORY:TAG; the tag of the source unless told otherwise
+    #[arg(value_name = "DESTINATION")]
+    pub destination: String,
+    /// Take the tag from another image; without it a tag that is there is never moved
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub access: AccessArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct PromoteArgs {
+    /// What was released: REPOSITORY:TAG, or the folder of a layout
+    #[arg(value_name = "REFERENCE", default_value = "dist")]
+    pub reference: String,
+    /// Print the entry of the promoter's list, and the other places that name the version
+    #[arg(long, required = true)]
+    pub list: bool,
+    #[command(flatten)]
+    pub access: AccessArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MediaTypes {
+    /// As they were built
+    Oci,
+    /// Docker's image manifest version 2, schema 2
+    Docker,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -186,9 +338,11 @@ pub struct LockArgs {
 
 #[derive(Clone, Debug, Args)]
 pub struct VerifyArgs {
-    /// Folder of an OCI image layout
-    #[arg(value_name = "LAYOUT", default_value = "dist")]
-    pub layout: PathBuf,
+    /// Folder of an OCI image layout, or REPOSITORY:TAG, REPOSITORY@DIGEST in a registry
+    #[arg(value_name = "LAYOUT or REFERENCE", default_value = "dist")]
+    pub place: String,
+    #[command(flatten)]
+    pub access: AccessArgs,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -277,6 +431,17 @@ fn report(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     let is_known = path.extension().is_some_and(|kind| kind == "xml" || kind == "html");
     if is_known { Ok(path) } else { Err("a name that ends in .xml or .html is needed".to_owned()) }
+}
+
+fn pinned_image(text: &str) -> Result<String, String> {
+    let digest = text.rsplit_once('@').filter(|(name, _)| !name.is_empty()).map(|(_, it)| it);
+    match digest.map(str::parse::<crate::digest::Digest>) {
+        Some(Ok(_)) => Ok(text.to_owned()),
+        _ => {
+            Err("write IMAGE@sha256:…: an image is an input, and pinned like all of them"
+                .to_owned())
+        }
+    }
 }
 
 fn docker_archive(text: &str) -> Result<PathBuf, String> {

@@ -21,6 +21,8 @@ pub enum Kind {
     Compile,
     /// The file system said no.
     Io,
+    /// A tag names another image already.
+    Taken,
     /// A tested image does not do what it promises.
     TestFailed,
 }
@@ -35,7 +37,8 @@ impl Kind {
             Self::Unavailable => 5,
             Self::Compile => 6,
             Self::Io => 7,
-            Self::TestFailed => 8,
+            Self::Taken => 8,
+            Self::TestFailed => 9,
         }
     }
 }

@@ -1,16 +1,17 @@
 //! The only module that owns an HTTP client.
 //!
-//! It decides how to connect: timeouts, proxies, redirects, who we say we are. Not responsible
-//! for: what is asked for, or when to ask again (`fetch`).
+//! It decides how to connect: timeouts, proxies, certificates, redirects, who we say we are. Not
+//! responsible for: what is asked for, or when to ask again (`fetch`, `registry`).
 #![expect(clippy::disallowed_methods, reason = "this is the one place that may")]
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
-use reqwest::{RequestBuilder, Url};
+use reqwest::{Certificate, ClientBuilder, Method, RequestBuilder, Url};
 
 const USER_AGENT: &str = concat!("etcdimg/", env!("CARGO_PKG_VERSION"));
 const MAX_REDIRECTS: usize = 10;
@@ -20,44 +21,123 @@ const MAX_REDIRECTS: usize = 10;
 #[error("cannot set up HTTP: {0}")]
 pub struct ClientError(String);
 
+/// Whose word counts beyond that of the authorities this system knows.
+#[derive(Clone, Debug, Default)]
+pub struct Trust {
+    /// Certificates in PEM.
+    pub authorities: Vec<u8>,
+    /// `host` or `host:port`, whose certificate is not looked at.
+    pub unverified: BTreeSet<String>,
+}
+
+impl Trust {
+    /// Whether PEM holds certificates that can be used.
+    pub fn check(authorities: &[u8]) -> Result<(), ClientError> {
+        match Certificate::from_pem_bundle(authorities) {
+            Ok(known) if !known.is_empty() => Ok(()),
+            Ok(_) => Err(ClientError("it holds no certificate".to_owned())),
+            Err(error) => Err(ClientError(reason(&error))),
+        }
+    }
+
+    fn is_unverified(&self, url: &Url) -> bool {
+        let host = url.host_str().unwrap_or_default();
+        let port = url.port_or_known_default().unwrap_or_default();
+        self.unverified.contains(host) || self.unverified.contains(&format!("{host}:{port}"))
+    }
+}
+
 /// Asks servers. What connects is made with the first request, because it reads every
 /// certificate of the system, and a run that finds all in the cache needs none.
 #[derive(Debug)]
 pub struct Client {
+    trust: Trust,
     connect_timeout: Duration,
-    stall_timeout: Duration,
+    /// Between two pieces of an answer. Nothing where the caller watches over this.
+    stall_timeout: Option<Duration>,
+    redirects: usize,
     outward: OnceLock<reqwest::Client>,
     loopback: OnceLock<reqwest::Client>,
+    unverified: OnceLock<reqwest::Client>,
 }
 
 impl Client {
+    /// For downloads: follows redirects, and notices a server that sends nothing.
     pub fn new(connect_timeout: Duration, stall_timeout: Duration) -> Self {
-        let (outward, loopback) = (OnceLock::new(), OnceLock::new());
-        Self { connect_timeout, stall_timeout, outward, loopback }
+        Self {
+            trust: Trust::default(),
+            connect_timeout,
+            stall_timeout: Some(stall_timeout),
+            redirects: MAX_REDIRECTS,
+            outward: OnceLock::new(),
+            loopback: OnceLock::new(),
+            unverified: OnceLock::new(),
+        }
+    }
+
+    /// For uploads: a redirect is an answer, because a body cannot be sent again unasked, and a
+    /// server that says nothing while we send is no server that stalls.
+    pub fn for_uploads(connect_timeout: Duration) -> Self {
+        Self { stall_timeout: None, redirects: 0, ..Self::new(connect_timeout, Duration::ZERO) }
+    }
+
+    #[must_use]
+    pub fn trusting(self, trust: Trust) -> Self {
+        Self { trust, ..self }
     }
 
     /// A GET that is not yet sent.
     pub fn get(&self, url: Url) -> Result<RequestBuilder, ClientError> {
-        // A proxy would ask its own loopback. Go never asks one either.
-        let (client, builder) = if is_loopback(&url) {
-            (&self.loopback, reqwest::Client::builder().no_proxy())
+        self.request(Method::GET, url)
+    }
+
+    /// A request that is not yet sent.
+    pub fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, ClientError> {
+        let client = if self.trust.is_unverified(&url) {
+            let builder = |it: ClientBuilder| it.tls_danger_accept_invalid_certs(true);
+            self.made(&self.unverified, &url, builder)?
+        } else if is_loopback(&url) {
+            self.made(&self.loopback, &url, |it| it)?
         } else {
-            (&self.outward, reqwest::Client::builder())
+            self.made(&self.outward, &url, |it| it)?
         };
-        if let Some(client) = client.get() {
-            return Ok(client.get(url));
+        Ok(client.request(method, url))
+    }
+
+    fn made<'a>(
+        &self,
+        known: &'a OnceLock<reqwest::Client>,
+        url: &Url,
+        more: impl FnOnce(ClientBuilder) -> ClientBuilder,
+    ) -> Result<&'a reqwest::Client, ClientError> {
+        if let Some(client) = known.get() {
+            return Ok(client);
         }
-        let built = builder
+        let failed = |error: reqwest::Error| ClientError(reason(&error));
+        let policy = match self.redirects {
+            0 => Policy::none(),
+            // Takes the Authorization header away when the host, port or scheme changes.
+            most => Policy::limited(most),
+        };
+        let mut builder = reqwest::Client::builder()
             .user_agent(USER_AGENT)
             .connect_timeout(self.connect_timeout)
-            .read_timeout(self.stall_timeout)
-            // Takes the Authorization header away when the host, port or scheme changes.
-            .redirect(Policy::limited(MAX_REDIRECTS))
+            .redirect(policy)
             // A signed URL is a secret of its host.
-            .referer(false)
-            .build()
-            .map_err(|error| ClientError(reason(&error)))?;
-        Ok(client.get_or_init(|| built).get(url))
+            .referer(false);
+        if is_loopback(url) {
+            // A proxy would ask its own loopback. Go never asks one either.
+            builder = builder.no_proxy();
+        }
+        if let Some(timeout) = self.stall_timeout {
+            builder = builder.read_timeout(timeout);
+        }
+        if !self.trust.authorities.is_empty() {
+            let known = Certificate::from_pem_bundle(&self.trust.authorities).map_err(failed)?;
+            builder = builder.tls_certs_merge(known);
+        }
+        let client = more(builder).build().map_err(failed)?;
+        Ok(known.get_or_init(|| client))
     }
 }
 
@@ -97,5 +177,28 @@ mod tests {
     #[track_caller]
     fn check(url: &str, expected: bool) {
         assert_eq!(is_loopback(&url.parse().unwrap()), expected);
+    }
+
+    #[test]
+    fn only_what_is_named_goes_unverified() {
+        let trust = Trust {
+            unverified: ["a.example".to_owned(), "b.example:5000".to_owned()].into(),
+            ..Trust::default()
+        };
+        for (url, expected) in [
+            ("https://a.example/", true),
+            ("https://a.example:5000/", true),
+            ("https://b.example:5000/", true),
+            ("https://b.example/", false),
+            ("https://a.example.org/", false),
+        ] {
+            assert_eq!(trust.is_unverified(&url.parse().unwrap()), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_certificates_is_refused() {
+        assert!(Trust::check(b"").is_err());
+        assert!(Trust::check(b"-----BEGIN CERTIFICATE-----\nno\n").is_err());
     }
 }

@@ -1,16 +1,20 @@
-//! The platform of an image: os, architecture and variant, as image-spec names them.
+//! The platform of an image: os, architecture and variant, as image-spec names them, and which
+//! Windows it is for.
 
 use std::fmt;
 use std::str::FromStr;
 
 use etcd_version::ParseError;
 
-/// `linux/amd64`, `linux/arm/v7`, `windows/amd64`.
+/// `linux/amd64`, `linux/arm/v7`, `windows/amd64:ltsc2022`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Platform {
     pub os: String,
     pub architecture: String,
     pub variant: Option<String>,
+    /// The release of Windows, as its base images are tagged. The number that stands as
+    /// `os.version` in documents is the base's own, for example 10.0.20348.5499.
+    pub os_version: Option<String>,
 }
 
 /// What we know how to build for: os, architecture, variant.
@@ -27,7 +31,17 @@ const KNOWN: &[(&str, &str, Option<&str>)] = &[
 impl Platform {
     /// `linux-arm-v7`: for file names and the tags of single platforms.
     pub fn dashed(&self) -> String {
-        self.to_string().replace('/', "-")
+        self.to_string().replace(['/', ':'], "-")
+    }
+
+    pub fn is_windows(&self) -> bool {
+        self.os == "windows"
+    }
+
+    /// Whether a person who asks for `self` means `other`: without a release, every Windows.
+    pub fn includes(&self, other: &Self) -> bool {
+        self == other
+            || self.os_version.is_none() && *self == Self { os_version: None, ..other.clone() }
     }
 }
 
@@ -35,28 +49,43 @@ impl FromStr for Platform {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        let parts: Vec<_> = text.split('/').collect();
+        let error = || ParseError {
+            text: text.to_owned(),
+            expected: "a platform we know: linux/amd64, linux/arm/v7, linux/arm64, linux/ppc64le, \
+                       linux/riscv64, linux/s390x or windows/amd64:OSVERSION",
+        };
+        let (name, os_version) = match text.split_once(':') {
+            Some((name, version)) => (name, Some(version)),
+            None => (text, None),
+        };
+        let parts: Vec<_> = name.split('/').collect();
         let known = KNOWN.iter().find(|(os, architecture, variant)| {
             parts[..] == [*os, *architecture][..]
                 || variant.is_some_and(|variant| parts[..] == [*os, *architecture, variant][..])
         });
-        let (os, architecture, variant) = known.ok_or_else(|| ParseError {
-            text: text.to_owned(),
-            expected: "a platform we know: linux/amd64, linux/arm/v7, linux/arm64, linux/ppc64le, \
-                       linux/riscv64, linux/s390x or windows/amd64",
-        })?;
+        let (os, architecture, variant) = known.ok_or_else(error)?;
+        if os_version.is_some_and(|version| *os != "windows" || !is_os_version(version)) {
+            return Err(error());
+        }
         Ok(Self {
             os: (*os).to_owned(),
             architecture: (*architecture).to_owned(),
             variant: variant.map(str::to_owned),
+            os_version: os_version.map(str::to_owned),
         })
     }
+}
+
+/// `1809`, `20H2`, `ltsc2022`: part of a tag and of a file name.
+fn is_os_version(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.os, self.architecture)?;
-        self.variant.iter().try_for_each(|variant| write!(f, "/{variant}"))
+        self.variant.iter().try_for_each(|variant| write!(f, "/{variant}"))?;
+        self.os_version.iter().try_for_each(|version| write!(f, ":{version}"))
     }
 }
 
@@ -70,18 +99,42 @@ impl serde::Serialize for Platform {
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Platform {
+        text.parse().unwrap()
+    }
+
     #[test]
     fn platforms_round_trip() {
-        for text in ["linux/amd64", "linux/arm/v7", "linux/s390x", "windows/amd64"] {
-            assert_eq!(text.parse::<Platform>().unwrap().to_string(), text);
+        for text in
+            ["linux/amd64", "linux/arm/v7", "linux/s390x", "windows/amd64", "windows/amd64:1809"]
+        {
+            assert_eq!(parse(text).to_string(), text);
         }
-        assert_eq!("linux/arm".parse::<Platform>().unwrap().dashed(), "linux-arm-v7");
+        assert_eq!(parse("linux/arm").dashed(), "linux-arm-v7");
+        assert_eq!(parse("windows/amd64:ltsc2022").dashed(), "windows-amd64-ltsc2022");
     }
 
     #[test]
     fn unknown_platforms_are_refused() {
-        for text in ["linux", "linux/mips", "darwin/amd64", "linux/arm/v5", "linux/amd64/v3", ""] {
+        for text in [
+            "linux",
+            "linux/mips",
+            "darwin/amd64",
+            "linux/arm/v5",
+            "linux/amd64/v3",
+            "",
+            "linux/amd64:1809",
+            "windows/amd64:",
+            "windows/amd64:../1809",
+        ] {
             assert!(text.parse::<Platform>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn windows_without_a_release_means_every_one() {
+        let (every, one) = (parse("windows/amd64"), parse("windows/amd64:1809"));
+        assert!(every.includes(&one) && one.includes(&one));
+        assert!(!one.includes(&every) && !every.includes(&parse("linux/amd64")));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, BufRead, BufReader, Write as _};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -36,6 +36,19 @@ pub enum ProcessError {
 }
 
 impl ProcessError {
+    /// With the last lines of the log as it is now, for those who wrote it themselves.
+    #[must_use]
+    pub fn with_tail_of_log(self) -> Self {
+        match self {
+            Self::Failed { command, status, log, .. } => {
+                let text =
+                    String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()).into_owned();
+                Self::Failed { command, status, tail: tail(&text), log }
+            }
+            other => other,
+        }
+    }
+
     /// The last lines that the program said.
     pub fn tail(&self) -> &str {
         match self {
@@ -68,6 +81,29 @@ impl Invocation {
         })
     }
 
+    /// Runs to the end; what it says on standard error, line by line, goes to `each`, and both
+    /// outputs to a log.
+    pub fn run_lines(&self, log: &Path, mut each: impl FnMut(&str)) -> Result<(), ProcessError> {
+        let start = |source| ProcessError::Start { command: self.to_string(), source };
+        let file = File::create(log).map_err(start)?;
+        let mut child =
+            self.command().stdout(file).stderr(Stdio::piped()).spawn().map_err(start)?;
+        if let Some(stderr) = child.stderr.take() {
+            let lines = BufReader::new(stderr).split(b'\n').map_while(Result::ok);
+            lines.for_each(|line| each(&String::from_utf8_lossy(&line)));
+        }
+        let status = child.wait().map_err(start)?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(ProcessError::Failed {
+            command: self.to_string(),
+            status: status.to_string(),
+            tail: String::new(),
+            log: log.to_owned(),
+        })
+    }
+
     /// Runs to the end and returns standard output.
     pub fn output(&self) -> Result<String, ProcessError> {
         let output = self
@@ -93,6 +129,28 @@ impl Invocation {
         }
         let child = command.stdout(streams.stdout).stderr(streams.stderr).spawn();
         child.map(Child).map_err(|source| ProcessError::Start { command: self.to_string(), source })
+    }
+
+    /// Gives a line to standard input and returns standard output. What the program says when it
+    /// fails may be a secret, so it is not passed on.
+    pub fn ask(&self, line: &str) -> Result<String, ProcessError> {
+        let start = |source| ProcessError::Start { command: self.to_string(), source };
+        let mut command = self.command();
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().map_err(start)?;
+        if let Some(mut input) = child.stdin.take() {
+            // Who does not read what was asked says so by its status.
+            let _ = writeln!(input, "{line}");
+        }
+        let output = child.wait_with_output().map_err(start)?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(ProcessError::Refused {
+            command: self.to_string(),
+            status: output.status.to_string(),
+            tail: String::new(),
+        })
     }
 
     fn command(&self) -> Command {

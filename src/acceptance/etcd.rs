@@ -188,7 +188,13 @@ impl<'a> Member<'a> {
             command.extend(Certificates::server_flags(TLS));
             command.extend(Certificates::peer_flags(TLS));
         }
-        self.dressed(Container::new(command))
+        let container = Container::new(command);
+        let architecture = &self.pod.stage().subject.platform.architecture;
+        // As the image sets it for its last version; the older ones ask for it more often.
+        self.dressed(match architecture.as_str() {
+            "amd64" => container,
+            _ => container.env("ETCD_UNSUPPORTED_ARCH", architecture),
+        })
     }
 
     /// With this member's volumes, user and root.

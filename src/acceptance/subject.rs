@@ -125,10 +125,14 @@ impl Subject {
                 digest: layer.digest().to_string().parse().ok()?,
                 size: layer.size(),
                 diff_id,
+                urls: Vec::new(),
             })
         });
+        let names = ["os", "architecture", "variant"];
+        let listed = names.iter().filter(|name| !self.config[**name].is_null());
         let image = Image {
             platform: self.platform.clone(),
+            listed: listed.map(|name| ((*name).to_owned(), self.config[*name].clone())).collect(),
             config: Document { media_type: CONFIG_TYPE, bytes: self.config_bytes.clone() },
             manifest: self.manifest_document(),
             layers: layers.collect(),

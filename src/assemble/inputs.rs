@@ -1,11 +1,11 @@
 use std::collections::BTreeSet;
 
-use super::{BuildError, Workshop, means};
+use super::{BuildError, Workshop, means, parallel};
 use crate::base;
-use crate::compile::{self, Compiled};
+use crate::compile::{self, Compiled, Toolchains};
 use crate::digest::Digest;
 use crate::fetch::{self, Wanted};
-use crate::plan::{LayerPlan, Plan, ReleaseSource, Source};
+use crate::plan::{Plan, ReleaseSource, Source};
 
 /// The programs of one layer: all in one archive, or each a file.
 #[derive(Clone, Debug)]
@@ -28,10 +28,30 @@ impl Programs {
     }
 }
 
-/// Compiles what has to be compiled; archives are not fetched yet.
-pub(super) fn programs(workshop: &Workshop<'_>, layer: &LayerPlan) -> Result<Programs, BuildError> {
+/// The programs of every layer of the plan, in its order. What has to be compiled is compiled,
+/// several at once; archives are not fetched yet.
+pub(super) fn all_programs(
+    plan: &Plan,
+    workshop: &Workshop<'_>,
+) -> Result<Vec<Programs>, BuildError> {
+    let layers: Vec<_> = plan.images.iter().flat_map(|image| &image.layers).collect();
+    let mut unique: Vec<&Source> = Vec::new();
+    for layer in &layers {
+        if !unique.contains(&&layer.source) {
+            unique.push(&layer.source);
+        }
+    }
+    let made = parallel::each(&unique, workshop.tools.jobs, |source, jobs| {
+        let tools = Toolchains { jobs, ..workshop.tools.clone() };
+        programs(&Workshop { tools: &tools, ..*workshop }, source)
+    })?;
+    let of = |source: &Source| unique.iter().position(|known| *known == source);
+    Ok(layers.iter().filter_map(|layer| Some(made[of(&layer.source)?].clone())).collect())
+}
+
+fn programs(workshop: &Workshop<'_>, source: &Source) -> Result<Programs, BuildError> {
     let Workshop { store, tools, lock, ui, .. } = *workshop;
-    Ok(match &layer.source {
+    Ok(match source {
         Source::Release(release) => Programs::Archive(release.clone()),
         Source::Modules(source) => {
             Programs::Files(compile::compile_etcd(store, tools, lock, source, ui)?)

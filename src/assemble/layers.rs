@@ -3,13 +3,13 @@ use std::num::NonZero;
 use std::sync::Mutex;
 use std::thread;
 
-use super::inputs::{Programs, fetch_archives, programs};
+use super::inputs::{self, Programs, fetch_archives};
 use super::{BuildError, Workshop};
 use crate::archive;
 use crate::digest::Digest;
 use crate::image::json::canonical;
 use crate::layer::format::FORMAT;
-use crate::layer::{Layer, LayerWriter};
+use crate::layer::{Dialect, Layer, LayerWriter};
 use crate::plan::{Content, EntryPlan, LayerPlan, Plan, Source};
 use crate::platform::Platform;
 use crate::program::{self, CHECK_VERSION, Expected, Identity, WrongProgram};
@@ -25,13 +25,15 @@ struct Job<'a> {
 /// The layers of every image, in the order of the plan.
 pub(super) fn make(plan: &Plan, workshop: &Workshop<'_>) -> Result<Vec<Vec<Layer>>, BuildError> {
     refuse_offline(plan, workshop)?;
+    let programs = inputs::all_programs(plan, workshop)?;
+    let mut programs = programs.into_iter();
     let mut keys = Vec::new();
     let mut jobs: BTreeMap<Digest, Job<'_>> = BTreeMap::new();
     let mut done: BTreeMap<Digest, Layer> = BTreeMap::new();
     for image in &plan.images {
         let mut image_keys = Vec::new();
         for layer in &image.layers {
-            let programs = programs(workshop, layer)?;
+            let Some(programs) = programs.next() else { continue };
             let key = key(plan, &image.platform, layer, &programs);
             image_keys.push(key);
             match known(workshop, &key) {
@@ -85,7 +87,8 @@ fn key(plan: &Plan, platform: &Platform, layer: &LayerPlan, programs: &Programs)
         "compression": plan.compression,
         "level": plan.compression.level(),
         "epoch": plan.epoch_seconds,
-        "platform": platform,
+        // Every Windows has the same layers.
+        "platform": Platform { os_version: None, ..platform.clone() },
         "entries": layer.entries,
         "programs": programs.identity(),
         // What the check compares: another answer looks again at the same bytes.
@@ -137,7 +140,9 @@ fn run(
 }
 
 fn write(plan: &Plan, workshop: &Workshop<'_>, job: &Job<'_>) -> Result<Layer, BuildError> {
-    let mut writer = LayerWriter::new(workshop.store, plan.compression, plan.epoch_seconds)?;
+    let dialect = if job.platform.is_windows() { Dialect::Windows } else { Dialect::Posix };
+    let writer = LayerWriter::new(workshop.store, plan.compression, plan.epoch_seconds)?;
+    let mut writer = writer.in_dialect(dialect);
     let mut entries = job.plan.entries.iter().peekable();
     plain(&mut writer, &mut entries)?;
     each_program(workshop, job, |bytes| {

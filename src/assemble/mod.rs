@@ -6,6 +6,7 @@
 
 mod inputs;
 mod layers;
+mod parallel;
 mod retry;
 
 use std::path::Path;
@@ -89,7 +90,7 @@ fn attempt(plan: &Plan, workshop: &Workshop<'_>, out: &Path) -> Result<Built, Bu
     }
     let (layout, _guard) = Layout::create(out)?;
     for image in &images {
-        for layer in &image.layers {
+        for layer in image.layers.iter().filter(|layer| !layer.is_foreign()) {
             layout.add_blob(workshop.store, &layer.digest)?;
         }
         layout.add_bytes(&image.config)?;
@@ -129,7 +130,33 @@ fn others(plan: &Plan, layout: &Layout, images: &[Image]) -> Result<Vec<Value>, 
     }
     let empty = Vec::new();
     let built = ours["manifests"].as_array().unwrap_or(&empty);
-    let is_built = |other: &Value| built.iter().any(|it| it["platform"] == other["platform"]);
+    let is_built =
+        |other: &Value| built.iter().any(|it| is_same(&it["platform"], &other["platform"]));
     let others = index["manifests"].as_array().cloned().unwrap_or_default();
     Ok(others.into_iter().filter(|other| !is_built(other)).collect())
+}
+
+/// Two builds of one Windows are the same platform: `10.0.20348.…`.
+fn is_same(one: &Value, other: &Value) -> bool {
+    let release = |platform: &Value| {
+        let version = platform["os.version"].as_str().unwrap_or_default();
+        version.split('.').take(3).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let same = |name: &str| one[name] == other[name];
+    same("os") && same("architecture") && same("variant") && release(one) == release(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::is_same;
+
+    #[test]
+    fn a_newer_build_of_a_windows_takes_the_place_of_the_older() {
+        let windows = |version: &str| json!({ "os": "windows", "os.version": version });
+        assert!(is_same(&windows("10.0.20348.1"), &windows("10.0.20348.2")));
+        assert!(!is_same(&windows("10.0.20348.1"), &windows("10.0.26100.1")));
+        assert!(!is_same(&json!({ "os": "linux" }), &windows("10.0.20348.1")));
+    }
 }

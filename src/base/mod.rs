@@ -14,9 +14,9 @@ use serde_json::Value;
 
 use crate::digest::Digest;
 use crate::fetch;
-use crate::image::Base;
+use crate::image::{Base, STAND_IN};
 use crate::layer::format::{Compression, FORMAT};
-use crate::layer::{Layer, LayerError};
+use crate::layer::{Layer, LayerError, NONDISTRIBUTABLE_TYPE};
 use crate::layout::LayoutError;
 use crate::plan::BaseSource;
 use crate::platform::Platform;
@@ -69,11 +69,19 @@ pub fn resolve(
         means.compression,
         means.compression.level()
     ));
-    let is_whole = |base: &Base| base.layers.iter().all(|layer| means.store.has(&layer.digest));
+    let is_whole =
+        |base: &Base| base.layers.iter().all(|it| it.is_foreign() || means.store.has(&it.digest));
     if let Some(base) = means.store.record::<Base>("base", &key).filter(is_whole) {
         return Ok(base);
     }
     let base = match source {
+        // A tar says nothing of the Windows that it is.
+        BaseSource::Rootfs { .. } if platform.is_windows() => {
+            return Err(BaseError::Unreadable {
+                base: source.to_string(),
+                why: "a Windows base has a config with os.version; a tar has none".to_owned(),
+            });
+        }
         BaseSource::Rootfs { path, digest } => rootfs::read(means, path, *digest)?,
         BaseSource::Layout { path, digest } => {
             read(&layout::Blobs::open(means, path)?, source, *digest, platform)?
@@ -109,20 +117,30 @@ fn read(
     let bytes = blobs.config(&config_digest, manifest.config().size())?;
     let config: ImageConfiguration = serde_json::from_slice(&bytes)
         .map_err(|error| unreadable(format!("its config: {error}")))?;
+    let raw: Value =
+        serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
     let received = format!("{}/{}", config.os(), config.architecture());
     if received != format!("{}/{}", platform.os, platform.architecture) {
         let expected = platform.to_string();
         return Err(BaseError::WrongPlatform { base: source.to_string(), expected, received });
     }
     let layers = layers(&manifest, &config).map_err(unreadable)?;
-    blobs.layers(&layers)?;
-    let raw: Value =
-        serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
+    let own: Vec<_> = layers.iter().filter(|layer| !layer.is_foreign()).cloned().collect();
+    blobs.layers(&own)?;
     let environment = config.config().as_ref().and_then(|it| it.env().clone()).unwrap_or_default();
+    let os_version = raw["os.version"].as_str().map(str::to_owned);
+    if platform.is_windows() && os_version.is_none() {
+        return Err(unreadable(
+            "its config has no os.version, which says which Windows runs it".to_owned(),
+        ));
+    }
     Ok(Base {
         layers,
         environment,
         history: raw["history"].as_array().cloned().unwrap_or_default(),
+        os_version,
+        os_features: serde_json::from_value(raw["os.features"].clone()).unwrap_or_default(),
+        stand_in: manifest.annotations().as_ref().and_then(|it| it.get(STAND_IN).cloned()),
     })
 }
 
@@ -176,6 +194,7 @@ fn layers(manifest: &ImageManifest, config: &ImageConfiguration) -> Result<Vec<L
             digest: digest_of(descriptor)?,
             size: descriptor.size(),
             diff_id: diff_id.parse().map_err(|error| format!("{error}"))?,
+            urls: descriptor.urls().clone().unwrap_or_default(),
         })
     };
     manifest.layers().iter().zip(diff_ids).map(layer).collect()
@@ -189,6 +208,11 @@ fn oci_layer_type(media_type: &MediaType) -> Result<String, String> {
         | "application/vnd.oci.image.layer.v1.tar+gzip" => "tar+gzip",
         "application/vnd.oci.image.layer.v1.tar+zstd" => "tar+zstd",
         "application/vnd.oci.image.layer.v1.tar" => "tar",
+        // Not to be pushed again: clients get them from the URLs that come along.
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+        | "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip" => {
+            return Ok(NONDISTRIBUTABLE_TYPE.to_owned());
+        }
         _ => return Err(format!("layers of type {text} are not known")),
     };
     Ok(format!("application/vnd.oci.image.layer.v1.{kind}"))

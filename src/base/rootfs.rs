@@ -31,5 +31,5 @@ pub(super) fn read(means: &Means<'_>, path: &Path, digest: Digest) -> Result<Bas
     let history = vec![
         serde_json::json!({ "created": "1970-01-01T00:00:00Z", "created_by": format!("rootfs {digest}") }),
     ];
-    Ok(Base { layers: vec![layer], environment: Vec::new(), history })
+    Ok(Base { layers: vec![layer], history, ..Base::default() })
 }

@@ -168,8 +168,12 @@ impl Lock {
         }
         text.push_str("bases:\n");
         for it in &self.bases {
-            let _ =
-                writeln!(text, "  - name: {}\n    index: {}\n    manifests:", it.name, it.index);
+            let none = if it.manifests.is_empty() { " {}" } else { "" };
+            let _ = writeln!(
+                text,
+                "  - name: {}\n    index: {}\n    manifests:{none}",
+                it.name, it.index
+            );
             for (platform, digest) in &it.manifests {
                 let _ = writeln!(text, "      {platform}: {digest}");
             }

@@ -26,6 +26,9 @@ use crate::digest::Digest;
 use fault::At;
 use lock::Used;
 
+/// The name among `bases` of the image that compiles; no image is built on it.
+const BUILDER: &str = "builder";
+
 /// The files, as text.
 #[derive(Clone, Debug, Default)]
 pub struct Texts {
@@ -53,6 +56,14 @@ pub struct Catalog {
 pub struct Locked {
     pub catalog: Catalog,
     pub lock: Lock,
+}
+
+impl Locked {
+    /// The image in which buildx compiles, by its locked digest: the base named `builder`.
+    pub fn builder_image(&self) -> Option<String> {
+        let reference = self.catalog.versions.bases.get(BUILDER)?;
+        Some(format!("{reference}@{}", self.lock.base(BUILDER)?.index))
+    }
 }
 
 /// The lock was made from another catalog.

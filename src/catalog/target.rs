@@ -75,6 +75,12 @@ pub fn parse(at: At<'_>, text: &str, bases: &BTreeMap<String, String>) -> Result
             at.fault(line(&file.platform), "platform", problem, instead)
         })?;
     check_goarch(at, &file, &platform)?;
+    if platform.is_windows() != platform.os_version.is_some() {
+        let problem = format!("`{platform}` does not say which Windows");
+        let instead =
+            format!("the release as its bases are tagged, for example {platform}:ltsc2025");
+        return Err(at.fault(line(&file.platform), "platform", problem, instead));
+    }
     if !bases.contains_key(&file.base.value) {
         let names: Vec<_> = bases.keys().map(String::as_str).collect();
         let problem = format!("versions.yaml has no base `{}`", file.base.value);

@@ -13,7 +13,7 @@ use super::yaml::{self, Spanned, line};
 const FIRST_SAFE_3_5: EtcdVersion = EtcdVersion::new(3, 5, 26);
 
 const KEYS: &str = "`repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and \
-                    perhaps `also: true`), `rust`, `bases` and `mirrors`";
+                    perhaps `also: true`), `rust`, `zig`, `bases` and `mirrors`";
 
 /// versions.yaml, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,7 @@ pub struct Versions {
     pub tag: ImageTag,
     pub bundled: Vec<BundledEtcd>,
     pub rust: String,
+    pub zig: String,
     pub bases: BTreeMap<String, String>,
     pub mirrors: Vec<Mirror>,
 }
@@ -74,6 +75,7 @@ struct File {
     revision: Spanned<String>,
     etcd: Spanned<Vec<EtcdEntry>>,
     rust: Spanned<String>,
+    zig: Spanned<String>,
     bases: BTreeMap<String, Spanned<String>>,
     mirrors: Vec<Spanned<String>>,
 }
@@ -96,6 +98,7 @@ pub fn parse(at: At<'_>, text: &str) -> Result<Versions, Fault> {
         tag: ImageTag { etcd: last(&bundled), revision: revision(at, &file.revision)? },
         bundled,
         rust: toolchain(at, "rust", &file.rust)?,
+        zig: toolchain(at, "zig", &file.zig)?,
         bases: bases(at, file.bases)?,
         mirrors: mirrors(at, &file.mirrors)?,
     })

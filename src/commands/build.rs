@@ -15,8 +15,10 @@ use crate::plan::Plan;
 pub(super) fn run(context: &Context, arguments: &BuildArgs) -> Result<(), Failure> {
     let (locked, plan) = context.plan(&arguments.choice)?;
     let out = std::path::absolute(&arguments.out).map_err(|error| Failure::new(Kind::Io, error))?;
-    let built =
-        context.in_workshop(&locked, |workshop| Ok(assemble::build(&plan, workshop, &out)?))?;
+    let tools = context.chosen_toolchains(&locked, &arguments.compile)?;
+    let built = context.in_workshop_with(&locked, &tools, |workshop| {
+        Ok(assemble::build(&plan, workshop, &out)?)
+    })?;
     if let Some(file) = &arguments.output {
         write_archive(&source(&plan, &built)?, file)?;
         context.ui.status("Wrote", file.display().to_string());

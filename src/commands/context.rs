@@ -1,11 +1,13 @@
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::num::NonZero;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::assemble::Workshop;
 use crate::catalog::{self, Catalog, Locked};
-use crate::cli::{ChoiceArgs, Format, Global};
-use crate::compile::{Network, PASSED_ON, Toolchains};
+use crate::cli::{BuilderKind, ChoiceArgs, CompileArgs, Format, Global};
+use crate::compile::{Builder, Buildx, DOCKER_PASSED_ON, Network, PASSED_ON, Toolchains};
 use crate::failure::{Failure, Kind};
 use crate::fetch;
 use crate::plan::{Choice, Plan, plan};
@@ -73,17 +75,42 @@ impl Context {
     }
 
     pub(super) fn toolchains(&self) -> Toolchains {
-        let environment: BTreeMap<_, _> = PASSED_ON
-            .iter()
-            .filter_map(|name| Some(((*name).to_owned(), std::env::var_os(name)?)))
-            .collect();
         Toolchains {
             root: self.root.clone(),
             work: self.cache.clone(),
-            environment,
+            environment: environment(PASSED_ON),
             network: if self.is_offline { Network::Forbidden } else { Network::Allowed },
             jobs: std::thread::available_parallelism().map_or(1, NonZero::get),
+            builder: Builder::Host,
         }
+    }
+
+    /// The toolchains that `--builder` chose.
+    pub(super) fn chosen_toolchains(
+        &self,
+        locked: &Locked,
+        arguments: &CompileArgs,
+    ) -> Result<Toolchains, Failure> {
+        let tools = self.toolchains();
+        let image = arguments.builder_image.clone().or_else(|| locked.builder_image());
+        let buildx = image.map(|image| Buildx {
+            image,
+            name: arguments.buildx_builder.clone(),
+            cache_to: arguments.cache_to.clone(),
+            cache_from: arguments.cache_from.clone(),
+            environment: environment(DOCKER_PASSED_ON),
+        });
+        let builder = match (arguments.builder, buildx) {
+            (BuilderKind::Host, _) | (BuilderKind::Auto, None) => Builder::Host,
+            (BuilderKind::Auto, Some(buildx)) => Builder::Auto(buildx, Arc::default()),
+            (BuilderKind::Buildx, Some(buildx)) => Builder::Buildx(buildx),
+            (BuilderKind::Buildx, None) => {
+                let why = "versions.yaml has no `builder` among its bases";
+                return Err(Failure::new(Kind::Catalog, why)
+                    .hint("`--builder-image IMAGE@DIGEST` names one"));
+            }
+        };
+        Ok(Toolchains { builder, ..tools })
     }
 
     /// Calls with everything that building needs.
@@ -92,11 +119,20 @@ impl Context {
         locked: &Locked,
         work: impl FnOnce(&Workshop<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let (store, tools, fetch) = (self.store()?, self.toolchains(), fetch::Options::default());
+        self.in_workshop_with(locked, &self.toolchains(), work)
+    }
+
+    pub(super) fn in_workshop_with<T>(
+        &self,
+        locked: &Locked,
+        tools: &Toolchains,
+        work: impl FnOnce(&Workshop<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let (store, fetch) = (self.store()?, fetch::Options::default());
         let runtime = runtime()?;
         work(&Workshop {
             store: &store,
-            tools: &tools,
+            tools,
             lock: &locked.lock,
             fetch: &fetch,
             runtime: &runtime,
@@ -112,6 +148,12 @@ impl Context {
         self.ui.out(text);
         Ok(())
     }
+}
+
+/// Those of our own variables that are set.
+fn environment(names: &[&str]) -> BTreeMap<String, OsString> {
+    let variable = |name: &&str| Some(((*name).to_owned(), std::env::var_os(name)?));
+    names.iter().filter_map(variable).collect()
 }
 
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {

@@ -12,7 +12,8 @@ use crate::fetch::FetchError;
 use crate::layer::LayerError;
 use crate::layout::LayoutError;
 use crate::plan::PlanError;
-use crate::registry::RegistryError;
+use crate::push::PushError;
+use crate::registry::{AuthError, CredentialsError, ReferenceError, RegistryError, RemoteError};
 use crate::store::StoreError;
 
 const LOOK_INTO_IT: &str = "either somebody replaced the file or the lock is wrong; find out which before you change the lock";
@@ -121,13 +122,21 @@ impl From<CompileError> for Failure {
     fn from(error: CompileError) -> Self {
         match error {
             CompileError::Store(error) => error.into(),
-            CompileError::NoTool { tool: "go" } => Self::new(Kind::Compile, error)
+            CompileError::NoTool { ref tool } if tool == "go" => Self::new(Kind::Compile, error)
                 .hint("install Go 1.21 or later; it fetches the exact release of versions.yaml by itself")
                 .hint("or leave out `--from source` to use the release archives"),
             CompileError::NoTool { .. } => Self::new(Kind::Compile, error).hint("install Rust from https://rustup.rs"),
             CompileError::WrongRust { ref expected, .. } => {
                 let hint = format!("`rustup toolchain install {expected}` and `rustup default {expected}`, or `rust:` in versions.yaml");
                 Self::new(Kind::Compile, error).hint(hint)
+            }
+            CompileError::NoCross { ref triple, ref zig, .. } => {
+                let hints = [
+                    "`scripts/cross` brings both parts that are needed into the cache, for every platform".to_owned(),
+                    format!("by hand: `rustup component add rust-src`, and zig {zig} with cargo-zigbuild on PATH (`pip install ziglang=={zig} cargo-zigbuild`)"),
+                    format!("or, with other bytes as a result: `rustup target add {triple}`, and a C compiler for it on PATH"),
+                ];
+                hints.into_iter().fold(Self::new(Kind::Compile, error), Self::hint)
             }
             CompileError::WrongModule { .. } | CompileError::NoToolchain { .. } => {
                 Self::new(Kind::Catalog, error).hint("`etcdimg lock` mends it; review the diff")
@@ -164,6 +173,68 @@ impl From<BaseError> for Failure {
 impl From<RegistryError> for Failure {
     fn from(error: RegistryError) -> Self {
         Self::new(Kind::Unavailable, error)
+    }
+}
+
+impl From<RemoteError> for Failure {
+    fn from(error: RemoteError) -> Self {
+        const LOGIN: &str = "`docker login REGISTRY` or `podman login REGISTRY` leaves a login that is found; or `--username USER --password-stdin`";
+        if let RemoteError::Auth { source: AuthError::Credentials(_), .. } = error {
+            return Self::new(Kind::Other, error);
+        }
+        if error.is_denied() {
+            return Self::new(Kind::Unavailable, error).hint(LOGIN);
+        }
+        if error.is_wrong_bytes() {
+            let failure = Self::new(Kind::Verification, error);
+            return failure.hint("no tag has moved; `etcdimg verify` looks at the layout");
+        }
+        if error.is_local() {
+            return Self::new(Kind::Io, error);
+        }
+        Self::new(Kind::Unavailable, error)
+            .hint("no tag has moved; run the command again: it goes on where it was stopped")
+    }
+}
+
+impl From<PushError> for Failure {
+    fn from(error: PushError) -> Self {
+        match error {
+            PushError::Remote(error) => error.into(),
+            PushError::Layout(error) => error.into(),
+            PushError::Taken { next: Some(ref next), .. } => {
+                let revision = next.rsplit_once('-').map_or("", |(_, revision)| revision);
+                let hint = format!(
+                    "the next free tag is {next}: set `revision: {revision}` in versions.yaml and build again"
+                );
+                Self::new(Kind::Taken, error)
+                    .hint(hint)
+                    .hint("`--force` takes the tag from the other image")
+            }
+            PushError::Taken { .. } => {
+                Self::new(Kind::Taken, error).hint("`--force` takes the tag from the other image")
+            }
+            PushError::NoPlatform(_) => Self::new(Kind::Other, error)
+                .hint("`etcdimg build --platform OS/ARCH` adds it to the layout"),
+            PushError::Tag(_) => Self::new(Kind::Other, error),
+            PushError::Nothing(_) => Self::new(Kind::Unavailable, error),
+            PushError::Document { .. } | PushError::Lacks(_) => {
+                Self::new(Kind::Verification, error)
+                    .hint("`etcdimg verify` says what is wrong with the layout; build it again")
+            }
+        }
+    }
+}
+
+impl From<CredentialsError> for Failure {
+    fn from(error: CredentialsError) -> Self {
+        Self::new(Kind::Other, error)
+    }
+}
+
+impl From<ReferenceError> for Failure {
+    fn from(error: ReferenceError) -> Self {
+        Self::new(Kind::Other, error)
     }
 }
 

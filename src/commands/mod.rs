@@ -1,13 +1,17 @@
 //! One file for each command: it reads the files, calls the modules below and prints.
 
+mod access;
 mod build;
 mod cache;
 mod context;
+mod copy;
 mod failures;
 mod fetch;
 mod lock;
 mod manifests;
 mod plan;
+mod promote;
+mod push;
 mod test;
 mod verify;
 
@@ -29,6 +33,10 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
             build::run(&context, &arguments)
         }
         Command::AllBuild(arguments) => build::run(&context, &arguments),
+        Command::Push(arguments) => push::run(&context, &arguments),
+        Command::AllPush(arguments) => push::build_and_run(&context, &arguments),
+        Command::Copy(arguments) => copy::run(&context, &arguments),
+        Command::Promote(arguments) => promote::run(&context, &arguments),
         Command::Verify(arguments) => verify::run(&context, &arguments),
         Command::Test(arguments) => test::run(&context, &arguments),
         Command::Manifests(arguments) => manifests::run(&context, &arguments),

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Compiled;
+use super::buildx::{Build, Buildx, CACHE, ROOT, Step, dockerfile};
 use super::tool::{CompileError, Network, Toolchains, keep};
 use crate::catalog::Lock;
 use crate::digest::Digest;
@@ -33,10 +34,15 @@ pub fn compile_etcd(
         return Ok(compiled);
     }
     check_module(tools, source)?;
-    check_toolchain(tools, lock, source)?;
-    let compiled =
-        programs(source).map(|(name, package)| compile(store, tools, source, name, &package, ui));
-    let compiled = compiled.collect::<Result<Vec<_>, _>>()?;
+    let compiled = match tools.buildx(ui) {
+        None => {
+            check_toolchain(tools, lock, source)?;
+            let each = programs(source)
+                .map(|(name, package)| compile(store, tools, source, name, &package, ui));
+            each.collect::<Result<Vec<_>, _>>()?
+        }
+        Some(buildx) => compile_in(buildx, store, tools, lock, source, ui)?,
+    };
     store.put_record("compile", &key, &compiled)?;
     Ok(compiled)
 }
@@ -198,20 +204,8 @@ fn compile(
 ) -> Result<Compiled, CompileError> {
     let scratch = tools.scratch()?;
     let out = scratch.path().join(name);
-    let arguments = [
-        "build",
-        "-trimpath",
-        "-installsuffix=cgo",
-        &format!("-p={}", tools.jobs),
-        &format!("-ldflags={}", linker_flags(source)),
-        "-o",
-    ];
-    let mut arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
-    arguments.extend([out.clone().into(), package.into()]);
-    if knows_vcs(source) {
-        // The repository around the module is ours, not etcd's.
-        arguments.insert(1, "-buildvcs=false".into());
-    }
+    let mut arguments = arguments(source, package, &out);
+    arguments.insert(1, format!("-p={}", tools.jobs).into());
     let command = invocation(tools, source, arguments)?;
     ui.command(command.to_string());
     let log = tools.log(&format!("{name}-{}-{}-{}", source.version, source.goos, source.goarch))?;
@@ -220,6 +214,89 @@ fn compile(
     let compiled = keep(store, name, &out)?;
     ui.status("Compiled", format!("{what} {}", crate::ui::size(compiled.size)));
     Ok(compiled)
+}
+
+fn arguments(source: &ModulesSource, package: &str, out: &Path) -> Vec<OsString> {
+    let flags = format!("-ldflags={}", linker_flags(source));
+    let mut arguments: Vec<OsString> =
+        ["build", "-trimpath", "-installsuffix=cgo", &flags, "-o"].map(OsString::from).into();
+    arguments.extend([out.into(), package.into()]);
+    if knows_vcs(source) {
+        // The repository around the module is ours, not etcd's.
+        arguments.insert(1, "-buildvcs=false".into());
+    }
+    arguments
+}
+
+/// All programs of one version by one run of buildx.
+fn compile_in(
+    buildx: &Buildx,
+    store: &Store,
+    tools: &Toolchains,
+    lock: &Lock,
+    source: &ModulesSource,
+    ui: &Ui,
+) -> Result<Vec<Compiled>, CompileError> {
+    let version = &source.version;
+    let platform = match &source.goarm {
+        Some(goarm) => format!("{}/{}/v{goarm}", source.goos, source.goarch),
+        None => format!("{}/{}", source.goos, source.goarch),
+    };
+    let inputs = ["go.mod", "go.sum"].map(|name| format!("sources/{version}/{name}"));
+    let folder = Path::new(ROOT).join(format!("sources/{version}"));
+    let call = |arguments: Vec<OsString>, network| {
+        Step::Compiler(Invocation {
+            program: "go".into(),
+            arguments,
+            folder: folder.clone(),
+            passed_on: BTreeMap::new(),
+            environment: environment(Path::new(CACHE), network, source),
+        })
+    };
+    let fetch = [
+        Step::Copy(inputs.to_vec()),
+        Step::Comment("Modules, which go.sum pins, and the Go release, whose sum is locked."),
+        call(vec!["mod".into(), "download".into()], Network::Allowed),
+        Step::Shell(check_sum(lock, &source.go)),
+    ];
+    let programs: Vec<_> = programs(source).collect();
+    let compile: Vec<_> = programs
+        .iter()
+        .map(|(name, package)| {
+            let out = Path::new("/out").join(name);
+            call(arguments(source, package, &out), Network::Forbidden)
+        })
+        .collect();
+    let what = format!("etcd {version} for {platform}");
+    let caches = [("etcdimg-go-build", "/opt/etcdimg/go-build")];
+    let build = Build {
+        what: format!("etcd {version}"),
+        log: format!("buildx-etcd-{version}-{}", platform.replace('/', "-")),
+        dockerfile: dockerfile(&what, &buildx.image, &caches, &fetch, &compile),
+        platform,
+        inputs: &inputs,
+    };
+    let scratch = tools.scratch()?;
+    let out = buildx.run(tools, &build, scratch.path(), ui)?;
+    let keep = |(name, _): &(&str, String)| {
+        let compiled = keep(store, name, &out.join(name))?;
+        let size = crate::ui::size(compiled.size);
+        ui.status("Compiled", format!("{name} {version} for {} {size}", build.platform));
+        Ok(compiled)
+    };
+    programs.iter().map(keep).collect()
+}
+
+/// A Go release that was fetched has to be a locked one; one of the image is pinned by the image.
+fn check_sum(lock: &Lock, go: &str) -> String {
+    let locked: Vec<_> = lock.toolchains.iter().filter(|it| it.go == go).collect();
+    let sums: Vec<_> = locked.iter().map(|it| format!(" -e '{}'", it.sum)).collect();
+    let sums = sums.concat();
+    format!(
+        "for sum in {CACHE}/go-mod/cache/download/golang.org/toolchain/@v/v0.0.1-go{go}.*.ziphash; do \\\n    \
+         [ ! -e \"$sum\" ] || grep -qxF{sums} \"$sum\" || {{ echo 'Go {go} is not the locked one' >&2; exit 1; }}; \\\n    \
+         done"
+    )
 }
 
 /// Go stamps the repository into programs since 1.18, and has the flag against it since then.
@@ -259,16 +336,28 @@ fn folder(tools: &Toolchains, source: &ModulesSource) -> PathBuf {
     tools.root.join("sources").join(source.version.to_string())
 }
 
-/// `go` with an environment that is the same on every machine, but for where its caches are.
+/// `go` on this machine.
 fn invocation(
     tools: &Toolchains,
     source: &ModulesSource,
     arguments: Vec<OsString>,
 ) -> Result<Invocation, CompileError> {
+    let program = tools.find("go")?;
+    let passed_on = sources_of_modules(tools, &program)?;
+    let environment = environment(&tools.work, tools.network, source);
+    Ok(Invocation { program, arguments, folder: folder(tools, source), passed_on, environment })
+}
+
+/// The same on every machine, but for where the caches are.
+fn environment(
+    work: &Path,
+    network: Network,
+    source: &ModulesSource,
+) -> BTreeMap<String, OsString> {
     let mut environment = BTreeMap::new();
     let mut set = |name: &str, value: OsString| environment.insert(name.to_owned(), value);
     for (name, folder) in [("GOMODCACHE", "go-mod"), ("GOCACHE", "go-build")] {
-        set(name, tools.work.join(folder).into());
+        set(name, work.join(folder).into());
     }
     for (name, value) in [
         ("GOFLAGS", "-mod=readonly"),
@@ -276,6 +365,9 @@ fn invocation(
         ("GOWORK", "off"),
         ("GOENV", "off"),
         ("GOAMD64", "v1"),
+        ("GOARM64", "v8.0"),
+        ("GOPPC64", "power8"),
+        ("GORISCV64", "rva20u64"),
     ] {
         set(name, value.into());
     }
@@ -285,12 +377,10 @@ fn invocation(
     if let Some(goarm) = &source.goarm {
         set("GOARM", goarm.into());
     }
-    if tools.network == Network::Forbidden {
+    if network == Network::Forbidden {
         set("GOPROXY", "off".into());
     }
-    let program = tools.find("go")?;
-    let passed_on = sources_of_modules(tools, &program)?;
-    Ok(Invocation { program, arguments, folder: folder(tools, source), passed_on, environment })
+    environment
 }
 
 /// What `go env -w` wrote must not decide bytes, so the programs are compiled without it

@@ -8,6 +8,7 @@ use crate::process::ProcessError;
 use crate::store::{Store, StoreError};
 
 use super::Compiled;
+use super::buildx::Builder;
 
 /// Why there is no program.
 #[derive(Debug, thiserror::Error)]
@@ -17,11 +18,15 @@ pub enum CompileError {
     #[error("{what}: something is not in the cache, and --offline forbids to fetch it")]
     Offline { what: String, source: Box<ProcessError> },
     #[error("{tool} is not on this machine")]
-    NoTool { tool: &'static str },
+    NoTool { tool: String },
     #[error(
         "migrate is compiled with Rust {expected}, which decides its bytes\n  expected {expected}\n  received {received}"
     )]
     WrongRust { expected: String, received: String },
+    #[error(
+        "migrate cannot be compiled for {triple}: this machine has neither Rust's standard library for it nor the means to make it"
+    )]
+    NoCross { triple: String, rust: String, zig: String },
     #[error(
         "the module of etcd {version} below sources/ is not the locked one: {file}\n  expected {expected}\n  received {received}"
     )]
@@ -58,6 +63,8 @@ pub struct Toolchains {
     pub network: Network,
     /// How many jobs each compiler may run.
     pub jobs: usize,
+    /// Whose compilers they are.
+    pub builder: Builder,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,13 +118,13 @@ impl Toolchains {
     }
 
     /// A program on `PATH`.
-    pub(super) fn find(&self, tool: &'static str) -> Result<PathBuf, CompileError> {
+    pub(super) fn find(&self, tool: &str) -> Result<PathBuf, CompileError> {
         let path = self.environment.get("PATH").cloned().unwrap_or_default();
         let candidates = std::env::split_paths(&path).map(|folder| folder.join(tool));
         candidates
             .into_iter()
             .find(|candidate| candidate.is_file())
-            .ok_or(CompileError::NoTool { tool })
+            .ok_or(CompileError::NoTool { tool: tool.to_owned() })
     }
 
     /// A folder for one compile's output, empty and removed afterwards.

@@ -92,7 +92,7 @@ impl Cause {
     }
 
     /// Whether the same mirror may do better later.
-    pub(super) fn may_pass(&self) -> bool {
+    pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Connect(reason) => !is_unknown_host(reason),
             Self::Stalled(_) | Self::Broken(_) | Self::Short { .. } => true,

@@ -17,8 +17,12 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
+pub(crate) use answer::answer;
 pub(crate) use download::{Blob, Downloader};
 pub use error::{Cause, FetchError, Tried};
+pub(crate) use receive::transport;
+pub(crate) use reply::refusal;
+pub(crate) use retry::wait_before;
 pub(crate) use source::Source;
 
 use crate::digest::Digest;

@@ -1,6 +1,7 @@
 //! One request, or one look at a file, and its bytes on their way into the partial file.
 
 use std::path::Path;
+use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderValue, IF_RANGE, RANGE};
 use reqwest::{Response, Url};
@@ -86,18 +87,22 @@ impl Downloader<'_> {
         Ok(())
     }
 
-    /// What went wrong below HTTP.
-    pub(super) fn transport(&self, error: &reqwest::Error) -> Cause {
-        let reason = http::reason(error);
-        if error.is_redirect() || error.is_builder() {
-            Cause::Protocol(reason)
-        } else if error.is_connect() {
-            Cause::Connect(reason)
-        } else if error.is_timeout() {
-            Cause::Stalled(self.options.stall_timeout)
-        } else {
-            Cause::Broken(reason)
-        }
+    fn transport(&self, error: &reqwest::Error) -> Cause {
+        transport(error, self.options.stall_timeout)
+    }
+}
+
+/// What went wrong below HTTP.
+pub(crate) fn transport(error: &reqwest::Error, stall_timeout: Duration) -> Cause {
+    let reason = http::reason(error);
+    if error.is_redirect() || error.is_builder() {
+        Cause::Protocol(reason)
+    } else if error.is_connect() {
+        Cause::Connect(reason)
+    } else if error.is_timeout() {
+        Cause::Stalled(stall_timeout)
+    } else {
+        Cause::Broken(reason)
     }
 }
 

@@ -77,7 +77,7 @@ fn check_total(total: Option<u64>, blob: &Blob<'_>) -> Result<(), Cause> {
 }
 
 /// Any answer that is not the file.
-pub(super) fn refusal(code: StatusCode, headers: &HeaderMap) -> Cause {
+pub(crate) fn refusal(code: StatusCode, headers: &HeaderMap) -> Cause {
     #[expect(clippy::disallowed_methods, reason = "Retry-After may be a date; no image sees it")]
     let now = SystemTime::now();
     Cause::Status {

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::{Cause, Options};
 
 /// Nothing when asking again is of no use.
-pub(super) fn wait_before(next_attempt: u32, cause: &Cause, options: &Options) -> Option<Duration> {
+pub(crate) fn wait_before(next_attempt: u32, cause: &Cause, options: &Options) -> Option<Duration> {
     if !cause.may_pass() || next_attempt > options.attempts {
         return None;
     }

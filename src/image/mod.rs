@@ -24,6 +24,12 @@ const PORTS: [&str; 4] = ["2379/tcp", "2380/tcp", "4001/tcp", "7001/tcp"];
 /// Used where the base says nothing of it.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// A Windows base says nothing of it, or nothing of our folders.
+const WINDOWS_PATH: &str = r"C:\usr\local\bin;C:\bin;C:\Windows\system32;C:\Windows";
+
+/// Marks a base that only tests may use, and every image on top of it.
+pub const STAND_IN: &str = "dev.etcdimg.base.stand-in";
+
 /// A document, and what names it in the document above.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
@@ -51,12 +57,22 @@ pub struct Base {
     pub layers: Vec<Layer>,
     pub environment: Vec<String>,
     pub history: Vec<Value>,
+    /// Of Windows: which build the base is, and so the image.
+    #[serde(default)]
+    pub os_version: Option<String>,
+    #[serde(default)]
+    pub os_features: Vec<String>,
+    /// Why the base must not be released, if it says so.
+    #[serde(default)]
+    pub stand_in: Option<String>,
 }
 
 /// One image, ready to be written.
 #[derive(Clone, Debug)]
 pub struct Image {
     pub platform: Platform,
+    /// The platform as documents name it.
+    pub listed: Value,
     pub config: Document,
     pub manifest: Document,
     /// All layers, from the base up.
@@ -76,10 +92,11 @@ pub fn image(plan: &Plan, image: &ImagePlan, base: &Base, layers: &[Layer]) -> I
         "mediaType": MANIFEST_TYPE,
         "config": config.descriptor(),
         "layers": descriptors,
-        "annotations": annotations(plan, &image.labels),
+        "annotations": annotations(plan, &labels(image, base)),
     });
     Image {
         platform: image.platform.clone(),
+        listed: listed(image, base),
         config,
         manifest: Document::new(MANIFEST_TYPE, &manifest),
         layers: all,
@@ -89,6 +106,9 @@ pub fn image(plan: &Plan, image: &ImagePlan, base: &Base, layers: &[Layer]) -> I
 fn layer_descriptor(layer: &Layer, name: Option<&String>) -> Value {
     let mut descriptor =
         json!({ "mediaType": layer.media_type, "digest": layer.digest, "size": layer.size });
+    if !layer.urls.is_empty() {
+        descriptor["urls"] = json!(layer.urls);
+    }
     if let Some(name) = name {
         descriptor["annotations"] = json!({ "dev.etcdimg.layer": name });
     }
@@ -105,28 +125,66 @@ fn config(plan: &Plan, image: &ImagePlan, base: &Base, layers: &[Layer]) -> Valu
     let ports: BTreeMap<_, _> = PORTS.iter().map(|port| (*port, json!({}))).collect();
     let mut config = json!({
         "created": created,
-        "os": image.platform.os,
-        "architecture": image.platform.architecture,
         "config": {
             "Env": environment(base, image),
             "ExposedPorts": ports,
-            "Labels": annotations(plan, &image.labels),
-            "WorkingDir": "/",
+            "Labels": annotations(plan, &labels(image, base)),
+            "WorkingDir": if image.platform.is_windows() { r"C:\" } else { "/" },
         },
         "rootfs": { "type": "layers", "diff_ids": diff_ids },
         "history": history,
     });
-    if let Some(variant) = &image.platform.variant {
-        config["variant"] = json!(variant);
+    for (name, value) in listed(image, base).as_object().into_iter().flatten() {
+        config[name] = value.clone();
     }
     config
 }
 
+/// What config and index both say of the platform.
+fn listed(image: &ImagePlan, base: &Base) -> Value {
+    let platform = &image.platform;
+    let mut listed = json!({ "os": platform.os, "architecture": platform.architecture });
+    if let Some(variant) = &platform.variant {
+        listed["variant"] = json!(variant);
+    }
+    if let Some(version) = &base.os_version {
+        listed["os.version"] = json!(version);
+    }
+    if !base.os_features.is_empty() {
+        listed["os.features"] = json!(base.os_features);
+    }
+    listed
+}
+
+/// Those of the plan, and what only the base knows.
+fn labels(image: &ImagePlan, base: &Base) -> BTreeMap<String, String> {
+    let stand_in = base.stand_in.iter().map(|why| (STAND_IN.to_owned(), why.clone()));
+    image.labels.clone().into_iter().chain(stand_in).collect()
+}
+
 fn environment(base: &Base, image: &ImagePlan) -> Vec<String> {
+    if image.platform.is_windows() {
+        return windows_environment(base, image);
+    }
     let has_path = base.environment.iter().any(|variable| variable.starts_with("PATH="));
     let path = (!has_path).then(|| format!("PATH={PATH}"));
     let ours = image.environment.iter().map(|(name, value)| format!("{name}={value}"));
     base.environment.iter().cloned().chain(path).chain(ours).collect()
+}
+
+/// Names of variables do not know upper and lower case there.
+fn windows_environment(base: &Base, image: &ImagePlan) -> Vec<String> {
+    let is_path = |variable: &&String| {
+        variable.split_once('=').is_some_and(|(name, _)| name.eq_ignore_ascii_case("PATH"))
+    };
+    let of_base = base.environment.iter().find(is_path).and_then(|it| it.split_once('='));
+    let path = match of_base {
+        Some((_, rest)) => format!(r"PATH=C:\usr\local\bin;C:\bin;{rest}"),
+        None => format!("PATH={WINDOWS_PATH}"),
+    };
+    let others = base.environment.iter().filter(|variable| !is_path(variable)).cloned();
+    let ours = image.environment.iter().map(|(name, value)| format!("{name}={value}"));
+    others.chain([path]).chain(ours).collect()
 }
 
 fn annotations(plan: &Plan, labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
@@ -173,13 +231,8 @@ fn index_annotations(plan: &Plan) -> BTreeMap<String, String> {
 }
 
 fn manifest_descriptor(image: &Image) -> Value {
-    let mut platform =
-        json!({ "os": image.platform.os, "architecture": image.platform.architecture });
-    if let Some(variant) = &image.platform.variant {
-        platform["variant"] = json!(variant);
-    }
     let mut descriptor = image.manifest.descriptor();
-    descriptor["platform"] = platform;
+    descriptor["platform"] = image.listed.clone();
     descriptor
 }
 
@@ -190,8 +243,11 @@ mod tests {
     use crate::plan::{BasePlan, BaseSource, LayerPlan, Source, WorkspaceSource};
 
     fn tiny() -> (Plan, Base, Vec<Layer>) {
-        let source =
-            Source::Workspace(WorkspaceSource { rust: "1.0.0".into(), triple: "t".into() });
+        let source = Source::Workspace(WorkspaceSource {
+            rust: "1.0.0".into(),
+            zig: "0.1.0".into(),
+            triple: "t".into(),
+        });
         let image = ImagePlan {
             platform: "linux/arm/v7".parse().unwrap(),
             base: BasePlan {
@@ -215,6 +271,7 @@ mod tests {
             digest: Digest::of(text),
             size: 4,
             diff_id: Digest::of(format!("{text} plain")),
+            urls: Vec::new(),
         };
         let base = Base { layers: vec![layer("base")], ..Base::default() };
         (plan, base, vec![layer("ours")])

@@ -6,7 +6,8 @@ mod deflate;
 pub mod format;
 mod gzip;
 mod ustar;
+pub mod windows;
 mod writer;
 
 pub use ustar::HeaderError;
-pub use writer::{Layer, LayerError, LayerWriter};
+pub use writer::{Dialect, Layer, LayerError, LayerWriter, NONDISTRIBUTABLE_TYPE};

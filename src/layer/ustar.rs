@@ -16,6 +16,10 @@ pub enum Kind<'a> {
     Symlink {
         to: &'a str,
     },
+    /// PAX records for the entry that follows.
+    Records {
+        size: u64,
+    },
 }
 
 pub const BLOCK: usize = 512;
@@ -43,6 +47,7 @@ pub fn header(
         Kind::HardLink { to } => (b'1', 0, to),
         Kind::Symlink { to } => (b'2', 0, to),
         Kind::Directory => (b'5', 0, ""),
+        Kind::Records { size } => (b'x', size, ""),
     };
     if link.len() > 100 {
         return Err(HeaderError::Path(link.to_owned()));
@@ -128,7 +133,7 @@ mod tests {
         let link = entry.link_name().unwrap().map(|link| link.to_string_lossy().into_owned());
         match kind {
             Kind::HardLink { to } | Kind::Symlink { to } => assert_eq!(link.unwrap(), to),
-            Kind::File { .. } | Kind::Directory => assert_eq!(link, None),
+            Kind::File { .. } | Kind::Directory | Kind::Records { .. } => assert_eq!(link, None),
         }
     }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::format::Compression;
 use super::gzip::GzipWriter;
 use super::ustar::{self, BLOCK, HeaderError, Kind};
+use super::windows::{self, Object};
 use crate::digest::{Digest, Hasher};
 use crate::store::{BlobWriter, Store, StoreError};
 
@@ -16,6 +17,21 @@ pub struct Layer {
     pub size: u64,
     /// The digest of the uncompressed tar.
     pub diff_id: Digest,
+    /// Where the layer is, when its blob may not be pushed: Windows bases of old.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<String>,
+}
+
+/// The type of layers whose blobs stand nowhere but at their URLs.
+pub const NONDISTRIBUTABLE_TYPE: &str =
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
+
+impl Layer {
+    /// Whether clients fetch the blob from its URLs, so that neither a layout nor a registry
+    /// needs it.
+    pub fn is_foreign(&self) -> bool {
+        self.media_type == NONDISTRIBUTABLE_TYPE
+    }
 }
 
 /// Why a layer could not be written.
@@ -38,6 +54,15 @@ pub struct LayerWriter {
     diff_id: Hasher,
     mtime: u64,
     compression: Compression,
+    dialect: Dialect,
+}
+
+/// Whose attributes the entries carry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    #[default]
+    Posix,
+    Windows,
 }
 
 enum Sink {
@@ -52,7 +77,13 @@ impl LayerWriter {
             Compression::Gzip => Sink::Gzip(GzipWriter::new(blob, compression.level())?),
             Compression::Zstd => Sink::Zstd(zstd::Encoder::new(blob, compression.level())?),
         };
-        Ok(Self { sink, diff_id: Hasher::default(), mtime, compression })
+        let dialect = Dialect::default();
+        Ok(Self { sink, diff_id: Hasher::default(), mtime, compression, dialect })
+    }
+
+    #[must_use]
+    pub fn in_dialect(self, dialect: Dialect) -> Self {
+        Self { dialect, ..self }
     }
 
     pub fn directory(&mut self, path: &str, mode: u32) -> Result<(), LayerError> {
@@ -83,8 +114,28 @@ impl LayerWriter {
     }
 
     fn header(&mut self, path: &str, mode: u32, kind: Kind<'_>) -> Result<(), LayerError> {
+        if self.dialect == Dialect::Windows {
+            self.records(path, kind)?;
+        }
         let block = ustar::header(path, mode, self.mtime, kind)?;
         Ok(self.write_all(&block)?)
+    }
+
+    /// A link has none: it is the file.
+    fn records(&mut self, path: &str, kind: Kind<'_>) -> Result<(), LayerError> {
+        let object = match kind {
+            Kind::Directory => Object::Directory,
+            Kind::File { .. } => Object::File,
+            Kind::HardLink { .. } | Kind::Symlink { .. } | Kind::Records { .. } => return Ok(()),
+        };
+        let records = windows::records(object, self.mtime);
+        let size = records.len() as u64;
+        let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or(path);
+        let kind = Kind::Records { size };
+        let block = ustar::header(&format!("PaxHeaders.0/{name}"), 0o644, self.mtime, kind)?;
+        self.write_all(&block)?;
+        self.write_all(&records)?;
+        Ok(self.write_all(&[0; BLOCK][..ustar::padding(size)])?)
     }
 
     /// Takes a whole archive as it is, to its end.
@@ -106,7 +157,8 @@ impl LayerWriter {
         };
         let (digest, size) = blob.commit()?;
         let (diff_id, _) = self.diff_id.finish();
-        Ok(Layer { media_type: self.compression.media_type().to_owned(), digest, size, diff_id })
+        let media_type = self.compression.media_type().to_owned();
+        Ok(Layer { media_type, digest, size, diff_id, urls: Vec::new() })
     }
 }
 
@@ -160,6 +212,43 @@ mod tests {
         insta::assert_snapshot!(text(Compression::Zstd), @"
         313 sha256:2a6be08e58f6b8324a458b01b5271f520c34ff8487c2dcdf9fd3f76ce6772944
         sha256:1d06f4d4e3bd19ea10daffff472a49224c4ee2cf3a5eb9fa2e6ba7c2d9baa677
+        ");
+    }
+
+    /// Golden too, and read back as hcsshim does: by the PAX records before each entry.
+    #[test]
+    fn a_windows_layer_has_attributes_and_rights() {
+        use std::fmt::Write as _;
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let writer = LayerWriter::new(&store, Compression::Gzip, 7).unwrap();
+        let mut writer = writer.in_dialect(Dialect::Windows);
+        writer.directory("Files", 0o755).unwrap();
+        writer.file("Files/etcd.exe", 0o555, 4, &b"etcd"[..]).unwrap();
+        writer.hard_link("Files/link.exe", 0o555, "Files/etcd.exe").unwrap();
+        let layer = writer.finish().unwrap();
+        let bytes = store.read(&layer.digest).unwrap();
+        let mut tar = tar::Archive::new(flate2::read::GzDecoder::new(&bytes[..]));
+        let mut text = String::new();
+        for entry in tar.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            writeln!(text, "{}", entry.path().unwrap().display()).unwrap();
+            let Some(records) = entry.pax_extensions().unwrap() else { continue };
+            for record in records.map(Result::unwrap) {
+                let value: String = record.value().unwrap().chars().take(20).collect();
+                writeln!(text, "  {} = {value}", record.key().unwrap()).unwrap();
+            }
+        }
+        insta::assert_snapshot!(text, @"
+        Files/
+          LIBARCHIVE.creationtime = 7
+          MSWINDOWS.fileattr = 16
+          MSWINDOWS.rawsd = AQAEgBQAAAAkAAAAAAAA
+        Files/etcd.exe
+          LIBARCHIVE.creationtime = 7
+          MSWINDOWS.fileattr = 32
+          MSWINDOWS.rawsd = AQAEgBQAAAAkAAAAAAAA
+        Files/link.exe
         ");
     }
 

@@ -67,6 +67,12 @@ impl Layout {
         }
     }
 
+    /// Descriptors of what index.json names without a tag: things that belong to others.
+    pub fn untagged(&self) -> Result<Vec<Value>, LayoutError> {
+        let entries = self.entries()?.into_iter();
+        Ok(entries.filter(|entry| entry["annotations"][REF_NAME].is_null()).collect())
+    }
+
     /// The descriptors of index.json; none when there is no such file yet.
     pub(super) fn entries(&self) -> Result<Vec<Value>, LayoutError> {
         let path = self.root.join("index.json");

@@ -8,13 +8,18 @@ use super::{
 };
 use crate::catalog::{BundledEtcd, Locked, Origin, Target, release_file};
 use crate::layer::format::FORMAT;
+use crate::layer::windows::{FILES, HIVES};
 
 const BIN: &str = "usr/local/bin";
+
+/// A second way to `migrate` on Windows, which old manifests use.
+const WINDOWS_BIN: &str = "bin";
 
 /// What every program and script has had since the first of these images.
 const PROGRAM_MODE: u32 = 0o555;
 
 const WRAPPER: &str = include_str!("../../crates/migrate/migrate-if-needed.sh");
+const WINDOWS_WRAPPER: &str = include_str!("../../crates/migrate/migrate-if-needed.bat");
 
 pub(super) fn plan(
     locked: &Locked,
@@ -30,7 +35,7 @@ pub(super) fn plan(
         layers.push(LayerPlan {
             name: format!("etcd {}", etcd.version),
             source,
-            entries: etcd_entries(etcd, is_last),
+            entries: etcd_entries(target, etcd, is_last),
         });
     }
     // Last, because it changes most often: the etcd layers keep their digests.
@@ -94,9 +99,10 @@ fn modules(locked: &Locked, target: &Target, etcd: &BundledEtcd) -> ModulesSourc
     }
 }
 
-fn etcd_entries(etcd: &BundledEtcd, is_last: bool) -> Vec<EntryPlan> {
-    let versioned = |name: &str| format!("{BIN}/{name}-{}", etcd.version);
-    let mut entries = directories(&["usr", "usr/local", BIN]);
+fn etcd_entries(target: &Target, etcd: &BundledEtcd, is_last: bool) -> Vec<EntryPlan> {
+    let place = Place::of(target);
+    let versioned = |name: &str| place.program(&format!("{name}-{}", etcd.version));
+    let mut entries = place.directories(&["usr", "usr/local", BIN]);
     for name in etcd.programs() {
         let content = Content::Program { name: (*name).to_owned() };
         entries.push(EntryPlan { path: versioned(name), mode: PROGRAM_MODE, content });
@@ -104,7 +110,7 @@ fn etcd_entries(etcd: &BundledEtcd, is_last: bool) -> Vec<EntryPlan> {
     if is_last {
         for name in etcd.programs() {
             let content = Content::HardLink { to: versioned(name) };
-            entries.push(EntryPlan { path: format!("{BIN}/{name}"), mode: PROGRAM_MODE, content });
+            entries.push(EntryPlan { path: place.program(name), mode: PROGRAM_MODE, content });
         }
     }
     sorted(entries)
@@ -113,22 +119,29 @@ fn etcd_entries(etcd: &BundledEtcd, is_last: bool) -> Vec<EntryPlan> {
 fn migrate(locked: &Locked, target: &Target) -> LayerPlan {
     let versions = locked.catalog.versions.bundled.iter().map(|etcd| etcd.version.clone());
     let bundled = Bundled::new(versions.collect()).to_string();
+    let place = Place::of(target);
     let file = |path: String, mode, content| EntryPlan { path, mode, content };
     let mut entries =
-        directories(&["usr", "usr/local", BIN, "usr/local/share", "usr/local/share/etcdimg"]);
-    entries.push(file(
-        format!("{BIN}/migrate"),
-        PROGRAM_MODE,
-        Content::Program { name: "migrate".into() },
-    ));
-    entries.push(file(
-        format!("{BIN}/migrate-if-needed.sh"),
-        PROGRAM_MODE,
-        Content::Text { text: WRAPPER.into() },
-    ));
-    entries.push(file(BUNDLED_PATH.into(), 0o444, Content::Text { text: bundled }));
+        place.directories(&["usr", "usr/local", BIN, "usr/local/share", "usr/local/share/etcdimg"]);
+    let (name, text) = if target.platform.is_windows() {
+        ("migrate-if-needed.bat", WINDOWS_WRAPPER)
+    } else {
+        ("migrate-if-needed.sh", WRAPPER)
+    };
+    let (program, wrapper) = (place.program("migrate"), place.path(&format!("{BIN}/{name}")));
+    if target.platform.is_windows() {
+        entries.push(place.directory(WINDOWS_BIN));
+        for to in [&program, &wrapper] {
+            let path = to.replacen(BIN, WINDOWS_BIN, 1);
+            entries.push(file(path, PROGRAM_MODE, Content::HardLink { to: to.clone() }));
+        }
+    }
+    entries.push(file(program, PROGRAM_MODE, Content::Program { name: "migrate".into() }));
+    entries.push(file(wrapper, PROGRAM_MODE, Content::Text { text: text.into() }));
+    entries.push(file(place.path(BUNDLED_PATH), 0o444, Content::Text { text: bundled }));
     let source = WorkspaceSource {
         rust: locked.catalog.versions.rust.clone(),
+        zig: locked.catalog.versions.zig.clone(),
         triple: target.triple.clone(),
     };
     LayerPlan {
@@ -138,13 +151,38 @@ fn migrate(locked: &Locked, target: &Target) -> LayerPlan {
     }
 }
 
-fn directories(paths: &[&str]) -> Vec<EntryPlan> {
-    let directory = |path: &&str| EntryPlan {
-        path: (*path).to_owned(),
-        mode: 0o755,
-        content: Content::Directory,
-    };
-    paths.iter().map(directory).collect()
+/// Where a platform's layers have their files, and what its programs end with.
+struct Place {
+    is_windows: bool,
+}
+
+impl Place {
+    fn of(target: &Target) -> Self {
+        Self { is_windows: target.platform.is_windows() }
+    }
+
+    fn path(&self, path: &str) -> String {
+        if self.is_windows { format!("{FILES}/{path}") } else { path.to_owned() }
+    }
+
+    fn program(&self, name: &str) -> String {
+        self.path(&format!("{BIN}/{name}{}", if self.is_windows { ".exe" } else { "" }))
+    }
+
+    fn directory(&self, path: &str) -> EntryPlan {
+        EntryPlan { path: self.path(path), mode: 0o755, content: Content::Directory }
+    }
+
+    /// The two roots of a Windows layer come along.
+    fn directories(&self, paths: &[&str]) -> Vec<EntryPlan> {
+        let roots: &[&str] = if self.is_windows { &[FILES, HIVES] } else { &[] };
+        let root = |path: &&str| EntryPlan {
+            path: (*path).to_owned(),
+            mode: 0o755,
+            content: Content::Directory,
+        };
+        roots.iter().map(root).chain(paths.iter().map(|path| self.directory(path))).collect()
+    }
 }
 
 /// Directories, then files, then links, each by path: what a link names stands before it.
@@ -221,7 +259,7 @@ fn labels(
             ),
             Source::Workspace(it) => labels.insert(
                 "dev.etcdimg.migrate".to_owned(),
-                format!("{} rust {}", env!("CARGO_PKG_VERSION"), it.rust),
+                format!("{} rust {} zig {}", env!("CARGO_PKG_VERSION"), it.rust, it.zig),
             ),
         };
     }

@@ -73,7 +73,7 @@ pub struct LayerPlan {
 }
 
 /// Where the programs of a layer come from.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Source {
     Release(ReleaseSource),
@@ -82,7 +82,7 @@ pub enum Source {
 }
 
 /// An archive that the etcd project published.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReleaseSource {
     #[serde(serialize_with = "display")]
     pub version: EtcdVersion,
@@ -95,7 +95,7 @@ pub struct ReleaseSource {
 }
 
 /// Go modules, compiled here.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ModulesSource {
     #[serde(serialize_with = "display")]
     pub version: EtcdVersion,
@@ -109,9 +109,11 @@ pub struct ModulesSource {
 }
 
 /// `migrate`, compiled from this repository.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WorkspaceSource {
     pub rust: String,
+    /// Links it, and has the C library.
+    pub zig: String,
     pub triple: String,
 }
 
@@ -178,12 +180,19 @@ fn targets<'a>(all: &'a [Target], wanted: &[Platform]) -> Result<Vec<&'a Target>
     if wanted.is_empty() {
         return Ok(all.iter().filter(|target| target.is_default).collect());
     }
-    if let Some(platform) =
-        wanted.iter().find(|it| all.iter().all(|target| target.platform != **it))
-    {
-        return Err(PlanError::NoTarget(platform.clone()));
+    let mut chosen = Vec::new();
+    for platform in wanted {
+        let named = |target: &&Target| target.platform == *platform;
+        let meant = |target: &&Target| target.is_default && platform.includes(&target.platform);
+        let found: Vec<_> = all.iter().filter(|it| named(it) || meant(it)).collect();
+        if found.is_empty() {
+            return Err(PlanError::NoTarget(platform.clone()));
+        }
+        chosen.extend(found);
     }
-    Ok(all.iter().filter(|target| wanted.contains(&target.platform)).collect())
+    chosen.sort_by(|a, b| a.platform.cmp(&b.platform));
+    chosen.dedup_by(|a, b| a.platform == b.platform);
+    Ok(chosen)
 }
 
 /// As people write modes.

@@ -40,7 +40,9 @@ impl fmt::Display for Source {
                 it.goarch,
                 it.go_sum
             ),
-            Self::Workspace(it) => write!(f, "workspace rust {} for {}", it.rust, it.triple),
+            Self::Workspace(it) => {
+                write!(f, "workspace rust {} zig {} for {}", it.rust, it.zig, it.triple)
+            }
         }
     }
 }

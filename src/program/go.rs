@@ -77,11 +77,7 @@ struct BuildInfo<'a> {
 
 impl<'a> BuildInfo<'a> {
     fn read(file: &object::File<'a>) -> Option<Self> {
-        let section = file.section_by_name(".go.buildinfo")?;
-        let bytes = section.data().ok()?;
-        if !bytes.starts_with(b"\xff Go buildinf:") {
-            return None;
-        }
+        let bytes = Self::bytes(file)?;
         let (go, modules) = if bytes.get(15)? & INLINE != 0 {
             let (go, rest) = inline_string(bytes.get(32..)?)?;
             (go, inline_string(rest)?.0)
@@ -93,6 +89,18 @@ impl<'a> BuildInfo<'a> {
         let modules = std::str::from_utf8(modules).ok()?;
         let path = modules.lines().find_map(|line| line.strip_prefix("path\t"))?;
         Some(Self { go: std::str::from_utf8(go).ok()?, path, modules })
+    }
+
+    /// In a section of its own, or in PE somewhere at the start of the data.
+    fn bytes(file: &object::File<'a>) -> Option<&'a [u8]> {
+        const MARK: &[u8] = b"\xff Go buildinf:";
+        const ALIGNMENT: usize = 16;
+        if let Some(section) = file.section_by_name(".go.buildinfo") {
+            return section.data().ok().filter(|bytes| bytes.starts_with(MARK));
+        }
+        let data = file.section_by_name(".data")?.data().ok()?;
+        let at = (0..data.len()).step_by(ALIGNMENT).find(|at| data[*at..].starts_with(MARK))?;
+        data.get(at..)
     }
 
     fn setting(&self, key: &str) -> Option<&'a str> {

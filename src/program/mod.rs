@@ -5,6 +5,7 @@
 //! Pure: bytes in, verdict out. The program is never run.
 
 mod go;
+mod pe;
 mod strings;
 
 use object::elf;
@@ -64,7 +65,7 @@ pub fn check(bytes: &[u8], expected: &Expected<'_>) -> Vec<WrongProgram> {
         received: received.to_owned(),
     };
     let Some(facts) = Facts::read(bytes) else {
-        return vec![wrong("file format", "an ELF executable", "something else")];
+        return vec![wrong("file format", format(expected.platform), "something else")];
     };
     let mut faults = Vec::new();
     let mut compare = |what, wanted: &str, received: &str| {
@@ -73,7 +74,7 @@ pub fn check(bytes: &[u8], expected: &Expected<'_>) -> Vec<WrongProgram> {
         }
     };
     compare("machine", machine(expected.platform), &facts.machine);
-    compare("linkage", "static", facts.linkage);
+    compare("linkage", linkage(expected.platform), &facts.linkage);
     match expected.content {
         Identity::Etcd { program, version, go, commit } => {
             go::compare(
@@ -93,11 +94,14 @@ pub fn check(bytes: &[u8], expected: &Expected<'_>) -> Vec<WrongProgram> {
 
 struct Facts {
     machine: String,
-    linkage: &'static str,
+    linkage: String,
 }
 
 impl Facts {
     fn read(bytes: &[u8]) -> Option<Self> {
+        if let Some(facts) = pe::facts(bytes) {
+            return Some(facts);
+        }
         if let Ok(file) = ElfFile64::<object::Endianness>::parse(bytes) {
             return Some(Self::of(file.elf_header(), file.endian(), bytes));
         }
@@ -116,11 +120,22 @@ impl Facts {
         // position-independent program relocates itself.
         let segments = header.program_headers(endian, bytes).unwrap_or_default();
         let is_dynamic = segments.iter().any(|segment| segment.p_type(endian) == elf::PT_INTERP);
-        Self { machine, linkage: if is_dynamic { "dynamic" } else { "static" } }
+        Self { machine, linkage: if is_dynamic { "dynamic" } else { "static" }.to_owned() }
     }
 }
 
+fn format(platform: &Platform) -> &'static str {
+    if platform.is_windows() { "a PE executable" } else { "an ELF executable" }
+}
+
+fn linkage(platform: &Platform) -> &'static str {
+    if platform.is_windows() { pe::SYSTEM_ONLY } else { "static" }
+}
+
 fn machine(platform: &Platform) -> &'static str {
+    if platform.is_windows() {
+        return "PE machine 0x8664";
+    }
     match platform.architecture.as_str() {
         "amd64" => "ELF machine 62 little-endian",
         "arm" => "ELF machine 40 little-endian",

@@ -3,96 +3,184 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use reqwest::header::HeaderValue;
 use serde::Deserialize;
 
-/// What `docker login` wrote into config.json. Credential helpers are not asked: they are
-/// programs, and pulling a public base needs none.
+use super::{Login, Repository, Secret, helper};
+
+/// What `docker login`, `podman login` and the command line say of who we are.
 ///
 /// `Debug` shows the registries, never a secret.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Credentials {
-    basic: BTreeMap<String, HeaderValue>,
+    /// From the command line: for these registries before everything else.
+    given: BTreeMap<String, Login>,
+    /// Best first.
+    files: Vec<AuthFile>,
+    /// What helpers said: each is asked once for each registry.
+    asked: Mutex<BTreeMap<(String, String), Option<Login>>>,
 }
 
-/// Why config.json is of no use. Never says what stands in it.
+/// Why a file with credentials is of no use. Never says what stands in it.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
     #[error("cannot read `{}`", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("`{}` is not a Docker config.json: see line {line}, column {column}", path.display())]
     Parse { path: PathBuf, line: usize, column: usize },
+    #[error("the credential helper `{name}` is of no use: {why}")]
+    Helper { name: String, why: &'static str },
 }
 
-#[derive(Deserialize)]
-struct DockerConfig {
+/// config.json of Docker; auth.json of podman has the same form.
+#[derive(Clone, Default, Deserialize)]
+struct AuthFile {
     #[serde(default)]
     auths: BTreeMap<String, Auth>,
+    #[serde(default, rename = "credHelpers")]
+    helpers: BTreeMap<String, String>,
+    #[serde(default, rename = "credsStore")]
+    store: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct Auth {
     /// Base64 of `user:password`, which is what `Basic` wants.
     #[serde(default)]
     auth: String,
+    #[serde(default, rename = "identitytoken")]
+    identity_token: String,
 }
 
 impl Credentials {
-    /// From `$DOCKER_CONFIG` or `~/.docker`.
+    /// From `REGISTRY_AUTH_FILE` alone where it is set; else from podman's auth.json, then from
+    /// config.json in `$DOCKER_CONFIG` or `~/.docker`.
     pub fn from_environment() -> Result<Self, CredentialsError> {
-        let home = || std::env::home_dir().map(|home| home.join(".docker"));
-        match std::env::var_os("DOCKER_CONFIG").map(PathBuf::from).or_else(home) {
-            Some(folder) => Self::load(&folder),
-            None => Ok(Self::default()),
-        }
+        let variable = |name: &str| {
+            std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+        };
+        let files = if let Some(path) = variable("REGISTRY_AUTH_FILE") {
+            // Named, so it must be there.
+            vec![read(&path)?.ok_or_else(|| missing(path))?]
+        } else {
+            let home = std::env::home_dir();
+            let below_home = |path: &str| home.as_ref().map(|home| home.join(path));
+            let podman =
+                variable("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json"));
+            let config = variable("XDG_CONFIG_HOME").or_else(|| below_home(".config"));
+            let config = config.map(|folder| folder.join("containers/auth.json"));
+            let docker = variable("DOCKER_CONFIG").or_else(|| below_home(".docker"));
+            let docker = docker.map(|folder| folder.join("config.json"));
+            let places = [podman, config, docker];
+            let files = places.into_iter().flatten().map(|path| read(&path));
+            files.filter_map(Result::transpose).collect::<Result<_, _>>()?
+        };
+        Ok(Self { files, ..Self::default() })
     }
 
     /// From the folder that holds config.json. No file: no credentials.
     pub fn load(folder: &Path) -> Result<Self, CredentialsError> {
-        let path = folder.join("config.json");
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(source) => return Err(CredentialsError::Read { path, source }),
-        };
-        // The message of the parser may quote a secret, so only the place is passed on.
-        let config: DockerConfig = serde_json::from_slice(&bytes).map_err(|error| {
-            CredentialsError::Parse { path, line: error.line(), column: error.column() }
-        })?;
-        let entries = config
-            .auths
-            .into_iter()
-            .filter_map(|(key, auth)| Some((registry(&key).to_owned(), header(&auth.auth)?)));
-        Ok(Self { basic: entries.collect() })
+        let files = read(&folder.join("config.json"))?.into_iter().collect();
+        Ok(Self { files, ..Self::default() })
     }
 
-    pub(super) fn basic(&self, registry: &str) -> Option<&HeaderValue> {
-        self.basic.get(registry)
+    /// Somebody named a user for this registry.
+    pub fn give(&mut self, registry: &str, login: Login) {
+        self.given.insert(registry.to_owned(), login);
+    }
+
+    /// Who we are in a repository. May run a credential helper.
+    pub fn find(&self, repository: &Repository) -> Result<Option<Login>, CredentialsError> {
+        if let Some(login) = self.given.get(repository.registry()) {
+            return Ok(Some(login.clone()));
+        }
+        for file in &self.files {
+            if let Some(login) = self.find_in(file, repository)? {
+                return Ok(Some(login));
+            }
+        }
+        Ok(None)
+    }
+
+    fn find_in(
+        &self,
+        file: &AuthFile,
+        repository: &Repository,
+    ) -> Result<Option<Login>, CredentialsError> {
+        let registry = repository.registry();
+        let own = file.helpers.iter().find(|(key, _)| place(key) == registry);
+        let helper =
+            own.map(|(_, name)| name).or_else(|| Some(&file.store).filter(|it| !it.is_empty()));
+        if let Some(login) = helper.map(|name| self.ask(name, registry)).transpose()?.flatten() {
+            return Ok(Some(login));
+        }
+        let name = repository.to_string();
+        let is_for = |key: &str| {
+            name.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        // The longest: podman keeps logins for a part of a registry too.
+        let auths = file.auths.iter().map(|(key, auth)| (place(key), auth));
+        let auth = auths.filter(|(key, _)| is_for(key)).max_by_key(|(key, _)| key.len());
+        Ok(auth.and_then(|(_, auth)| auth.login()))
+    }
+
+    fn ask(&self, name: &str, registry: &str) -> Result<Option<Login>, CredentialsError> {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (name.to_owned(), registry.to_owned());
+        if let Some(known) = asked.get(&key) {
+            return Ok(known.clone());
+        }
+        let login = helper::ask(name, registry)?;
+        asked.insert(key, login.clone());
+        Ok(login)
+    }
+}
+
+impl Auth {
+    fn login(&self) -> Option<Login> {
+        if self.identity_token.is_empty() {
+            return Login::basic(&self.auth);
+        }
+        Some(Login::IdentityToken(Secret::new(&*self.identity_token)))
     }
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.basic.keys()).finish()
+        let files = self.files.iter().flat_map(|file| file.auths.keys().chain(file.helpers.keys()));
+        f.debug_set().entries(self.given.keys().chain(files)).finish()
     }
 }
 
-/// `https://index.docker.io/v1/` is how Docker writes docker.io; others are hosts, or URLs.
-fn registry(key: &str) -> &str {
+fn read(path: &Path) -> Result<Option<AuthFile>, CredentialsError> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(CredentialsError::Read { path: path.to_owned(), source }),
+    };
+    // The message of the parser may quote a secret, so only the place is passed on.
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| CredentialsError::Parse {
+        path: path.to_owned(),
+        line: error.line(),
+        column: error.column(),
+    })
+}
+
+fn missing(path: PathBuf) -> CredentialsError {
+    CredentialsError::Read { path, source: io::ErrorKind::NotFound.into() }
+}
+
+/// `https://index.docker.io/v1/` is how Docker writes docker.io; others are hosts, URLs of the
+/// API, or a host and the start of a path.
+fn place(key: &str) -> &str {
     let key = key.trim_start_matches("https://").trim_start_matches("http://");
-    match key.split_once('/').map_or(key, |(host, _)| host) {
+    let key = key.trim_end_matches('/');
+    let key = key.strip_suffix("/v2").or_else(|| key.strip_suffix("/v1")).unwrap_or(key);
+    match key {
         "index.docker.io" | "registry-1.docker.io" => "docker.io",
-        host => host,
+        other => other,
     }
-}
-
-fn header(auth: &str) -> Option<HeaderValue> {
-    // An empty one says that a credential helper has it.
-    let auth = Some(auth.trim()).filter(|auth| !auth.is_empty())?;
-    let mut header = HeaderValue::from_str(&format!("Basic {auth}")).ok()?;
-    header.set_sensitive(true);
-    Some(header)
 }
 
 #[cfg(test)]
@@ -101,25 +189,60 @@ mod tests {
 
     #[test]
     fn keys_become_registries() {
-        assert_eq!(registry("https://index.docker.io/v1/"), "docker.io");
-        assert_eq!(registry("registry:5000"), "registry:5000");
-        assert_eq!(registry("https://registry.example/v2/"), "registry.example");
+        assert_eq!(place("https://index.docker.io/v1/"), "docker.io");
+        assert_eq!(place("registry:5000"), "registry:5000");
+        assert_eq!(place("https://registry.example/v2/"), "registry.example");
+        assert_eq!(place("quay.io/team"), "quay.io/team");
+    }
+
+    #[test]
+    fn the_nearest_login_counts() {
+        let config = r#"{"auths": {
+            "a.example": {"auth": "YQ=="}, "a.example/team": {"auth": "dGVhbQ=="},
+            "b.example": {"identitytoken": "t", "auth": "Yg=="}, "c.example": {}}}"#;
+        check(config, "a.example/other/etcd", "Basic YQ==");
+        check(config, "a.example/team/etcd", "Basic dGVhbQ==");
+        check(config, "a.example/teams/etcd", "Basic YQ==");
+        check(config, "b.example/etcd", "IdentityToken(Secret)");
+        check(config, "c.example/etcd", "nobody");
+        check(config, "d.example/etcd", "nobody");
+    }
+
+    #[track_caller]
+    fn check(config: &str, repository: &str, expected: &str) {
+        let file = serde_json::from_str(config).unwrap();
+        let credentials = Credentials { files: vec![file], ..Credentials::default() };
+        let actual = match credentials.find(&repository.parse().unwrap()).unwrap() {
+            Some(Login::Basic(header)) => header.to_str().unwrap().to_owned(),
+            Some(login) => format!("{login:?}"),
+            None => "nobody".to_owned(),
+        };
+        assert_eq!(actual, expected);
     }
 
     #[test]
     fn secrets_are_never_shown() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.json");
-        assert!(Credentials::load(folder.path()).unwrap().basic.is_empty());
+        assert!(Credentials::load(folder.path()).unwrap().files.is_empty());
 
         let config = r#"{"auths": {"a.example": {"auth": "c2VjcmV0"}, "b.example": {}}}"#;
         fs::write(&path, config).unwrap();
-        let credentials = Credentials::load(folder.path()).unwrap();
-        assert_eq!(format!("{credentials:?}"), r#"{"a.example"}"#);
-        assert_eq!(format!("{:?}", credentials.basic("a.example").unwrap()), "Sensitive");
+        let mut credentials = Credentials::load(folder.path()).unwrap();
+        assert_eq!(format!("{credentials:?}"), r#"{"a.example", "b.example"}"#);
+        let login = Login::password("me", &Secret::new("c2VjcmV0")).unwrap();
+        credentials.give("c.example", login);
+        assert!(!format!("{credentials:?}").contains("c2VjcmV0"));
 
         fs::write(&path, r#"{"auths": "c2VjcmV0"}"#).unwrap();
         let error = Credentials::load(folder.path()).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("c2VjcmV0"), "{error:?}");
+    }
+
+    #[test]
+    fn a_helper_is_a_name_and_never_a_path() {
+        let file = serde_json::from_str(r#"{"credsStore": "../evil"}"#).unwrap();
+        let credentials = Credentials { files: vec![file], ..Credentials::default() };
+        assert!(credentials.find(&"a.example/etcd".parse().unwrap()).is_err());
     }
 }

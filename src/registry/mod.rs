@@ -1,26 +1,40 @@
-//! Pulls from registries, as distribution-spec 1.1 says, and only what is asked for by digest.
+//! Speaks with registries, as distribution-spec 1.1 says: pulls what is asked for by digest, and
+//! uploads what they lack.
 //!
-//! Not responsible for: pushing, or what a manifest means.
+//! Not responsible for: what a manifest means, or what belongs together (`push`).
 
+mod answer;
 mod auth;
+mod blobs;
 mod credentials;
+mod error;
+mod helper;
+mod host;
+mod journal;
+mod login;
+mod manifests;
+mod manners;
+mod pace;
+mod payload;
+mod puller;
 mod reference;
-
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
-
-use reqwest::Url;
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
+mod remote;
+mod scope;
+mod upload;
 
 pub use auth::AuthError;
+pub use blobs::{Belief, Blob, Bring, Delivery, Moved, SMALL};
 pub use credentials::{Credentials, CredentialsError};
-pub use reference::{Reference, ReferenceError, Repository};
-
-use crate::digest::Digest;
-use crate::fetch::{Blob, Downloader, FetchError, Fetched, Options, Source};
-use crate::http::Client;
-use crate::store::{Store, StoreError};
-use crate::ui::Ui;
+pub use error::RemoteError;
+pub use host::{Host, HostOptions};
+pub use login::{Login, Secret};
+pub use manifests::{Known, Manifest, Unwanted, referrers_tag};
+pub use manners::{Manners, Told};
+pub use payload::Listener;
+pub use puller::{Puller, RegistryError};
+pub use reference::{Naming, Reference, ReferenceError, Repository, is_tag};
+pub use remote::Remote;
+pub use upload::PIECE;
 
 /// Registries need not accept more (distribution-spec, "Pushing Manifests").
 const MANIFEST_LIMIT: u64 = 4 << 20;
@@ -30,155 +44,3 @@ const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
     application/vnd.docker.distribution.manifest.v2+json";
-
-/// Why something cannot be pulled.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
-    #[error(transparent)]
-    Auth(#[from] AuthError),
-}
-
-impl From<StoreError> for RegistryError {
-    fn from(error: StoreError) -> Self {
-        Self::Fetch(error.into())
-    }
-}
-
-impl RegistryError {
-    /// The registry delivered something else than what is pinned.
-    pub fn is_wrong_bytes(&self) -> bool {
-        matches!(self, Self::Fetch(error) if error.is_wrong_bytes())
-    }
-}
-
-/// Pulls into a store, and remembers who let us in.
-#[derive(Debug)]
-pub struct Puller<'a> {
-    store: &'a Store,
-    client: Client,
-    options: &'a Options,
-    ui: &'a Ui,
-    credentials: Credentials,
-    /// The `Authorization` that worked last; sensitive values, never shown.
-    authorizations: Mutex<BTreeMap<Repository, HeaderValue>>,
-}
-
-impl<'a> Puller<'a> {
-    pub fn new(
-        store: &'a Store,
-        options: &'a Options,
-        ui: &'a Ui,
-        credentials: Credentials,
-    ) -> Self {
-        let client = Client::new(options.connect_timeout, options.stall_timeout);
-        Self { store, client, options, ui, credentials, authorizations: Mutex::default() }
-    }
-
-    /// The bytes of a manifest or index, which are in the store afterwards.
-    pub async fn pull_manifest(&self, reference: &Reference) -> Result<Vec<u8>, RegistryError> {
-        let name = reference.to_string();
-        let (digest, size) = (reference.digest, None);
-        let blob = Blob { name: &name, digest, size, limit: MANIFEST_LIMIT };
-        let url = reference.repository.url("manifests", &digest);
-        self.pull(&reference.repository, &blob, &url).await?;
-        match self.store.read(&digest) {
-            // It was in the store before, and the disk has lied. Now it is gone.
-            Err(StoreError::Corrupt { .. }) => {
-                self.pull(&reference.repository, &blob, &url).await?;
-                Ok(self.store.read(&digest)?)
-            }
-            bytes => Ok(bytes?),
-        }
-    }
-
-    /// What a tag names now: the bytes of an index or a manifest. For looking digests up only.
-    pub async fn resolve(
-        &self,
-        repository: &Repository,
-        tag: &str,
-    ) -> Result<Vec<u8>, RegistryError> {
-        let url = repository.tag_url(tag);
-        let mut headers =
-            HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(MANIFEST_TYPES))]);
-        let first = self.downloader().answer(&url, &headers).await;
-        let tried = match first {
-            Ok(bytes) => return Ok(bytes),
-            Err(tried) => tried,
-        };
-        let all =
-            |tried| FetchError::Mirrors { name: format!("{repository}:{tag}"), tried: vec![tried] };
-        let Some(challenge) = tried.cause.challenge() else {
-            return Err(all(tried).into());
-        };
-        let authorization =
-            auth::answer(&self.downloader(), &self.credentials, repository, challenge).await?;
-        headers.insert(AUTHORIZATION, authorization);
-        Ok(self.downloader().answer(&url, &headers).await.map_err(all)?)
-    }
-
-    /// A config or a layer; `size_bytes` is what its descriptor says.
-    pub async fn pull_blob(
-        &self,
-        repository: &Repository,
-        digest: Digest,
-        size_bytes: u64,
-    ) -> Result<Fetched, RegistryError> {
-        let name = format!("{repository}@{}", digest.short());
-        let blob = Blob { name: &name, digest, size: Some(size_bytes), limit: size_bytes };
-        let url = repository.url("blobs", &digest);
-        self.pull(repository, &blob, &url).await
-    }
-
-    /// A refusal that says how to be let in is answered once; tokens also end in the middle.
-    async fn pull(
-        &self,
-        repository: &Repository,
-        blob: &Blob<'_>,
-        url: &Url,
-    ) -> Result<Fetched, RegistryError> {
-        let first = self.pull_once(repository, blob, url).await;
-        let Some(challenge) = first.as_ref().err().and_then(challenge) else {
-            return Ok(first?);
-        };
-        let authorization =
-            auth::answer(&self.downloader(), &self.credentials, repository, challenge).await?;
-        self.authorizations
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(repository.clone(), authorization);
-        Ok(self.pull_once(repository, blob, url).await?)
-    }
-
-    async fn pull_once(
-        &self,
-        repository: &Repository,
-        blob: &Blob<'_>,
-        url: &Url,
-    ) -> Result<Fetched, FetchError> {
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static(MANIFEST_TYPES));
-        if let Some(authorization) = self.authorization(repository) {
-            headers.insert(AUTHORIZATION, authorization);
-        }
-        let source = Source::Http { url: url.clone(), headers };
-        self.downloader().download(blob, &[source]).await
-    }
-
-    fn authorization(&self, repository: &Repository) -> Option<HeaderValue> {
-        let known = self.authorizations.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(repository).cloned()
-    }
-
-    fn downloader(&self) -> Downloader<'_> {
-        Downloader { store: self.store, client: &self.client, options: self.options, ui: self.ui }
-    }
-}
-
-fn challenge(error: &FetchError) -> Option<&str> {
-    match error {
-        FetchError::Mirrors { tried, .. } => tried.last()?.cause.challenge(),
-        FetchError::Store(_) => None,
-    }
-}

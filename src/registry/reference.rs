@@ -23,6 +23,15 @@ pub struct Reference {
     pub digest: Digest,
 }
 
+/// A repository and perhaps what is meant in it, as people type it: what is missing is asked for,
+/// or made up by the one who uses it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Naming {
+    pub repository: Repository,
+    pub tag: Option<String>,
+    pub digest: Option<Digest>,
+}
+
 /// Why a text is not a reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
@@ -52,24 +61,38 @@ impl Repository {
         &self.path
     }
 
+    /// The same registry, without TLS. Only for what somebody named as insecure.
+    #[must_use]
+    pub fn in_plain_http(&self) -> Self {
+        let host = self.root.as_str().trim_start_matches("https://");
+        let root = Url::parse(&format!("http://{host}"));
+        Self { root: root.unwrap_or_else(|_| self.root.clone()), ..self.clone() }
+    }
+
+    /// Where the registry answers: its scheme, host and port.
+    pub(super) fn root(&self) -> &Url {
+        &self.root
+    }
+
     /// `kind` is `manifests` or `blobs`.
     pub(super) fn url(&self, kind: &str, digest: &Digest) -> Url {
-        let mut url = self.root.clone();
-        url.set_path(&format!("/v2/{}/{kind}/{digest}", self.path));
-        url
+        self.at(&format!("{kind}/{digest}"))
     }
-}
 
-impl Repository {
     pub(super) fn tag_url(&self, tag: &str) -> Url {
+        self.at(&format!("manifests/{tag}"))
+    }
+
+    /// Something of this repository.
+    pub(super) fn at(&self, path: &str) -> Url {
         let mut url = self.root.clone();
-        url.set_path(&format!("/v2/{}/manifests/{tag}", self.path));
+        url.set_path(&format!("/v2/{}/{path}", self.path));
         url
     }
 }
 
 /// Where a registry answers. TLS everywhere but on this machine, as container engines do it.
-fn root(registry: &str) -> Option<Url> {
+fn root(registry: &str, is_tls: bool) -> Option<Url> {
     let host = match registry {
         "docker.io" => "registry-1.docker.io",
         other => other,
@@ -79,6 +102,9 @@ fn root(registry: &str) -> Option<Url> {
         return None;
     }
     let url = Url::parse(&format!("https://{host}/")).ok()?;
+    if is_tls {
+        return Some(url);
+    }
     // Parsed again, not changed: `http` would keep a port 443 that was meant.
     if is_loopback(&url) { Url::parse(&format!("http://{host}/")).ok() } else { Some(url) }
 }
@@ -87,6 +113,11 @@ impl FromStr for Repository {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        // Registries on this machine speak TLS only if somebody says so.
+        let (is_tls, text) = match text.strip_prefix("https://") {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
         let (registry, path) = text
             .split_once('/')
             .filter(|(host, _)| host.contains(['.', ':']) || *host == "localhost")
@@ -97,18 +128,21 @@ impl FromStr for Repository {
         if path.len() > 255 || !path.split('/').all(is_component) {
             return Err(ReferenceError::Path(path));
         }
-        let root = root(registry).ok_or_else(|| ReferenceError::Registry(registry.to_owned()))?;
+        let root =
+            root(registry, is_tls).ok_or_else(|| ReferenceError::Registry(registry.to_owned()))?;
         Ok(Self { registry: registry.to_owned(), path, root })
     }
 }
 
-impl FromStr for Reference {
+impl FromStr for Naming {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let (name, digest) =
-            text.rsplit_once('@').ok_or_else(|| ReferenceError::NotPinned(text.to_owned()))?;
-        // The colon of a port has a slash behind it.
+        let (name, digest) = match text.rsplit_once('@') {
+            Some((name, digest)) => (name, Some(digest.parse()?)),
+            None => (text, None),
+        };
+        // The colon of a port, or of a scheme, has a slash behind it.
         let (repository, tag) = match name.rsplit_once(':') {
             Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
             _ => (name, None),
@@ -116,11 +150,21 @@ impl FromStr for Reference {
         if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
             return Err(ReferenceError::Tag(tag.to_owned()));
         }
-        Ok(Self {
-            repository: repository.parse()?,
-            tag: tag.map(ToOwned::to_owned),
-            digest: digest.parse()?,
-        })
+        let tag = tag.map(ToOwned::to_owned);
+        Ok(Self { repository: repository.parse()?, tag, digest })
+    }
+}
+
+impl FromStr for Reference {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        if !text.contains('@') {
+            return Err(ReferenceError::NotPinned(text.to_owned()));
+        }
+        let Naming { repository, tag, digest } = text.parse()?;
+        let digest = digest.ok_or_else(|| ReferenceError::NotPinned(text.to_owned()))?;
+        Ok(Self { repository, tag, digest })
     }
 }
 
@@ -134,7 +178,7 @@ fn is_component(text: &str) -> bool {
 }
 
 /// distribution-spec: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`
-fn is_tag(text: &str) -> bool {
+pub fn is_tag(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     text.len() <= 128
         && !text.is_empty()
@@ -145,6 +189,14 @@ fn is_tag(text: &str) -> bool {
 impl fmt::Display for Repository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.registry, self.path)
+    }
+}
+
+impl fmt::Display for Naming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.repository)?;
+        self.tag.iter().try_for_each(|tag| write!(f, ":{tag}"))?;
+        self.digest.iter().try_for_each(|digest| write!(f, "@{digest}"))
     }
 }
 
@@ -171,6 +223,8 @@ mod tests {
         check("localhost:5000/etcd", "http://localhost:5000/v2/etcd");
         check("127.0.0.1:5000/etcd", "http://127.0.0.1:5000/v2/etcd");
         check("[::1]:5000/etcd", "http://[::1]:5000/v2/etcd");
+        check("https://127.0.0.1:5000/etcd", "https://127.0.0.1:5000/v2/etcd");
+        check("https://registry.example/etcd:1", "https://registry.example/v2/etcd");
     }
 
     #[test]
@@ -191,6 +245,26 @@ mod tests {
         check("host.example/a:-t", "`-t` is not a tag");
         let error = "docker.io/library/busybox:1".parse::<Reference>().unwrap_err().to_string();
         assert!(error.starts_with("`docker.io/library/busybox:1` is not pinned"));
+    }
+
+    #[test]
+    fn plain_http_keeps_host_and_port() {
+        let repository: Repository = "registry:5000/a/etcd".parse().unwrap();
+        assert_eq!(
+            repository.in_plain_http().tag_url("1").as_str(),
+            "http://registry:5000/v2/a/etcd/manifests/1"
+        );
+        assert_eq!(repository.in_plain_http().to_string(), "registry:5000/a/etcd");
+    }
+
+    #[test]
+    fn what_is_named_may_lack_tag_and_digest() {
+        for text in ["host.example/a", "host.example:5000/a:t", "localhost/a"] {
+            assert_eq!(text.parse::<Naming>().unwrap().to_string(), text);
+        }
+        let text = format!("host.example/a@{}", Digest::of(b""));
+        assert_eq!(text.parse::<Naming>().unwrap().to_string(), text);
+        assert!("host.example/a:".parse::<Naming>().is_err());
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl Store {
     /// Opens the store, making its folders where they are missing.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let store = Self { root: root.into() };
-        for folder in ["blobs/sha256", "partial", "records", "tmp"] {
+        for folder in ["blobs/sha256", "partial", "records", "tmp", "uploads"] {
             let path = store.root.join(folder);
             fs::create_dir_all(&path).map_err(StoreError::io("create", &path))?;
         }
@@ -128,6 +128,12 @@ impl Store {
         let file = File::create(&path).map_err(StoreError::io("create", &path))?;
         file.lock().map_err(StoreError::io("lock", &path))?;
         Ok(file)
+    }
+
+    /// Where the bytes of a blob are, if it is there. Who reads them unverified must have somebody
+    /// who verifies them at the other end, as a registry does.
+    pub fn path(&self, digest: &Digest) -> PathBuf {
+        self.blob_path(digest)
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {

@@ -38,7 +38,7 @@ impl Store {
     }
 
     /// Removes every record and every blob that nobody used for this long, every download that
-    /// ended half-way and every file that a killed process left. What another process writes
+    /// ended half-way, every upload that nobody went on with, and every file that a killed process left. What another process writes
     /// stays.
     pub fn sweep(&self, unused: Duration) -> Result<Swept, StoreError> {
         let mut swept = Swept::default();
@@ -56,6 +56,12 @@ impl Store {
                 if !is_held(&path) {
                     swept.remove(&path, size_bytes)?;
                 }
+            }
+        }
+        // A registry forgets an upload that nobody goes on with after a week or so.
+        for (path, size_bytes) in files(&self.root.join("uploads"))? {
+            if !is_recent(&path, unused) {
+                swept.remove(&path, size_bytes)?;
             }
         }
         self.sweep_compiles(&mut swept)?;

@@ -70,6 +70,13 @@ impl Ui {
         }
     }
 
+    /// A step of something that takes minutes.
+    pub fn progress(&self, text: impl AsRef<str>) {
+        if self.inner.verbosity >= Verbosity::Normal && self.inner.progress != ProgressMode::None {
+            self.say(&status_line("Running", text.as_ref(), self.inner.colour));
+        }
+    }
+
     pub fn note(&self, text: impl AsRef<str>) {
         if self.inner.verbosity >= Verbosity::Normal {
             self.say(&format!("note: {}", text.as_ref()));
@@ -113,15 +120,24 @@ impl Ui {
         }
     }
 
-    /// Shows a transfer until it is finished or dropped.
+    /// Shows a download until it is finished or dropped.
     pub fn transfer(&self, name: &str, total: Option<u64>) -> Transfer {
+        self.show("Fetching", name, total)
+    }
+
+    /// The same for what leaves this machine.
+    pub fn upload(&self, name: &str, total: Option<u64>) -> Transfer {
+        self.show("Pushing", name, total)
+    }
+
+    fn show(&self, verb: &'static str, name: &str, total: Option<u64>) -> Transfer {
         let inner = &self.inner;
         if inner.verbosity == Verbosity::Quiet || inner.progress == ProgressMode::None {
             Transfer::silent()
         } else if inner.progress == ProgressMode::Auto && inner.terminal {
-            Transfer::bar(&inner.bars, name, total, inner.colour)
+            Transfer::bar(&inner.bars, verb, name, total, inner.colour)
         } else {
-            Transfer::lines(self.clone(), name, total)
+            Transfer::lines(self.clone(), verb, name, total)
         }
     }
 

@@ -18,7 +18,7 @@ pub struct Transfer {
 enum Shown {
     Nothing,
     Bar(ProgressBar),
-    Lines { ui: Ui, name: String, total: Option<u64>, last: Mutex<Instant> },
+    Lines { ui: Ui, verb: &'static str, name: String, total: Option<u64>, last: Mutex<Instant> },
 }
 
 impl Transfer {
@@ -26,16 +26,22 @@ impl Transfer {
         Self { shown: Shown::Nothing }
     }
 
-    pub(super) fn bar(bars: &MultiProgress, name: &str, total: Option<u64>, colour: bool) -> Self {
+    pub(super) fn bar(
+        bars: &MultiProgress,
+        verb: &str,
+        name: &str,
+        total: Option<u64>,
+        colour: bool,
+    ) -> Self {
         let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
-        let bar = bars.add(bar.with_style(style(total.is_some(), colour)));
+        let bar = bars.add(bar.with_style(style(verb, total.is_some(), colour)));
         bar.set_message(name.to_owned());
         Self { shown: Shown::Bar(bar) }
     }
 
-    pub(super) fn lines(ui: Ui, name: &str, total: Option<u64>) -> Self {
+    pub(super) fn lines(ui: Ui, verb: &'static str, name: &str, total: Option<u64>) -> Self {
         let last = Mutex::new(Instant::now());
-        Self { shown: Shown::Lines { ui, name: name.to_owned(), total, last } }
+        Self { shown: Shown::Lines { ui, verb, name: name.to_owned(), total, last } }
     }
 
     /// How many bytes are there by now.
@@ -43,11 +49,11 @@ impl Transfer {
         match &self.shown {
             Shown::Nothing => {}
             Shown::Bar(bar) => bar.set_position(bytes),
-            Shown::Lines { ui, name, total, last } => {
+            Shown::Lines { ui, verb, name, total, last } => {
                 let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
                 if last.elapsed() >= PAUSE {
                     *last = Instant::now();
-                    ui.status("Fetching", line(name, bytes, *total));
+                    ui.status(verb, line(name, bytes, *total));
                 }
             }
         }
@@ -74,8 +80,8 @@ fn line(name: &str, bytes: u64, total: Option<u64>) -> String {
     }
 }
 
-fn style(with_total: bool, colour: bool) -> ProgressStyle {
-    let verb = if colour { "\x1b[1;36m    Fetching\x1b[0m" } else { "    Fetching" };
+fn style(verb: &str, with_total: bool, colour: bool) -> ProgressStyle {
+    let verb = if colour { format!("\x1b[1;36m{verb:>12}\x1b[0m") } else { format!("{verb:>12}") };
     let rest = if with_total {
         "{msg} [{bar:20}] {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec}"
     } else {
@@ -98,7 +104,7 @@ mod tests {
 
     #[test]
     fn the_bar_template_is_valid() {
-        let bar = Transfer::bar(&MultiProgress::new(), "etcd", Some(10), true);
+        let bar = Transfer::bar(&MultiProgress::new(), "Fetching", "etcd", Some(10), true);
         bar.set_position(5);
         assert!(matches!(bar.shown, Shown::Bar(ref bar) if bar.position() == 5));
     }

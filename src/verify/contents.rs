@@ -4,10 +4,13 @@ use std::io::{self, Read};
 use etcd_version::{BUNDLED_PATH, Bundled, EtcdVersion};
 use tar::EntryType;
 
+use crate::layer::windows::{FILES, HIVES};
 use crate::platform::Platform;
 use crate::program::{self, Expected, Identity};
 
 const BIN: &str = "usr/local/bin/";
+
+const WRAPPERS: [&str; 2] = ["migrate-if-needed.sh", "migrate-if-needed.bat"];
 
 /// Larger than any program of ours; more is not read.
 const PROGRAM_LIMIT: u64 = 256 << 20;
@@ -47,14 +50,25 @@ impl<'a> Contents<'a> {
         !self.ours.is_empty()
     }
 
+    fn is_windows(&self) -> bool {
+        self.platform.as_ref().is_some_and(Platform::is_windows)
+    }
+
     /// The base is somebody else's; only that `sh` is there is of interest.
     pub(super) fn base_entry(&mut self, entry: &tar::Entry<'_, impl Read>) {
+        if self.is_windows() {
+            return;
+        }
         let path = String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").to_owned();
         self.paths.insert(path, None);
     }
 
     pub(super) fn entry(&mut self, entry: &mut tar::Entry<'_, impl Read>) -> io::Result<()> {
-        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let full = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        if self.is_windows() {
+            self.windows_attributes(&full, entry)?;
+        }
+        let Some(path) = self.within_root(&full) else { return Ok(()) };
         let header = entry.header();
         let mode = header.mode()?;
         let kind = header.entry_type();
@@ -67,6 +81,7 @@ impl<'a> Contents<'a> {
             self.faults.push(format!("/{path} has the mode {mode:04o}"));
         }
         let link = entry.link_name_bytes().map(|link| String::from_utf8_lossy(&link).into_owned());
+        let link = link.and_then(|link| self.within_root(&link));
         let is_directory = kind == EntryType::Directory;
         if !is_directory {
             self.ours.push(path.clone());
@@ -80,7 +95,7 @@ impl<'a> Contents<'a> {
             self.bundled_file = Some(text);
         } else if let Some(name) = path
             .strip_prefix(BIN)
-            .filter(|name| kind == EntryType::Regular && *name != "migrate-if-needed.sh")
+            .filter(|name| kind == EntryType::Regular && !WRAPPERS.contains(name))
         {
             let mut bytes = Vec::new();
             entry.take(PROGRAM_LIMIT).read_to_end(&mut bytes)?;
@@ -89,10 +104,54 @@ impl<'a> Contents<'a> {
         Ok(())
     }
 
+    /// The path inside of the image's file system: on Windows below `Files`. What stands
+    /// elsewhere is not looked at, and is a fault.
+    fn within_root(&mut self, path: &str) -> Option<String> {
+        if !self.is_windows() {
+            return Some(path.to_owned());
+        }
+        let path = path.trim_end_matches('/');
+        if path == FILES || path == HIVES {
+            return None;
+        }
+        let inside = path.strip_prefix(FILES).and_then(|rest| rest.strip_prefix('/'));
+        if inside.is_none() {
+            self.faults.push(format!("{path} stands neither in {FILES} nor in {HIVES}"));
+        }
+        inside.map(str::to_owned)
+    }
+
+    /// Windows takes what has no rights of its own for nobody's.
+    fn windows_attributes(
+        &mut self,
+        path: &str,
+        entry: &mut tar::Entry<'_, impl Read>,
+    ) -> io::Result<()> {
+        let kind = entry.header().entry_type();
+        let mut keys = Vec::new();
+        for record in entry.pax_extensions()?.into_iter().flatten() {
+            keys.push(record?.key().unwrap_or_default().to_owned());
+        }
+        let wanted = ["LIBARCHIVE.creationtime", "MSWINDOWS.fileattr", "MSWINDOWS.rawsd"];
+        let missing = wanted.into_iter().find(|name| keys.iter().all(|key| key != name));
+        if let (Some(name), EntryType::Regular | EntryType::Directory) = (missing, kind) {
+            self.faults.push(format!("{path} has no {name}"));
+        }
+        Ok(())
+    }
+
     fn program(&mut self, name: &str, bytes: &[u8]) {
         self.n_programs += 1;
         let Some(platform) = self.platform.clone() else {
             return self.faults.push("the platform of the config is not one we know".to_owned());
+        };
+        let name = if platform.is_windows() {
+            let Some(name) = name.strip_suffix(".exe") else {
+                return self.faults.push(format!("/{BIN}{name} is no .exe"));
+            };
+            name
+        } else {
+            name
         };
         let (program, version) = name.split_once('-').unwrap_or((name, ""));
         let label = if name == "migrate" {
@@ -125,8 +184,18 @@ impl<'a> Contents<'a> {
                 .faults
                 .push(format!("the label dev.etcdimg.bundled-versions is wrong: {error}")),
         }
-        for path in ["usr/local/bin/migrate", "usr/local/bin/migrate-if-needed.sh", "bin/sh"] {
-            if !self.paths.contains_key(path) {
+        let wanted: &[&str] = if self.is_windows() {
+            &[
+                "usr/local/bin/migrate.exe",
+                "usr/local/bin/migrate-if-needed.bat",
+                "bin/migrate.exe",
+                "bin/migrate-if-needed.bat",
+            ]
+        } else {
+            &["usr/local/bin/migrate", "usr/local/bin/migrate-if-needed.sh", "bin/sh"]
+        };
+        for path in wanted {
+            if !self.paths.contains_key(*path) {
                 self.faults.push(format!("/{path} is missing"));
             }
         }
@@ -137,9 +206,10 @@ impl<'a> Contents<'a> {
         if self.bundled_file != Some(Bundled::new(versions.to_vec()).to_string()) {
             self.faults.push(format!("/{BUNDLED_PATH} does not list the bundled versions"));
         }
+        let exe = if self.is_windows() { ".exe" } else { "" };
         for version in versions {
             for program in programs(version) {
-                let path = format!("{BIN}{program}-{version}");
+                let path = format!("{BIN}{program}-{version}{exe}");
                 if !self.paths.contains_key(&path) {
                     self.faults.push(format!("/{path} is missing"));
                 }
@@ -147,16 +217,41 @@ impl<'a> Contents<'a> {
         }
         let Some(last) = versions.iter().max() else { return };
         for path in std::mem::take(&mut self.ours) {
-            if !is_expected(&path, versions, last) {
+            let path_of_linux = if exe.is_empty() { Some(path.clone()) } else { linux(&path) };
+            if !path_of_linux.is_some_and(|path| is_expected(&path, versions, last)) {
                 self.faults.push(format!("/{path} is no file of this image"));
             }
         }
         for program in programs(last) {
-            let to = format!("{BIN}{program}-{last}");
-            if self.paths.get(&format!("{BIN}{program}")) != Some(&Some(to.clone())) {
-                self.faults.push(format!("/{BIN}{program} is not a hard link to /{to}"));
+            self.check_link(
+                &format!("{BIN}{program}{exe}"),
+                &format!("{BIN}{program}-{last}{exe}"),
+            );
+        }
+        if self.is_windows() {
+            for name in ["migrate.exe", "migrate-if-needed.bat"] {
+                self.check_link(&format!("bin/{name}"), &format!("{BIN}{name}"));
             }
         }
+    }
+
+    fn check_link(&mut self, path: &str, to: &str) {
+        if self.paths.get(path) != Some(&Some(to.to_owned())) {
+            self.faults.push(format!("/{path} is not a hard link to /{to}"));
+        }
+    }
+}
+
+/// What a file of a Windows image is called on Linux; none for what is there by another name.
+fn linux(path: &str) -> Option<String> {
+    let path = match path.strip_prefix("bin/migrate") {
+        Some(rest) => format!("{BIN}migrate{rest}"),
+        None => path.to_owned(),
+    };
+    match path.strip_suffix(".exe") {
+        Some(program) => Some(program.to_owned()),
+        None if path == BUNDLED_PATH => Some(path),
+        None => path.strip_suffix(".bat").map(|script| format!("{script}.sh")),
     }
 }
 

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::digest::Digest;
 use crate::image::{CONFIG_TYPE, INDEX_TYPE, MANIFEST_TYPE};
+use crate::layer::NONDISTRIBUTABLE_TYPE;
 use crate::layout::{Layout, LayoutError};
 
 /// What was looked at, and what is wrong.
@@ -58,7 +59,7 @@ pub fn verify(layout: &Layout) -> Result<Report, LayoutError> {
     }
     for tagged in tagged {
         match serde_json::from_value(tagged.descriptor) {
-            Ok(descriptor) => walk.document(&tagged.tag, &descriptor),
+            Ok(descriptor) => walk.document(&tagged.tag, &descriptor, &Value::Null),
             Err(error) => {
                 walk.fault("index.json", format!("`{}` is not a descriptor: {error}", tagged.tag));
             }
@@ -78,11 +79,12 @@ impl Walk<'_> {
         self.report.faults.push(Fault { place: place.into(), fault: fault.into() });
     }
 
-    fn document(&mut self, tag: &str, descriptor: &Descriptor) {
+    /// `listed` is the platform by which an index names the document, as it is written there.
+    fn document(&mut self, tag: &str, descriptor: &Descriptor, listed: &Value) {
         let Some(bytes) = self.blob(tag, descriptor) else { return };
         match descriptor.media_type().to_string().as_str() {
             INDEX_TYPE => self.index(tag, descriptor, &bytes),
-            MANIFEST_TYPE => self.image(tag, descriptor, &bytes),
+            MANIFEST_TYPE => self.image(tag, descriptor, listed, &bytes),
             other => {
                 self.fault(tag, format!("{} has the unknown type {other}", descriptor.digest()));
             }
@@ -140,15 +142,17 @@ impl Walk<'_> {
         if index.manifests().is_empty() {
             self.fault(tag, "the index names no image");
         }
-        for child in index.manifests() {
-            if child.platform().is_none() {
+        let raw: Value = serde_json::from_slice(bytes).unwrap_or_default();
+        for (i, child) in index.manifests().iter().enumerate() {
+            let listed = &raw["manifests"][i]["platform"];
+            if listed.is_null() {
                 self.fault(tag, format!("{} has no platform in the index", child.digest()));
             }
-            self.document(tag, child);
+            self.document(tag, child, listed);
         }
     }
 
-    fn image(&mut self, tag: &str, descriptor: &Descriptor, bytes: &[u8]) {
+    fn image(&mut self, tag: &str, descriptor: &Descriptor, listed: &Value, bytes: &[u8]) {
         let manifest: ImageManifest = match serde_json::from_slice(bytes) {
             Ok(manifest) => manifest,
             Err(error) => {
@@ -169,7 +173,7 @@ impl Walk<'_> {
         let raw: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         let platform = platform(&raw);
         let place = format!("{tag} {platform}");
-        self.check_platform(&place, descriptor, &raw);
+        self.check_platform(&place, listed, &raw);
         let programs = self.layers(&place, &manifest, &config);
         self.report.images.push(ImageReport {
             tag: tag.to_owned(),
@@ -182,10 +186,14 @@ impl Walk<'_> {
     }
 
     /// Wrong architectures in configs broke container runtimes for years.
-    fn check_platform(&mut self, place: &str, descriptor: &Descriptor, config: &Value) {
-        let Some(listed) = descriptor.platform() else { return };
-        let listed = serde_json::to_value(listed).unwrap_or_default();
-        for field in ["os", "architecture", "variant", "os.version"] {
+    fn check_platform(&mut self, place: &str, listed: &Value, config: &Value) {
+        if config["os"] == "windows" && !config["os.version"].is_string() {
+            self.fault(place, "the config has no os.version, which says which Windows runs it");
+        }
+        if listed.is_null() {
+            return;
+        }
+        for field in ["os", "architecture", "variant", "os.version", "os.features"] {
             if listed[field] != config[field] {
                 self.fault(
                     place,
@@ -195,6 +203,13 @@ impl Walk<'_> {
                     ),
                 );
             }
+        }
+    }
+
+    /// Its blob is wherever its URLs say; that they say so is all that can be seen here.
+    fn foreign(&mut self, place: &str, descriptor: &Descriptor) {
+        if descriptor.urls().as_ref().is_none_or(Vec::is_empty) {
+            self.fault(place, format!("{} is nowhere: it has no URLs", descriptor.digest()));
         }
     }
 
@@ -221,6 +236,10 @@ impl Walk<'_> {
             &platform(&serde_json::to_value(config).unwrap_or_default()),
         );
         for (descriptor, diff_id) in manifest.layers().iter().zip(diff_ids) {
+            if descriptor.media_type().to_string() == NONDISTRIBUTABLE_TYPE {
+                self.foreign(place, descriptor);
+                continue;
+            }
             match layer::read(self.layout, descriptor, diff_id, &mut contents) {
                 Ok(digest) => self.count(digest),
                 Err(fault) => self.fault(place, fault),

@@ -246,7 +246,7 @@ fn check(fails: &[&str], passes: &[&str], wrong: impl FnOnce(&mut Image, &Path))
             std::iter::once("--runtime=rootfs").chain(cases.iter().map(String::as_str)).collect();
         let (code, results, stderr) = results(&layout, &arguments);
         assert_eq!(failed(&results), expected, "{stderr}\n{results:#}");
-        assert_eq!(code, Some(if expected.is_empty() { 0 } else { 8 }));
+        assert_eq!(code, Some(if expected.is_empty() { 0 } else { 9 }));
     }
 }
 

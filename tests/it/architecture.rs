@@ -19,6 +19,11 @@ const BOUNDARIES: &[(&str, &[&str])] = &[
     ("store", &["crate::fetch", "crate::plan", "crate::layer", "crate::layout", "crate::assemble"]),
     ("fetch", &["crate::plan", "crate::layer", "crate::layout", "crate::assemble"]),
     ("catalog", &["crate::plan", "crate::store", "crate::fetch", "crate::assemble"]),
+    ("push/plan.rs", &["std::fs", "std::net", "std::process", "std::env", "std::time"]),
+    ("push/content.rs", &["std::fs", "std::net", "std::process", "std::env", "std::time"]),
+    ("push/docker.rs", &["std::fs", "std::net", "std::process", "std::env", "std::time"]),
+    ("push", &["crate::plan", "crate::store", "crate::catalog", "crate::assemble"]),
+    ("registry", &["crate::push", "crate::plan", "crate::layout", "crate::assemble"]),
     // The seam: what comes after the layout needs only the folder.
     ("verify", &["crate::plan", "crate::store", "crate::catalog", "crate::assemble"]),
 ];

@@ -42,19 +42,19 @@ fn message(shop: &Shop) -> String {
 fn keys_are_known_and_complete() {
     assert_snapshot!(after("versions.yaml", "revision: 0", "revison: 0"), @"
     error: versions.yaml:2: revison: unknown key
-      write instead: the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `bases` and `mirrors`
+      write instead: the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases` and `mirrors`
     ");
     assert_snapshot!(after("versions.yaml", "    go: 1.16.15\n", "    golang: 1.16.15\n"), @"
     error: versions.yaml:5: golang: unknown key
-      write instead: the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `bases` and `mirrors`
+      write instead: the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases` and `mirrors`
     ");
     assert_snapshot!(after("versions.yaml", "rust: 1.95.0\n", ""), @"
-    error: versions.yaml:9: rust: missing key
-      write instead: the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `bases` and `mirrors`
+    error: versions.yaml:10: rust: missing key
+      write instead: the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases` and `mirrors`
     ");
     assert_snapshot!(after("versions.yaml", "    go: 1.16.15\n", ""), @"
     error: versions.yaml:5: go: missing key
-      write instead: the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `bases` and `mirrors`
+      write instead: the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases` and `mirrors`
     ");
     assert_snapshot!(after("versions.yaml", "revision: 0\n", "revision: 0\nrevision: 1\n"), @"
     error: versions.yaml:3: revision: this key stands twice
@@ -86,11 +86,11 @@ fn keys_are_known_and_complete() {
 fn yaml_that_is_none_is_shown_with_its_line() {
     assert_snapshot!(after("versions.yaml", "rust: 1.95.0", "rust: [1.95.0"), @"
     error: versions.yaml:7: rust: expected string scalar
-      write instead: what YAML can read; the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `bases` and `mirrors`
+      write instead: what YAML can read; the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases` and `mirrors`
     ");
     assert_snapshot!(after("versions.yaml", "  - version: 3.4.21", "\t- version: 3.4.21"), @"
     error: versions.yaml:4: version: tabs disallowed within this context (block indentation)
-      write instead: what YAML can read; the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `bases` and `mirrors`
+      write instead: what YAML can read; the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases` and `mirrors`
     ");
     assert_snapshot!(after("targets/linux-amd64.yaml", "base: busybox", "base: 'busybox"), @"
     error: targets/linux-amd64.yaml:5: invalid indentation in multiline quoted scalar
@@ -98,13 +98,13 @@ fn yaml_that_is_none_is_shown_with_its_line() {
     ");
     assert_snapshot!(after("versions.yaml", "etcd:\n", "etcd: 7\nother:\n"), @"
     error: versions.yaml:3: etcd: expected sequence start
-      write instead: what YAML can read; the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `bases` and `mirrors`
+      write instead: what YAML can read; the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases` and `mirrors`
     ");
     let shop = Shop::empty();
     fs::write(shop.root().join("versions.yaml"), "").unwrap();
     assert_snapshot!(message(&shop), @"
     error: versions.yaml:1: unexpected end of input
-      write instead: what YAML can read; the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `bases` and `mirrors`
+      write instead: what YAML can read; the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases` and `mirrors`
     ");
 }
 
@@ -199,11 +199,11 @@ fn revisions_names_and_commits_are_well_formed() {
       write instead: three numbers, for example `1.25.12`
     ");
     assert_snapshot!(after("versions.yaml", "docker.io/library/busybox:1.38.0-musl", "busybox"), @"
-    error: versions.yaml:9: bases.busybox: `busybox` is not a registry, a repository and a tag
+    error: versions.yaml:10: bases.busybox: `busybox` is not a registry, a repository and a tag
       write instead: for example `docker.io/library/busybox:1.38.0-musl`; the digest belongs into etcdimg.lock
     ");
     assert_snapshot!(after("versions.yaml", "https://mirror.invalid", "ftp://mirror.invalid"), @"
-    error: versions.yaml:11: mirrors[0]: `ftp://mirror.invalid/v{version}/{file}` is not a URL
+    error: versions.yaml:12: mirrors[0]: `ftp://mirror.invalid/v{version}/{file}` is not a URL
       write instead: an https://, http:// or file:// URL; `{version}` and `{file}` in it are replaced
     ");
 }
@@ -213,7 +213,7 @@ fn targets_are_platforms_we_know() {
     let file = "targets/linux-amd64.yaml";
     assert_snapshot!(after(file, "platform: linux/amd64", "platform: linux/vax"), @"
     error: targets/linux-amd64.yaml:1: platform: `linux/vax` is not a platform we know
-      write instead: linux/amd64, linux/arm/v7, linux/arm64, linux/ppc64le, linux/riscv64, linux/s390x or windows/amd64
+      write instead: linux/amd64, linux/arm/v7, linux/arm64, linux/ppc64le, linux/riscv64, linux/s390x or windows/amd64:OSVERSION
     ");
     assert_snapshot!(after(file, "goarch: amd64", "goarch: arm64"), @"
     error: targets/linux-amd64.yaml:2: goarch: `arm64` is not the GOARCH of linux/amd64

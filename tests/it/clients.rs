@@ -37,6 +37,7 @@ fn build(folder: &Path) -> (String, String) {
     let arguments = [
         "build",
         "--from=source",
+        "--builder=host",
         "--base",
         &base,
         "--out",
@@ -130,7 +131,16 @@ fn a_base_is_the_same_from_a_tar_a_layout_and_a_registry() {
 
     let layers = |base: &str, out: &str, more: &[&str]| {
         let base = format!("busybox={base}");
-        let command = ["build", "--from=source", "--format=json", "--base", &base, "--out", out];
+        let command = [
+            "build",
+            "--from=source",
+            "--builder=host",
+            "--format=json",
+            "--base",
+            &base,
+            "--out",
+            out,
+        ];
         let built = run(env!("CARGO_BIN_EXE_etcdimg"), &[&command[..], more].concat());
         run(env!("CARGO_BIN_EXE_etcdimg"), &["verify", out]);
         let built: serde_json::Value = serde_json::from_str(&built).unwrap();

@@ -99,7 +99,7 @@ pub fn rewrite(
     out
 }
 
-fn gunzip(bytes: &[u8]) -> Vec<u8> {
+pub fn gunzip(bytes: &[u8]) -> Vec<u8> {
     let mut tar = Vec::new();
     flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut tar).unwrap();
     tar

@@ -23,7 +23,7 @@ fn the_text_shows_index_images_layers_and_files() {
           0555 usr/local/bin/etcd = etcd-3.4.21
           0555 usr/local/bin/etcdctl = etcdctl-3.4.21
         layer migrate
-          from workspace rust 1.95.0 for x86_64-unknown-linux-gnu
+          from workspace rust 1.95.0 zig 0.17.0 for x86_64-unknown-linux-musl
           0555 usr/local/bin/migrate
           0555 usr/local/bin/migrate-if-needed.sh
           0444 usr/local/share/etcdimg/bundled-versions
@@ -39,7 +39,7 @@ fn the_text_shows_index_images_layers_and_files() {
           0555 usr/local/bin/etcd = etcd-3.4.21
           0555 usr/local/bin/etcdctl = etcdctl-3.4.21
         layer migrate
-          from workspace rust 1.95.0 for x86_64-unknown-linux-gnu
+          from workspace rust 1.95.0 zig 0.17.0 for x86_64-unknown-linux-musl
           0555 usr/local/bin/migrate
           0555 usr/local/bin/migrate-if-needed.sh
           0444 usr/local/share/etcdimg/bundled-versions
@@ -83,7 +83,7 @@ fn a_platform_or_base_that_is_not_there_is_named() {
     exit 3
     ");
     assert_snapshot!(shop.run("plan", &["--arch", "vax"]).error(), @"
-    error: `linux/vax` is not a platform we know: linux/amd64, linux/arm/v7, linux/arm64, linux/ppc64le, linux/riscv64, linux/s390x or windows/amd64
+    error: `linux/vax` is not a platform we know: linux/amd64, linux/arm/v7, linux/arm64, linux/ppc64le, linux/riscv64, linux/s390x or windows/amd64:OSVERSION
     exit 3
     ");
     let other =

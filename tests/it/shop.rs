@@ -30,6 +30,7 @@ etcd:
     go: 1.16.15
     commit: 85b640cee793e25f3837c47200089d14a8392dc7
 rust: 1.95.0
+zig: 0.17.0
 bases:
   busybox: docker.io/library/busybox:1.38.0-musl
 mirrors:
@@ -197,18 +198,20 @@ impl Shop {
 
     /// What stands behind the program's name, for those who start it through another one.
     pub fn arguments(&self, program: &mut Command, command: &str) {
-        for variable in ["ARCH", "ETCDIMG_CACHE", "SOURCE_DATE_EPOCH", "NO_COLOR"] {
+        for variable in
+            ["ARCH", "ETCDIMG_CACHE", "SOURCE_DATE_EPOCH", "NO_COLOR", "PUSH_REGISTRY", "REGISTRY"]
+        {
             program.env_remove(variable);
         }
         program.arg(command).arg("-C").arg(self.root()).arg("--cache-dir").arg(self.cache());
-        if matches!(command, "plan" | "fetch" | "build") {
+        if matches!(command, "plan" | "fetch" | "build" | "all-push") {
             program.arg("--base").arg(self.base());
             program
                 .arg("--mirror")
                 .arg(format!("file://{}/{{file}}", self.path("mirror").display()));
         }
         match command {
-            "build" => drop(program.arg("--out").arg(self.out())),
+            "build" | "all-push" => drop(program.arg("--out").arg(self.out())),
             "verify" => drop(program.arg(self.out())),
             _ => {}
         }

@@ -1,0 +1,302 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use futures_util::future::join_all;
+use serde_json::json;
+
+use super::access::Access;
+use super::context::{Context, runtime};
+use crate::assemble;
+use crate::catalog::Catalog;
+use crate::cli::{AllPushArgs, DeliveryArgs, Format, MediaTypes, PushArgs};
+use crate::digest::Digest;
+use crate::failure::{Failure, Kind};
+use crate::layout::{Layout, LayoutError, Tagged};
+use crate::platform::Platform;
+use crate::push::{
+    Content, Overwrite, PushError, PushPlan, Pusher, Report, TagState, Way, Wish, plan, refer,
+    subject,
+};
+use crate::registry::{Naming, Repository};
+use crate::ui::size;
+
+pub(super) fn run(context: &Context, arguments: &PushArgs) -> Result<(), Failure> {
+    let catalog = context.catalog().ok().map(|(catalog, _)| catalog);
+    let mut platforms = arguments.platform.clone();
+    for arch in arguments.arch.iter().filter(|arch| !arch.is_empty()) {
+        let platform = format!("linux/{arch}").parse::<Platform>();
+        platforms.push(platform.map_err(|error| Failure::new(Kind::Other, error))?);
+    }
+    let chosen = arguments.layout.iter().map(|place| choose(place));
+    let shelves: Vec<_> = chosen.collect::<Result<_, _>>()?;
+    deliver(context, &arguments.delivery, catalog.as_ref(), &shelves, platforms)
+}
+
+pub(super) fn build_and_run(context: &Context, arguments: &AllPushArgs) -> Result<(), Failure> {
+    let chosen = &arguments.choice;
+    if !chosen.platform.is_empty() || chosen.arch.iter().any(|arch| !arch.is_empty()) {
+        let text = "all-push takes every default target: a part of them is no release";
+        return Err(Failure::new(Kind::Other, text)
+            .hint("leave out `--platform`, `--arch` and ARCH")
+            .hint("`etcdimg build --platform P` and `etcdimg push --platform P` for one of them"));
+    }
+    // Before hours of compiling: what is missing on the command line.
+    repositories(&arguments.delivery, None)?;
+    let (locked, plan) = context.plan(&arguments.choice)?;
+    let out = std::path::absolute(&arguments.out).map_err(|error| Failure::new(Kind::Io, error))?;
+    let built =
+        context.in_workshop(&locked, |workshop| Ok(assemble::build(&plan, workshop, &out)?))?;
+    let text = format!("{}:{} in {}", plan.repository, plan.tag, arguments.out.display());
+    context.ui.status("Built", text);
+    let tagged = built.layout.tagged()?.into_iter().find(|tagged| tagged.tag == plan.tag);
+    let missing = || Failure::new(Kind::Other, format!("nothing was built as {}", plan.tag));
+    let tagged = tagged.ok_or_else(missing)?;
+    let catalog = context.catalog().ok().map(|(catalog, _)| catalog);
+    let shelf = (built.layout, tagged);
+    deliver(context, &arguments.delivery, catalog.as_ref(), &[shelf], Vec::new())
+}
+
+/// `dist`, or `dist:3.7.1-0` where a layout holds several images.
+fn choose(place: &str) -> Result<(Layout, Tagged), Failure> {
+    let (folder, tag) = match place.rsplit_once(':') {
+        Some((folder, tag)) if !tag.contains('/') && !Path::new(place).exists() => {
+            (folder, Some(tag))
+        }
+        _ => (place, None),
+    };
+    let layout = Layout::open(Path::new(folder))?;
+    let mut all = layout.tagged()?;
+    if let Some(tag) = tag {
+        all.retain(|tagged| tagged.tag == tag);
+    }
+    match all.len() {
+        1 => Ok((layout, all.remove(0))),
+        0 => Err(LayoutError::NoTag {
+            path: folder.into(),
+            tag: tag.unwrap_or("anything").to_owned(),
+        }
+        .into()),
+        _ => {
+            let tags = all.into_iter().map(|tagged| tagged.tag).collect();
+            let error = LayoutError::SeveralTags { path: folder.into(), tags };
+            Err(Failure::new(Kind::Other, error).hint(format!("write {folder}:TAG")))
+        }
+    }
+}
+
+/// A layout, and what of it is to be pushed.
+type Shelf = (Layout, Tagged);
+
+fn deliver(
+    context: &Context,
+    arguments: &DeliveryArgs,
+    catalog: Option<&Catalog>,
+    shelves: &[Shelf],
+    platforms: Vec<Platform>,
+) -> Result<(), Failure> {
+    let repositories = repositories(arguments, catalog)?;
+    let whole = gather(shelves, arguments.media_types)?;
+    let own = shelves.first().map(|(_, tagged)| tagged.tag.clone());
+    let tags = own.into_iter().chain(arguments.tag.iter().cloned()).collect();
+    let wish = Wish { platforms, tags, with_platform_tags: arguments.platform_tags };
+    let plan = plan(&whole, &wish)?;
+    check_shelves(shelves, &plan)?;
+    let registries: Vec<_> = repositories.iter().map(Repository::registry).collect();
+    let access = Access::new(context, &arguments.access, &registries)?;
+    let shipment = Shipment { context, arguments, catalog, shelves, plan: &plan, access: &access };
+    let sending = join_all(repositories.iter().map(|it| shipment.send(it)));
+    let (mut reports, mut failures) = (Vec::new(), Vec::new());
+    for result in runtime()?.block_on(sending) {
+        match result {
+            Ok(report) => reports.push(report),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    print(context, arguments, &reports)?;
+    // All are said; the last one ends the program.
+    let Some(last) = failures.pop() else { return Ok(()) };
+    for failure in &failures {
+        context.ui.error(failure.to_string());
+    }
+    Err(last)
+}
+
+/// One index of all that the layouts hold.
+fn gather(shelves: &[Shelf], media_types: MediaTypes) -> Result<Content, Failure> {
+    let read = |(layout, tagged): &Shelf| Content::read(layout, &tagged.descriptor);
+    let contents: Vec<_> = shelves.iter().map(read).collect::<Result<_, _>>()?;
+    let tags: Vec<_> = shelves.iter().map(|(_, tagged)| &tagged.tag).collect();
+    if let Some(other) = tags.iter().find(|tag| **tag != tags[0]) {
+        let text = format!("the layouts hold different images: {} and {other}", tags[0]);
+        return Err(Failure::new(Kind::Other, text));
+    }
+    let content = Content::join(contents)?;
+    match media_types {
+        MediaTypes::Oci => Ok(content),
+        MediaTypes::Docker => Ok(content.in_docker_types()?),
+    }
+}
+
+/// Before anything moves: is all of it here?
+fn check_shelves(shelves: &[Shelf], plan: &PushPlan) -> Result<(), Failure> {
+    for piece in &plan.blobs {
+        let known = fs::metadata(path(shelves, &piece.digest));
+        if !known.is_ok_and(|known| known.len() == piece.size) {
+            return Err(PushError::Lacks(piece.digest).into());
+        }
+    }
+    Ok(())
+}
+
+fn path(shelves: &[Shelf], digest: &Digest) -> PathBuf {
+    let mut paths = shelves.iter().map(|(layout, _)| layout.blob_path(digest));
+    let found = paths.clone().find(|path| path.is_file());
+    found.or_else(|| paths.next()).unwrap_or_default()
+}
+
+struct Shipment<'a> {
+    context: &'a Context,
+    arguments: &'a DeliveryArgs,
+    catalog: Option<&'a Catalog>,
+    shelves: &'a [Shelf],
+    plan: &'a PushPlan,
+    access: &'a Access,
+}
+
+impl Shipment<'_> {
+    async fn send(&self, repository: &Repository) -> Result<Report, Failure> {
+        let sources = sources(self.arguments, self.catalog, repository)?;
+        let remote = self.access.pushing(repository, &sources).await;
+        let pusher = Pusher {
+            remote: &remote,
+            sources: &sources,
+            path: &|digest| path(self.shelves, digest),
+            bring: None,
+            overwrite: if self.arguments.force { Overwrite::Forced } else { Overwrite::Never },
+            ui: &self.context.ui,
+        };
+        if self.arguments.dry_run {
+            return Ok(pusher.rehearse(self.plan).await?);
+        }
+        let lock = remote.host().lock(repository).await;
+        let _lock = lock.map_err(|error| Failure::new(Kind::Io, error))?;
+        let report = pusher.push(self.plan).await?;
+        self.referrers(&pusher).await?;
+        Ok(report)
+    }
+
+    /// Signatures and the like, which a layout names without a tag.
+    async fn referrers(&self, pusher: &Pusher<'_>) -> Result<(), Failure> {
+        let documents = self.plan.manifests.iter().chain(&self.plan.root);
+        let subjects: Vec<_> = documents.map(|manifest| manifest.digest).collect();
+        for (layout, _) in self.shelves {
+            for descriptor in layout.untagged()? {
+                let content = Content::read(layout, &descriptor)?;
+                if subject(&content.root).is_some_and(|subject| subjects.contains(&subject)) {
+                    refer(pusher, &content).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Every registry once, with the name of the repository in it.
+fn repositories(
+    arguments: &DeliveryArgs,
+    catalog: Option<&Catalog>,
+) -> Result<Vec<Repository>, Failure> {
+    let mut registries = arguments.registry.clone();
+    if registries.iter().all(String::is_empty) {
+        registries = std::env::var("REGISTRY").into_iter().collect();
+    }
+    registries.retain(|registry| !registry.is_empty());
+    let name = arguments.repository.clone();
+    let name = name.or_else(|| Some(catalog?.versions.repository.clone()));
+    let name = name.unwrap_or_else(|| "etcd".to_owned());
+    let mut repositories: Vec<Repository> = Vec::new();
+    for registry in registries {
+        let repository = format!("{}/{name}", registry.trim_end_matches('/')).parse()?;
+        if !repositories.contains(&repository) {
+            repositories.push(repository);
+        }
+    }
+    if repositories.is_empty() {
+        return Err(Failure::new(Kind::Other, "no registry to push to")
+            .hint("name one with `--registry REGISTRY`, or PUSH_REGISTRY"));
+    }
+    Ok(repositories)
+}
+
+/// Paths of other repositories in the same registry: what was named, and those of our bases.
+fn sources(
+    arguments: &DeliveryArgs,
+    catalog: Option<&Catalog>,
+    repository: &Repository,
+) -> Result<Vec<String>, Failure> {
+    let bases = catalog.into_iter().flat_map(|it| it.versions.bases.values());
+    let bases = bases.filter_map(|base| base.parse::<Naming>().ok()).map(|base| base.repository);
+    let named = arguments.mount_from.iter().map(|text| text.parse::<Repository>());
+    let named: Vec<_> = named.collect::<Result<_, _>>()?;
+    let mut sources: Vec<String> = Vec::new();
+    for source in named.into_iter().chain(bases) {
+        let is_other = source.registry() == repository.registry() && source != *repository;
+        if is_other && !sources.iter().any(|path| path == source.path()) {
+            sources.push(source.path().to_owned());
+        }
+    }
+    Ok(sources)
+}
+
+/// Standard output is one line for each repository, or all of it as JSON.
+fn print(context: &Context, arguments: &DeliveryArgs, reports: &[Report]) -> Result<(), Failure> {
+    for report in reports {
+        context.ui.status(if arguments.dry_run { "Would push" } else { "Pushed" }, summary(report));
+        if arguments.dry_run && context.format == Format::Text {
+            dry_lines(report).for_each(|line| context.ui.out(line));
+        } else if context.format == Format::Text {
+            context.ui.out(format!("{}@{}", report.repository, report.digest));
+        }
+    }
+    if context.format == Format::Text {
+        return Ok(());
+    }
+    context.out_json(&json!({ "dry_run": arguments.dry_run, "repositories": reports }))
+}
+
+fn summary(report: &Report) -> String {
+    let requests = match report.requests {
+        0 if report.forecast.least == report.forecast.most => report.forecast.least.to_string(),
+        0 => format!("{} to {}", report.forecast.least, report.forecast.most),
+        requests => requests.to_string(),
+    };
+    format!(
+        "{}: {} moved, {} mounted, {} skipped, {requests} requests",
+        report.repository,
+        size(report.moved_bytes),
+        size(report.mounted_bytes),
+        size(report.skipped_bytes),
+    )
+}
+
+/// What would move, as `verb digest size`.
+fn dry_lines(report: &Report) -> impl Iterator<Item = String> + '_ {
+    let blobs = report.blobs.iter().map(|blob| {
+        let verb = match blob.way {
+            Way::Present => "skip",
+            Way::Mounted { .. } => "mount",
+            Way::Uploaded { .. } => "push",
+            Way::Foreign => "leave",
+        };
+        format!("{verb} {} {} {}", blob.digest, size(blob.size), blob.media_type)
+    });
+    let tags = report.tags.iter().map(|tag| {
+        let verb = match tag.state {
+            TagState::Same => "keep",
+            TagState::New => "tag",
+            TagState::Moved => "move",
+        };
+        format!("{verb} {}:{} {}", report.repository, tag.tag, tag.digest)
+    });
+    blobs.chain(tags)
+}

@@ -1,0 +1,127 @@
+//! From one repository into another, by digest: an image with all its platforms, and everything
+//! that refers to it. What both sides have does not move; what one registry can mount does not
+//! leave it; the rest comes through the cache, verified.
+//!
+//! Not responsible for: how a registry is spoken to (`registry`), or in which order (`push`).
+
+use std::path::PathBuf;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
+use crate::digest::Digest;
+use crate::push::{
+    Content, Overwrite, PushError, Pusher, Report, Wish, documents, get, plan, refer,
+};
+use crate::registry::{Blob, Bring, Manifest, Naming, Puller, Remote, RemoteError, Repository};
+use crate::store::Store;
+use crate::ui::Ui;
+
+/// Who needs more than this signs the signatures of signatures.
+const MOST_REFERRERS: usize = 1000;
+
+/// What copying needs.
+pub struct Copier<'a> {
+    pub from: &'a Remote,
+    pub to: &'a Remote,
+    /// Brings blobs of the source into the store.
+    pub puller: &'a Puller<'a>,
+    pub store: &'a Store,
+    pub sources: &'a [String],
+    pub overwrite: Overwrite,
+    pub ui: &'a Ui,
+}
+
+impl std::fmt::Debug for Copier<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Copier({} to {})", self.from.repository(), self.to.repository())
+    }
+}
+
+impl Copier<'_> {
+    /// Copies what `naming` names, under these tags or none.
+    pub async fn copy(&self, naming: &Naming, tags: &[String]) -> Result<Report, PushError> {
+        let root = get(self.from, naming).await?;
+        let content = self.content(&root).await?;
+        let plan = plan(&content, &Wish { tags: tags.to_vec(), ..Wish::default() })?;
+        let bring = FromSource { puller: self.puller, repository: self.from.repository() };
+        let path = |digest: &Digest| self.store.path(digest);
+        let report = self.pusher(&bring, &path).push(&plan).await?;
+        self.referrers(&content, &bring).await?;
+        Ok(report)
+    }
+
+    fn pusher<'b>(&'b self, bring: &'b FromSource<'b>, path: &'b Path<'b>) -> Pusher<'b> {
+        Pusher {
+            remote: self.to,
+            sources: self.sources,
+            path,
+            bring: Some(bring),
+            overwrite: self.overwrite,
+            ui: self.ui,
+        }
+    }
+
+    /// All documents below one.
+    async fn content(&self, root: &Manifest) -> Result<Content, PushError> {
+        let (_, documents) = documents(self.from, &self.by_digest(root.digest)).await?;
+        let get = |digest: &Digest| {
+            let found = documents.get(digest).map(|manifest| manifest.bytes.to_vec());
+            found.ok_or(PushError::Lacks(*digest))
+        };
+        let descriptor = serde_json::json!({ "mediaType": root.media_type, "digest": root.digest });
+        Content::gather(&descriptor, &get)
+    }
+
+    /// What refers to the root and to each image, and to those in turn.
+    async fn referrers(&self, content: &Content, bring: &FromSource<'_>) -> Result<(), PushError> {
+        let images = content.images.iter().map(|image| image.manifest.digest);
+        let mut open: Vec<_> = images.chain([content.root.digest]).collect();
+        open.dedup();
+        let mut seen = 0;
+        while let Some(subject) = open.pop() {
+            for descriptor in self.from.referrers(&subject).await? {
+                let digest = descriptor["digest"].as_str().and_then(|it| it.parse().ok());
+                let Some(digest) = digest.filter(|_| seen < MOST_REFERRERS) else { continue };
+                seen += 1;
+                let referrer = get(self.from, &self.by_digest(digest)).await?;
+                let content = self.content(&referrer).await?;
+                let path = |digest: &Digest| self.store.path(digest);
+                refer(&self.pusher(bring, &path), &content).await?;
+                self.ui.status(
+                    "Copied",
+                    format!("{} which refers to {}", digest.short(), subject.short()),
+                );
+                open.push(digest);
+            }
+        }
+        Ok(())
+    }
+
+    fn by_digest(&self, digest: Digest) -> Naming {
+        let repository = self.from.repository().clone();
+        Naming { repository, tag: None, digest: Some(digest) }
+    }
+}
+
+/// Where the file of a blob will be.
+type Path<'a> = dyn Fn(&Digest) -> PathBuf + Sync + 'a;
+
+/// Blobs of the source, pulled when the destination wants them.
+struct FromSource<'a> {
+    puller: &'a Puller<'a>,
+    repository: &'a Repository,
+}
+
+impl Bring for FromSource<'_> {
+    fn bring<'a>(&'a self, blob: &'a Blob) -> BoxFuture<'a, Result<(), RemoteError>> {
+        async move {
+            let pulled = self.puller.pull_blob(self.repository, blob.digest, blob.size).await;
+            pulled.map(drop).map_err(|error| RemoteError::Source {
+                what: format!("pull the blob {} from {}", blob.digest.short(), self.repository),
+                source: Box::new(error),
+            })
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,148 @@
+//! What a Windows layer holds beside its files: two roots, and attributes and rights in PAX
+//! records, as hcsshim and BuildKit read and write them.
+
+/// The roots of every Windows layer: files, and changes of the registry (we make none).
+pub const FILES: &str = "Files";
+pub const HIVES: &str = "Hives";
+
+/// What stands at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Object {
+    Directory,
+    File,
+}
+
+/// The records of an entry, by key. Everything belongs to the administrators; users may read
+/// and execute.
+pub fn records(object: Object, mtime: u64) -> Vec<u8> {
+    let (attributes, inherit) = match object {
+        Object::Directory => ("16", OBJECT_INHERIT | CONTAINER_INHERIT),
+        Object::File => ("32", 0),
+    };
+    let records = [
+        ("LIBARCHIVE.creationtime", mtime.to_string()),
+        ("MSWINDOWS.fileattr", attributes.to_owned()),
+        ("MSWINDOWS.rawsd", base64(&security_descriptor(inherit))),
+    ];
+    records.iter().flat_map(|(key, value)| record(key, value)).collect()
+}
+
+/// `<length> <key>=<value>\n`, where the length counts itself.
+fn record(key: &str, value: &str) -> Vec<u8> {
+    let rest = key.len() + value.len() + 3;
+    let mut length = rest + 1;
+    while rest + length.to_string().len() != length {
+        length = rest + length.to_string().len();
+    }
+    format!("{length} {key}={value}\n").into_bytes()
+}
+
+const OBJECT_INHERIT: u8 = 1;
+const CONTAINER_INHERIT: u8 = 2;
+
+const FULL_ACCESS: u32 = 0x001f_01ff;
+const READ_AND_EXECUTE: u32 = 0x0012_00a9;
+
+/// S-1-5-18
+const SYSTEM: &[u32] = &[18];
+/// S-1-5-32-544
+const ADMINISTRATORS: &[u32] = &[32, 544];
+/// S-1-5-32-545
+const USERS: &[u32] = &[32, 545];
+
+/// Self-relative, as MS-DTYP 2.4.6 has it: `O:BAG:SYD:(A;;FA;;;BA)(A;;FA;;;SY)(A;;0x1200a9;;;BU)`.
+fn security_descriptor(inherit: u8) -> Vec<u8> {
+    const HEADER: usize = 20;
+    // The list of rights is there, and everything stands in these bytes.
+    const CONTROL: u16 = 0x0004 | 0x8000;
+    let (owner, group) = (sid(ADMINISTRATORS), sid(SYSTEM));
+    let list = access_list(&[
+        ace(inherit, FULL_ACCESS, ADMINISTRATORS),
+        ace(inherit, FULL_ACCESS, SYSTEM),
+        ace(inherit, READ_AND_EXECUTE, USERS),
+    ]);
+    let group_at = HEADER + owner.len();
+    let list_at = group_at + group.len();
+    let mut bytes = vec![1, 0];
+    bytes.extend(CONTROL.to_le_bytes());
+    for offset in [HEADER, group_at, 0, list_at] {
+        bytes.extend(le32(offset));
+    }
+    [bytes, owner, group, list].concat()
+}
+
+/// A security identifier of the authority 5, NT.
+fn sid(parts: &[u32]) -> Vec<u8> {
+    let mut bytes = vec![1, u8::try_from(parts.len()).expect("at most 15 parts"), 0, 0, 0, 0, 0, 5];
+    bytes.extend(parts.iter().flat_map(|part| part.to_le_bytes()));
+    bytes
+}
+
+fn access_list(entries: &[Vec<u8>]) -> Vec<u8> {
+    let size = 8 + entries.iter().map(Vec::len).sum::<usize>();
+    let mut bytes = vec![2, 0];
+    bytes.extend(&le32(size)[..2]);
+    bytes.extend(le32(entries.len()));
+    bytes.extend(entries.concat());
+    bytes
+}
+
+/// "Allowed."
+fn ace(flags: u8, mask: u32, who: &[u32]) -> Vec<u8> {
+    let who = sid(who);
+    let mut bytes = vec![0, flags];
+    bytes.extend(&le32(8 + who.len())[..2]);
+    bytes.extend(mask.to_le_bytes());
+    bytes.extend(who);
+    bytes
+}
+
+fn le32(number: usize) -> [u8; 4] {
+    u32::try_from(number).expect("a few hundred bytes").to_le_bytes()
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let group = |chunk: &[u8]| -> String {
+        let byte = |i: usize| usize::from(*chunk.get(i).unwrap_or(&0));
+        let bits = (byte(0) << 16) | (byte(1) << 8) | byte(2);
+        let digit = |i: usize| {
+            if i > chunk.len() { '=' } else { char::from(DIGITS[(bits >> (18 - 6 * i)) & 63]) }
+        };
+        (0..4).map(digit).collect()
+    };
+    bytes.chunks(3).map(group).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_that_of_rfc_4648() {
+        let rows = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")];
+        for (text, expected) in rows {
+            assert_eq!(base64(text.as_bytes()), expected);
+        }
+    }
+
+    #[test]
+    fn the_length_of_a_record_counts_itself() {
+        assert_eq!(record("k", "v"), b"6 k=v\n");
+        assert_eq!(record("abc", "d"), b"8 abc=d\n");
+        assert_eq!(record("abc", "def"), b"11 abc=def\n");
+        let long = record("key", &"v".repeat(90));
+        assert_eq!(long.len().to_string().as_bytes(), &long[..2]);
+        let longer = record("key", &"v".repeat(93));
+        assert_eq!(longer.len().to_string().as_bytes(), &longer[..3]);
+    }
+
+    /// Windows compiles the same SDDL to these bytes; BuildKit writes them for every file.
+    #[test]
+    fn files_have_the_security_descriptor_that_windows_would_make() {
+        assert_eq!(
+            base64(&security_descriptor(0)),
+            "AQAEgBQAAAAkAAAAAAAAADAAAAABAgAAAAAABSAAAAAgAgAAAQEAAAAAAAUSAAAAAgBMAAMAAAAAABgA/wEfAAECAAAAAAAFIAAAACACAAAAABQA/wEfAAEBAAAAAAAFEgAAAAAAGACpABIAAQIAAAAAAAUgAAAAIQIAAA=="
+        );
+    }
+}

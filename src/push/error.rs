@@ -1,0 +1,31 @@
+use crate::digest::Digest;
+use crate::layout::LayoutError;
+use crate::registry::RemoteError;
+
+/// Why a push was not begun, or not finished. Whatever it is, no tag has moved.
+#[derive(Debug, thiserror::Error)]
+pub enum PushError {
+    #[error("{repository} has another image tagged {tag}\n  expected {ours}\n  received {known}")]
+    Taken {
+        repository: Box<str>,
+        tag: Box<str>,
+        ours: Digest,
+        known: Digest,
+        /// The tag that the next revision of the same etcd would have.
+        next: Option<Box<str>>,
+    },
+    #[error("the layout has no image for {0}")]
+    NoPlatform(String),
+    #[error("`{0}` is not a tag")]
+    Tag(String),
+    #[error("the document {digest} cannot be pushed: {why}")]
+    Document { digest: Digest, why: String },
+    #[error("the layout lacks the blob {0}")]
+    Lacks(Digest),
+    #[error("{0} is not there")]
+    Nothing(String),
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+}

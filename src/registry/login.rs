@@ -1,0 +1,72 @@
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::header::HeaderValue;
+
+/// A text that is shown nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The one way to it. Not `Display`, so that no message holds it by accident.
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// Who we are at one registry.
+#[derive(Clone, Debug)]
+pub enum Login {
+    /// The whole `Authorization`; the value is marked sensitive.
+    Basic(HeaderValue),
+    /// What a login left instead of a password: it buys tokens.
+    IdentityToken(Secret),
+}
+
+impl Login {
+    pub fn password(user: &str, password: &Secret) -> Option<Self> {
+        let text = format!("{user}:{}", password.reveal());
+        Self::basic(&STANDARD.encode(text))
+    }
+
+    /// From base64 of `user:password`, as config.json has it.
+    pub(super) fn basic(encoded: &str) -> Option<Self> {
+        // An empty one says that a credential helper has it.
+        let encoded = Some(encoded.trim()).filter(|encoded| !encoded.is_empty())?;
+        let mut header = HeaderValue::from_str(&format!("Basic {encoded}")).ok()?;
+        header.set_sensitive(true);
+        Some(Self::Basic(header))
+    }
+
+    pub(super) fn header(&self) -> Option<&HeaderValue> {
+        match self {
+            Self::Basic(header) => Some(header),
+            Self::IdentityToken(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_is_what_basic_wants_and_shows_nothing() {
+        let login = Login::password("me", &Secret::new("secret")).unwrap();
+        assert_eq!(login.header().unwrap(), "Basic bWU6c2VjcmV0");
+        let token = Login::IdentityToken(Secret::new("secret"));
+        assert_eq!(format!("{login:?} {token:?}"), "Basic(Sensitive) IdentityToken(Secret)");
+        assert!(Login::basic(" ").is_none());
+    }
+}

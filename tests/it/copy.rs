@@ -1,0 +1,185 @@
+//! `etcdimg copy`, `promote` and `verify` between registries on 127.0.0.1.
+
+use std::process::Command;
+
+use etcdimg::digest::Digest;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::lying_registry::{Habits, LyingRegistry};
+use crate::parcel::{self, Parcel, SEVEN};
+use crate::shop::{Run, without_digests};
+
+struct Desk {
+    from: LyingRegistry,
+    to: LyingRegistry,
+    home: TempDir,
+    parcel: Parcel,
+}
+
+impl Desk {
+    /// The source has the parcel, and a signature of its index.
+    fn new(from: Habits, to: Habits) -> Self {
+        let (from, to) = (LyingRegistry::start(from), LyingRegistry::start(to));
+        let (home, parcel) = (tempfile::tempdir().unwrap(), Parcel::new(&SEVEN[..3], 5000, 0));
+        let desk = Self { from, to, home, parcel };
+        let layout = desk.parcel.path().to_str().unwrap().to_owned();
+        desk.run(&["push", &layout, "--registry", &desk.from.host()]).ok();
+        desk
+    }
+
+    fn run(&self, arguments: &[&str]) -> Run {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_etcdimg"));
+        for variable in
+            ["ETCDIMG_CACHE", "REGISTRY", "PUSH_REGISTRY", "DOCKER_CONFIG", "XDG_RUNTIME_DIR"]
+        {
+            command.env_remove(variable);
+        }
+        command.env_remove("REGISTRY_AUTH_FILE").env_remove("XDG_CONFIG_HOME");
+        command.env("HOME", self.home.path()).current_dir(self.home.path()).args(arguments);
+        let output =
+            command.arg("--cache-dir").arg(self.home.path().join("cache")).output().unwrap();
+        let text = |bytes| {
+            let text = String::from_utf8(bytes).unwrap();
+            text.replace(&self.from.host(), "from").replace(&self.to.host(), "to")
+        };
+        Run { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    /// Puts a manifest with a subject into the source, as a signing tool would.
+    fn sign(&self) -> Digest {
+        let (config, layer) = (&b"{}"[..], &b"signature"[..]);
+        let mut state = self.from.state();
+        let mut blob = |media_type: &str, bytes: &[u8]| {
+            let digest = Digest::of(bytes);
+            state.blobs.insert(("etcd".to_owned(), digest), bytes.to_vec());
+            json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() })
+        };
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": parcel::MANIFEST,
+            "artifactType": "application/example.signature",
+            "config": blob("application/vnd.oci.empty.v1+json", config),
+            "layers": [blob("application/example.signature", layer)],
+            "subject": { "mediaType": parcel::INDEX, "digest": self.parcel.index, "size": 1 },
+        });
+        let bytes = manifest.to_string().into_bytes();
+        let digest = Digest::of(&bytes);
+        state.manifests.insert(("etcd".to_owned(), digest), (parcel::MANIFEST.to_owned(), bytes));
+        digest
+    }
+
+    fn assert_copied(&self, repository: &str) {
+        let (plan, state) = (self.parcel.plan(), self.to.state());
+        for piece in &plan.blobs {
+            assert!(state.blobs.contains_key(&(repository.to_owned(), piece.digest)));
+        }
+        assert_eq!(state.tags[&(repository.to_owned(), "3.7.1-0".to_owned())], self.parcel.index);
+        assert_eq!(state.violations, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn an_image_is_copied_with_its_platforms_and_referrers() {
+    let desk = Desk::new(Habits::default(), Habits::default());
+    let signature = desk.sign();
+    let (from, to) =
+        (format!("{}/etcd:3.7.1-0", desk.from.host()), format!("{}/prod/etcd", desk.to.host()));
+    let said = desk.run(&["copy", &from, &to]).ok();
+    assert_eq!(said, format!("to/prod/etcd@{}", desk.parcel.index));
+    desk.assert_copied("prod/etcd");
+    assert!(desk.to.state().manifests.contains_key(&("prod/etcd".to_owned(), signature)));
+    // All of it is there now.
+    let received = desk.to.state().received;
+    desk.run(&["copy", &from, &to]).ok();
+    assert_eq!(desk.to.state().received, received);
+}
+
+#[test]
+fn referrers_are_listed_by_a_tag_where_there_is_no_api() {
+    let old = Habits { knows_referrers: false, ..Habits::default() };
+    let desk = Desk::new(Habits::default(), old);
+    let signature = desk.sign();
+    let (from, to) =
+        (format!("{}/etcd:3.7.1-0", desk.from.host()), format!("{}/etcd", desk.to.host()));
+    desk.run(&["copy", &from, &to]).ok();
+    desk.run(&["copy", &from, &to]).ok();
+    let tag = desk.parcel.index.to_string().replace(':', "-");
+    let state = desk.to.state();
+    let list = state.tags[&("etcd".to_owned(), tag)];
+    let list: Value =
+        serde_json::from_slice(&state.manifests[&("etcd".to_owned(), list)].1).unwrap();
+    assert_eq!(list["manifests"].as_array().unwrap().len(), 1, "listed once");
+    assert_eq!(list["manifests"][0]["digest"], signature.to_string());
+    assert_eq!(list["manifests"][0]["artifactType"], "application/example.signature");
+    drop(state);
+    // And they are found there when it is copied on.
+    let third = LyingRegistry::start(Habits::default());
+    let (from, to) = (
+        format!("{}/etcd@{}", desk.to.host(), desk.parcel.index),
+        format!("{}/etcd:x", third.host()),
+    );
+    desk.run(&["copy", &from, &to]).ok();
+    assert!(third.state().manifests.contains_key(&("etcd".to_owned(), signature)));
+}
+
+#[test]
+fn within_a_registry_no_byte_leaves_it() {
+    let desk = Desk::new(Habits::default(), Habits::default());
+    let host = desk.from.host();
+    let received = desk.from.state().received;
+    desk.run(&["copy", &format!("{host}/etcd:3.7.1-0"), &format!("{host}/prod/etcd:released")])
+        .ok();
+    let state = desk.from.state();
+    assert_eq!(state.received, received);
+    assert_eq!(state.tags[&("prod/etcd".to_owned(), "released".to_owned())], desk.parcel.index);
+    assert!(!state.requests.iter().any(|it| it.method == "GET" && it.target.contains("/blobs/")));
+}
+
+#[test]
+fn a_copy_takes_no_tag_from_another_image() {
+    let desk = Desk::new(Habits::default(), Habits::default());
+    let other = Parcel::new(&SEVEN[..1], 100, 0);
+    desk.run(&["push", other.path().to_str().unwrap(), "--registry", &desk.to.host()]).ok();
+    let (from, to) =
+        (format!("{}/etcd:3.7.1-0", desk.from.host()), format!("{}/etcd", desk.to.host()));
+    let error = without_digests(&desk.run(&["copy", &from, &to]).error());
+    insta::assert_snapshot!(error, @r"
+    error: to/etcd has another image tagged 3.7.1-0
+      expected sha256:…
+      received sha256:…
+    hint: the next free tag is 3.7.1-1: set `revision: 1` in versions.yaml and build again
+    hint: `--force` takes the tag from the other image
+    exit 8
+    ");
+    desk.run(&["copy", &from, &to, "--force"]).ok();
+    desk.assert_copied("etcd");
+    let error = desk.run(&["copy", &from.replace("3.7.1-0", "9.9.9-9"), &to]).error();
+    insta::assert_snapshot!(error, @r"
+    error: from/etcd:9.9.9-9 is not there
+    exit 5
+    ");
+}
+
+#[test]
+fn what_a_release_touches_is_listed() {
+    let desk = Desk::new(Habits::default(), Habits::default());
+    let line = format!("\"{}\": [\"3.7.1-0\"]", desk.parcel.index);
+    let reference = format!("{}/etcd:3.7.1-0", desk.from.host());
+    assert_eq!(desk.run(&["promote", "--list", &reference, "-q"]).ok(), line);
+    let layout = desk.parcel.path().to_str().unwrap();
+    assert_eq!(desk.run(&["promote", "--list", layout, "-q"]).ok(), line);
+}
+
+#[test]
+fn a_reference_is_verified_like_a_layout() {
+    // Its programs are none, which `verify` has to notice in both.
+    let desk = Desk::new(Habits::default(), Habits::default());
+    let layout = desk.run(&["verify", desk.parcel.path().to_str().unwrap(), "--format", "json"]);
+    let reference = format!("{}/etcd:3.7.1-0", desk.from.host());
+    let pulled = desk.run(&["verify", &reference, "--format", "json"]);
+    assert_eq!((pulled.code, layout.code), (Some(4), Some(4)));
+    let report = |run: &Run| serde_json::from_str::<Value>(&run.stdout).unwrap();
+    assert_eq!(report(&pulled), report(&layout));
+    assert_eq!(std::fs::read_dir(desk.home.path().join("cache/tmp")).unwrap().count(), 0);
+}

@@ -1,0 +1,711 @@
+//! A registry on 127.0.0.1 that keeps to distribution-spec 1.1, as far as pushing goes, until it
+//! is told to lie. It records what it was asked, and notices a tag that names something incomplete.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
+
+use etcdimg::digest::Digest;
+use serde_json::{Value, json};
+
+/// How it behaves when it does not lie.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "every habit is one")]
+pub struct Habits {
+    pub mounts_own: bool,
+    pub mounts_others: bool,
+    pub mounts_from_anywhere: bool,
+    pub takes_single_post: bool,
+    pub takes_chunks: bool,
+    /// What has arrived of a broken request stays.
+    pub keeps_partial: bool,
+    pub relative_locations: bool,
+    pub knows_referrers: bool,
+    pub says_digests: bool,
+    pub largest_body: usize,
+    pub smallest_chunk: usize,
+    /// Bytes of a body are read no faster than this many each millisecond.
+    pub pace: Option<usize>,
+    /// `Authorization` that is let in; nothing: everybody.
+    pub lets_in: Option<LetsIn>,
+}
+
+#[derive(Clone, Debug)]
+pub struct LetsIn {
+    pub authorization: BTreeSet<String>,
+    pub challenge: String,
+}
+
+impl Default for Habits {
+    fn default() -> Self {
+        Self {
+            mounts_own: true,
+            mounts_others: true,
+            mounts_from_anywhere: false,
+            takes_single_post: false,
+            takes_chunks: true,
+            keeps_partial: true,
+            relative_locations: false,
+            knows_referrers: true,
+            says_digests: true,
+            largest_body: usize::MAX,
+            smallest_chunk: 0,
+            pace: None,
+            lets_in: None,
+        }
+    }
+}
+
+/// What it does instead of, or with, the right thing.
+#[derive(Clone)]
+pub enum Lie {
+    /// Reads the body, does nothing and says this.
+    Says(u16, &'static [(&'static str, &'static str)], &'static str),
+    /// Says this, with a challenge, before it has read the body, and hangs up.
+    SaysEarly(u16, &'static str),
+    /// Hangs up after so many bytes of the body, if it has more.
+    Cuts(usize),
+    /// Does it, and hangs up without a word.
+    DoesSilently,
+    /// Does it, and says this.
+    DoesButSays(u16),
+    /// Does it, and says something else in a header; nothing: leaves the header out.
+    DoesButHeader(&'static str, Option<String>),
+    /// Does it, and ends the answer in the middle.
+    DoesButTruncates,
+    /// Does nothing and says nothing.
+    Stalls,
+    /// Sends a byte now and then, and comes to no end.
+    Trickles,
+    /// Something happens just before.
+    After(Arc<dyn Fn(&mut State) + Send + Sync>),
+    /// Sends somewhere else.
+    Redirects(u16, String),
+}
+
+struct Rule {
+    method: &'static str,
+    /// What the target contains.
+    part: String,
+    skip: usize,
+    times: usize,
+    lie: Lie,
+}
+
+#[derive(Default)]
+pub struct State {
+    pub blobs: BTreeMap<(String, Digest), Vec<u8>>,
+    pub manifests: BTreeMap<(String, Digest), (String, Vec<u8>)>,
+    pub tags: BTreeMap<(String, String), Digest>,
+    uploads: BTreeMap<u64, Vec<u8>>,
+    pub requests: Vec<Request>,
+    /// Bytes of blobs that came over the wire, in vain or not.
+    pub received: u64,
+    /// Tokens that are good now.
+    pub valid: BTreeSet<String>,
+    tokens: u64,
+    /// How long a token lives, where there are any.
+    life: Option<&'static str>,
+    /// Tags that were set to something incomplete.
+    pub violations: Vec<String>,
+    next: u64,
+}
+
+impl State {
+    pub fn forget_uploads(&mut self) {
+        self.uploads.clear();
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub method: String,
+    pub target: String,
+    pub headers: BTreeMap<String, String>,
+    pub length: usize,
+}
+
+impl Request {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+
+    fn query(&self, name: &str) -> Option<String> {
+        let (_, query) = self.target.split_once('?')?;
+        let url = reqwest::Url::parse(&format!("http://x/?{query}")).unwrap();
+        url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+    }
+}
+
+struct Reply {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Reply {
+    fn status(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: Vec::new() }
+    }
+
+    fn error(status: u16, code: &str) -> Self {
+        let body = json!({ "errors": [{ "code": code, "message": code.to_ascii_lowercase() }] });
+        Self { body: body.to_string().into_bytes(), ..Self::status(status) }
+    }
+
+    fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
+    fn body(self, body: &[u8]) -> Self {
+        Self { body: body.to_vec(), ..self }
+    }
+}
+
+struct Inner {
+    address: SocketAddr,
+    habits: Mutex<Habits>,
+    rules: Mutex<Vec<Rule>>,
+    state: Mutex<State>,
+}
+
+pub struct LyingRegistry(Arc<Inner>);
+
+impl LyingRegistry {
+    pub fn start(habits: Habits) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let inner = Arc::new(Inner {
+            address,
+            habits: Mutex::new(habits),
+            rules: Mutex::default(),
+            state: Mutex::default(),
+        });
+        let served = Arc::clone(&inner);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let inner = Arc::clone(&served);
+                // The client hanging up is part of some plays.
+                thread::spawn(move || inner.serve(&stream?));
+            }
+        });
+        Self(inner)
+    }
+
+    /// The same registry once more.
+    pub fn twin(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+
+    pub fn host(&self) -> String {
+        self.0.address.to_string()
+    }
+
+    /// Lies so many times, after telling the truth so many times, when asked this.
+    pub fn lie(self, method: &'static str, part: &str, turns: (usize, usize), lie: Lie) -> Self {
+        let (skip, times) = turns;
+        let rule = Rule { method, part: part.to_owned(), skip, times, lie };
+        self.0.rules.lock().unwrap().push(rule);
+        self
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap()
+    }
+
+    pub fn habits(&self) -> MutexGuard<'_, Habits> {
+        self.0.habits.lock().unwrap()
+    }
+
+    /// Its own token server gives `1`, `2` and so on, which are good until they are revoked.
+    pub fn hand_out_tokens(&self, life: &'static str) {
+        self.state().life = Some(life);
+    }
+
+    /// `HEAD manifests`, `POST uploads` and so on, counted.
+    pub fn counts(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for request in &self.state().requests {
+            let kind = ["manifests", "uploads", "blobs", "tags", "referrers", "token"]
+                .into_iter()
+                .find(|kind| request.target.contains(&format!("/{kind}")))
+                .unwrap_or("other");
+            *counts.entry(format!("{} {kind}", request.method)).or_default() += 1;
+        }
+        counts
+    }
+}
+
+impl Inner {
+    fn serve(&self, stream: &TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let mut reader = BufReader::new(stream.try_clone()?);
+        let mut writer = stream.try_clone()?;
+        while let Some(request) = read_head(&mut reader)? {
+            self.state.lock().unwrap().requests.push(request.clone());
+            let lie = self.lie(&request);
+            if !self.play(&request, lie, &mut reader, &mut writer)? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn lie(&self, request: &Request) -> Option<Lie> {
+        let mut rules = self.rules.lock().unwrap();
+        for rule in rules.iter_mut() {
+            if rule.method != request.method || !request.target.contains(&rule.part) {
+                continue;
+            }
+            if rule.skip > 0 {
+                rule.skip -= 1;
+            } else if rule.times > 0 {
+                rule.times -= 1;
+                return Some(rule.lie.clone());
+            }
+        }
+        None
+    }
+
+    /// Whether the connection lives on.
+    fn play(
+        &self,
+        request: &Request,
+        lie: Option<Lie>,
+        reader: &mut BufReader<TcpStream>,
+        writer: &mut TcpStream,
+    ) -> io::Result<bool> {
+        match lie.filter(|lie| !matches!(lie, Lie::Cuts(bytes) if request.length <= *bytes)) {
+            None => {
+                let reply = self.handle(request, reader)?;
+                send(request, &reply, writer)?;
+            }
+            Some(Lie::Says(status, headers, body)) => {
+                io::copy(&mut reader.take(request.length as u64), &mut io::sink())?;
+                let mut reply = Reply::status(status).body(body.as_bytes());
+                for (name, value) in headers {
+                    reply = reply.header(name, *value);
+                }
+                send(request, &reply, writer)?;
+            }
+            Some(Lie::SaysEarly(status, challenge)) => {
+                let reply = Reply::status(status).header("connection", "close");
+                send(request, &reply.header("www-authenticate", challenge), writer)?;
+                thread::sleep(Duration::from_millis(20));
+                return Ok(false);
+            }
+            Some(Lie::Cuts(bytes)) => {
+                let cut = Request { length: request.length.min(bytes), ..request.clone() };
+                self.receive(&cut, reader, request.length)?;
+                return Ok(false);
+            }
+            Some(Lie::DoesSilently) => {
+                self.handle(request, reader)?;
+                return Ok(false);
+            }
+            Some(Lie::DoesButSays(status)) => {
+                self.handle(request, reader)?;
+                send(request, &Reply::status(status), writer)?;
+            }
+            Some(Lie::DoesButHeader(name, value)) => {
+                let mut reply = self.handle(request, reader)?;
+                reply.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+                reply.headers.extend(value.map(|value| (name.to_owned(), value)));
+                send(request, &reply, writer)?;
+            }
+            Some(Lie::DoesButTruncates) => {
+                let reply = self.handle(request, reader)?;
+                let length = reply.body.len() + 100;
+                write!(
+                    writer,
+                    "HTTP/1.1 {} Said\r\ncontent-length: {length}\r\n\r\n",
+                    reply.status
+                )?;
+                writer.write_all(&reply.body)?;
+                return Ok(false);
+            }
+            Some(Lie::Stalls) => {
+                thread::sleep(Duration::from_secs(3));
+                return Ok(false);
+            }
+            Some(Lie::Trickles) => {
+                write!(writer, "HTTP/1.1 200 Said\r\nx-slow: ")?;
+                for _ in 0..100 {
+                    writer.write_all(b"a")?;
+                    thread::sleep(Duration::from_millis(50));
+                }
+                return Ok(false);
+            }
+            Some(Lie::After(what)) => {
+                what(&mut self.state.lock().unwrap());
+                let reply = self.handle(request, reader)?;
+                send(request, &reply, writer)?;
+            }
+            Some(Lie::Redirects(status, to)) => {
+                io::copy(&mut reader.take(request.length as u64), &mut io::sink())?;
+                send(request, &Reply::status(status).header("location", to), writer)?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn handle(&self, request: &Request, reader: &mut BufReader<TcpStream>) -> io::Result<Reply> {
+        let habits = self.habits.lock().unwrap().clone();
+        // By its other name it is another host, which gets no secrets and wants none.
+        let is_elsewhere = request.header("host").is_some_and(|it| it.starts_with("localhost"));
+        if let Some(lets_in) = habits.lets_in.as_ref().filter(|_| !is_elsewhere) {
+            let said = request.header("authorization").unwrap_or_default();
+            let valid = self.state.lock().unwrap().valid.clone();
+            let is_good = lets_in.authorization.contains(said) || valid.contains(said);
+            if !request.target.starts_with("/token") && !is_good {
+                io::copy(&mut reader.take(request.length as u64), &mut io::sink())?;
+                let reply = Reply::error(401, "UNAUTHORIZED");
+                return Ok(reply.header("www-authenticate", &*lets_in.challenge));
+            }
+        }
+        let path = request.target.split('?').next().unwrap().to_owned();
+        if path == "/token" {
+            io::copy(&mut reader.take(request.length as u64), &mut io::sink())?;
+            let mut state = self.state.lock().unwrap();
+            state.tokens += 1;
+            let (token, life) = (state.tokens, state.life.unwrap_or("300"));
+            state.valid.insert(format!("Bearer {token}"));
+            let body = format!(r#"{{"token": "{token}", "expires_in": {life}}}"#);
+            return Ok(Reply::status(200).body(body.as_bytes()));
+        }
+        let Some(path) = path.strip_prefix("/v2/") else { return Ok(Reply::status(404)) };
+        if path.is_empty() {
+            return Ok(Reply::status(200));
+        }
+        if let Some((repository, id)) = path.split_once("/blobs/uploads/") {
+            return self.upload(&habits, request, repository, id, reader);
+        }
+        let mut body = Vec::new();
+        reader.take(request.length as u64).read_to_end(&mut body)?;
+        let mut state = self.state.lock().unwrap();
+        if let Some((repository, digest)) = path.split_once("/blobs/") {
+            let key = (repository.to_owned(), digest.parse().unwrap());
+            return Ok(match state.blobs.get(&key) {
+                None => Reply::error(404, "BLOB_UNKNOWN"),
+                Some(bytes) => {
+                    Reply::status(200).header("docker-content-digest", digest).body(bytes)
+                }
+            });
+        }
+        if let Some((repository, name)) = path.split_once("/manifests/") {
+            return Ok(manifests(&habits, &mut state, request, repository, name, &body));
+        }
+        if let Some(repository) = path.strip_suffix("/tags/list") {
+            let own = state.tags.keys().filter(|(known, _)| known == repository);
+            let tags: Vec<_> = own.map(|(_, tag)| tag).collect();
+            let body = json!({ "name": repository, "tags": tags }).to_string();
+            return Ok(Reply::status(200).body(body.as_bytes()));
+        }
+        if let Some((repository, digest)) = path.split_once("/referrers/")
+            && habits.knows_referrers
+        {
+            return Ok(referrers(&state, repository, digest));
+        }
+        Ok(Reply::status(404))
+    }
+
+    fn upload(
+        &self,
+        habits: &Habits,
+        request: &Request,
+        repository: &str,
+        id: &str,
+        reader: &mut BufReader<TcpStream>,
+    ) -> io::Result<Reply> {
+        if request.length > habits.largest_body {
+            io::copy(&mut reader.take(request.length as u64), &mut io::sink())?;
+            return Ok(Reply::status(413));
+        }
+        if request.method == "POST" {
+            let mut body = Vec::new();
+            reader.take(request.length as u64).read_to_end(&mut body)?;
+            return Ok(self.start(habits, request, repository, &body));
+        }
+        let id: u64 = id.parse().unwrap_or_default();
+        if request.method == "PATCH" && !habits.takes_chunks {
+            io::copy(&mut reader.take(request.length as u64), &mut io::sink())?;
+            return Ok(Reply::error(405, "UNSUPPORTED"));
+        }
+        let known = self.state.lock().unwrap().uploads.get(&id).map(Vec::len);
+        let Some(offset) = known else {
+            io::copy(&mut reader.take(request.length as u64), &mut io::sink())?;
+            return Ok(Reply::error(404, "BLOB_UPLOAD_UNKNOWN"));
+        };
+        if let Some(range) = request.header("content-range")
+            && range.split('-').next().unwrap().parse() != Ok(offset)
+        {
+            io::copy(&mut reader.take(request.length as u64), &mut io::sink())?;
+            return Ok(Reply::error(416, "RANGE_INVALID"));
+        }
+        self.receive(request, reader, request.length)?;
+        let mut state = self.state.lock().unwrap();
+        let length = state.uploads.get(&id).map_or(0, Vec::len);
+        let location = self.location(habits, repository, id);
+        Ok(match request.method.as_str() {
+            "PATCH" => {
+                Reply::status(202).header("location", location).header("range", range(length))
+            }
+            "GET" => Reply::status(204).header("location", location).header("range", range(length)),
+            "PUT" => {
+                let bytes = state.uploads.remove(&id).unwrap_or_default();
+                let digest: Digest = request.query("digest").unwrap().parse().unwrap();
+                if Digest::of(&bytes) != digest {
+                    return Ok(Reply::error(400, "DIGEST_INVALID"));
+                }
+                state.blobs.insert((repository.to_owned(), digest), bytes);
+                created(habits, digest)
+            }
+            _ => Reply::status(405),
+        })
+    }
+
+    fn start(&self, habits: &Habits, request: &Request, repository: &str, body: &[u8]) -> Reply {
+        let mut state = self.state.lock().unwrap();
+        if let Some(digest) = request.query("mount") {
+            let digest: Digest = digest.parse().unwrap();
+            let from = request.query("from");
+            let places: Vec<_> =
+                state.blobs.keys().filter(|(_, known)| *known == digest).cloned().collect();
+            let found = places.iter().find(|(place, _)| match &from {
+                Some(from) if from == repository => habits.mounts_own && place == from,
+                Some(from) => habits.mounts_others && place == from,
+                None => habits.mounts_from_anywhere,
+            });
+            if let Some(found) = found {
+                let bytes = state.blobs[found].clone();
+                state.blobs.insert((repository.to_owned(), digest), bytes);
+                return created(habits, digest);
+            }
+        }
+        if let Some(digest) = request.query("digest").filter(|_| habits.takes_single_post) {
+            let digest: Digest = digest.parse().unwrap();
+            state.received += body.len() as u64;
+            if Digest::of(body) != digest {
+                return Reply::error(400, "DIGEST_INVALID");
+            }
+            state.blobs.insert((repository.to_owned(), digest), body.to_vec());
+            return created(habits, digest);
+        }
+        state.next += 1;
+        let id = state.next;
+        state.uploads.insert(id, Vec::new());
+        let mut reply = Reply::status(202)
+            .header("location", self.location(habits, repository, id))
+            .header("range", "0-0");
+        if habits.smallest_chunk > 0 {
+            reply = reply.header("oci-chunk-min-length", habits.smallest_chunk.to_string());
+        }
+        reply
+    }
+
+    fn location(&self, habits: &Habits, repository: &str, id: u64) -> String {
+        let path = format!("/v2/{repository}/blobs/uploads/{id}?_state=kept%2Fas-it-is");
+        if habits.relative_locations { path } else { format!("http://{}{path}", self.address) }
+    }
+
+    /// Bytes of an upload, as they come; `announced` is how many should.
+    fn receive(
+        &self,
+        request: &Request,
+        reader: &mut BufReader<TcpStream>,
+        announced: usize,
+    ) -> io::Result<()> {
+        let habits = self.habits.lock().unwrap().clone();
+        let path = request.target.split('?').next().unwrap().to_owned();
+        let id = path.rsplit('/').next().unwrap().parse::<u64>().unwrap_or_default();
+        let mut left = request.length;
+        let mut buffer = vec![0; 1 << 14];
+        let mut error = None;
+        while left > 0 {
+            let most = buffer.len().min(left);
+            match reader.read(&mut buffer[..most]) {
+                Ok(0) => break,
+                Ok(n) => {
+                    let mut state = self.state.lock().unwrap();
+                    state.received += n as u64;
+                    if let Some(upload) = state.uploads.get_mut(&id) {
+                        upload.extend_from_slice(&buffer[..n]);
+                    }
+                    left -= n;
+                    drop(state);
+                    if let Some(pace) = habits.pace {
+                        thread::sleep(Duration::from_micros((n * 1000 / pace) as u64));
+                    }
+                }
+                Err(broken) => {
+                    error = Some(broken);
+                    break;
+                }
+            }
+        }
+        if (left > 0 || request.length < announced) && !habits.keeps_partial {
+            self.state.lock().unwrap().uploads.remove(&id);
+        }
+        match error {
+            Some(error) => Err(error),
+            None if left > 0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn manifests(
+    habits: &Habits,
+    state: &mut State,
+    request: &Request,
+    repository: &str,
+    name: &str,
+    body: &[u8],
+) -> Reply {
+    let key = |digest| (repository.to_owned(), digest);
+    if request.method == "PUT" {
+        let digest = Digest::of(body);
+        if name.contains(':') && name != digest.to_string() {
+            return Reply::error(400, "DIGEST_INVALID");
+        }
+        if let Some(missing) = missing(state, repository, body) {
+            return Reply::error(400, missing);
+        }
+        let media_type = request.header("content-type").unwrap_or_default().to_owned();
+        state.manifests.insert(key(digest), (media_type, body.to_vec()));
+        if !name.contains(':') && !is_complete(state, repository, body) {
+            state.violations.push(format!("{name} names something incomplete"));
+        }
+        if !name.contains(':') {
+            state.tags.insert((repository.to_owned(), name.to_owned()), digest);
+        }
+        let mut reply = created(habits, digest);
+        let document: Value = serde_json::from_slice(body).unwrap();
+        if let Some(subject) =
+            document["subject"]["digest"].as_str().filter(|_| habits.knows_referrers)
+        {
+            reply = reply.header("oci-subject", subject);
+        }
+        return reply;
+    }
+    let digest = if name.contains(':') {
+        name.parse().ok()
+    } else {
+        state.tags.get(&(repository.to_owned(), name.to_owned())).copied()
+    };
+    let found = digest.and_then(|digest| Some((digest, state.manifests.get(&key(digest))?)));
+    let Some((digest, (media_type, bytes))) = found else {
+        return Reply::error(404, "MANIFEST_UNKNOWN");
+    };
+    let reply = Reply::status(200).header("content-type", media_type).body(bytes);
+    if habits.says_digests {
+        reply.header("docker-content-digest", digest.to_string())
+    } else {
+        reply
+    }
+}
+
+/// What a document names and the repository does not have.
+fn missing(state: &State, repository: &str, body: &[u8]) -> Option<&'static str> {
+    let document: Value = serde_json::from_slice(body).unwrap();
+    let digest = |it: &Value| it["digest"].as_str().unwrap().parse::<Digest>().unwrap();
+    let is_foreign = |it: &Value| it["mediaType"].as_str().unwrap().contains("foreign");
+    let layers = document["layers"].as_array().into_iter().flatten();
+    let config = Some(&document["config"]).filter(|it| it.is_object());
+    for blob in layers.chain(config).filter(|it| !is_foreign(it)) {
+        if !state.blobs.contains_key(&(repository.to_owned(), digest(blob))) {
+            return Some("MANIFEST_BLOB_UNKNOWN");
+        }
+    }
+    for child in document["manifests"].as_array().into_iter().flatten() {
+        if !state.manifests.contains_key(&(repository.to_owned(), digest(child))) {
+            return Some("MANIFEST_UNKNOWN");
+        }
+    }
+    None
+}
+
+/// Whether everything below a document is there: what the check of a lenient registry would miss.
+fn is_complete(state: &State, repository: &str, body: &[u8]) -> bool {
+    let document: Value = serde_json::from_slice(body).unwrap();
+    let children = document["manifests"].as_array().into_iter().flatten();
+    let child = |it: &Value| {
+        let digest = it["digest"].as_str().unwrap().parse().unwrap();
+        let known = state.manifests.get(&(repository.to_owned(), digest));
+        known.is_some_and(|(_, bytes)| is_complete(state, repository, bytes))
+    };
+    missing(state, repository, body).is_none() && children.into_iter().all(child)
+}
+
+fn referrers(state: &State, repository: &str, subject: &str) -> Reply {
+    let mut manifests = Vec::new();
+    for ((place, digest), (media_type, bytes)) in &state.manifests {
+        let document: Value = serde_json::from_slice(bytes).unwrap();
+        if place == repository && document["subject"]["digest"] == subject {
+            manifests
+                .push(json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() }));
+        }
+    }
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": manifests,
+    });
+    Reply::status(200).body(index.to_string().as_bytes())
+}
+
+fn created(habits: &Habits, digest: Digest) -> Reply {
+    let reply = Reply::status(201).header("location", "/somewhere");
+    if habits.says_digests {
+        reply.header("docker-content-digest", digest.to_string())
+    } else {
+        reply
+    }
+}
+
+fn range(length: usize) -> String {
+    format!("0-{}", length.saturating_sub(1))
+}
+
+fn read_head(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
+    let mut line = String::new();
+    if reader.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    let mut words = line.split(' ');
+    let mut word = || words.next().unwrap_or_default().to_owned();
+    let (method, target) = (word(), word());
+    let mut headers = BTreeMap::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        match line.trim_end().split_once(": ") {
+            Some((name, value)) => {
+                headers.insert(name.to_ascii_lowercase(), value.to_owned());
+            }
+            None => break,
+        }
+    }
+    let length = headers.get("content-length").and_then(|it| it.parse().ok()).unwrap_or(0);
+    Ok(Some(Request { method, target, headers, length }))
+}
+
+fn send(request: &Request, reply: &Reply, writer: &mut TcpStream) -> io::Result<()> {
+    let mut head = format!("HTTP/1.1 {} Said\r\n", reply.status);
+    for (name, value) in &reply.headers {
+        head = format!("{head}{name}: {value}\r\n");
+    }
+    if reply.status != 204 {
+        head = format!("{head}content-length: {}\r\n", reply.body.len());
+    }
+    head += "\r\n";
+    let mut bytes = head.into_bytes();
+    if request.method != "HEAD" {
+        bytes.extend_from_slice(&reply.body);
+    }
+    writer.write_all(&bytes)
+}

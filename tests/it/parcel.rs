@@ -1,0 +1,139 @@
+//! A small layout of several platforms whose bytes mean nothing to anybody but a registry.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use etcdimg::digest::Digest;
+use etcdimg::layout::Layout;
+use etcdimg::push::{Content, PushPlan, Wish, plan};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+
+/// The seven of a release.
+pub const SEVEN: [&str; 7] = [
+    "linux/amd64",
+    "linux/arm/v7",
+    "linux/arm64",
+    "linux/ppc64le",
+    "linux/s390x",
+    "windows/amd64:10.0.20348.2322",
+    "windows/amd64:10.0.26100.1",
+];
+
+#[derive(Debug)]
+pub struct Parcel {
+    folder: TempDir,
+    pub tag: String,
+    pub index: Digest,
+}
+
+impl Parcel {
+    /// Of each platform a config, a layer that all share, one of its own and a small last one,
+    /// which is what `revision` changes.
+    pub fn new(platforms: &[&str], layer_bytes: usize, revision: u32) -> Self {
+        let folder = tempfile::Builder::new().prefix("parcel-").tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("blobs/sha256")).unwrap();
+        let mut parcel = Self { folder, tag: format!("3.7.1-{revision}"), index: Digest::of("") };
+        let manifests: Vec<_> =
+            platforms.iter().map(|it| parcel.image(it, layer_bytes, revision)).collect();
+        let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
+        let mut entry = parcel.add(INDEX, index.to_string().as_bytes());
+        parcel.index = entry["digest"].as_str().unwrap().parse().unwrap();
+        entry["annotations"] = json!({ "org.opencontainers.image.ref.name": parcel.tag });
+        fs::write(parcel.path().join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+        parcel.name(&[entry]);
+        parcel
+    }
+
+    /// Two platforms, and layers that are small.
+    pub fn small() -> Self {
+        Self::new(&SEVEN[..2], 100_000, 0)
+    }
+
+    fn image(&self, platform: &str, layer_bytes: usize, revision: u32) -> Value {
+        let (name, os_version) = platform.split_once(':').unwrap_or((platform, ""));
+        let mut parts = name.split('/');
+        let mut described = json!({ "os": parts.next(), "architecture": parts.next() });
+        if let Some(variant) = parts.next() {
+            described["variant"] = json!(variant);
+        }
+        if !os_version.is_empty() {
+            described["os.version"] = json!(os_version);
+        }
+        let layers = [
+            noise("shared", layer_bytes),
+            noise(platform, layer_bytes),
+            noise(&format!("{platform} {revision}"), layer_bytes / 200 + 10),
+        ];
+        let mut config = described.clone();
+        config["rootfs"] = json!({ "type": "layers", "diff_ids": layers.clone().map(Digest::of) });
+        config["author"] = json!(format!("{platform} {revision}"));
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": self.add(CONFIG, config.to_string().as_bytes()),
+            "layers": layers.map(|layer| self.add(LAYER, &layer)),
+        });
+        let mut descriptor = self.add(MANIFEST, manifest.to_string().as_bytes());
+        descriptor["platform"] = described;
+        descriptor
+    }
+
+    /// Writes a blob and returns its descriptor.
+    pub fn add(&self, media_type: &str, bytes: &[u8]) -> Value {
+        let digest = Digest::of(bytes);
+        fs::write(self.blob(&digest), bytes).unwrap();
+        json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() })
+    }
+
+    /// Makes index.json name these.
+    pub fn name(&self, entries: &[Value]) {
+        let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": entries });
+        fs::write(self.path().join("index.json"), index.to_string()).unwrap();
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn blob(&self, digest: &Digest) -> PathBuf {
+        self.path().join("blobs/sha256").join(digest.hex())
+    }
+
+    pub fn layout(&self) -> Layout {
+        Layout::open(self.path()).unwrap()
+    }
+
+    pub fn content(&self) -> Content {
+        let layout = self.layout();
+        Content::read(&layout, &layout.tagged().unwrap()[0].descriptor).unwrap()
+    }
+
+    pub fn plan(&self) -> PushPlan {
+        let wish = Wish { tags: vec![self.tag.clone()], ..Wish::default() };
+        plan(&self.content(), &wish).unwrap()
+    }
+
+    /// All bytes of blobs that a registry must have.
+    pub fn size(&self) -> u64 {
+        self.plan().size_bytes()
+    }
+}
+
+/// Bytes that look random, and are the same each time.
+fn noise(seed: &str, length: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(length + 32);
+    let mut block = Digest::of(seed);
+    while bytes.len() < length {
+        let hex = block.hex();
+        block = Digest::of(&hex);
+        bytes.extend(hex::decode(&hex).unwrap());
+    }
+    bytes.truncate(length);
+    bytes
+}

@@ -1,0 +1,480 @@
+//! `etcdimg push` as a program: killed at any time, asked by scripts, logged in by files.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::lying_registry::{Habits, LetsIn, Lie, LyingRegistry};
+use crate::parcel::{self, Parcel, SEVEN};
+use crate::shop::{self, Run, Shop, without_digests};
+
+/// A registry, and a home without logins.
+struct Desk {
+    registry: LyingRegistry,
+    home: TempDir,
+}
+
+impl Desk {
+    fn new(habits: Habits) -> Self {
+        Self { registry: LyingRegistry::start(habits), home: tempfile::tempdir().unwrap() }
+    }
+
+    fn command(&self, parcel: &Parcel) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_etcdimg"));
+        for variable in ["ARCH", "ETCDIMG_CACHE", "REGISTRY", "PUSH_REGISTRY", "DOCKER_CONFIG"] {
+            command.env_remove(variable);
+        }
+        for variable in ["REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"] {
+            command.env_remove(variable);
+        }
+        let home = self.home.path();
+        command.env("HOME", home).current_dir(home).arg("push").arg(parcel.path());
+        command.arg("--cache-dir").arg(home.join("cache"));
+        command.args(["--registry", &self.registry.host()]);
+        command
+    }
+
+    fn push(&self, parcel: &Parcel, arguments: &[&str]) -> Run {
+        self.finish(self.command(parcel).args(arguments))
+    }
+
+    fn finish(&self, command: &mut Command) -> Run {
+        let output = command.output().unwrap();
+        let text = |bytes| {
+            let text = String::from_utf8(bytes).unwrap();
+            without_digests(&text.replace(&self.registry.host(), "registry"))
+        };
+        let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+        Run { code: output.status.code(), stdout, stderr }
+    }
+
+    fn assert_there(&self, parcel: &Parcel) {
+        let (plan, state) = (parcel.plan(), self.registry.state());
+        for piece in &plan.blobs {
+            let there = &state.blobs[&("etcd".to_owned(), piece.digest)];
+            assert_eq!(etcdimg::digest::Digest::of(there), piece.digest);
+        }
+        assert_eq!(state.tags[&("etcd".to_owned(), parcel.tag.clone())], parcel.index);
+        assert_eq!(state.violations, Vec::<String>::new());
+    }
+}
+
+/// How often the program is killed: a few times, or as often as this variable says.
+fn kills() -> u32 {
+    std::env::var("ETCDIMG_TEST_KILLS").ok().and_then(|it| it.parse().ok()).unwrap_or(20)
+}
+
+/// What was on its way arrives even when who sent it is no more; then it is quiet.
+fn settled(registry: &LyingRegistry) -> u64 {
+    loop {
+        let before = registry.state().received;
+        std::thread::sleep(Duration::from_millis(100));
+        if registry.state().received == before {
+            return before;
+        }
+    }
+}
+
+#[test]
+fn a_push_that_was_killed_goes_on_and_sends_only_what_was_missing() {
+    // Longer than what two systems keep in their buffers, and over a link of 30 MB/s for each
+    // connection, so that there is a middle to be killed in.
+    let parcel = Parcel::new(&SEVEN[..4], 12_000_000, 0);
+    let habits = Habits { pace: Some(30_000), ..Habits::default() };
+    let whole = {
+        let desk = Desk::new(habits.clone());
+        let started = Instant::now();
+        desk.push(&parcel, &[]).ok();
+        started.elapsed()
+    };
+    let (mut killed, mut offsets) = (0, BTreeSet::new());
+    for i in 0..kills() {
+        let desk = Desk::new(habits.clone());
+        let after = whole.mul_f64((f64::from(i) + 0.5) / f64::from(kills()));
+        let mut push = desk.command(&parcel);
+        let mut push = push.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(after);
+        push.kill().unwrap();
+        killed += u32::from(!push.wait().unwrap().success());
+        let before = settled(&desk.registry);
+        assert!(before <= parcel.size());
+        offsets.insert(before);
+        desk.push(&parcel, &[]).ok();
+        desk.assert_there(&parcel);
+        let received = desk.registry.state().received;
+        assert_eq!(received, parcel.size(), "after {after:?}: {before} bytes were there");
+    }
+    eprintln!("killed {killed} of {}, at {} different points", kills(), offsets.len());
+    assert!(killed >= kills() / 2, "only {killed} pushes were killed before their end");
+    assert!(offsets.len() > 3, "{offsets:?}");
+}
+
+/// All blobs that the index in a registry needs, and no others.
+fn assert_released(registry: &LyingRegistry, index: &str) -> u64 {
+    let state = registry.state();
+    assert_eq!(state.tags[&("etcd".to_owned(), shop::TAG.to_owned())].to_string(), index);
+    assert_eq!(state.violations, Vec::<String>::new());
+    state.blobs.values().map(|bytes| bytes.len() as u64).sum()
+}
+
+#[test]
+fn an_all_push_that_was_killed_builds_and_sends_only_what_was_missing() {
+    let shop = Shop::stocked();
+    // A link of 50 MB/s for each connection.
+    let start = || LyingRegistry::start(Habits { pace: Some(50_000), ..Habits::default() });
+    let all_push = |registry: &LyingRegistry| {
+        let mut command = shop.command("all-push");
+        command.args(["--registry", &registry.host(), "-q"]);
+        command
+    };
+    let registry = start();
+    let started = Instant::now();
+    let said = shop.finish(&mut all_push(&registry)).ok();
+    let whole = started.elapsed();
+    let index = said.split('@').nth(1).unwrap().to_owned();
+    let size = assert_released(&registry, &index);
+    let mut killed = 0;
+    for i in 0..kills().div_ceil(2) {
+        let registry = start();
+        // Layers are made anew, so that there is something to build in between.
+        let _ = fs::remove_dir_all(shop.out());
+        let _ = fs::remove_dir_all(shop.cache().join("records/layer"));
+        let after = whole.mul_f64((f64::from(i) + 0.5) / f64::from(kills().div_ceil(2)));
+        let mut push = all_push(&registry);
+        let mut push = push.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(after);
+        push.kill().unwrap();
+        killed += u32::from(!push.wait().unwrap().success());
+        settled(&registry);
+        shop.finish(&mut all_push(&registry)).ok();
+        assert_eq!(assert_released(&registry, &index), size);
+        assert_eq!(registry.state().received, size, "after {after:?}");
+    }
+    assert!(killed >= kills() / 4, "only {killed} were killed before their end");
+}
+
+#[test]
+fn all_push_takes_no_part_for_the_whole() {
+    let shop = Shop::empty();
+    let arguments = ["--registry", "localhost:1", "--platform", "linux/amd64"];
+    insta::assert_snapshot!(shop.run("all-push", &arguments).error(), @r"
+    error: all-push takes every default target: a part of them is no release
+    hint: leave out `--platform`, `--arch` and ARCH
+    hint: `etcdimg build --platform P` and `etcdimg push --platform P` for one of them
+    exit 1
+    ");
+    insta::assert_snapshot!(shop.run("all-push", &[]).error(), @r"
+    error: no registry to push to
+    hint: name one with `--registry REGISTRY`, or PUSH_REGISTRY
+    exit 1
+    ");
+}
+
+#[test]
+fn what_refers_to_an_image_goes_with_it() {
+    let (desk, parcel) = (Desk::new(Habits::default()), Parcel::small());
+    let signature = json!({
+        "schemaVersion": 2,
+        "mediaType": parcel::MANIFEST,
+        "config": parcel.add("application/vnd.oci.empty.v1+json", b"{}"),
+        "layers": [parcel.add("application/example.signature", b"signed")],
+        "subject": { "mediaType": parcel::INDEX, "digest": parcel.index, "size": 1 },
+    });
+    let entry = parcel.add(parcel::MANIFEST, signature.to_string().as_bytes());
+    let mut entries = vec![parcel.layout().tagged().unwrap()[0].descriptor.clone()];
+    entries.push(entry.clone());
+    parcel.name(&entries);
+    desk.push(&parcel, &[]).ok();
+    desk.assert_there(&parcel);
+    let digest = entry["digest"].as_str().unwrap().parse().unwrap();
+    assert!(desk.registry.state().manifests.contains_key(&("etcd".to_owned(), digest)));
+}
+
+#[test]
+fn two_programs_that_push_at_once_send_everything_once() {
+    let parcel = Parcel::new(&SEVEN[..3], 500_000, 0);
+    let desk = Desk::new(Habits { pace: Some(20_000), ..Habits::default() });
+    let pushes: Vec<_> = (0..3)
+        .map(|_| {
+            let mut push = desk.command(&parcel);
+            push.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    for push in pushes {
+        let output = push.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    desk.assert_there(&parcel);
+    assert_eq!(desk.registry.state().received, parcel.size());
+}
+
+#[test]
+fn standard_output_is_what_was_pushed() {
+    let (desk, parcel) = (Desk::new(Habits::default()), Parcel::small());
+    assert_eq!(desk.push(&parcel, &["-q"]).ok(), "registry/etcd@sha256:…");
+    let output = desk.command(&parcel).args(["--format", "json"]).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let report = &report["repositories"][0];
+    assert_eq!(report["digest"], parcel.index.to_string());
+    assert_eq!(report["blobs"].as_array().unwrap().len(), parcel.plan().blobs.len());
+    assert_eq!(report["tags"][0]["state"], "same");
+    assert_eq!(report["requests"], 1);
+}
+
+#[test]
+fn a_rehearsal_moves_nothing_and_says_what_would() {
+    let (desk, parcel) = (Desk::new(Habits::default()), Parcel::small());
+    let run = desk.push(&parcel, &["--dry-run"]);
+    insta::assert_snapshot!(run.stdout, @r"
+    push sha256:… 324 B application/vnd.oci.image.config.v1+json
+    push sha256:… 100.0 kB application/vnd.oci.image.layer.v1.tar+gzip
+    push sha256:… 100.0 kB application/vnd.oci.image.layer.v1.tar+gzip
+    push sha256:… 100.0 kB application/vnd.oci.image.layer.v1.tar+gzip
+    push sha256:… 510 B application/vnd.oci.image.layer.v1.tar+gzip
+    push sha256:… 510 B application/vnd.oci.image.layer.v1.tar+gzip
+    push sha256:… 338 B application/vnd.oci.image.config.v1+json
+    tag registry/etcd:3.7.1-0 sha256:…
+    ");
+    insta::assert_snapshot!(run.stderr.trim(), @"Would push registry/etcd: 301.7 kB moved, 0 B mounted, 0 B skipped, 20 to 29 requests");
+    let state = desk.registry.state();
+    assert!(state.requests.iter().all(|request| request.method == "HEAD"));
+    assert!(state.blobs.is_empty() && state.tags.is_empty());
+}
+
+#[test]
+fn platforms_get_their_own_tags() {
+    let (desk, parcel) = (Desk::new(Habits::default()), Parcel::new(&SEVEN, 1000, 0));
+    let run = desk.push(&parcel, &["--platform-tags", "--tag", "latest", "-q"]);
+    run.ok();
+    let tags = |desk: &Desk| {
+        let state = desk.registry.state();
+        state.tags.keys().map(|(_, tag)| tag.clone()).collect::<Vec<_>>().join(" ")
+    };
+    insta::assert_snapshot!(tags(&desk), @"3.7.1-0 3.7.1-0-linux-amd64 3.7.1-0-linux-arm 3.7.1-0-linux-arm64 3.7.1-0-linux-ppc64le 3.7.1-0-linux-s390x 3.7.1-0-windows-amd64-ltsc2022 3.7.1-0-windows-amd64-ltsc2025 latest");
+    // A part of an image is never tagged as the whole.
+    let desk = Desk::new(Habits::default());
+    desk.push(&parcel, &["--platform", "linux/arm64", "-q"]).ok();
+    assert_eq!(tags(&desk), "3.7.1-0-linux-arm64");
+    let error = desk.push(&parcel, &["--platform", "linux/riscv64"]).error();
+    insta::assert_snapshot!(error, @r"
+    error: the layout has no image for linux/riscv64
+    hint: `etcdimg build --platform OS/ARCH` adds it to the layout
+    exit 1
+    ");
+}
+
+#[test]
+fn several_registries_get_the_same_at_once() {
+    let (desk, parcel) = (Desk::new(Habits::default()), Parcel::small());
+    let other = LyingRegistry::start(Habits::default());
+    let run = desk.push(&parcel, &["--registry", &format!("{}/team", other.host()), "-q"]);
+    assert_eq!(run.ok().lines().count(), 2);
+    assert_eq!(other.state().tags.len(), 1);
+    assert!(other.state().tags.keys().all(|(repository, _)| repository == "team/etcd"));
+    desk.assert_there(&parcel);
+}
+
+#[test]
+fn one_registry_that_refuses_does_not_keep_the_others_from_it() {
+    let (desk, parcel) = (Desk::new(Habits::default()), Parcel::small());
+    let denied = Lie::Says(403, &[], r#"{"errors": [{"code": "DENIED"}]}"#);
+    let other = LyingRegistry::start(Habits::default()).lie("POST", "", (0, 999), denied);
+    let run = desk.push(&parcel, &["--registry", &other.host()]);
+    assert_eq!(run.code, Some(5));
+    assert!(run.stdout.starts_with("registry/etcd@sha256:…"));
+    desk.assert_there(&parcel);
+    assert!(other.state().tags.is_empty());
+}
+
+#[test]
+fn layouts_that_were_built_apart_are_pushed_as_one() {
+    let desk = Desk::new(Habits::default());
+    let whole = Parcel::new(&SEVEN, 1000, 0);
+    let parts: Vec<_> = SEVEN.iter().map(|it| Parcel::new(&[it], 1000, 0)).collect();
+    let mut command = desk.command(&parts[0]);
+    command.args(parts[1..].iter().map(Parcel::path));
+    desk.finish(&mut command).ok();
+    let state = desk.registry.state();
+    let index = state.tags[&("etcd".to_owned(), "3.7.1-0".to_owned())];
+    let (_, bytes) = &state.manifests[&("etcd".to_owned(), index)];
+    let index: Value = serde_json::from_slice(bytes).unwrap();
+    let mut expected = serde_json::to_value(
+        whole.content().images.iter().map(|it| it.manifest.digest).collect::<Vec<_>>(),
+    )
+    .unwrap();
+    expected.as_array_mut().unwrap().sort_by_key(ToString::to_string);
+    let mut digests: Vec<_> =
+        index["manifests"].as_array().unwrap().iter().map(|it| it["digest"].clone()).collect();
+    digests.sort_by_key(ToString::to_string);
+    assert_eq!(Value::from(digests), expected);
+    let platforms =
+        index["manifests"].as_array().unwrap().iter().map(|it| it["platform"].to_string());
+    assert!(platforms.is_sorted(), "as a single build sorts them");
+}
+
+#[test]
+fn docker_media_types_hold_the_same_blobs() {
+    let (desk, parcel) = (Desk::new(Habits::default()), Parcel::small());
+    desk.push(&parcel, &["--media-types", "docker", "-q"]).ok();
+    let state = desk.registry.state();
+    let types: BTreeSet<_> = state.manifests.values().map(|(it, _)| it.clone()).collect();
+    assert_eq!(
+        types.into_iter().collect::<Vec<_>>().join("\n"),
+        "\
+application/vnd.docker.distribution.manifest.list.v2+json
+application/vnd.docker.distribution.manifest.v2+json"
+    );
+    assert_eq!(state.blobs.len(), parcel.plan().blobs.len());
+}
+
+#[test]
+fn what_cannot_be_pushed_is_said_before_anything_moves() {
+    let (desk, parcel) = (Desk::new(Habits::default()), Parcel::small());
+    fs::remove_file(parcel.blob(&parcel.plan().blobs[2].digest)).unwrap();
+    insta::assert_snapshot!(desk.push(&parcel, &[]).error(), @r"
+    error: the layout lacks the blob sha256:…
+    hint: `etcdimg verify` says what is wrong with the layout; build it again
+    exit 4
+    ");
+    let mut command = desk.command(&parcel);
+    let error = desk.finish(command.arg("--offline")).error();
+    insta::assert_snapshot!(error, @r"
+    error: the layout lacks the blob sha256:…
+    hint: `etcdimg verify` says what is wrong with the layout; build it again
+    exit 4
+    ");
+    assert!(desk.registry.state().requests.is_empty());
+}
+
+#[test]
+fn a_released_tag_is_refused_with_the_next_revision() {
+    let desk = Desk::new(Habits::default());
+    desk.push(&Parcel::small(), &[]).ok();
+    let mut other = Parcel::new(&SEVEN[..2], 50_000, 0);
+    insta::assert_snapshot!(desk.push(&other, &[]).error(), @r"
+    error: registry/etcd has another image tagged 3.7.1-0
+      expected sha256:…
+      received sha256:…
+    hint: the next free tag is 3.7.1-1: set `revision: 1` in versions.yaml and build again
+    hint: `--force` takes the tag from the other image
+    exit 8
+    ");
+    other.tag = "3.7.1-0".to_owned();
+    desk.push(&other, &["--force"]).ok();
+    desk.assert_there(&other);
+}
+
+// --- logins -------------------------------------------------------------------------------
+
+const SECRET: &str = "hunter2hunter2";
+
+/// `me:hunter2hunter2`
+const ENCODED: &str = "bWU6aHVudGVyMmh1bnRlcjI=";
+
+fn closed() -> Habits {
+    let authorization = [format!("Basic {ENCODED}")].into();
+    let challenge = "Basic realm=\"here\"".to_owned();
+    Habits { lets_in: Some(LetsIn { authorization, challenge }), ..Habits::default() }
+}
+
+#[track_caller]
+fn assert_says_no_secret(run: &Run) {
+    let said = format!("{}{}", run.stdout, run.stderr);
+    assert!(!said.contains(SECRET) && !said.contains(ENCODED), "{said}");
+}
+
+#[test]
+fn logins_come_from_the_files_of_docker_and_podman() {
+    for (variable, file) in [
+        ("HOME", ".docker/config.json"),
+        ("DOCKER_CONFIG", "config.json"),
+        ("HOME", ".config/containers/auth.json"),
+        ("XDG_RUNTIME_DIR", "containers/auth.json"),
+        ("REGISTRY_AUTH_FILE", ""),
+    ] {
+        let (desk, parcel) = (Desk::new(closed()), Parcel::small());
+        let place = desk.home.path().join("place");
+        let path = if file.is_empty() { place.clone() } else { place.join(file) };
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let auths =
+            format!(r#"{{"auths": {{"{}": {{"auth": "{ENCODED}"}}}}}}"#, desk.registry.host());
+        fs::write(&path, auths).unwrap();
+        let mut command = desk.command(&parcel);
+        let run = desk.finish(command.env(variable, &place).arg("-v"));
+        assert_says_no_secret(&run);
+        run.ok();
+        desk.assert_there(&parcel);
+    }
+}
+
+#[test]
+fn logins_come_from_credential_helpers() {
+    for config in
+        [r#"{"credHelpers": {"HOST": "test"}}"#, r#"{"credsStore": "test", "auths": {"HOST": {}}}"#]
+    {
+        let (desk, parcel) = (Desk::new(closed()), Parcel::small());
+        let home = desk.home.path();
+        fs::create_dir_all(home.join(".docker")).unwrap();
+        let host = desk.registry.host();
+        fs::write(home.join(".docker/config.json"), config.replace("HOST", &host)).unwrap();
+        let helper = home.join("docker-credential-test");
+        let script = format!(
+            "#!/bin/sh\n[ \"$1\" = get ] && read -r server && [ \"$server\" = {host} ] || exit 1\n\
+             echo '{{\"ServerURL\": \"x\", \"Username\": \"me\", \"Secret\": \"{SECRET}\"}}'\n"
+        );
+        fs::write(&helper, script).unwrap();
+        fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("{}:{}", home.display(), std::env::var("PATH").unwrap());
+        let mut command = desk.command(&parcel);
+        let run = desk.finish(command.env("PATH", path).arg("-v"));
+        assert_says_no_secret(&run);
+        run.ok();
+    }
+}
+
+#[test]
+fn a_password_comes_by_standard_input_and_is_seen_nowhere() {
+    use std::io::Write as _;
+    let (desk, parcel) = (Desk::new(closed()), Parcel::small());
+    let mut command = desk.command(&parcel);
+    command.args(["-v", "--username", "me", "--password-stdin"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut push = command.spawn().unwrap();
+    writeln!(push.stdin.take().unwrap(), "{SECRET}").unwrap();
+    let output = push.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+    let run = Run { code: output.status.code(), stdout, stderr };
+    assert_says_no_secret(&run);
+    run.ok();
+    desk.assert_there(&parcel);
+    // Nor is it kept.
+    let mut folders = vec![desk.home.path().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let kept = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
+                assert!(!kept.contains(SECRET) && !kept.contains(ENCODED), "{}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn no_login_is_told_how_to_get_one() {
+    let (desk, parcel) = (Desk::new(closed()), Parcel::small());
+    insta::assert_snapshot!(desk.push(&parcel, &[]).error(), @r"
+    error: cannot ask registry/etcd what 3.7.1-0 names
+      because: registry wants a login, and there is none for it
+    hint: `docker login REGISTRY` or `podman login REGISTRY` leaves a login that is found; or `--username USER --password-stdin`
+    exit 5
+    ");
+}
