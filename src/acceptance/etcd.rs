@@ -139,7 +139,7 @@ pub fn ctl(wish: &Wish, version: &EtcdVersion, endpoints: &str, words: &[&str]) 
     }
 }
 
-impl<'a> Member<'a> {
+impl Member<'_> {
     fn scheme(&self) -> &'static str {
         if self.wish.tls.is_some() { "https" } else { "http" }
     }

@@ -61,7 +61,7 @@ pub enum SubjectError {
     #[error(transparent)]
     Layout(#[from] LayoutError),
     #[error("`{tag}` has no image for {platform}, only for {}", others.join(", "))]
-    NoPlatform { tag: String, platform: Platform, others: Vec<String> },
+    NoPlatform { tag: String, platform: String, others: Vec<String> },
     #[error("a document of `{tag}` cannot be read")]
     Document { tag: String, source: serde_json::Error },
     #[error("{name} of `{tag}` cannot be read")]
@@ -274,7 +274,7 @@ fn child(tag: &str, index: &ImageIndex, wanted: &Platform) -> Result<Descriptor,
     let found = index.manifests().iter().find(|it| known(it).as_ref() == Some(wanted));
     found.cloned().ok_or_else(|| SubjectError::NoPlatform {
         tag: tag.to_owned(),
-        platform: wanted.clone(),
+        platform: wanted.to_string(),
         others: index.manifests().iter().filter_map(known).map(|it| it.to_string()).collect(),
     })
 }

@@ -35,7 +35,7 @@ pub(super) fn backup(setting: &Setting) -> Vec<Value> {
         ("ETCDCTL_KEY", format!("{TLS}/client.key")),
     ]);
     let pod = pod(
-        json!([{
+        &json!([{
             "name": "backup",
             "image": setting.image,
             "command": ["/bin/sh", "-c", SAVE],
@@ -46,7 +46,7 @@ pub(super) fn backup(setting: &Setting) -> Vec<Value> {
                 { "name": "tls", "mountPath": TLS, "readOnly": true },
             ],
         }]),
-        json!([
+        &json!([
             { "name": "backup", "persistentVolumeClaim": { "claimName": "etcd-backup" } },
             { "name": "tls", "secret": { "secretName": "etcd-tls" } },
         ]),
@@ -79,7 +79,7 @@ pub(super) fn restore(setting: &Setting) -> Vec<Value> {
         let environment =
             super::environment(&[("MEMBER", name.to_owned()), ("INITIAL_CLUSTER", all.clone())]);
         let pod = pod(
-            json!([{
+            &json!([{
                 "name": "restore",
                 "image": setting.image,
                 "command": ["/bin/sh", "-c", RESTORE],
@@ -90,7 +90,7 @@ pub(super) fn restore(setting: &Setting) -> Vec<Value> {
                     { "name": "data", "mountPath": DATA },
                 ],
             }]),
-            json!([
+            &json!([
                 { "name": "backup", "persistentVolumeClaim": { "claimName": "etcd-backup" } },
                 { "name": "data",
                   "persistentVolumeClaim": { "claimName": format!("data-{name}") } },
@@ -106,7 +106,7 @@ pub(super) fn restore(setting: &Setting) -> Vec<Value> {
     MEMBERS.into_iter().map(job).collect()
 }
 
-fn pod(containers: Value, volumes: Value) -> Value {
+fn pod(containers: &Value, volumes: &Value) -> Value {
     json!({ "spec": {
         "restartPolicy": "Never",
         "securityContext": {

@@ -120,7 +120,7 @@ pub fn files(kind: Kind, setting: &Setting) -> Vec<File> {
 }
 
 fn file(kind: Kind, name: String, documents: Vec<Value>) -> File {
-    let says = kind.says().lines().map(|line| format!("# {line}\n")).collect::<String>();
+    let says = format!("# {}\n", kind.says().replace('\n', "\n# "));
     let yaml = documents.iter().map(yaml).collect::<Vec<_>>().join("---\n");
     let text =
         format!("{says}# Made by `etcdimg manifests`; change src/manifests instead.\n{yaml}");

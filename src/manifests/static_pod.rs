@@ -21,7 +21,7 @@ fn pod(setting: &Setting, member: &Member) -> Value {
     });
     let command: Vec<_> =
         std::iter::once("/usr/local/bin/etcd".to_owned()).chain(member.server_flags()).collect();
-    let mut pod = frame(member, container(setting, member, json!(command)));
+    let mut pod = frame(member, &container(setting, member, &json!(command)));
     pod["spec"]["initContainers"] = json!([migrate]);
     pod
 }
@@ -33,12 +33,12 @@ pub(super) fn shell(setting: &Setting) -> Value {
          /usr/local/bin/migrate-if-needed.sh; fi; exec /usr/local/bin/etcd {}",
         member.server_flags().join(" ")
     );
-    let mut container = container(setting, &member, json!(["/bin/sh", "-c", script]));
+    let mut container = container(setting, &member, &json!(["/bin/sh", "-c", script]));
     container["env"] = member.migrate_environment(setting);
-    frame(&member, container)
+    frame(&member, &container)
 }
 
-fn container(setting: &Setting, member: &Member, command: Value) -> Value {
+fn container(setting: &Setting, member: &Member, command: &Value) -> Value {
     let mut container = json!({
         "name": "etcd",
         "image": setting.image,
@@ -52,7 +52,7 @@ fn container(setting: &Setting, member: &Member, command: Value) -> Value {
     container
 }
 
-fn frame(member: &Member, container: Value) -> Value {
+fn frame(member: &Member, container: &Value) -> Value {
     let mut volumes = vec![json!({
         "name": "data",
         "hostPath": { "path": DATA, "type": "DirectoryOrCreate" },

@@ -30,7 +30,9 @@ impl Results {
                  skipped=\"{skipped}\">",
                 cases.len()
             );
-            cases.iter().for_each(|case| self.case(&mut out, case));
+            for case in cases {
+                self.case(&mut out, case);
+            }
             out.push_str("  </testsuite>\n");
         }
         out.push_str("</testsuites>\n");

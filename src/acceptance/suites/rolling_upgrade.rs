@@ -10,7 +10,7 @@ use etcd_version::EtcdVersion;
 
 use crate::acceptance::certificates::Certificates;
 use crate::acceptance::container::Container;
-use crate::acceptance::etcd::{Cluster, Wish, ctl};
+use crate::acceptance::etcd::{Cluster, Member, Wish, ctl};
 use crate::acceptance::stage::{Pod, Stage, Stop, ensure};
 use crate::acceptance::subject::Subject;
 use crate::acceptance::suite::Case;
@@ -48,7 +48,7 @@ fn secure<'a>(pod: &'a Pod<'a>, version: &EtcdVersion) -> Result<Cluster<'a>, St
 fn upgrade(stage: &Stage<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Result<(), Stop> {
     let pod = stage.pod()?;
     let mut cluster = secure(&pod, from)?;
-    let endpoints: Vec<_> = cluster.members.iter().map(|it| it.client_url()).collect();
+    let endpoints: Vec<_> = cluster.members.iter().map(Member::client_url).collect();
     let writer = Writer::new(&cluster.wish, from, endpoints.join(","));
     thread::scope(|scope| {
         let writing = scope.spawn(|| writer.run(&pod));
@@ -75,7 +75,7 @@ fn walk(
     for index in 0..cluster.members.len() {
         let name = cluster.members[index].name.clone();
         stage.step(format_args!("1. the cluster is healthy before {name} is upgraded"));
-        cluster.members.iter_mut().try_for_each(|it| it.wait_until_healthy())?;
+        cluster.members.iter_mut().try_for_each(Member::wait_until_healthy)?;
         if index == 0 {
             stage.step("a snapshot is saved from the leader");
             snapshot_from_leader(stage, cluster)?;
