@@ -6,6 +6,8 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::RuntimeError;
 use crate::acceptance::container::Ended;
@@ -43,6 +45,9 @@ fn find(program: &str) -> Option<PathBuf> {
     let mut folders = std::env::split_paths(&path).chain(more);
     folders.find_map(|folder| Some(folder.join(program)).filter(|path| path.is_file()))
 }
+
+/// Podman waits for containers that no longer answer.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
 pub struct Node {
@@ -136,7 +141,17 @@ impl Node {
         };
         let mut child =
             invocation.spawn(streams).map_err(RuntimeError::because("podman cannot be started"))?;
-        let code = child.wait().map_err(failed())?;
+        let deadline = Instant::now() + PATIENCE;
+        let code = loop {
+            if let Some(code) = child.poll().map_err(failed())? {
+                break code;
+            }
+            if Instant::now() > deadline {
+                let what = format!("`podman {}` does not end", words.join(" "));
+                return Err(RuntimeError::new(what));
+            }
+            thread::sleep(Duration::from_millis(20));
+        };
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         Ok(Ended { code, stdout: read(stdout), stderr: read(stderr), ..Ended::default() })
     }
