@@ -3,6 +3,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::Compiled;
@@ -16,10 +17,25 @@ use crate::store::Store;
 use crate::ui::Ui;
 
 /// Part of the key of every compile: another number compiles everything again.
-const RECIPE: &str = "rust 2";
+const RECIPE: &str = "rust 4";
 
 /// What `migrate` is made of, below the root of the repository.
 const INPUTS: &[&str] = &["Cargo.lock", "Cargo.toml", "crates/etcd-version", "crates/migrate"];
+
+/// No single quote is in it, so that it fits into a line of a Dockerfile.
+const WRAPPER: &str = r#"#!/bin/sh
+kind=
+case "$*" in *rustc-dep-of-std*) kind=-std ;; esac
+n=$#
+while [ $n -gt 0 ]; do
+  word=$1
+  shift
+  case $word in metadata=*) word="metadata=$CARGO_PKG_NAME-$CARGO_PKG_VERSION$kind" ;; esac
+  set -- "$@" "$word"
+  n=$((n - 1))
+done
+exec "$@" "@rustup@" "@cargo@" "@target@" "@root@"
+"#;
 
 /// Compiles `migrate`, static, or finds it in the store.
 pub fn compile_migrate(
@@ -247,7 +263,10 @@ struct Stage {
 
 impl Stage {
     fn at(tools: &Toolchains, source: &WorkspaceSource) -> Self {
-        let folder = tools.work.join("migrate").join(&source.triple);
+        // Another recipe begins with an empty folder: cargo does not notice that the wrapper is
+        // another one, and would mix what both have made.
+        let recipe = RECIPE.replace(' ', "-");
+        let folder = tools.work.join("migrate").join(recipe).join(&source.triple);
         Self { root: folder.join("stage"), target: folder.join("target") }
     }
 
@@ -264,8 +283,14 @@ impl Stage {
             "mkdir -p {root}/src {root}/tests/it && \\\n    \
              touch {root}/src/lib.rs {root}/src/main.rs {root}/tests/it/main.rs && \\\n    \
              ln -s {ROOT}/Cargo.lock {ROOT}/Cargo.toml {ROOT}/crates {root}/ && \\\n    \
-             ln -s {CACHE}/parts/rust-{}/library {root}/library",
-            source.rust
+             ln -s {CACHE}/parts/rust-{}/library {root}/library && \\\n    \
+             printf '%s' '{}' > {root}/rustc && chmod +x {root}/rustc",
+            source.rust,
+            self.wrapper(
+                Path::new(&format!("{CACHE}/rustup")),
+                Path::new(&format!("{CACHE}/cargo"))
+            )
+            .replace('\n', "'\"\\n\"'")
         )
     }
 
@@ -282,7 +307,32 @@ impl Stage {
         if let Library::Sources(library) = &cross.library {
             stage.link("library", library)?;
         }
+        let home = |name: &str, fallback: &str| -> PathBuf {
+            let home = tools.environment.get("HOME").map(PathBuf::from).unwrap_or_default();
+            tools.environment.get(name).map_or_else(|| home.join(fallback), PathBuf::from)
+        };
+        let text = stage.wrapper(&home("RUSTUP_HOME", ".rustup"), &home("CARGO_HOME", ".cargo"));
+        let path = stage.root.join("rustc");
+        // Not when it is the same: another compile may be starting it.
+        if fs::read_to_string(&path).ok().as_ref() != Some(&text) {
+            fs::write(&path, text).map_err(CompileError::io(&path))?;
+            let mode = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(&path, mode).map_err(CompileError::io(&path))?;
+        }
         Ok(stage)
+    }
+
+    /// A compiler that leaves this machine out of what it writes: its folders, and what cargo
+    /// makes of them. Cargo mixes flags and the path of the linker into the number by which crates
+    /// of one name are told apart, and that number goes into the names and the order of functions;
+    /// name and version tell them apart as well.
+    fn wrapper(&self, rustup: &Path, cargo: &Path) -> String {
+        let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
+        WRAPPER
+            .replace("@rustup@", &remap(rustup, "/rustup"))
+            .replace("@cargo@", &remap(cargo, "/cargo"))
+            .replace("@target@", &remap(&self.target, "/target"))
+            .replace("@root@", &remap(&self.root, "/etcdimg"))
     }
 
     fn link(&self, name: &str, to: &Path) -> Result<(), CompileError> {
@@ -308,7 +358,8 @@ impl Stage {
     ) -> Invocation {
         let mut environment = BTreeMap::new();
         let mut set = |name: &str, value: OsString| environment.insert(name.to_owned(), value);
-        set("CARGO_ENCODED_RUSTFLAGS", self.flags(tools, cross).join("\u{1f}").into());
+        set("CARGO_ENCODED_RUSTFLAGS", flags(cross).join("\u{1f}").into());
+        set("RUSTC_WRAPPER", self.root.join("rustc").into());
         set("CARGO_BUILD_JOBS", tools.jobs.to_string().into());
         set("CARGO_TARGET_DIR", self.target.clone().into());
         if matches!(cross.library, Library::Sources(_)) {
@@ -326,27 +377,16 @@ impl Stage {
         let folder = self.root.clone();
         Invocation { program, arguments, folder, passed_on: tools.environment.clone(), environment }
     }
+}
 
-    /// Static, and without any path of this machine in the messages of panics.
-    fn flags(&self, tools: &Toolchains, cross: &Cross) -> Vec<String> {
-        let home = |name: &str, fallback: &str| -> PathBuf {
-            let home = tools.environment.get("HOME").map(PathBuf::from).unwrap_or_default();
-            tools.environment.get(name).map_or_else(|| home.join(fallback), PathBuf::from)
-        };
-        let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
-        let mut flags = vec![
-            "-Ctarget-feature=+crt-static".to_owned(),
-            remap(&home("RUSTUP_HOME", ".rustup"), "/rustup"),
-            remap(&home("CARGO_HOME", ".cargo"), "/cargo"),
-            remap(&self.root, "/etcdimg"),
-        ];
-        match &cross.linker {
-            // The C library is zig's, not the one that Rust brings for some platforms.
-            Linker::Zig { .. } => flags.push("-Clink-self-contained=no".to_owned()),
-            Linker::Cc(path) => flags.push(format!("-Clinker={}", path.display())),
-        }
-        flags
-    }
+/// Static, and the same on every machine.
+fn flags(cross: &Cross) -> Vec<String> {
+    let linker = match &cross.linker {
+        // The C library is zig's, not the one that Rust brings for some platforms.
+        Linker::Zig { .. } => "-Clink-self-contained=no".to_owned(),
+        Linker::Cc(path) => format!("-Clinker={}", path.display()),
+    };
+    vec!["-Ctarget-feature=+crt-static".to_owned(), linker]
 }
 
 /// Everything that decides the bytes of `migrate`: its sources, and the releases of the compiler,

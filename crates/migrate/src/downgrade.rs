@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use etcd_version::EtcdVersion;
 
@@ -16,10 +15,8 @@ use crate::lock::state_dir;
 use crate::platform;
 use crate::series::Series;
 use crate::server::Server;
+use crate::wait::Wait;
 use crate::walk::Walk;
-
-/// Between two attempts to enable a downgrade: etcd looks after an earlier one every five seconds.
-const RETRY: Duration = Duration::from_millis(500);
 
 /// The program that restores snapshots: `etcdutl` since it exists, and from 3.6 on only that.
 pub fn restorer(to: &EtcdVersion) -> &'static str {
@@ -207,36 +204,36 @@ fn enable(
     goal: Series,
     patience: Duration,
 ) -> Result<(), Failure> {
-    let started = Instant::now();
+    let wait = Wait::start();
     while !server.is_downgraded(goal) {
         let Some(error) =
             etcdctl(etcdctl_path, server, &["downgrade", "enable", &goal.to_string()])?
         else {
             return Ok(());
         };
-        if started.elapsed() > patience {
+        if wait.is_longer_than(patience) {
             let what = format_args!("etcd refused the downgrade to {goal}: {error}");
             return Err(Failure::new(Kind::StepFailed, what));
         }
         server.check()?;
-        thread::sleep(RETRY);
+        wait.pause();
     }
     Ok(())
 }
 
 /// Closes a downgrade, unless the server did so by itself.
 fn cancel(etcdctl_path: &Path, server: &mut Server<'_>, patience: Duration) -> Result<(), Failure> {
-    let started = Instant::now();
+    let wait = Wait::start();
     while let Some(error) = etcdctl(etcdctl_path, server, &["downgrade", "cancel"])? {
         if error.contains("no inflight downgrade") {
             return Ok(());
         }
-        if started.elapsed() > patience {
+        if wait.is_longer_than(patience) {
             let what = format_args!("etcd did not close the downgrade: {error}");
             return Err(Failure::new(Kind::StepFailed, what));
         }
         server.check()?;
-        thread::sleep(RETRY);
+        wait.pause();
     }
     Ok(())
 }

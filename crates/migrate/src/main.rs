@@ -35,6 +35,7 @@ mod status;
 mod status_report;
 mod stop;
 mod version_pair;
+mod wait;
 mod wal;
 mod walk;
 

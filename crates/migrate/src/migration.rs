@@ -3,8 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use etcd_version::Bundled;
 
@@ -26,6 +25,7 @@ use crate::series::Series;
 use crate::server::Setting;
 use crate::status;
 use crate::stop::Stop;
+use crate::wait::Wait;
 use crate::wal;
 use crate::walk::{self, Walk};
 
@@ -245,9 +245,9 @@ fn free_from_servers(options: &Options, stop: &Stop, log: Log) -> Result<(), Fai
     }
     let db = options.data_dir.join("member").join("snap").join("db");
     // A process that ends gives up its memory, and with it its name, before its locks.
-    let deadline = Instant::now() + LOCK_GRACE;
-    while lock::is_served(&db) && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(10));
+    let wait = Wait::start();
+    while lock::is_served(&db) && !wait.is_longer_than(LOCK_GRACE) {
+        wait.pause();
     }
     if !lock::is_served(&db) {
         return Ok(());
@@ -264,13 +264,13 @@ fn end_process(id: u32, options: &Options, stop: &Stop) -> Result<(), Failure> {
     if platform::ask_process_to_stop(id).is_err() && is_ours(id, options) {
         return Err(stuck("cannot be stopped"));
     }
-    let deadline = Instant::now() + options.timeouts.stop;
+    let wait = Wait::start();
     while is_ours(id, options) {
         stop.check()?;
-        if Instant::now() > deadline {
+        if wait.is_longer_than(options.timeouts.stop) {
             return Err(stuck("does not stop"));
         }
-        thread::sleep(Duration::from_millis(10));
+        wait.pause();
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use etcd_version::EtcdVersion;
 
@@ -24,10 +24,8 @@ use crate::options::{Member, Port, ServerLog, Timeouts};
 use crate::platform;
 use crate::series::Series;
 use crate::stop::Stop;
+use crate::wait::Wait;
 
-/// Between two questions: short at first, because a small database is ready in an instant.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much of its log is shown when a server fails.
 const LAST_LINES: usize = 5;
@@ -157,15 +155,13 @@ impl<'a> Server<'a> {
         what: &str,
         mut is_reached: impl FnMut(&Self) -> bool,
     ) -> Result<(), Failure> {
-        let started = Instant::now();
-        let mut pause = SHORTEST_PAUSE;
+        let wait = Wait::start();
         while !is_reached(self) {
             self.check()?;
-            if started.elapsed() > self.setting.timeouts.start {
+            if wait.is_longer_than(self.setting.timeouts.start) {
                 return Err(self.timed_out(what));
             }
-            thread::sleep(pause);
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            wait.pause();
         }
         Ok(())
     }
@@ -217,24 +213,22 @@ impl<'a> Server<'a> {
         if let Some(status) = self.child.try_wait().map_err(|error| self.lost(&error))? {
             return Ok(status);
         }
-        let deadline = Instant::now() + self.setting.timeouts.stop;
+        let wait = Wait::start();
         if platform::ask_to_stop(&self.child).is_err() {
             self.kill()?;
         }
-        let mut pause = SHORTEST_PAUSE;
         loop {
             if let Some(status) = self.child.try_wait().map_err(|error| self.lost(&error))? {
                 return Ok(status);
             }
-            if !self.is_killed && Instant::now() > deadline {
+            if !self.is_killed && wait.is_longer_than(self.setting.timeouts.stop) {
                 self.setting.log.warn(
                     "killed",
                     format_args!("etcd {} did not stop in time and was killed", self.version),
                 );
                 self.kill()?;
             }
-            thread::sleep(pause);
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            wait.pause();
         }
     }
 
