@@ -363,9 +363,9 @@ pub struct ManifestsArgs {
 
 #[derive(Clone, Debug, Args)]
 pub struct TestArgs {
-    /// Folder of an OCI image layout
-    #[arg(value_name = "LAYOUT", default_value = "dist")]
-    pub layout: PathBuf,
+    /// Folder of an OCI image layout, or REPOSITORY:TAG, REPOSITORY@DIGEST in a registry
+    #[arg(value_name = "LAYOUT or REFERENCE", default_value = "dist")]
+    pub place: String,
     /// Tag in the layout; needed when it holds several
     #[arg(long, value_name = "TAG")]
     pub tag: Option<String>,
@@ -390,9 +390,14 @@ pub struct TestArgs {
     /// Also write the results: FILE.xml for JUnit, FILE.html to look at (may be given several times)
     #[arg(long, value_name = "FILE", value_parser = report)]
     pub report: Vec<PathBuf>,
+    /// The last release, which no part of the image may exceed by more than a tenth
+    #[arg(long, value_name = "LAYOUT or REFERENCE")]
+    pub against: Option<String>,
     /// Cases at a time [default: as many as there are cores]
     #[arg(long, short, value_name = "N")]
     pub jobs: Option<NonZero<usize>>,
+    #[command(flatten)]
+    pub access: AccessArgs,
 }
 
 /// What runs the image under test.

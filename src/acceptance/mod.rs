@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 pub use report::Results;
 pub use stage::{Journey, Stop, Told, Trouble};
-pub use subject::{Subject, SubjectError};
+pub use subject::{Sizes, Subject, SubjectError};
 pub use suite::{Case, Suite};
 
 use runtime::Runtime;
@@ -65,6 +65,17 @@ pub fn cases(subject: &Subject, suites: &[Suite]) -> Vec<(Suite, Case)> {
     let all =
         suites.iter().flat_map(|suite| suite.cases(subject).into_iter().map(|case| (*suite, case)));
     all.collect()
+}
+
+/// Whether programs of the image start at all.
+pub fn runs(runtime: &dyn Runtime, folder: &Path) -> bool {
+    let asked = container::Container::new(["/bin/sh", "-c", "exit 42"]);
+    let played = || -> Result<Option<i32>, runtime::RuntimeError> {
+        let folder = folder.join("probe");
+        std::fs::create_dir_all(&folder).map_err(runtime::RuntimeError::because("no folder"))?;
+        runtime.pod(&folder)?.start(&asked)?.wait(Duration::from_mins(1))
+    };
+    matches!(played(), Ok(Some(42)))
 }
 
 impl Run<'_> {

@@ -10,8 +10,10 @@ use super::container::{Container, Ended};
 use super::runtime::{self, Running, Runtime, RuntimeError, Signal};
 use super::subject::Subject;
 
-/// How long a command may take: under an emulator everything takes its time.
+/// How long a command may take.
 const PATIENCE: Duration = Duration::from_mins(3);
+/// How many times as long everything may take under an emulator.
+const EMULATED: u32 = 10;
 /// How often somebody who waits looks whether to stop.
 const LOOK: Duration = Duration::from_millis(100);
 /// How much of a log is shown with a failure.
@@ -190,6 +192,11 @@ impl<'a> Stage<'a> {
         Ok(Pod { inner: runtime.pod(&folder)?, stage: self })
     }
 
+    /// A time limit, or what it is under an emulator.
+    pub fn limit(&self, natively: Duration) -> Duration {
+        if self.subject.is_foreign() { natively * EMULATED } else { natively }
+    }
+
     pub fn check(&self) -> Result<(), Stop> {
         if self.interrupted.load(Ordering::Relaxed) { Err(Stop::Interrupted) } else { Ok(()) }
     }
@@ -204,8 +211,9 @@ impl<'a> Stage<'a> {
         let mut pause = Duration::from_millis(10);
         while !is_so()? {
             self.check()?;
-            ensure(started.elapsed() < PATIENCE, || {
-                format!("waited {} s for {what}", PATIENCE.as_secs())
+            let patience = self.limit(PATIENCE);
+            ensure(started.elapsed() < patience, || {
+                format!("waited {} s for {what}", patience.as_secs())
             })?;
             std::thread::sleep(pause);
             pause = (pause * 2).min(LOOK);
@@ -293,8 +301,9 @@ impl Process<'_> {
                 });
             }
             self.stage.check()?;
-            if self.started.elapsed() > PATIENCE {
-                let what = format!("a command did not end within {} s", PATIENCE.as_secs());
+            let patience = self.stage.limit(PATIENCE);
+            if self.started.elapsed() > patience {
+                let what = format!("a command did not end within {} s", patience.as_secs());
                 return Err(Stop::failed(what).command(self.line.clone()).log(&self.log()));
             }
         }

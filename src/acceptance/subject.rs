@@ -11,7 +11,8 @@ use crate::digest::Digest;
 use crate::docker::ArchiveSource;
 use crate::image::{CONFIG_TYPE, Document, INDEX_TYPE, Image, MANIFEST_TYPE};
 use crate::layer::Layer;
-use crate::layout::{Layout, LayoutError};
+use crate::layer::windows::FILES;
+use crate::layout::{Layout, LayoutError, Tagged};
 use crate::platform::Platform;
 
 /// No file of a base or of ours is larger.
@@ -32,6 +33,9 @@ pub struct Subject {
     /// What `migrate` may use, in ascending order.
     pub bundled: Vec<EtcdVersion>,
     pub size_bytes: u64,
+    windows: Vec<Descriptor>,
+    /// Another image, which this one should not be much larger than.
+    pub against: Option<Sizes>,
 }
 
 /// A file of the image, as its tar entry describes it.
@@ -70,6 +74,50 @@ pub enum SubjectError {
     Bundled { tag: String, why: String },
 }
 
+/// How large the parts of an image are, compressed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    pub tag: String,
+    pub total_bytes: u64,
+    /// The base, each minor of etcd, migrate.
+    pub parts: BTreeMap<String, u64>,
+}
+
+impl Sizes {
+    /// Of a platform's image; nothing but documents is read.
+    pub fn open(
+        layout: &Layout,
+        tag: Option<&str>,
+        platform: &Platform,
+    ) -> Result<Self, SubjectError> {
+        let tagged = layout.only(tag)?;
+        let (mut bytes, index) = tagged_document(layout, &tagged)?;
+        if let Some(index) = index {
+            bytes = document(layout, &child(&tagged.tag, &index, platform)?)?;
+        }
+        let manifest = serde_json::from_slice(&bytes)
+            .map_err(|source| SubjectError::Document { tag: tagged.tag.clone(), source })?;
+        Ok(Self::of(tagged.tag, &manifest))
+    }
+
+    pub fn of(tag: String, manifest: &ImageManifest) -> Self {
+        let mut parts = BTreeMap::new();
+        for layer in manifest.layers() {
+            let name = layer.annotations().as_ref().and_then(|it| it.get("dev.etcdimg.layer"));
+            *parts.entry(part(name.map_or("base", String::as_str))).or_default() += layer.size();
+        }
+        Self { tag, total_bytes: parts.values().sum(), parts }
+    }
+}
+
+/// `etcd 3.6.14` and `etcd 3.6.15` are the same part.
+fn part(layer: &str) -> String {
+    match layer.rsplit_once('.') {
+        Some((series, _)) if layer.starts_with("etcd ") => series.to_owned(),
+        _ => layer.to_owned(),
+    }
+}
+
 impl Subject {
     /// Opens the image of a platform; the tag may be left out when there is one only.
     pub fn open(
@@ -78,18 +126,23 @@ impl Subject {
         platform: &Platform,
     ) -> Result<Self, SubjectError> {
         let tagged = layout.only(tag)?;
-        let unreadable = |source| SubjectError::Document { tag: tagged.tag.clone(), source };
-        let descriptor: Descriptor =
-            serde_json::from_value(tagged.descriptor.clone()).map_err(unreadable)?;
-        let manifest = document(&layout, &descriptor)?;
-        let manifest = if descriptor.media_type().to_string() == INDEX_TYPE {
-            let index: ImageIndex = serde_json::from_slice(&manifest).map_err(unreadable)?;
-            let child = child(&tagged.tag, &index, platform)?;
-            document(&layout, &child)?
-        } else {
-            manifest
+        let (bytes, index) = tagged_document(&layout, &tagged)?;
+        let Some(index) = index else {
+            return Self::read(layout, tagged.tag, platform, bytes);
         };
-        let manifest_bytes = manifest;
+        let bytes = document(&layout, &child(&tagged.tag, &index, platform)?)?;
+        let mut subject = Self::read(layout, tagged.tag, platform, bytes)?;
+        subject.windows = index.manifests().iter().filter(|it| is_windows(it)).cloned().collect();
+        Ok(subject)
+    }
+
+    fn read(
+        layout: Layout,
+        tag: String,
+        platform: &Platform,
+        manifest_bytes: Vec<u8>,
+    ) -> Result<Self, SubjectError> {
+        let unreadable = |source| SubjectError::Document { tag: tag.clone(), source };
         let manifest: ImageManifest =
             serde_json::from_slice(&manifest_bytes).map_err(unreadable)?;
         let config_bytes = document(&layout, manifest.config())?;
@@ -97,7 +150,7 @@ impl Subject {
         let size_bytes = manifest.layers().iter().map(Descriptor::size).sum();
         let mut subject = Self {
             layout,
-            tag: tagged.tag,
+            tag,
             platform: platform.clone(),
             manifest,
             config,
@@ -106,9 +159,42 @@ impl Subject {
             files: BTreeMap::new(),
             bundled: Vec::new(),
             size_bytes,
+            windows: Vec::new(),
+            against: None,
         };
         subject.look()?;
         Ok(subject)
+    }
+
+    /// What the same index has for Windows, each with its `os.version`.
+    pub fn windows(&self) -> impl Iterator<Item = (&Descriptor, String)> {
+        self.windows.iter().map(|descriptor| {
+            let platform = serde_json::to_value(descriptor.platform()).unwrap_or_default();
+            (descriptor, platform["os.version"].as_str().unwrap_or_default().to_owned())
+        })
+    }
+
+    /// One of them.
+    pub fn on_windows(&self, descriptor: &Descriptor) -> Result<Self, SubjectError> {
+        let platform = Platform {
+            os: "windows".to_owned(),
+            architecture: "amd64".to_owned(),
+            variant: None,
+            os_version: None,
+        };
+        let bytes = document(&self.layout, descriptor)?;
+        Self::read(self.layout.clone(), self.tag.clone(), &platform, bytes)
+    }
+
+    /// Whether its programs are for another machine than this one, so that an emulator runs them.
+    pub fn is_foreign(&self) -> bool {
+        let here = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            "powerpc64" => "ppc64le",
+            other => other,
+        };
+        self.platform.architecture != here
     }
 
     pub fn manifest_document(&self) -> Document {
@@ -167,6 +253,11 @@ impl Subject {
 
     /// Reads all layers once for what is in them.
     fn look(&mut self) -> Result<(), SubjectError> {
+        let bundled_path = if self.platform.is_windows() {
+            format!("{FILES}/{BUNDLED_PATH}")
+        } else {
+            BUNDLED_PATH.to_owned()
+        };
         let mut bundled = None;
         let mut files = BTreeMap::new();
         self.each_entry(|name, entry| {
@@ -176,7 +267,7 @@ impl Subject {
                 files.retain(|path: &String, _| !is_below(path, &gone));
                 return Ok(());
             }
-            if path == BUNDLED_PATH {
+            if path == bundled_path {
                 let mut text = String::new();
                 entry.take(1 << 16).read_to_string(&mut text)?;
                 bundled = Some(text);
@@ -212,7 +303,7 @@ impl Subject {
         })
     }
 
-    fn each_entry(
+    pub fn each_entry(
         &self,
         mut each: impl FnMut(Option<&str>, &mut tar::Entry<'_, Box<dyn Read>>) -> io::Result<()>,
     ) -> Result<(), SubjectError> {
@@ -222,6 +313,10 @@ impl Subject {
                 .as_ref()
                 .and_then(|it| it.get("dev.etcdimg.layer"))
                 .map(String::as_str);
+            // Layers of Windows itself may be nowhere but at Microsoft, and are not ours to judge.
+            if self.platform.is_windows() && name.is_none() {
+                continue;
+            }
             let failed = |source| SubjectError::Layer {
                 tag: self.tag.clone(),
                 name: name.map_or_else(
@@ -261,6 +356,25 @@ fn document(layout: &Layout, descriptor: &Descriptor) -> Result<Vec<u8>, Subject
         LayoutError::NotALayout { path: layout.root().to_owned(), why }
     })?;
     Ok(layout.document(&digest)?)
+}
+
+/// What a tag names, and the same as an index if it is one.
+fn tagged_document(
+    layout: &Layout,
+    tagged: &Tagged,
+) -> Result<(Vec<u8>, Option<ImageIndex>), SubjectError> {
+    let unreadable = |source| SubjectError::Document { tag: tagged.tag.clone(), source };
+    let descriptor: Descriptor =
+        serde_json::from_value(tagged.descriptor.clone()).map_err(unreadable)?;
+    let bytes = document(layout, &descriptor)?;
+    let is_index = descriptor.media_type().to_string() == INDEX_TYPE;
+    let index = is_index.then(|| serde_json::from_slice(&bytes)).transpose();
+    Ok((bytes, index.map_err(unreadable)?))
+}
+
+fn is_windows(descriptor: &Descriptor) -> bool {
+    let platform = serde_json::to_value(descriptor.platform()).unwrap_or_default();
+    platform["os"] == "windows"
 }
 
 fn child(tag: &str, index: &ImageIndex, wanted: &Platform) -> Result<Descriptor, SubjectError> {

@@ -20,32 +20,36 @@ pub enum Suite {
     Operate,
     /// The pods of manifests/ run as they are, with podman as the kubelet
     Kubernetes,
+    /// The images for Windows of the same index: their layers, and their programs under wine
+    Windows,
 }
 
 impl Suite {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Structure,
         Self::Run,
         Self::Migrate,
         Self::RollingUpgrade,
         Self::Operate,
         Self::Kubernetes,
+        Self::Windows,
     ];
 
     pub fn cases(self, subject: &Subject) -> Vec<Case> {
         match self {
-            Self::Structure => suites::structure::cases(),
+            Self::Structure => suites::structure::cases(subject),
             Self::Run => suites::run::cases(),
             Self::Migrate => suites::migrate::cases(subject),
             Self::RollingUpgrade => suites::rolling_upgrade::cases(subject),
             Self::Operate => suites::operate::cases(),
             Self::Kubernetes => suites::kubernetes::cases(),
+            Self::Windows => suites::windows::cases(subject),
         }
     }
 
     /// Whether cases run the image.
     pub fn needs_runtime(self) -> bool {
-        !matches!(self, Self::Structure | Self::Kubernetes)
+        !matches!(self, Self::Structure | Self::Kubernetes | Self::Windows)
     }
 }
 
@@ -58,6 +62,7 @@ impl fmt::Display for Suite {
             Self::RollingUpgrade => "rolling-upgrade",
             Self::Operate => "operate",
             Self::Kubernetes => "kubernetes",
+            Self::Windows => "windows",
         })
     }
 }

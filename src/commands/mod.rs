@@ -9,6 +9,7 @@ mod failures;
 mod fetch;
 mod lock;
 mod manifests;
+mod place;
 mod plan;
 mod promote;
 mod push;

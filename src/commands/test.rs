@@ -6,8 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::context::{Context, runtime};
+use super::place::{Depth, Place};
 use crate::acceptance::runtime::{Docker, Rootfs, Runtime};
-use crate::acceptance::{self, Case, CaseResult, Outcome, Results, Run, Subject, Suite};
+use crate::acceptance::{
+    self, Case, CaseResult, Outcome, Results, Run, Sizes, Subject, SubjectError, Suite,
+};
 use crate::cli::{Format, RuntimeChoice, TestArgs};
 use crate::docker::EngineError;
 use crate::failure::{Failure, Kind};
@@ -15,10 +18,11 @@ use crate::layout::Layout;
 use crate::platform::Platform;
 
 pub(super) fn run(context: &Context, arguments: &TestArgs) -> Result<(), Failure> {
-    let layout = Layout::open(&arguments.layout)?;
-    let subject = Subject::open(layout, arguments.tag.as_deref(), &platform(arguments)?)
-        .map_err(|error| Failure::new(Kind::Verification, error))?;
+    let place = Place::open(context, &arguments.access, &arguments.place, Depth::Everything)?;
     let suites = if arguments.suite.is_empty() { &Suite::ALL[..] } else { &arguments.suite };
+    let platform = platform(arguments)?;
+    let mut subject = open(&place.layout, arguments, suites, &platform)?;
+    subject.against = against(context, arguments, &platform)?;
     let mut cases = acceptance::cases(&subject, suites);
     if !arguments.case.is_empty() {
         cases.retain(|(suite, case)| {
@@ -33,6 +37,35 @@ pub(super) fn run(context: &Context, arguments: &TestArgs) -> Result<(), Failure
         return list(context, &cases);
     }
     play(context, arguments, &subject, &cases)
+}
+
+/// A layout that has nothing but images for Windows can be tested for those.
+fn open(
+    layout: &Layout,
+    arguments: &TestArgs,
+    suites: &[Suite],
+    platform: &Platform,
+) -> Result<Subject, Failure> {
+    let open = |platform| Subject::open(layout.clone(), arguments.tag.as_deref(), platform);
+    let mut opened = open(platform);
+    if let Err(SubjectError::NoPlatform { .. }) = &opened
+        && suites == [Suite::Windows]
+        && let Ok(windows) = "windows/amd64".parse()
+    {
+        opened = open(&windows);
+    }
+    opened.map_err(|error| Failure::new(Kind::Verification, error))
+}
+
+fn against(
+    context: &Context,
+    arguments: &TestArgs,
+    platform: &Platform,
+) -> Result<Option<Sizes>, Failure> {
+    let Some(name) = &arguments.against else { return Ok(None) };
+    let place = Place::open(context, &arguments.access, name, Depth::Documents)?;
+    let sizes = Sizes::open(&place.layout, None, platform);
+    sizes.map(Some).map_err(|error| Failure::new(Kind::Verification, error))
 }
 
 fn full_name(suite: Suite, case: &Case) -> String {
@@ -86,7 +119,7 @@ fn play(
     let played = run.play(cases, |result| say(context, result));
     drop(listening);
     let results = Results {
-        reference: format!("{}:{}", arguments.layout.display(), subject.tag),
+        reference: reference(arguments, subject),
         platform: subject.platform.to_string(),
         runtime: means.as_ref().map_or("reading", |means| means.name()),
         bundled: subject.bundled.clone(),
@@ -102,7 +135,31 @@ fn play(
     verdict(arguments, &results, &interrupted)
 }
 
+/// A layout does not name its tag, a reference does.
+fn reference(arguments: &TestArgs, subject: &Subject) -> String {
+    match arguments.place.ends_with(&subject.tag) {
+        true => arguments.place.clone(),
+        false => format!("{}:{}", arguments.place, subject.tag),
+    }
+}
+
 fn means(
+    context: &Context,
+    choice: RuntimeChoice,
+    subject: &Subject,
+    folder: &Path,
+) -> Result<Box<dyn Runtime>, Failure> {
+    let means = native(context, choice, subject, folder)?;
+    if subject.is_foreign() && !acceptance::runs(&*means, folder) {
+        let what = format!("nothing here runs programs of {}", subject.platform);
+        return Err(Failure::new(Kind::Unavailable, what)
+            .hint("an emulator that is registered with the kernel does: `apt install qemu-user-static`")
+            .hint("or `docker run --privileged --rm tonistiigi/binfmt --install all`"));
+    }
+    Ok(means)
+}
+
+fn native(
     context: &Context,
     choice: RuntimeChoice,
     subject: &Subject,

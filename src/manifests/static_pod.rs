@@ -28,10 +28,13 @@ fn pod(setting: &Setting, member: &Member) -> Value {
 
 pub(super) fn shell(setting: &Setting) -> Value {
     let member = Member::single();
+    // The environment, which both programs see, names it; etcd refuses to be told twice.
+    let flags: Vec<_> =
+        member.server_flags().into_iter().filter(|flag| !flag.starts_with("--name=")).collect();
     let script = format!(
         "set -o errexit; if [ -e /usr/local/bin/migrate-if-needed.sh ]; then \
          /usr/local/bin/migrate-if-needed.sh; fi; exec /usr/local/bin/etcd {}",
-        member.server_flags().join(" ")
+        flags.join(" ")
     );
     let mut container = container(setting, &member, &json!(["/bin/sh", "-c", script]));
     container["env"] = member.migrate_environment(setting);

@@ -3,15 +3,22 @@
 mod docker;
 mod node;
 mod rootfs;
+mod wine;
 
-use std::path::Path;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 pub use docker::Docker;
 pub use node::Node;
 pub use rootfs::Rootfs;
+pub use wine::Wine;
 
 use super::container::{Container, Ended};
+use crate::process::{Invocation, Streams};
 
 /// Why a container could not be started or watched: nothing that the image is to blame for.
 #[derive(Debug, thiserror::Error)]
@@ -70,4 +77,50 @@ pub trait Running: Send {
     fn stdout(&self) -> Result<String, RuntimeError>;
 
     fn stderr(&self) -> Result<String, RuntimeError>;
+}
+
+/// Runs a program, which must end within that time; what it says goes through files in a folder.
+fn to_the_end(
+    invocation: &Invocation,
+    folder: &Path,
+    at_most: Duration,
+) -> Result<Ended, RuntimeError> {
+    let program = invocation.arguments.iter().rev().take(3).rev();
+    let program = program.map(|it| it.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    let failed = || RuntimeError::because(format!("cannot run `… {program}`"));
+    let (stdout, stderr) = (folder.join("stdout"), folder.join("stderr"));
+    let streams = Streams {
+        stdin: None,
+        stdout: File::create(&stdout).map_err(failed())?.into(),
+        stderr: File::create(&stderr).map_err(failed())?.into(),
+    };
+    let mut child =
+        invocation.spawn(streams).map_err(RuntimeError::because("cannot start a program"))?;
+    let started = Instant::now();
+    let code = loop {
+        if let Some(code) = child.poll().map_err(failed())? {
+            break code;
+        }
+        if started.elapsed() > at_most {
+            return Err(RuntimeError::new(format!("`… {program}` does not end")));
+        }
+        thread::sleep(Duration::from_millis(20));
+    };
+    let read =
+        |path: &PathBuf| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
+    Ok(Ended { code, stdout: read(&stdout), stderr: read(&stderr), after: started.elapsed() })
+}
+
+/// A program on PATH, or where administrators have theirs.
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let more = ["/usr/libexec/podman", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    let mut folders = std::env::split_paths(&path).chain(more);
+    folders.find_map(|folder| Some(folder.join(program)).filter(|path| path.is_file()))
+}
+
+fn path() -> BTreeMap<String, OsString> {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/sbin:/sbin");
+    BTreeMap::from([("PATH".to_owned(), path)])
 }

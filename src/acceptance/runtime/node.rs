@@ -1,15 +1,14 @@
 //! A machine of its own for podman's `kube play`: network, processes and folders that nobody else
 //! sees, so that manifests with `hostNetwork` and `hostPath` run as they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::RuntimeError;
+use super::{RuntimeError, find, path, to_the_end};
 use crate::acceptance::container::Ended;
 use crate::process::{Child, Invocation, Streams};
 
@@ -27,7 +26,9 @@ mount -t overlay overlay -o "lowerdir=/etc,upperdir=$OWN/upper,workdir=$OWN/work
 mkdir -p /etc/kubernetes/pki
 mount --bind "$OWN/pki" /etc/kubernetes/pki
 echo up
-exec sleep 2147483647
+# As the first process it gets everybody's orphans. Podman takes the remains of one for alive and
+# waits for it without an end, so they are waited for here.
+while :; do sleep 3600 & wait $!; done
 "#;
 
 /// runc where it is: crun refuses machines with both generations of cgroups.
@@ -39,12 +40,7 @@ fn podman_conf() -> String {
     )
 }
 
-fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let more = ["/usr/libexec/podman", "/usr/sbin", "/sbin"].map(PathBuf::from);
-    let mut folders = std::env::split_paths(&path).chain(more);
-    folders.find_map(|folder| Some(folder.join(program)).filter(|path| path.is_file()))
-}
+const GROUPS: &str = "/sys/fs/cgroup";
 
 /// Podman waits for containers that no longer answer.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -68,7 +64,7 @@ impl Node {
 
     pub fn boot(folder: &Path, addresses: &[&str]) -> Result<Self, RuntimeError> {
         let failed = || RuntimeError::because("cannot make a node for podman");
-        for name in ["etcd", "pki", "storage"] {
+        for name in ["etcd", "pki", "storage", "tmp"] {
             fs::create_dir_all(folder.join(name)).map_err(failed())?;
         }
         fs::write(folder.join("containers.conf"), podman_conf()).map_err(failed())?;
@@ -110,12 +106,39 @@ impl Node {
         self.folder.join("pki")
     }
 
+    /// The process that is the first on the node, as it is known outside.
+    fn inside(&self) -> Option<i32> {
+        let id = self.first.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
+        children.split_whitespace().next()?.parse().ok()
+    }
+
+    /// Control groups are the machine's, and stay when their processes were killed.
+    fn remove_groups(&self) {
+        let own: BTreeSet<_> =
+            folders(&self.folder.join("storage/overlay-containers")).iter().map(name).collect();
+        let is_own = |group: &PathBuf| {
+            let id = name(group);
+            id.strip_prefix("libpod-").is_some_and(|id| own.contains(id))
+        };
+        let all = Path::new(GROUPS);
+        let roots = folders(all).into_iter().chain([all.to_owned()]);
+        let parents: Vec<_> = roots.map(|root| root.join("libpod_parent")).collect();
+        let pods = parents.iter().flat_map(|parent| folders(parent));
+        let pods: BTreeSet<_> =
+            pods.filter(|pod| folders(pod).iter().any(is_own)).map(|pod| name(&pod)).collect();
+        for parent in &parents {
+            for pod in pods.iter().map(|pod| parent.join(pod)) {
+                // Only empty ones can be removed.
+                folders(&pod).iter().chain([&pod]).for_each(|group| drop(fs::remove_dir(group)));
+            }
+            let _ = fs::remove_dir(parent);
+        }
+    }
+
     /// Runs podman on the node, to its end.
     pub fn podman(&self, words: &[&str]) -> Result<Ended, RuntimeError> {
-        let id = self.first.id();
-        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
-        let inside = children.unwrap_or_default();
-        let inside = inside.split_whitespace().next().unwrap_or_default().to_owned();
+        let inside = self.inside().unwrap_or_default();
         let own = |name: &str| self.folder.join(name).display().to_string();
         let mut arguments = vec![format!("--target={inside}")];
         let all = ["--mount", "--net", "--pid", "--uts", "--ipc", "podman", "--log-level=error"];
@@ -130,43 +153,33 @@ impl Node {
             arguments: arguments.into_iter().map(OsString::from).collect(),
             folder: "/".into(),
             passed_on: path(),
-            environment: BTreeMap::from([("CONTAINERS_CONF".to_owned(), conf)]),
+            environment: BTreeMap::from([
+                ("CONTAINERS_CONF".to_owned(), conf),
+                ("TMPDIR".to_owned(), own("tmp").into()),
+            ]),
         };
-        let (stdout, stderr) = (self.folder.join("stdout"), self.folder.join("stderr"));
-        let failed = || RuntimeError::because("podman cannot be started");
-        let streams = Streams {
-            stdin: None,
-            stdout: File::create(&stdout).map_err(failed())?.into(),
-            stderr: File::create(&stderr).map_err(failed())?.into(),
-        };
-        let mut child =
-            invocation.spawn(streams).map_err(RuntimeError::because("podman cannot be started"))?;
-        let deadline = Instant::now() + PATIENCE;
-        let code = loop {
-            if let Some(code) = child.poll().map_err(failed())? {
-                break code;
-            }
-            if Instant::now() > deadline {
-                let what = format!("`podman {}` does not end", words.join(" "));
-                return Err(RuntimeError::new(what));
-            }
-            thread::sleep(Duration::from_millis(20));
-        };
-        let read = |path| fs::read_to_string(path).unwrap_or_default();
-        Ok(Ended { code, stdout: read(stdout), stderr: read(stderr), ..Ended::default() })
+        to_the_end(&invocation, &self.folder, PATIENCE)
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // Its containers end with its first process; what it mounted goes with its namespace.
-        let _ = self.podman(&["pod", "rm", "--all", "--force"]);
-        let _ = self.podman(&["umount", "--all"]);
+        // Its processes end before the first one has, its mounts and its network with them. Podman
+        // is not asked: it may be what does not answer.
+        if let Some(inside) = self.inside().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(inside, rustix::process::Signal::KILL);
+            let _ = self.first.wait();
+        }
+        let _ = self.first.kill();
+        self.remove_groups();
     }
 }
 
-fn path() -> BTreeMap<String, OsString> {
-    let mut path = std::env::var_os("PATH").unwrap_or_default();
-    path.push(":/usr/sbin:/sbin");
-    BTreeMap::from([("PATH".to_owned(), path)])
+fn folders(path: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+}
+
+fn name(path: &PathBuf) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

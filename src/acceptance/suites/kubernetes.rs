@@ -62,7 +62,9 @@ fn play(node: &Node, file: &manifests::File) -> Result<(), Stop> {
     let path = node.pki().join(&file.name);
     fs::write(&path, &file.text)?;
     let path = Path::new("/etc/kubernetes/pki").join(&file.name);
-    must(node, &["kube", "play", &path.display().to_string()]).map(drop)
+    // Podman would remove an init container that has ended, and with some luck before it knows.
+    let keep = "--annotation=io.podman.annotations.init.container.type=always";
+    must(node, &["kube", "play", keep, &path.display().to_string()]).map(drop)
 }
 
 fn log(node: &Node, container: &str) -> String {

@@ -22,6 +22,10 @@ pub fn cases(subject: &Subject) -> Vec<Case> {
     let mut cases = vec![
         Case::new("empty", "an empty directory takes the target", empty),
         Case::new("permissions", "0755 and 0644 under the umask 0022", permissions),
+        Case::new("same", "data of the last version stays as it is", |stage| {
+            let newest = stage.subject.newest().clone();
+            up(stage, &newest, &newest, KEYS)
+        }),
         Case::new("refused", "what cannot be migrated is refused and not touched", refused),
     ];
     for (older, newer) in subject.steps() {
@@ -97,7 +101,9 @@ fn up(stage: &Stage<'_>, from: &EtcdVersion, to: &EtcdVersion, keys: usize) -> R
         .map_err(|stop| stop.log(&said))?;
     }
     is_whole(&mut cluster, &written)?;
-    stage.journey(from, to);
+    if from != to {
+        stage.journey(from, to);
+    }
     Ok(())
 }
 

@@ -6,3 +6,4 @@ pub mod operate;
 pub mod rolling_upgrade;
 pub mod run;
 pub mod structure;
+pub mod windows;

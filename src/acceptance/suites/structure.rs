@@ -5,15 +5,20 @@ use std::collections::BTreeSet;
 use etcd_version::BUNDLED_PATH;
 
 use crate::acceptance::stage::{Stage, Stop, ensure, same};
-use crate::acceptance::subject::{FileEntry, FileKind, Subject};
+use crate::acceptance::subject::{FileEntry, FileKind, Sizes, Subject};
 use crate::acceptance::suite::Case;
 use crate::verify;
 
 const BIN: &str = "usr/local/bin";
 const PORTS: [&str; 4] = ["2379/tcp", "2380/tcp", "4001/tcp", "7001/tcp"];
 
-pub fn cases() -> Vec<Case> {
-    vec![
+/// What a part may grow from one release to the next, in percent.
+const GROWTH: u64 = 10;
+
+pub fn cases(subject: &Subject) -> Vec<Case> {
+    let size = Case::new("size", "no part is much larger than in the other image", size);
+    let size = subject.against.is_some().then_some(size);
+    let fixed = vec![
         Case::new("verify", "every digest, size, platform and program is what it says", verified),
         Case::new("paths", "every program is there, 0555 and root's", paths),
         Case::new("plain-names", "the plain names are links to the last version", plain_names),
@@ -23,7 +28,8 @@ pub fn cases() -> Vec<Case> {
         Case::new("config", "ports, working directory, no entry point, environment", config),
         Case::new("labels", "the labels say what is bundled and from where", labels),
         Case::new("layers", "a layer for each version, migrate last", layers),
-    ]
+    ];
+    fixed.into_iter().chain(size).collect()
 }
 
 fn verified(stage: &Stage<'_>) -> Result<(), Stop> {
@@ -192,5 +198,32 @@ fn layers(stage: &Stage<'_>) -> Result<(), Stop> {
     let expected: Vec<_> = versions.chain(["migrate".to_owned()]).collect();
     same("the list of our layers", &expected.join(", "), &names.collect::<Vec<_>>().join(", "))?;
     stage.note(format_args!("{} compressed", crate::ui::size(stage.subject.size_bytes)));
+    Ok(())
+}
+
+/// A part that is new is no growth: somebody decided to bundle it.
+fn size(stage: &Stage<'_>) -> Result<(), Stop> {
+    let Some(against) = &stage.subject.against else { return Ok(()) };
+    let now = Sizes::of(stage.subject.tag.clone(), &stage.subject.manifest);
+    let shown = crate::ui::size;
+    stage.note(format_args!(
+        "{}, and {} in {}",
+        shown(now.total_bytes),
+        shown(against.total_bytes),
+        against.tag
+    ));
+    for (part, bytes) in &now.parts {
+        let Some(before) = against.parts.get(part) else {
+            stage.note(format_args!("{part} is new: {}", shown(*bytes)));
+            continue;
+        };
+        ensure(bytes.saturating_mul(100) <= before.saturating_mul(100 + GROWTH), || {
+            let (now, before) = (shown(*bytes), shown(*before));
+            format!(
+                "{part} takes {now}, and {before} in {}: more than {GROWTH} % more",
+                against.tag
+            )
+        })?;
+    }
     Ok(())
 }
