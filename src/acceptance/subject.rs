@@ -33,7 +33,7 @@ pub struct Subject {
     /// What `migrate` may use, in ascending order.
     pub bundled: Vec<EtcdVersion>,
     pub size_bytes: u64,
-    windows: Vec<Descriptor>,
+    windows: Vec<(Descriptor, String)>,
     /// Another image, which this one should not be much larger than.
     pub against: Option<Sizes>,
 }
@@ -126,13 +126,19 @@ impl Subject {
         platform: &Platform,
     ) -> Result<Self, SubjectError> {
         let tagged = layout.only(tag)?;
-        let (bytes, index) = tagged_document(&layout, &tagged)?;
+        let (index_bytes, index) = tagged_document(&layout, &tagged)?;
         let Some(index) = index else {
-            return Self::read(layout, tagged.tag, platform, bytes);
+            return Self::read(layout, tagged.tag, platform, index_bytes);
         };
         let bytes = document(&layout, &child(&tagged.tag, &index, platform)?)?;
         let mut subject = Self::read(layout, tagged.tag, platform, bytes)?;
-        subject.windows = index.manifests().iter().filter(|it| is_windows(it)).cloned().collect();
+        subject.windows = index
+            .manifests()
+            .iter()
+            .zip(os_versions(&index_bytes))
+            .filter(|(it, _)| is_windows(it))
+            .map(|(it, version)| (it.clone(), version))
+            .collect();
         Ok(subject)
     }
 
@@ -167,11 +173,8 @@ impl Subject {
     }
 
     /// What the same index has for Windows, each with its `os.version`.
-    pub fn windows(&self) -> impl Iterator<Item = (&Descriptor, String)> {
-        self.windows.iter().map(|descriptor| {
-            let platform = serde_json::to_value(descriptor.platform()).unwrap_or_default();
-            (descriptor, platform["os.version"].as_str().unwrap_or_default().to_owned())
-        })
+    pub fn windows(&self) -> &[(Descriptor, String)] {
+        &self.windows
     }
 
     /// One of them.
@@ -370,6 +373,14 @@ fn tagged_document(
     let is_index = descriptor.media_type().to_string() == INDEX_TYPE;
     let index = is_index.then(|| serde_json::from_slice(&bytes)).transpose();
     Ok((bytes, index.map_err(unreadable)?))
+}
+
+/// `os.version` of each manifest; oci-spec looks for it under another name.
+fn os_versions(index: &[u8]) -> Vec<String> {
+    let index: Value = serde_json::from_slice(index).unwrap_or_default();
+    let manifests = index["manifests"].as_array().into_iter().flatten();
+    let version = |it: &Value| it["platform"]["os.version"].as_str().unwrap_or_default().to_owned();
+    manifests.map(version).collect()
 }
 
 fn is_windows(descriptor: &Descriptor) -> bool {

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{RuntimeError, find, path, to_the_end};
@@ -40,6 +41,8 @@ fn podman_conf() -> String {
     )
 }
 
+/// Of pods and containers, in hexadecimal digits.
+const ID_LENGTH: usize = 64;
 const GROUPS: &str = "/sys/fs/cgroup";
 
 /// Podman waits for containers that no longer answer.
@@ -49,6 +52,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub struct Node {
     first: Child,
     folder: PathBuf,
+    /// Every id that podman has printed: its pods, and more.
+    ids: Mutex<BTreeSet<String>>,
 }
 
 impl Node {
@@ -93,7 +98,7 @@ impl Node {
             let said = fs::read_to_string(folder.join("node.log")).unwrap_or_default();
             return Err(RuntimeError::new(format!("cannot make a node for podman: {said}")));
         }
-        Ok(Self { first, folder: folder.to_owned() })
+        Ok(Self { first, folder: folder.to_owned(), ids: Mutex::default() })
     }
 
     /// What lies below /var/lib/etcd on the node.
@@ -113,20 +118,26 @@ impl Node {
         children.split_whitespace().next()?.parse().ok()
     }
 
+    fn ids(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Control groups are the machine's, and stay when their processes were killed.
     fn remove_groups(&self) {
         let own: BTreeSet<_> =
             folders(&self.folder.join("storage/overlay-containers")).iter().map(name).collect();
-        let is_own = |group: &PathBuf| {
-            let id = name(group);
-            id.strip_prefix("libpod-").is_some_and(|id| own.contains(id))
+        let ids = self.ids();
+        let is_own = |pod: &PathBuf| {
+            let of_container = |group: &PathBuf| {
+                name(group).strip_prefix("libpod-").is_some_and(|id| own.contains(id))
+            };
+            ids.contains(&name(pod)) || folders(pod).iter().any(of_container)
         };
         let all = Path::new(GROUPS);
         let roots = folders(all).into_iter().chain([all.to_owned()]);
         let parents: Vec<_> = roots.map(|root| root.join("libpod_parent")).collect();
         let pods = parents.iter().flat_map(|parent| folders(parent));
-        let pods: BTreeSet<_> =
-            pods.filter(|pod| folders(pod).iter().any(is_own)).map(|pod| name(&pod)).collect();
+        let pods: BTreeSet<_> = pods.filter(is_own).map(|pod| name(&pod)).collect();
         for parent in &parents {
             for pod in pods.iter().map(|pod| parent.join(pod)) {
                 // Only empty ones can be removed.
@@ -158,7 +169,10 @@ impl Node {
                 ("TMPDIR".to_owned(), own("tmp").into()),
             ]),
         };
-        to_the_end(&invocation, &self.folder, PATIENCE)
+        let ended = to_the_end(&invocation, &self.folder, PATIENCE)?;
+        let ids = ended.stdout.split_whitespace().filter(|word| word.len() == ID_LENGTH);
+        self.ids().extend(ids.map(str::to_owned));
+        Ok(ended)
     }
 }
 

@@ -79,7 +79,9 @@ impl Wine {
         let failed = || RuntimeError::because("cannot unpack the image for Windows");
         let image = self.folder.join("image");
         fs::create_dir_all(&image).map_err(failed())?;
-        subject.unpack(&image).map_err(failed())?;
+        subject
+            .unpack(&image)
+            .map_err(RuntimeError::because("cannot unpack the image for Windows"))?;
         for entry in fs::read_dir(image.join(FILES)).map_err(failed())? {
             let entry = entry.map_err(failed())?;
             fs::rename(entry.path(), self.drive().join(entry.file_name())).map_err(failed())?;

@@ -21,9 +21,8 @@ const SHORT_BIN: &str = "bin";
 const WRAPPER: &str = "migrate-if-needed.bat";
 
 pub fn cases(subject: &Subject) -> Vec<Case> {
-    let images: Vec<_> =
-        subject.windows().map(|(image, version)| (image.clone(), version)).collect();
-    let Some((first, _)) = images.first().cloned() else {
+    let images = subject.windows();
+    let Some((first, _)) = images.first() else {
         return vec![Case::new("images", "there are images for Windows", |stage| {
             let why = format!("not applicable: `{}` has no image for Windows", stage.subject.tag);
             Err(Stop::Skipped(why))
@@ -32,7 +31,7 @@ pub fn cases(subject: &Subject) -> Vec<Case> {
     let mut cases = Vec::new();
     for (image, version) in images {
         // 10.0.20348.5499: the build says which Windows it is, the rest which month.
-        let build = version.split('.').nth(2).unwrap_or(&version).to_owned();
+        let build = version.split('.').nth(2).unwrap_or(version).to_owned();
         let of = |play: fn(&Stage<'_>, &Subject, &str) -> Result<(), Stop>| {
             let (image, version) = (image.clone(), version.clone());
             move |stage: &Stage<'_>| play(stage, &open(stage, &image)?, &version)
@@ -173,7 +172,7 @@ fn shared_layers(stage: &Stage<'_>) -> Result<(), Stop> {
         Ok(layers.map(|it| it.digest().to_string()).collect())
     };
     let all: Vec<_> =
-        stage.subject.windows().map(|(image, _)| ours(image)).collect::<Result<_, _>>()?;
+        stage.subject.windows().iter().map(|(image, _)| ours(image)).collect::<Result<_, _>>()?;
     ensure(all.windows(2).all(|pair| pair[0] == pair[1]), || {
         "the images for Windows differ in layers of ours".to_owned()
     })
