@@ -436,6 +436,47 @@ fn a_tool_that_cannot_restore_a_bare_database_fails_operate() {
 }
 
 #[test]
+fn a_part_that_grew_by_a_fifth_fails_structure() {
+    if is_skipped() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let layout = copy(folder.path());
+    let against = format!("--against={}", image().display());
+    let arguments = [against.as_str(), "--case=structure/size"];
+    let (code, same, stderr) = results(&layout, &arguments);
+    assert_eq!((code, failed(&same)), (Some(0), vec![]), "{stderr}");
+    with_bytes(&mut Image::open(&layout), MIGRATE, "usr/local/bin/migrate", |mut bytes| {
+        // Nothing that a compressor could make small.
+        let mut noise = 1_u32;
+        bytes.resize_with(bytes.len() * 6 / 5, || {
+            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            noise.to_be_bytes()[0]
+        });
+        bytes
+    });
+    let (code, grown, stderr) = results(&layout, &arguments);
+    assert_eq!((code, failed(&grown)), (Some(9), cases_of(&["structure/size"])), "{stderr}");
+    let what = grown["cases"][0]["why"]["what"].as_str().unwrap();
+    assert!(what.starts_with("migrate takes"), "{what}");
+}
+
+#[test]
+fn an_index_without_windows_is_not_tested_for_it() {
+    if is_skipped() {
+        return;
+    }
+    let (code, results, stderr) = results(
+        image(),
+        &["--suite=windows", "--case=structure/layers", "--suite=structure", "--case=images"],
+    );
+    assert_eq!((code, failed(&results)), (Some(0), vec![]), "{stderr}");
+    let skipped = results["cases"].as_array().unwrap().iter().find(|it| it["suite"] == "windows");
+    let why = skipped.unwrap()["why"].as_str().unwrap();
+    assert!(why.starts_with("not applicable: "), "{why}");
+}
+
+#[test]
 fn reports_need_a_name_that_says_what_they_are() {
     let output = etcdimg(&["test", "--report", "results.txt"]);
     assert_eq!(output.status.code(), Some(2));

@@ -24,6 +24,7 @@ mod push_killed;
 mod push_real;
 mod registry_pull;
 mod release_server;
+mod report_picture;
 mod reproducible;
 mod shop;
 mod stdout;
