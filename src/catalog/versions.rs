@@ -7,13 +7,15 @@ use serde::Deserialize;
 
 use super::fault::{At, Fault};
 use super::yaml::{self, Spanned, line};
+use crate::registry::Repository;
 
 /// From this patch on a 3.5 member leaves no removed member behind in the v3 store, which 3.6
 /// would bring back as a zombie (etcd issues 19557 and 20793).
 const FIRST_SAFE_3_5: EtcdVersion = EtcdVersion::new(3, 5, 26);
 
 const KEYS: &str = "`repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and \
-                    perhaps `also: true`), `rust`, `zig`, `bases` and `mirrors`";
+                    perhaps `also: true`), `rust`, `zig`, `bases`, `mirrors` and \
+                    perhaps `mount-from`";
 
 /// versions.yaml, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub struct Versions {
     pub zig: String,
     pub bases: BTreeMap<String, String>,
     pub mirrors: Vec<Mirror>,
+    /// Repositories that may have a blob already: earlier releases, for example.
+    pub mount_from: Vec<Repository>,
 }
 
 /// One version of etcd that goes into the image.
@@ -69,7 +73,7 @@ impl Mirror {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct File {
     repository: Spanned<String>,
     revision: Spanned<String>,
@@ -78,6 +82,8 @@ struct File {
     zig: Spanned<String>,
     bases: BTreeMap<String, Spanned<String>>,
     mirrors: Vec<Spanned<String>>,
+    #[serde(default)]
+    mount_from: Vec<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -101,6 +107,7 @@ pub fn parse(at: At<'_>, text: &str) -> Result<Versions, Fault> {
         zig: toolchain(at, "zig", &file.zig)?,
         bases: bases(at, file.bases)?,
         mirrors: mirrors(at, &file.mirrors)?,
+        mount_from: mount_from(at, &file.mount_from)?,
     })
 }
 
@@ -287,4 +294,15 @@ fn mirrors(at: At<'_>, mirrors: &[Spanned<String>]) -> Result<Vec<Mirror>, Fault
         })
     };
     mirrors.iter().enumerate().map(parse).collect()
+}
+
+fn mount_from(at: At<'_>, names: &[Spanned<String>]) -> Result<Vec<Repository>, Fault> {
+    let parse = |(i, name): (usize, &Spanned<String>)| {
+        name.value.parse().map_err(|_| {
+            let problem = format!("`{}` is not a registry and a repository", name.value);
+            let instead = "for example `registry.example/team/etcd`, without a tag";
+            at.fault(line(name), format!("mount-from[{i}]"), problem, instead)
+        })
+    };
+    names.iter().enumerate().map(parse).collect()
 }

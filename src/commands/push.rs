@@ -100,6 +100,9 @@ fn deliver(
     let tags = own.into_iter().chain(arguments.tag.iter().cloned()).collect();
     let wish = Wish { platforms, tags, with_platform_tags: arguments.platform_tags };
     let plan = plan(&whole, &wish)?;
+    if let Some(text) = catalog.and_then(|catalog| lacking(catalog, &whole, &wish)) {
+        context.ui.warning(text);
+    }
     check_shelves(shelves, &plan)?;
     let registries: Vec<_> = repositories.iter().map(Repository::registry).collect();
     let access = Access::new(context, &arguments.access, &registries)?;
@@ -119,6 +122,20 @@ fn deliver(
         context.ui.error(failure.to_string());
     }
     Err(last)
+}
+
+/// A tag cannot get further platforms later, so whoever forgot some should know before.
+fn lacking(catalog: &Catalog, whole: &Content, wish: &Wish) -> Option<String> {
+    let is_release = wish.tags.contains(&catalog.versions.tag.to_string());
+    let names = catalog.targets.iter().filter(|target| target.is_default);
+    let names = names.map(|target| target.platform.to_string());
+    let is_there = |name: &String| whole.images.iter().any(|image| image.is_for(name));
+    let lacking: Vec<_> = names.filter(|name| !is_there(name)).collect();
+    let is_whole = !is_release || !wish.platforms.is_empty() || lacking.is_empty();
+    (!is_whole).then(|| {
+        let (tag, lacking) = (&catalog.versions.tag, lacking.join(", "));
+        format!("{tag} has no image for {lacking}, and gets none later; `etcdimg all-build` makes all of them")
+    })
 }
 
 /// One index of all that the layouts hold.
@@ -228,7 +245,8 @@ fn repositories(
     Ok(repositories)
 }
 
-/// Paths of other repositories in the same registry: what was named, and those of our bases.
+/// Paths of other repositories in the same registry: what was named, here or in versions.yaml, and
+/// those of our bases.
 fn sources(
     arguments: &DeliveryArgs,
     catalog: Option<&Catalog>,
@@ -239,7 +257,8 @@ fn sources(
     let named = arguments.mount_from.iter().map(|text| text.parse::<Repository>());
     let named: Vec<_> = named.collect::<Result<_, _>>()?;
     let mut sources: Vec<String> = Vec::new();
-    for source in named.into_iter().chain(bases) {
+    let listed = catalog.into_iter().flat_map(|it| it.versions.mount_from.iter().cloned());
+    for source in named.into_iter().chain(listed).chain(bases) {
         let is_other = source.registry() == repository.registry() && source != *repository;
         if is_other && !sources.iter().any(|path| path == source.path()) {
             sources.push(source.path().to_owned());

@@ -8,7 +8,8 @@ use tokio::sync::Notify;
 const FIRST: usize = 8;
 const MOST: usize = 16;
 
-/// So many good answers in a row let one more request start.
+/// So many good answers in a row let one more request start, once the registry has groaned. Until
+/// then each does, as TCP begins: where answers take long, a push is over before a slow climb is.
 const GOOD_STEP: usize = 8;
 
 #[derive(Debug)]
@@ -22,6 +23,7 @@ struct State {
     limit: usize,
     busy: usize,
     good: usize,
+    has_groaned: bool,
     not_before: Option<Instant>,
 }
 
@@ -31,7 +33,7 @@ pub(super) struct Permit<'a>(&'a Pace);
 
 impl Pace {
     pub(super) fn new() -> Self {
-        let state = State { limit: FIRST, busy: 0, good: 0, not_before: None };
+        let state = State { limit: FIRST, busy: 0, good: 0, has_groaned: false, not_before: None };
         Self { state: Mutex::new(state), changed: Notify::new() }
     }
 
@@ -60,7 +62,7 @@ impl Pace {
     pub(super) fn went_well(&self) {
         let mut state = self.state();
         state.good += 1;
-        if state.good >= GOOD_STEP {
+        if state.good >= GOOD_STEP || !state.has_groaned {
             state.good = 0;
             state.limit = (state.limit + 1).min(MOST);
         }
@@ -70,6 +72,7 @@ impl Pace {
     pub(super) fn slow_down(&self, pause: Duration) {
         let mut state = self.state();
         state.good = 0;
+        state.has_groaned = true;
         state.limit = (state.limit / 2).max(1);
         let until = Instant::now() + pause;
         state.not_before = Some(state.not_before.map_or(until, |at| at.max(until)));
@@ -106,6 +109,19 @@ mod tests {
         (0..1000).for_each(|_| pace.went_well());
         assert_eq!(pace.state().limit, MOST);
         drop(pace.enter().await);
+    }
+
+    #[test]
+    fn it_climbs_fast_until_a_registry_groans() {
+        let pace = Pace::new();
+        let after = |good: usize| {
+            (0..good).for_each(|_| pace.went_well());
+            pace.state().limit
+        };
+        assert_eq!(after(4), FIRST + 4);
+        pace.slow_down(Duration::ZERO);
+        assert_eq!(after(4), 6);
+        assert_eq!(after(4), 7);
     }
 
     #[tokio::test]

@@ -42,19 +42,19 @@ fn message(shop: &Shop) -> String {
 fn keys_are_known_and_complete() {
     assert_snapshot!(after("versions.yaml", "revision: 0", "revison: 0"), @"
     error: versions.yaml:2: revison: unknown key
-      write instead: the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases` and `mirrors`
+      write instead: the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases`, `mirrors` and perhaps `mount-from`
     ");
     assert_snapshot!(after("versions.yaml", "    go: 1.16.15\n", "    golang: 1.16.15\n"), @"
     error: versions.yaml:5: golang: unknown key
-      write instead: the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases` and `mirrors`
+      write instead: the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases`, `mirrors` and perhaps `mount-from`
     ");
     assert_snapshot!(after("versions.yaml", "rust: 1.95.0\n", ""), @"
     error: versions.yaml:10: rust: missing key
-      write instead: the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases` and `mirrors`
+      write instead: the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases`, `mirrors` and perhaps `mount-from`
     ");
     assert_snapshot!(after("versions.yaml", "    go: 1.16.15\n", ""), @"
     error: versions.yaml:5: go: missing key
-      write instead: the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases` and `mirrors`
+      write instead: the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases`, `mirrors` and perhaps `mount-from`
     ");
     assert_snapshot!(after("versions.yaml", "revision: 0\n", "revision: 0\nrevision: 1\n"), @"
     error: versions.yaml:3: revision: this key stands twice
@@ -83,14 +83,23 @@ fn keys_are_known_and_complete() {
 }
 
 #[test]
+fn what_may_be_mounted_from_is_a_repository() {
+    let mounts = "rust: 1.95.0\nmount-from:\n  - registry.example/team/etcd\n  - Team:1";
+    assert_snapshot!(after("versions.yaml", "rust: 1.95.0", mounts), @"
+    error: versions.yaml:10: mount-from[1]: `Team:1` is not a registry and a repository
+      write instead: for example `registry.example/team/etcd`, without a tag
+    ");
+}
+
+#[test]
 fn yaml_that_is_none_is_shown_with_its_line() {
     assert_snapshot!(after("versions.yaml", "rust: 1.95.0", "rust: [1.95.0"), @"
     error: versions.yaml:7: rust: expected string scalar
-      write instead: what YAML can read; the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases` and `mirrors`
+      write instead: what YAML can read; the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases`, `mirrors` and perhaps `mount-from`
     ");
     assert_snapshot!(after("versions.yaml", "  - version: 3.4.21", "\t- version: 3.4.21"), @"
     error: versions.yaml:4: version: tabs disallowed within this context (block indentation)
-      write instead: what YAML can read; the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases` and `mirrors`
+      write instead: what YAML can read; the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases`, `mirrors` and perhaps `mount-from`
     ");
     assert_snapshot!(after("targets/linux-amd64.yaml", "base: busybox", "base: 'busybox"), @"
     error: targets/linux-amd64.yaml:5: invalid indentation in multiline quoted scalar
@@ -98,13 +107,13 @@ fn yaml_that_is_none_is_shown_with_its_line() {
     ");
     assert_snapshot!(after("versions.yaml", "etcd:\n", "etcd: 7\nother:\n"), @"
     error: versions.yaml:3: etcd: expected sequence start
-      write instead: what YAML can read; the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases` and `mirrors`
+      write instead: what YAML can read; the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases`, `mirrors` and perhaps `mount-from`
     ");
     let shop = Shop::empty();
     fs::write(shop.root().join("versions.yaml"), "").unwrap();
     assert_snapshot!(message(&shop), @"
     error: versions.yaml:1: unexpected end of input
-      write instead: what YAML can read; the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases` and `mirrors`
+      write instead: what YAML can read; the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases`, `mirrors` and perhaps `mount-from`
     ");
 }
 

@@ -2,14 +2,17 @@
 //! is told to lie. It records what it was asked, and notices a tag that names something incomplete.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
 use etcdimg::digest::Digest;
-use serde_json::{Value, json};
+use serde_json::json;
+
+use crate::lying_manifests::{created, manifests, referrers};
+use crate::wire::{Reply, Request, read_head, send};
 
 /// How it behaves when it does not lie.
 #[derive(Clone, Debug)]
@@ -117,52 +120,6 @@ pub struct State {
 impl State {
     pub fn forget_uploads(&mut self) {
         self.uploads.clear();
-    }
-}
-
-#[derive(Clone, Debug)]
-pub struct Request {
-    pub method: String,
-    pub target: String,
-    pub headers: BTreeMap<String, String>,
-    pub length: usize,
-}
-
-impl Request {
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(String::as_str)
-    }
-
-    fn query(&self, name: &str) -> Option<String> {
-        let (_, query) = self.target.split_once('?')?;
-        let url = reqwest::Url::parse(&format!("http://x/?{query}")).unwrap();
-        url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
-    }
-}
-
-struct Reply {
-    status: u16,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
-}
-
-impl Reply {
-    fn status(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new() }
-    }
-
-    fn error(status: u16, code: &str) -> Self {
-        let body = json!({ "errors": [{ "code": code, "message": code.to_ascii_lowercase() }] });
-        Self { body: body.to_string().into_bytes(), ..Self::status(status) }
-    }
-
-    fn header(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.headers.push((name.to_owned(), value.into()));
-        self
-    }
-
-    fn body(self, body: &[u8]) -> Self {
-        Self { body: body.to_vec(), ..self }
     }
 }
 
@@ -558,154 +515,6 @@ impl Inner {
     }
 }
 
-fn manifests(
-    habits: &Habits,
-    state: &mut State,
-    request: &Request,
-    repository: &str,
-    name: &str,
-    body: &[u8],
-) -> Reply {
-    let key = |digest| (repository.to_owned(), digest);
-    if request.method == "PUT" {
-        let digest = Digest::of(body);
-        if name.contains(':') && name != digest.to_string() {
-            return Reply::error(400, "DIGEST_INVALID");
-        }
-        if let Some(missing) = missing(state, repository, body) {
-            return Reply::error(400, missing);
-        }
-        let media_type = request.header("content-type").unwrap_or_default().to_owned();
-        state.manifests.insert(key(digest), (media_type, body.to_vec()));
-        if !name.contains(':') && !is_complete(state, repository, body) {
-            state.violations.push(format!("{name} names something incomplete"));
-        }
-        if !name.contains(':') {
-            state.tags.insert((repository.to_owned(), name.to_owned()), digest);
-        }
-        let mut reply = created(habits, digest);
-        let document: Value = serde_json::from_slice(body).unwrap();
-        if let Some(subject) =
-            document["subject"]["digest"].as_str().filter(|_| habits.knows_referrers)
-        {
-            reply = reply.header("oci-subject", subject);
-        }
-        return reply;
-    }
-    let digest = if name.contains(':') {
-        name.parse().ok()
-    } else {
-        state.tags.get(&(repository.to_owned(), name.to_owned())).copied()
-    };
-    let found = digest.and_then(|digest| Some((digest, state.manifests.get(&key(digest))?)));
-    let Some((digest, (media_type, bytes))) = found else {
-        return Reply::error(404, "MANIFEST_UNKNOWN");
-    };
-    let reply = Reply::status(200).header("content-type", media_type).body(bytes);
-    if habits.says_digests {
-        reply.header("docker-content-digest", digest.to_string())
-    } else {
-        reply
-    }
-}
-
-/// What a document names and the repository does not have.
-fn missing(state: &State, repository: &str, body: &[u8]) -> Option<&'static str> {
-    let document: Value = serde_json::from_slice(body).unwrap();
-    let digest = |it: &Value| it["digest"].as_str().unwrap().parse::<Digest>().unwrap();
-    let is_foreign = |it: &Value| it["mediaType"].as_str().unwrap().contains("foreign");
-    let layers = document["layers"].as_array().into_iter().flatten();
-    let config = Some(&document["config"]).filter(|it| it.is_object());
-    for blob in layers.chain(config).filter(|it| !is_foreign(it)) {
-        if !state.blobs.contains_key(&(repository.to_owned(), digest(blob))) {
-            return Some("MANIFEST_BLOB_UNKNOWN");
-        }
-    }
-    for child in document["manifests"].as_array().into_iter().flatten() {
-        if !state.manifests.contains_key(&(repository.to_owned(), digest(child))) {
-            return Some("MANIFEST_UNKNOWN");
-        }
-    }
-    None
-}
-
-/// Whether everything below a document is there: what the check of a lenient registry would miss.
-fn is_complete(state: &State, repository: &str, body: &[u8]) -> bool {
-    let document: Value = serde_json::from_slice(body).unwrap();
-    let children = document["manifests"].as_array().into_iter().flatten();
-    let child = |it: &Value| {
-        let digest = it["digest"].as_str().unwrap().parse().unwrap();
-        let known = state.manifests.get(&(repository.to_owned(), digest));
-        known.is_some_and(|(_, bytes)| is_complete(state, repository, bytes))
-    };
-    missing(state, repository, body).is_none() && children.into_iter().all(child)
-}
-
-fn referrers(state: &State, repository: &str, subject: &str) -> Reply {
-    let mut manifests = Vec::new();
-    for ((place, digest), (media_type, bytes)) in &state.manifests {
-        let document: Value = serde_json::from_slice(bytes).unwrap();
-        if place == repository && document["subject"]["digest"] == subject {
-            manifests
-                .push(json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() }));
-        }
-    }
-    let index = json!({
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.index.v1+json",
-        "manifests": manifests,
-    });
-    Reply::status(200).body(index.to_string().as_bytes())
-}
-
-fn created(habits: &Habits, digest: Digest) -> Reply {
-    let reply = Reply::status(201).header("location", "/somewhere");
-    if habits.says_digests {
-        reply.header("docker-content-digest", digest.to_string())
-    } else {
-        reply
-    }
-}
-
 fn range(length: usize) -> String {
     format!("0-{}", length.saturating_sub(1))
-}
-
-fn read_head(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
-    let mut line = String::new();
-    if reader.read_line(&mut line)? == 0 {
-        return Ok(None);
-    }
-    let mut words = line.split(' ');
-    let mut word = || words.next().unwrap_or_default().to_owned();
-    let (method, target) = (word(), word());
-    let mut headers = BTreeMap::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line)?;
-        match line.trim_end().split_once(": ") {
-            Some((name, value)) => {
-                headers.insert(name.to_ascii_lowercase(), value.to_owned());
-            }
-            None => break,
-        }
-    }
-    let length = headers.get("content-length").and_then(|it| it.parse().ok()).unwrap_or(0);
-    Ok(Some(Request { method, target, headers, length }))
-}
-
-fn send(request: &Request, reply: &Reply, writer: &mut TcpStream) -> io::Result<()> {
-    let mut head = format!("HTTP/1.1 {} Said\r\n", reply.status);
-    for (name, value) in &reply.headers {
-        head = format!("{head}{name}: {value}\r\n");
-    }
-    if reply.status != 204 {
-        head = format!("{head}content-length: {}\r\n", reply.body.len());
-    }
-    head += "\r\n";
-    let mut bytes = head.into_bytes();
-    if request.method != "HEAD" {
-        bytes.extend_from_slice(&reply.body);
-    }
-    writer.write_all(&bytes)
 }

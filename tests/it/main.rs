@@ -13,15 +13,21 @@ mod copy;
 mod faults;
 mod fetch;
 mod fetch_faults;
+mod lying_manifests;
 mod lying_registry;
 mod manifests;
 mod mutant;
 mod parcel;
 mod plan;
 mod platforms;
+mod platforms_pulled;
 mod push;
+mod push_bench;
+mod push_broken;
 mod push_killed;
+mod push_logins;
 mod push_real;
+mod push_tags;
 mod registry_pull;
 mod release_server;
 mod report_picture;
@@ -29,6 +35,7 @@ mod reproducible;
 mod shop;
 mod stdout;
 mod verify;
+mod wire;
 
 #[test]
 fn no_file_of_these_tests_is_forgotten() {

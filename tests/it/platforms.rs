@@ -15,6 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::mutant::gunzip;
+use crate::platforms_pulled::an_engine_runs_what_it_pulled;
 
 const LAST: &str = "3.7.1";
 const LINUX: [&str; 5] =
@@ -145,6 +146,8 @@ fn all_build_makes_seven_images_that_clients_take_and_machines_run() {
     for platform in LINUX {
         containers_run(&workshop, platform);
     }
+    let (layout, tag) = (workshop.path("layout"), format!("{LAST}-0"));
+    an_engine_runs_what_it_pulled(&layout, &tag, &LINUX);
     wine_runs_the_programs(&workshop);
     acceptance_passes(&workshop);
 }

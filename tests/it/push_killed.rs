@@ -369,6 +369,27 @@ fn a_released_tag_is_refused_with_the_next_revision() {
     desk.assert_there(&other);
 }
 
+#[test]
+fn a_release_without_all_its_platforms_is_warned_of() {
+    let (desk, shop) = (Desk::new(Habits::default()), Shop::empty());
+    let root = shop.root();
+    let push = |platform: &str, tag: &str| {
+        let parcel = Parcel::new(&[platform], 1000, 0);
+        let arguments = ["-C", root.to_str().unwrap(), "--tag", tag, "--force"];
+        let run = desk.push(&parcel, &arguments);
+        assert_eq!(run.code, Some(0), "{}", run.stderr);
+        run.stderr
+    };
+    let warning = "warning: 3.4.21-0 has no image for linux/amd64, and gets none later; \
+                   `etcdimg all-build` makes all of them";
+    let said = push("linux/arm64", "3.4.21-0");
+    assert!(said.contains(warning), "{said}");
+    for (platform, tag) in [("linux/amd64", "3.4.21-0"), ("linux/arm64", "trial")] {
+        let said = push(platform, tag);
+        assert!(!said.contains("warning"), "{said}");
+    }
+}
+
 // --- logins -------------------------------------------------------------------------------
 
 const SECRET: &str = "hunter2hunter2";

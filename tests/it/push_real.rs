@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::parcel::{Parcel, SEVEN};
+use crate::shop::Shop;
 
 /// bcrypt of this, for the user `me`.
 const PASSWORD: &str = "hunter2hunter2";
@@ -323,12 +324,20 @@ fn a_token_server_lets_in_who_should() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("no token for"));
     registry.login();
     ok(&push("etcd", &[]));
-    // Mounted with a token that may read there.
+    // Mounted with a token that may read there, named here or in versions.yaml.
     let source = format!("{place}/etcd");
-    let report = ok(&push("other", &["--mount-from", &source, "--format", "json"]));
-    let report: Value = serde_json::from_str(&report).unwrap();
-    assert_eq!(report["repositories"][0]["mounted_bytes"], parcel.size());
-    assert_eq!(report["repositories"][0]["moved_bytes"], 0);
+    let shop = Shop::empty();
+    let versions = shop.root().join("versions.yaml");
+    let text = fs::read_to_string(&versions).unwrap() + &format!("mount-from:\n  - {source}\n");
+    fs::write(versions, text).unwrap();
+    let named = ["--mount-from", &source, "--format=json"];
+    let root = shop.root();
+    let listed = ["-C", root.to_str().unwrap(), "--format=json"];
+    for (repository, from) in [("other", &named[..]), ("third", &listed[..])] {
+        let report: Value = serde_json::from_str(&ok(&push(repository, from))).unwrap();
+        assert_eq!(report["repositories"][0]["mounted_bytes"], parcel.size(), "{from:?}");
+        assert_eq!(report["repositories"][0]["moved_bytes"], 0, "{from:?}");
+    }
 }
 
 /// What the registry believes: signed by the key of its own certificate bundle.

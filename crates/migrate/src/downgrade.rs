@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use etcd_version::EtcdVersion;
@@ -15,6 +15,7 @@ use crate::lock::state_dir;
 use crate::platform;
 use crate::series::Series;
 use crate::server::Server;
+use crate::tool;
 use crate::wait::Wait;
 use crate::walk::Walk;
 
@@ -97,7 +98,7 @@ impl Walk<'_> {
         let mut migrate = Command::new(self.program("etcdutl", from)?);
         migrate.args(["migrate", "--target-version", &to.series(), "--data-dir"]);
         migrate.arg(&swap.staged);
-        must_run(migrate, &format!("etcd {from} could not write the schema of {to}"))?;
+        self.must_run(migrate, &format!("etcd {from} could not write the schema of {to}"))?;
         self.restore_with(restorer(to), to, &db(&staged), &swap.restored, &identity)
     }
 
@@ -118,7 +119,15 @@ impl Walk<'_> {
         if let Some(token) = &self.options.member.initial_cluster_token {
             command.args(["--initial-cluster-token", token]);
         }
-        must_run(command, &format!("the tools of etcd {version} could not restore the database"))
+        let what = format!("the tools of etcd {version} could not restore the database");
+        self.must_run(command, &what)
+    }
+
+    fn must_run(&self, command: Command, what: &str) -> Result<(), Failure> {
+        match tool::run(command, || self.stop.check())? {
+            None => Ok(()),
+            Some(error) => Err(Failure::new(Kind::StepFailed, format_args!("{what}: {error}"))),
+        }
     }
 
     /// The only member as the data knows it, else as the options describe it.
@@ -171,6 +180,11 @@ impl Swap {
         }
     }
 
+    /// Where tools write.
+    pub fn targets(&self) -> impl Iterator<Item = &Path> {
+        [&*self.restored, &*self.staged].into_iter()
+    }
+
     /// Whether a run ended between the two renames.
     pub fn is_pending(&self) -> bool {
         !self.member.exists() && self.replaced.exists() && self.restored.join("member").exists()
@@ -204,7 +218,7 @@ fn enable(
     goal: Series,
     patience: Duration,
 ) -> Result<(), Failure> {
-    let wait = Wait::start();
+    let wait = Wait::with_dear_questions();
     while !server.is_downgraded(goal) {
         let Some(error) =
             etcdctl(etcdctl_path, server, &["downgrade", "enable", &goal.to_string()])?
@@ -223,7 +237,7 @@ fn enable(
 
 /// Closes a downgrade, unless the server did so by itself.
 fn cancel(etcdctl_path: &Path, server: &mut Server<'_>, patience: Duration) -> Result<(), Failure> {
-    let wait = Wait::start();
+    let wait = Wait::with_dear_questions();
     while let Some(error) = etcdctl(etcdctl_path, server, &["downgrade", "cancel"])? {
         if error.contains("no inflight downgrade") {
             return Ok(());
@@ -238,30 +252,16 @@ fn cancel(etcdctl_path: &Path, server: &mut Server<'_>, patience: Duration) -> R
     Ok(())
 }
 
-/// Runs `etcdctl` against a server of ours; the last line of its errors, if it failed.
-fn etcdctl(path: &Path, server: &Server<'_>, words: &[&str]) -> Result<Option<String>, Failure> {
+/// Runs `etcdctl` against a server of ours; the last line of its errors, if it failed. It does not
+/// wait for a server that is gone.
+fn etcdctl(
+    path: &Path,
+    server: &mut Server<'_>,
+    words: &[&str],
+) -> Result<Option<String>, Failure> {
     let mut command = Command::new(path);
     command.arg(format!("--endpoints=http://127.0.0.1:{}", server.port)).args(words);
-    run(command)
-}
-
-fn must_run(command: Command, what: &str) -> Result<(), Failure> {
-    match run(command)? {
-        None => Ok(()),
-        Some(error) => Err(Failure::new(Kind::StepFailed, format_args!("{what}: {error}"))),
-    }
-}
-
-fn run(mut command: Command) -> Result<Option<String>, Failure> {
-    // Nothing of ours is meant for it: endpoints, certificates and users least of all.
-    let output = command.env_clear().env("ETCDCTL_API", "3").stdin(Stdio::null()).output();
-    let output =
-        output.map_err(|error| Failure::file("start", Path::new(command.get_program()), &error))?;
-    if output.status.success() {
-        return Ok(None);
-    }
-    let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Ok(Some(text.lines().last().unwrap_or("it gave no reason").to_owned()))
+    tool::run(command, || server.check())
 }
 
 fn sync_all(directory: &Path) -> std::io::Result<()> {

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use etcd_version::Bundled;
 
@@ -16,8 +15,9 @@ use crate::failure::{Failure, Kind};
 use crate::found::{self, Contents, Found};
 use crate::journal::{self, Journal};
 use crate::lock::{self, Lock};
-use crate::options::{Format, Options, PlainBinaries, Trust};
+use crate::options::{Format, Options, PlainBinaries};
 use crate::origin::{self, Origin, Unclear};
+use crate::orphan;
 use crate::plan::{self, Step};
 use crate::platform;
 use crate::report::{Report, describe};
@@ -25,12 +25,8 @@ use crate::series::Series;
 use crate::server::Setting;
 use crate::status;
 use crate::stop::Stop;
-use crate::wait::Wait;
 use crate::wal;
 use crate::walk::{self, Walk};
-
-/// How long a dying server may keep its lock.
-const LOCK_GRACE: Duration = Duration::from_secs(3);
 
 struct Journey {
     found: Found,
@@ -83,7 +79,7 @@ pub fn run(options: &Options, log: Log) -> Result<(), Failure> {
         log.info("resume", "moving the restored data into place, where the last run had stopped");
         swap.finish()?;
     }
-    free_from_servers(options, &stop, log)?;
+    orphan::end_all(options, &stop, log)?;
     let journey = journey(options, &bundled)?;
     let from = describe(&journey.origin);
     log.info("found", format_args!("{}: {from}", options.data_dir.display()));
@@ -166,12 +162,8 @@ fn journey(options: &Options, bundled: &Bundled) -> Result<Journey, Failure> {
     }
     let found = found::look(&options.data_dir)?;
     let journal = journal::read(&options.data_dir)?;
-    // While a step is under way the data is ahead of version.txt, and that is no contradiction.
     let is_under_way = journal.as_ref().is_some_and(Journal::is_unfinished);
-    let trust = match options.trust {
-        Trust::Neither if is_under_way => Trust::Data,
-        trust => trust,
-    };
+    let trust = options.trust.while_under_way(is_under_way);
     let mut origin = origin::origin(&found, trust).map_err(|unclear| explain(&unclear))?;
     if let (Origin::Etcd3(known), Contents::Etcd3(data)) = (&mut origin, &found.contents) {
         let to = Series::of(&options.target.version);
@@ -231,57 +223,6 @@ fn create(options: &Options, log: Log) -> Result<(), Failure> {
     }
     let Some(mode) = options.data_dir_mode else { return Ok(()) };
     platform::set_mode(path, mode).map_err(|error| Failure::file("set the mode of", path, &error))
-}
-
-/// No server may run on the data. One that an earlier run left behind, because it was killed, is
-/// stopped; any other is someone's.
-fn free_from_servers(options: &Options, stop: &Stop, log: Log) -> Result<(), Failure> {
-    let journal = journal::read(&options.data_dir)?;
-    if journal.is_some_and(|journal| journal.is_unfinished()) {
-        for id in platform::processes().into_iter().filter(|id| is_ours(*id, options)) {
-            log.info("orphan", format_args!("stopping etcd {id}, left behind by an earlier run"));
-            end_process(id, options, stop)?;
-        }
-    }
-    let db = options.data_dir.join("member").join("snap").join("db");
-    // A process that ends gives up its memory, and with it its name, before its locks.
-    let wait = Wait::start();
-    while lock::is_served(&db) && !wait.is_longer_than(LOCK_GRACE) {
-        wait.pause();
-    }
-    if !lock::is_served(&db) {
-        return Ok(());
-    }
-    Err(Failure::new(
-        Kind::Locked,
-        format_args!("an etcd server is running on {}", options.data_dir.display()),
-    )
-    .hint("stop it first; this changed nothing"))
-}
-
-fn end_process(id: u32, options: &Options, stop: &Stop) -> Result<(), Failure> {
-    let stuck = |why: &str| Failure::new(Kind::Locked, format_args!("etcd {id} {why}"));
-    if platform::ask_process_to_stop(id).is_err() && is_ours(id, options) {
-        return Err(stuck("cannot be stopped"));
-    }
-    let wait = Wait::start();
-    while is_ours(id, options) {
-        stop.check()?;
-        if wait.is_longer_than(options.timeouts.stop) {
-            return Err(stuck("does not stop"));
-        }
-        wait.pause();
-    }
-    Ok(())
-}
-
-/// Whether a process is a server that this program starts, on this directory.
-fn is_ours(id: u32, options: &Options) -> bool {
-    let Some(words) = platform::command_line(id) else { return false };
-    let program = words.first().map(Path::new).and_then(Path::file_name);
-    let is_etcd = program.is_some_and(|name| name.to_string_lossy().starts_with("etcd-"));
-    let data_dir = format!("--data-dir={}", options.data_dir.display());
-    is_etcd && [&data_dir, "--snapshot-count=1"].iter().all(|word| words.iter().any(|w| w == word))
 }
 
 fn backup_dir(options: &Options) -> PathBuf {

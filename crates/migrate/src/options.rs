@@ -27,6 +27,13 @@ pub enum Trust {
     File,
 }
 
+impl Trust {
+    /// While a step is under way the data is ahead of `version.txt`, and that is no contradiction.
+    pub fn while_under_way(self, is_under_way: bool) -> Self {
+        if self == Self::Neither && is_under_way { Self::Data } else { self }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Downgrades {
     OneMinor,

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use crate::found::{Contents, Data};
+use crate::journal::Journal;
 use crate::json::Json;
 use crate::options::{Format, Trust};
 use crate::origin;
@@ -53,7 +54,8 @@ impl Status {
             return "restored data waits to be moved into place; run migrate, and it is finished"
                 .to_owned();
         }
-        match origin::origin(&self.found, Trust::Neither) {
+        let is_under_way = self.journal.as_ref().is_some_and(Journal::is_unfinished);
+        match origin::origin(&self.found, Trust::Neither.while_under_way(is_under_way)) {
             Ok(origin) => report::describe(&origin),
             Err(unclear) => unclear.to_string(),
         }

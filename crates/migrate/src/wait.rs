@@ -8,13 +8,21 @@ const LATENESS: u32 = 50;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
+/// Where each question takes a process of its own.
+const DEAR_PAUSE: Duration = Duration::from_millis(100);
+
 pub struct Wait {
     started: Instant,
+    shortest: Duration,
 }
 
 impl Wait {
     pub fn start() -> Self {
-        Self { started: Instant::now() }
+        Self { started: Instant::now(), shortest: SHORTEST_PAUSE }
+    }
+
+    pub fn with_dear_questions() -> Self {
+        Self { shortest: DEAR_PAUSE, ..Self::start() }
     }
 
     pub fn is_longer_than(&self, limit: Duration) -> bool {
@@ -22,7 +30,7 @@ impl Wait {
     }
 
     pub fn pause(&self) {
-        thread::sleep(pause_after(self.started.elapsed()));
+        thread::sleep(pause_after(self.started.elapsed()).max(self.shortest));
     }
 }
 

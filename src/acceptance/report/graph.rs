@@ -8,22 +8,32 @@ use super::Results;
 
 const STEP: usize = 190;
 const BOX: usize = 120;
-const MIDDLE: usize = 200;
+const MIDDLE: usize = 400;
+const MARGIN: usize = 10;
+/// From the middle to where arcs begin.
+const EDGE: usize = 24;
 
 impl Results {
     /// An SVG: what is above goes up, what is below goes back; dashed is not tested here.
     pub(super) fn graph(&self) -> String {
         let width = STEP * self.bundled.len().max(1);
+        // The longest way up and the ways back by one are the outermost arcs.
+        let top = MIDDLE.saturating_sub(EDGE + rise(self.bundled.len().max(2) - 1) / 2 + MARGIN);
+        let bottom = MIDDLE + EDGE + rise(1) / 2 + MARGIN;
         let mut out = format!(
-            "<svg viewBox=\"0 0 {width} {}\" role=\"img\" \
-             aria-label=\"which version data can go to from which\">\n",
-            2 * MIDDLE
+            "<svg viewBox=\"0 {top} {width} {}\" role=\"img\" \
+             aria-label=\"which version data can go to from which\">\n<defs>",
+            bottom - top
         );
-        out.push_str(
-            "<defs><marker id=\"end\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" \
-             markerWidth=\"7\" markerHeight=\"7\" orient=\"auto-start-reverse\">\
-             <path d=\"M0 0L8 4L0 8z\" fill=\"context-stroke\"/></marker></defs>\n",
-        );
+        for class in ["up", "back", "untested"] {
+            let _ = write!(
+                out,
+                "<marker id=\"{class}\" class=\"{class}\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" \
+                 markerWidth=\"13\" markerHeight=\"13\" markerUnits=\"userSpaceOnUse\" \
+                 orient=\"auto\"><path d=\"M0 0L8 4L0 8z\"/></marker>"
+            );
+        }
+        out.push_str("</defs>\n");
         for (i, from) in self.bundled.iter().enumerate() {
             for (j, to) in self.bundled.iter().enumerate() {
                 // Back goes one minor at a time.
@@ -51,12 +61,11 @@ impl Results {
         let is_tested = self.has_gone(from.1, to.1);
         let is_up = from.0 < to.0;
         let (x, end) = (centre(from.0), centre(to.0));
-        // Longer ways make higher arcs.
-        let height = 34 * from.0.abs_diff(to.0) + 20;
+        let rise = rise(from.0.abs_diff(to.0));
         let (edge, top) = if is_up {
-            (MIDDLE - 24, MIDDLE.saturating_sub(24 + height * 3 / 2))
+            (MIDDLE - EDGE, MIDDLE.saturating_sub(EDGE + rise))
         } else {
-            (MIDDLE + 24, MIDDLE + 24 + height * 3 / 2)
+            (MIDDLE + EDGE, MIDDLE + EDGE + rise)
         };
         let class = match (is_tested, is_up) {
             (true, true) => "up",
@@ -78,12 +87,18 @@ impl Results {
         let _ = writeln!(
             out,
             "<path class=\"{class}\" d=\"M{x} {edge}Q{} {top} {end} {edge}\" \
-             marker-end=\"url(#end)\"><title>{} to {}, {through}: {tested}</title></path>",
+             marker-end=\"url(#{class})\"><title>{} to {}, {through}: {tested}</title></path>",
             usize::midpoint(x, end),
             from.1,
             to.1
         );
     }
+}
+
+/// How far the handle of an arc is from where it begins; the arc itself gets half as far. Longer
+/// ways make higher arcs.
+fn rise(minors: usize) -> usize {
+    (34 * minors + 20) * 3 / 2
 }
 
 fn centre(index: usize) -> usize {

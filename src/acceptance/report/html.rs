@@ -5,6 +5,9 @@ use crate::acceptance::{CaseResult, Outcome};
 
 const STYLE: &str = include_str!("report.css");
 
+/// In rem, of the case that took longest.
+const LONGEST_BAR: f64 = 5.0;
+
 impl Results {
     /// One page that needs nothing else: no script, no font, no connection.
     pub fn html(&self) -> String {
@@ -38,7 +41,7 @@ impl Results {
 
     fn row(&self, out: &mut String, case: &CaseResult) {
         let longest = self.cases.iter().map(|it| it.took).max().unwrap_or_default();
-        let share = case.took.as_secs_f64() / longest.as_secs_f64().max(0.001) * 100.0;
+        let share = case.took.as_secs_f64() / longest.as_secs_f64().max(0.001) * LONGEST_BAR;
         let verdict = match case.outcome {
             Outcome::Passed => "passed",
             Outcome::Failed(_) => "failed",
@@ -68,7 +71,7 @@ impl Results {
         }
         let _ = writeln!(
             out,
-            "</td><td class=\"time\"><i style=\"width:{share:.0}%\"></i>{:.1} s</td></tr>",
+            "</td><td class=\"time\"><i style=\"width:{share:.1}rem\"></i>{:.1} s</td></tr>",
             seconds(case.took)
         );
     }

@@ -41,9 +41,17 @@ pub fn is_stop(status: ExitStatus) -> bool {
 }
 
 pub fn ask_process_to_stop(id: u32) -> io::Result<()> {
+    signal(id, Signal::TERM)
+}
+
+pub fn kill_process(id: u32) -> io::Result<()> {
+    signal(id, Signal::KILL)
+}
+
+fn signal(id: u32, signal: Signal) -> io::Result<()> {
     let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or(io::Error::from(io::ErrorKind::InvalidInput))?;
-    Ok(rustix::process::kill_process(pid, Signal::TERM)?)
+    Ok(rustix::process::kill_process(pid, signal)?)
 }
 
 /// The processes that can be seen, where the system has `/proc`.

@@ -41,6 +41,10 @@ pub fn ask_process_to_stop(_id: u32) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+pub fn kill_process(_id: u32) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Other processes are not looked at.
 pub fn processes() -> Vec<u32> {
     Vec::new()

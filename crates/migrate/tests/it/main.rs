@@ -3,12 +3,15 @@
 mod cluster;
 mod command_line;
 mod damage;
+mod deadlines;
 mod directory;
 mod disk;
 mod etcd;
+mod identity;
 mod journeys;
 mod kills;
 mod mount;
+mod orphans;
 mod surroundings;
 mod wrapper;
 

@@ -1,0 +1,90 @@
+//! Servers that do not start and servers that do not stop.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::directory::{Directory, free_port, outcome};
+use crate::etcd::{has, real, succeed};
+
+#[test]
+fn a_server_that_does_not_start_in_time_is_told_and_the_next_run_goes_on() {
+    let Some(real) = real("a slow start") else { return };
+    let [from, through, to] = [4, 5, 6].map(|minor| real.version(minor));
+    let seed = real.seed(from);
+    let directory = &seed.directory;
+    let bin = Directory::new();
+    for name in [format!("etcd-{from}"), format!("etcd-{to}")] {
+        symlink(real.program("etcd", &name[5..]), bin.path(&name)).unwrap();
+    }
+    let slow = bin.path(&format!("etcd-{through}"));
+    fs::write(&slow, "#!/bin/sh\necho still thinking >&2\nexec sleep 1000\n").unwrap();
+    fs::set_permissions(&slow, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = directory.command(to, &bin.0);
+    let (code, _, stderr) = outcome(&command.arg("--start-timeout=1s").output().unwrap());
+    assert_eq!(code, Some(4), "{stderr}");
+    let told = format!("etcd {through} ran for 1 s, waiting for the cluster to be healthy");
+    assert!(stderr.contains(&told), "{stderr}");
+    assert!(stderr.contains("\n  still thinking"), "{stderr}");
+    assert!(stderr.contains("hint: --start-timeout gives more time"), "{stderr}");
+    real.migrate(directory, to, &[]);
+    real.check(directory, to, &seed.contents);
+}
+
+#[test]
+fn a_server_that_does_not_stop_in_time_is_killed_and_loses_nothing() {
+    let Some(real) = real("a slow stop") else { return };
+    // The first signal that migrate sends comes so late that its server is frozen by then.
+    let delay = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=kill:delay_enter=8s:when=1"];
+    if !has(&[&delay[..], &["true"]].concat(), "a slow stop") {
+        return;
+    }
+    let (lowest, highest) = real.ends();
+    let seed = real.seed(lowest);
+    let directory = &seed.directory;
+    let port = free_port();
+    let mut command = directory.command_under(&delay, highest, &real.bin_dir);
+    command.arg(format!("--port={port}")).arg("--stop-timeout=1s").stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    lines.find(|line| line.contains("listens on")).expect("a server is started");
+    let server = server_on(directory);
+    let started = Instant::now();
+    while !ask(port).contains("\"etcdcluster\":\"3.5.0\"") {
+        assert!(started.elapsed() < Duration::from_mins(1), "etcd 3.5 is not ready");
+        thread::sleep(Duration::from_millis(20));
+    }
+    thread::sleep(Duration::from_millis(500));
+    assert!(Command::new("kill").args(["-STOP", &server]).status().unwrap().success());
+    let told: Vec<String> = lines.collect();
+    assert!(child.wait().unwrap().success(), "{}", told.join("\n"));
+    let killed = "did not stop in time and was killed";
+    assert!(told.iter().any(|line| line.contains(killed)), "{}", told.join("\n"));
+    succeed(directory, &mut directory.command(highest, &real.bin_dir), highest);
+    real.check(directory, highest, &seed.contents);
+}
+
+/// The process that serves the directory.
+fn server_on(directory: &Directory) -> String {
+    let pattern = format!("etcd-.*--data-dir={}", directory.path("data").display());
+    // `strace` and `migrate` have the directory in their environment only.
+    let found = Command::new("pgrep").args(["-f", "--", &pattern]).output().unwrap();
+    let found = String::from_utf8(found.stdout).unwrap();
+    let mut processes = found.lines();
+    let process = processes.next().expect("a server runs").to_owned();
+    assert_eq!(processes.next(), None, "more than one server");
+    process
+}
+
+fn ask(port: u16) -> String {
+    let mut answer = String::new();
+    let _ = TcpStream::connect(("127.0.0.1", port)).and_then(|mut stream| {
+        stream.write_all(b"GET /version HTTP/1.0\r\n\r\n")?;
+        stream.read_to_string(&mut answer)
+    });
+    answer
+}

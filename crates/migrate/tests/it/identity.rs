@@ -1,0 +1,75 @@
+//! Who a member is stays, and who is believed about a directory is the operator's word.
+
+use std::fs;
+
+use crate::directory::{Directory, free_port, outcome};
+use crate::etcd::{Etcd, Real, real, succeed};
+
+const TOKEN: &str = "a-token-of-ours";
+const NAME: &str = "etcd-host.example";
+
+/// A server of a cluster with a name and a token of its own.
+fn start(real: &Real, directory: &Directory, version: &str) -> Etcd {
+    let endpoint = format!("http://127.0.0.1:{}", free_port());
+    let arguments = [
+        format!("--name={NAME}"),
+        format!("--initial-cluster={NAME}=http://localhost:12380"),
+        "--initial-advertise-peer-urls=http://localhost:12380".to_owned(),
+        format!("--initial-cluster-token={TOKEN}"),
+        format!("--listen-client-urls={endpoint}"),
+        format!("--advertise-client-urls={endpoint}"),
+        format!("--listen-peer-urls=http://127.0.0.1:{}", free_port()),
+    ];
+    real.spawn(directory, version, &endpoint, &arguments).ready(directory)
+}
+
+/// The cluster's number, which comes of its token and its members, and the member's.
+fn identity(etcd: &Etcd) -> [String; 2] {
+    let status = etcd.run(&["endpoint", "status", "-w=json"]);
+    ["\"cluster_id\":", "\"member_id\":"].map(|field| {
+        let number = status.split(field).nth(1).expect(field);
+        number.split(',').next().unwrap().to_owned()
+    })
+}
+
+#[test]
+fn a_downgrade_by_snapshot_keeps_name_token_and_urls() {
+    let Some(real) = real("identity") else { return };
+    let [older, newer] = [4, 5].map(|minor| real.version(minor));
+    let directory = Directory::new();
+    let etcd = start(real, &directory, newer);
+    etcd.run(&["put", "/registry/key", "value"]);
+    let (before, members) = (identity(&etcd), etcd.run(&["member", "list"]));
+    drop(etcd);
+    let mut command = directory.command(older, &real.bin_dir);
+    command.env("ETCD_NAME", NAME).env("INITIAL_CLUSTER_TOKEN", TOKEN);
+    let told = succeed(&directory, &mut command, older);
+    assert!(told.contains("by snapshot"), "{told}");
+    let etcd = start(real, &directory, older);
+    assert_eq!(identity(&etcd), before);
+    let known = |list: &str| list.split(", ").take(4).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(known(&etcd.run(&["member", "list"])), known(&members));
+    assert!(etcd.run(&["get", "/registry/key"]).contains("value"));
+}
+
+#[test]
+fn the_operator_decides_whom_to_trust() {
+    let Some(real) = real("trust") else { return };
+    let (lowest, highest) = real.ends();
+    let seed = real.seed(lowest);
+    let directory = &seed.directory;
+    fs::write(directory.path("data/version.txt"), format!("{highest}/etcd3")).unwrap();
+    let plan = |trust: &str| {
+        let mut command = directory.command(highest, &real.bin_dir);
+        outcome(&command.args(["--plan", "--trust", trust]).output().unwrap())
+    };
+    let (code, by_file, stderr) = plan("file");
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(!by_file.contains("start etcd"), "{by_file}");
+    let (code, by_data, stderr) = plan("data");
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(by_data.contains("start etcd 3.5"), "{by_data}");
+    assert_eq!(directory.version(), format!("{highest}/etcd3"));
+    real.migrate(directory, highest, &["--trust=data"]);
+    real.check(directory, highest, &seed.contents);
+}

@@ -1,0 +1,60 @@
+//! What a killed `migrate` leaves running.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::directory::{Directory, outcome};
+use crate::etcd::real;
+
+/// A restore takes a tenth of a second, and has to be met.
+const TRIES: usize = 20;
+
+#[test]
+fn a_tool_that_outlived_its_migrate_does_not_write_beside_the_next_one() {
+    let Some(real) = real("a tool that is left") else { return };
+    let [to, from] = [4, 5].map(|minor| real.version(minor));
+    let seed = real.seed(from);
+    let is_met = (0..TRIES).any(|_| {
+        let directory = seed.copy();
+        let mut command = directory.command(to, &real.bin_dir);
+        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+        let Some(tool) = freeze_tool(&directory) else {
+            child.wait().unwrap();
+            return false;
+        };
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let mut command = directory.command(to, &real.bin_dir);
+        let (code, _, stderr) = outcome(&command.output().unwrap());
+        assert_eq!(code, Some(0), "{stderr}");
+        let told = format!("stopping a tool of etcd, {tool}, left by an earlier run");
+        assert!(stderr.contains(&told), "{stderr}");
+        real.check(&directory, to, &seed.contents);
+        true
+    });
+    assert!(is_met, "no restore was met in {TRIES} downgrades");
+}
+
+/// Stops the restore into the directory, when there is one, from going on.
+fn freeze_tool(directory: &Directory) -> Option<u32> {
+    let target = directory.path("data/.migrate/restored").display().to_string();
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(20) && !directory.version().starts_with("3.4.") {
+        if let Some(id) = process_with("etcdctl-", &target) {
+            let stop = Command::new("kill").args(["-STOP", &id.to_string()]).status().unwrap();
+            // It may have ended in between.
+            return (stop.success() && process_with("etcdctl-", &target) == Some(id)).then_some(id);
+        }
+    }
+    None
+}
+
+fn process_with(program: &str, word: &str) -> Option<u32> {
+    fs::read_dir("/proc").unwrap().find_map(|entry| {
+        let id = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        let words = fs::read_to_string(format!("/proc/{id}/cmdline")).ok()?;
+        let is_program = words.split('\0').next()?.rsplit('/').next()?.starts_with(program);
+        (is_program && words.split('\0').any(|known| known == word)).then_some(id)
+    })
+}

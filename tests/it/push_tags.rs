@@ -1,0 +1,106 @@
+//! Tags that others have set, before a push or in its middle.
+
+use std::sync::Arc;
+
+use etcdimg::digest::Digest;
+use etcdimg::push::{Overwrite, PushError, TagState};
+
+use crate::lying_registry::{Lie, State};
+use crate::parcel::{self, Parcel, SEVEN};
+use crate::push_bench::{ALWAYS, Bench, ONCE};
+
+fn set_tag(state: &mut State, tag: &str, digest: Digest) {
+    let bytes = (parcel::INDEX.to_owned(), b"{}".to_vec());
+    state.manifests.insert(("etcd".to_owned(), digest), bytes);
+    state.tags.insert(("etcd".to_owned(), tag.to_owned()), digest);
+}
+
+#[tokio::test]
+async fn a_tag_that_names_another_image_is_left_alone() {
+    let bench = Bench::honest();
+    set_tag(&mut bench.registry.state(), "3.7.1-0", Digest::of("other"));
+    set_tag(&mut bench.registry.state(), "3.7.1-3", Digest::of("other"));
+    let Err(PushError::Taken { next, .. }) = bench.push().await else { panic!() };
+    assert_eq!(next.as_deref(), Some("3.7.1-4"));
+    assert_eq!(bench.received(), 0);
+    insta::assert_snapshot!(bench.fails().await, @r"
+    registry/etcd has another image tagged 3.7.1-0
+      expected sha256:…
+      received sha256:…
+    ");
+}
+
+#[tokio::test]
+async fn force_takes_a_tag() {
+    let mut bench = Bench::honest();
+    bench.overwrite = Overwrite::Forced;
+    set_tag(&mut bench.registry.state(), "3.7.1-0", Digest::of("other"));
+    let (_, report) = bench.arrives().await;
+    assert_eq!(report.tags[0].state, TagState::Moved);
+}
+
+fn somebody_tags(digest: Digest) -> Lie {
+    Lie::After(Arc::new(move |state: &mut State| set_tag(state, "3.7.1-0", digest)))
+}
+
+#[tokio::test]
+async fn a_tag_that_appears_in_the_meantime_is_left_alone() {
+    let other = Digest::of("other");
+    let bench = Bench::lying("PUT", "manifests/sha256", ONCE, somebody_tags(other));
+    let Err(PushError::Taken { known, .. }) = bench.push().await else { panic!() };
+    assert_eq!(known, other);
+    let state = bench.registry.state();
+    assert_eq!(state.tags[&("etcd".to_owned(), "3.7.1-0".to_owned())], other);
+}
+
+#[tokio::test]
+async fn force_does_not_take_a_tag_that_changed_in_the_meantime() {
+    let lie = somebody_tags(Digest::of("third"));
+    let mut bench = Bench::lying("PUT", "manifests/sha256", ONCE, lie);
+    bench.overwrite = Overwrite::Forced;
+    set_tag(&mut bench.registry.state(), "3.7.1-0", Digest::of("other"));
+    assert!(matches!(bench.push().await, Err(PushError::Taken { .. })));
+}
+
+#[tokio::test]
+async fn somebody_who_pushes_the_same_at_once_is_no_trouble() {
+    let bench = Bench::honest();
+    let (a, b) = tokio::join!(bench.push(), bench.push());
+    bench.assert_there(&bench.parcel);
+    let mut moved = [a.unwrap().moved_bytes, b.unwrap().moved_bytes];
+    moved.sort_unstable();
+    assert_eq!(moved, [0, bench.parcel.size()], "one waits for the other");
+}
+
+#[tokio::test]
+async fn of_two_images_with_one_tag_one_is_refused() {
+    let bench = Bench::honest();
+    let mut other = Parcel::new(&SEVEN[..2], 90_000, 0);
+    other.tag = bench.parcel.tag.clone();
+    let (a, b) = tokio::join!(bench.push(), bench.push_parcel(&other));
+    let winner = match (a, b) {
+        (Ok(_), Err(PushError::Taken { .. })) => &bench.parcel,
+        (Err(PushError::Taken { .. }), Ok(_)) => &other,
+        both => panic!("{both:?}"),
+    };
+    bench.assert_there(winner);
+}
+
+#[tokio::test]
+async fn two_machines_that_push_the_same_converge() {
+    // Each has its own cache, so neither knows of the other.
+    let bench = Bench::honest();
+    let twin = Bench { cache: tempfile::tempdir().unwrap(), ..Bench::honest() };
+    let twin = Bench { registry: bench.registry.twin(), ..twin };
+    let (a, b) = tokio::join!(bench.push(), twin.push());
+    a.unwrap();
+    b.unwrap();
+    bench.assert_there(&bench.parcel);
+}
+
+#[tokio::test]
+async fn a_registry_that_keeps_its_tags_says_so() {
+    let text = r#"{"errors": [{"code": "TAG_INVALID", "message": "the tag is immutable"}]}"#;
+    let bench = Bench::lying("PUT", "manifests/3.7.1-0", ALWAYS, Lie::Says(409, &[], text));
+    insta::assert_snapshot!(bench.fails().await, @"cannot tag … in registry/etcd as 3.7.1-0: 409 Conflict, TAG_INVALID: the tag is immutable");
+}
