@@ -137,10 +137,10 @@ fn play(
 
 /// A layout does not name its tag, a reference does.
 fn reference(arguments: &TestArgs, subject: &Subject) -> String {
-    match arguments.place.ends_with(&subject.tag) {
-        true => arguments.place.clone(),
-        false => format!("{}:{}", arguments.place, subject.tag),
+    if arguments.place.ends_with(&subject.tag) {
+        return arguments.place.clone();
     }
+    format!("{}:{}", arguments.place, subject.tag)
 }
 
 fn means(

@@ -37,7 +37,7 @@ fn results() -> Results {
     };
     let mut serve =
         case(Suite::Run, "serve", "a server starts and stops", Outcome::Failed(trouble), 31);
-    serve.told.step = "stop it with SIGTERM".to_owned();
+    serve.told.step.push_str("stop it with SIGTERM");
     let skipped = Outcome::Skipped("podman is not installed".to_owned());
     Results {
         reference: "registry.example.com/etcd:3.7.1-0".to_owned(),

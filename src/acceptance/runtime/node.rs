@@ -124,8 +124,10 @@ impl Node {
 
     /// Control groups are the machine's, and stay when their processes were killed.
     fn remove_groups(&self) {
-        let own: BTreeSet<_> =
-            folders(&self.folder.join("storage/overlay-containers")).iter().map(name).collect();
+        let own: BTreeSet<_> = folders(&self.folder.join("storage/overlay-containers"))
+            .iter()
+            .map(|it| name(it))
+            .collect();
         let ids = self.ids();
         let is_own = |pod: &PathBuf| {
             let of_container = |group: &PathBuf| {
@@ -194,6 +196,6 @@ fn folders(path: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
 }
 
-fn name(path: &PathBuf) -> String {
+fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
