@@ -48,7 +48,7 @@ fn a_failure_shows_step_command_and_log() {
       expected 0
       step     stop "it"
       command  etcd --name <m>
-      | the [31mlast[0m line
+      | the �[31mlast�[0m line
 
     etcd:3.6.14-0 linux/amd64 by rootfs: 1 passed, 1 failed, 1 skipped in 3.0 s
     "#);

@@ -15,7 +15,7 @@ impl Results {
             if let Some(command) = &trouble.command {
                 lines.push(format!("  command  {command}"));
             }
-            lines.extend(trouble.log.iter().map(|line| format!("  | {line}")));
+            lines.extend(trouble.log.iter().map(|line| format!("  | {}", plain(line))));
         }
         lines.push(String::new());
         lines.push(self.summary());
@@ -34,6 +34,11 @@ impl Results {
             seconds(self.took)
         )
     }
+}
+
+/// A log must not paint the reader's terminal.
+fn plain(line: &str) -> String {
+    line.replace(|c: char| c.is_control() && c != '\t', "\u{fffd}")
 }
 
 fn name(case: &CaseResult) -> String {
