@@ -5,6 +5,7 @@
     reason = "tests start programs, and say what they skip"
 )]
 
+mod acceptance;
 mod architecture;
 mod catalog;
 mod clients;
@@ -14,6 +15,7 @@ mod fetch;
 mod fetch_faults;
 mod lying_manifests;
 mod lying_registry;
+mod manifests;
 mod mutant;
 mod parcel;
 mod plan;
@@ -28,6 +30,7 @@ mod push_real;
 mod push_tags;
 mod registry_pull;
 mod release_server;
+mod report_picture;
 mod reproducible;
 mod shop;
 mod stdout;
