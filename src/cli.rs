@@ -1,11 +1,15 @@
 //! The command line: what may be typed. Its help is the reference of every command.
 
+use std::num::NonZero;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use etcd_version::ImageTag;
 
+use crate::acceptance::Suite;
 use crate::catalog::{Mirror, Origin};
 use crate::layer::format::Compression;
+use crate::manifests;
 use crate::plan::BaseOverride;
 use crate::platform::Platform;
 use crate::ui::ProgressMode;
@@ -20,7 +24,8 @@ Exit codes:
   5  an input or a service cannot be reached
   6  a compiler failed or is missing
   7  the file system said no (full disk, no permission)
-  8  a tag names another image already";
+  8  a tag names another image already
+  9  a tested image does not do what it promises";
 
 /// Build, test and release the etcd image that can move its own data
 #[derive(Debug, Parser)]
@@ -89,6 +94,10 @@ pub enum Command {
     Promote(PromoteArgs),
     /// Derive every digest, size, diff ID and platform of a layout again and look into every program
     Verify(VerifyArgs),
+    /// Run the acceptance suites against a built image, the way its users will run it
+    Test(TestArgs),
+    /// Print Kubernetes manifests that run the image
+    Manifests(ManifestsArgs),
     /// List, verify or clean the cache
     #[command(subcommand)]
     Cache(CacheCommand),
@@ -336,6 +345,72 @@ pub struct VerifyArgs {
     pub access: AccessArgs,
 }
 
+#[derive(Clone, Debug, Args)]
+pub struct ManifestsArgs {
+    /// What to print (may be given several times) [default: everything]
+    #[arg(long, value_name = "KIND")]
+    pub kind: Vec<manifests::Kind>,
+    /// Tag of the image; its etcd version is what data is migrated to [default: that of versions.yaml]
+    #[arg(long, value_name = "TAG")]
+    pub tag: Option<ImageTag>,
+    /// Repository of the image
+    #[arg(long, value_name = "REPOSITORY", default_value = "registry.example.com/etcd")]
+    pub image: String,
+    /// Write one file for each instead, into this folder
+    #[arg(long, short, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct TestArgs {
+    /// Folder of an OCI image layout, or REPOSITORY:TAG, REPOSITORY@DIGEST in a registry
+    #[arg(value_name = "LAYOUT or REFERENCE", default_value = "dist")]
+    pub place: String,
+    /// Tag in the layout; needed when it holds several
+    #[arg(long, value_name = "TAG")]
+    pub tag: Option<String>,
+    /// Architecture of the Linux image
+    #[arg(long, value_name = "ARCH", default_value = "amd64")]
+    pub arch: String,
+    /// Only these suites (may be given several times) [default: all]
+    #[arg(long, value_name = "SUITE")]
+    pub suite: Vec<Suite>,
+    /// Only these cases, as --list shows them (may be given several times)
+    #[arg(long, value_name = "CASE")]
+    pub case: Vec<String>,
+    /// Print suites and cases and run nothing
+    #[arg(long)]
+    pub list: bool,
+    /// What runs the image
+    #[arg(long, value_name = "RUNTIME", default_value = "auto")]
+    pub runtime: RuntimeChoice,
+    /// A case of this suite that is skipped is a failure (may be given several times)
+    #[arg(long, value_name = "SUITE")]
+    pub require: Vec<Suite>,
+    /// Also write the results: FILE.xml for JUnit, FILE.html to look at (may be given several times)
+    #[arg(long, value_name = "FILE", value_parser = report)]
+    pub report: Vec<PathBuf>,
+    /// The last release, which no part of the image may exceed by more than a tenth
+    #[arg(long, value_name = "LAYOUT or REFERENCE")]
+    pub against: Option<String>,
+    /// Cases at a time [default: as many as there are cores]
+    #[arg(long, short, value_name = "N")]
+    pub jobs: Option<NonZero<usize>>,
+    #[command(flatten)]
+    pub access: AccessArgs,
+}
+
+/// What runs the image under test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RuntimeChoice {
+    /// A Docker engine if one answers, else this machine's namespaces
+    Auto,
+    /// The Docker engine that DOCKER_HOST names, or the local one
+    Docker,
+    /// The image's files in namespaces of this machine: Linux only
+    Rootfs,
+}
+
 #[derive(Clone, Debug, Subcommand)]
 pub enum CacheCommand {
     /// List all blobs with their sizes
@@ -355,6 +430,12 @@ pub enum CacheCommand {
 
 fn mirror(text: &str) -> Result<Mirror, String> {
     Mirror::parse(text).ok_or_else(|| "an https://, http:// or file:// URL is needed".to_owned())
+}
+
+fn report(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    let is_known = path.extension().is_some_and(|kind| kind == "xml" || kind == "html");
+    if is_known { Ok(path) } else { Err("a name that ends in .xml or .html is needed".to_owned()) }
 }
 
 fn pinned_image(text: &str) -> Result<String, String> {

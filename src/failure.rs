@@ -23,6 +23,8 @@ pub enum Kind {
     Io,
     /// A tag names another image already.
     Taken,
+    /// A tested image does not do what it promises.
+    TestFailed,
 }
 
 impl Kind {
@@ -36,6 +38,7 @@ impl Kind {
             Self::Compile => 6,
             Self::Io => 7,
             Self::Taken => 8,
+            Self::TestFailed => 9,
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! ARCHITECTURE.md has the picture and the order in which to read the modules.
 
+pub mod acceptance;
 pub mod archive;
 pub mod assemble;
 pub mod base;
@@ -19,6 +20,7 @@ pub mod image;
 pub mod layer;
 pub mod layout;
 pub mod lookup;
+pub mod manifests;
 pub mod plan;
 pub mod platform;
 pub mod process;

@@ -6,8 +6,9 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write as _};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 /// How many lines of a failed command's output are shown.
 const SHOWN_LINES: usize = 20;
@@ -120,6 +121,16 @@ impl Invocation {
         })
     }
 
+    /// Starts it and goes on.
+    pub fn spawn(&self, streams: Streams) -> Result<Child, ProcessError> {
+        let mut command = self.command();
+        if let Some(stdin) = streams.stdin {
+            command.stdin(stdin);
+        }
+        let child = command.stdout(streams.stdout).stderr(streams.stderr).spawn();
+        child.map(Child).map_err(|source| ProcessError::Start { command: self.to_string(), source })
+    }
+
     /// Gives a line to standard input and returns standard output. What the program says when it
     /// fails may be a secret, so it is not passed on.
     pub fn ask(&self, line: &str) -> Result<String, ProcessError> {
@@ -147,6 +158,50 @@ impl Invocation {
         command.args(&self.arguments).current_dir(&self.folder);
         command.env_clear().envs(&self.passed_on).envs(&self.environment).stdin(Stdio::null());
         command
+    }
+}
+
+/// Where a program that runs beside us reads and writes.
+#[derive(Debug)]
+pub struct Streams {
+    pub stdin: Option<File>,
+    pub stdout: Stdio,
+    pub stderr: Stdio,
+}
+
+/// A program that runs beside us, and not longer than this value lives.
+#[derive(Debug)]
+pub struct Child(std::process::Child);
+
+impl Child {
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// The exit code, or 128 and the signal, once it has ended.
+    pub fn poll(&mut self) -> io::Result<Option<i32>> {
+        Ok(self.0.try_wait()?.map(code))
+    }
+
+    /// Waits for the end; its exit code, or 128 and the signal.
+    pub fn wait(&mut self) -> io::Result<i32> {
+        self.0.wait().map(code)
+    }
+
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.0.kill()?;
+        self.0.wait().map(drop)
+    }
+}
+
+fn code(status: ExitStatus) -> i32 {
+    let by_signal = || status.signal().map(|signal| 128 + signal);
+    status.code().or_else(by_signal).unwrap_or(-1)
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.kill();
     }
 }
 

@@ -8,9 +8,12 @@ mod copy;
 mod failures;
 mod fetch;
 mod lock;
+mod manifests;
+mod place;
 mod plan;
 mod promote;
 mod push;
+mod test;
 mod verify;
 
 use clap::CommandFactory;
@@ -36,6 +39,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Copy(arguments) => copy::run(&context, &arguments),
         Command::Promote(arguments) => promote::run(&context, &arguments),
         Command::Verify(arguments) => verify::run(&context, &arguments),
+        Command::Test(arguments) => test::run(&context, &arguments),
+        Command::Manifests(arguments) => manifests::run(&context, &arguments),
         Command::Cache(command) => cache::run(&context, &command),
         Command::Completions { shell } => {
             completions(&context, shell);

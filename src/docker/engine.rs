@@ -21,10 +21,15 @@ pub enum EngineError {
     Archive(#[from] io::Error),
 }
 
-/// Streams the image into the engine that `DOCKER_HOST` names, or the local one.
-pub async fn load(source: &ArchiveSource) -> Result<(), EngineError> {
+/// The engine that `DOCKER_HOST` names, or the local one.
+pub async fn connect() -> Result<Docker, EngineError> {
     let docker = Docker::connect_with_defaults().map_err(EngineError::NoEngine)?;
-    let docker = docker.negotiate_version().await.map_err(EngineError::NoEngine)?;
+    docker.negotiate_version().await.map_err(EngineError::NoEngine)
+}
+
+/// Streams the image into the engine.
+pub async fn load(source: &ArchiveSource) -> Result<(), EngineError> {
+    let docker = connect().await?;
     let (sender, receiver) = mpsc::channel(4);
     let archive = source.clone();
     let writing = tokio::task::spawn_blocking(move || {

@@ -7,4 +7,4 @@ mod archive;
 mod engine;
 
 pub use archive::{ArchiveSource, write_archive};
-pub use engine::{EngineError, load};
+pub use engine::{EngineError, connect, load};

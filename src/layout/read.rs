@@ -46,6 +46,27 @@ impl Layout {
             .collect())
     }
 
+    /// What a tag names; without one, the only tag that there is.
+    pub fn only(&self, tag: Option<&str>) -> Result<Tagged, LayoutError> {
+        let path = || self.root.clone();
+        let mut tagged = self.tagged()?;
+        if let Some(tag) = tag {
+            let found = tagged.into_iter().find(|it| it.tag == tag);
+            return found.ok_or_else(|| LayoutError::NoTag { path: path(), tag: tag.to_owned() });
+        }
+        match (tagged.pop(), tagged.len()) {
+            (Some(only), 0) => Ok(only),
+            (None, _) => Err(LayoutError::NotALayout {
+                path: path(),
+                why: "index.json names no image by a tag".to_owned(),
+            }),
+            (Some(last), _) => {
+                let tags = tagged.into_iter().chain([last]).map(|it| it.tag).collect();
+                Err(LayoutError::SeveralTags { path: path(), tags })
+            }
+        }
+    }
+
     /// Descriptors of what index.json names without a tag: things that belong to others.
     pub fn untagged(&self) -> Result<Vec<Value>, LayoutError> {
         let entries = self.entries()?.into_iter();

@@ -5,6 +5,7 @@
     reason = "tests start programs, and say what they skip"
 )]
 
+mod acceptance;
 mod architecture;
 mod builders;
 mod catalog;
@@ -15,6 +16,7 @@ mod fetch;
 mod fetch_faults;
 mod lying_manifests;
 mod lying_registry;
+mod manifests;
 mod mutant;
 mod parcel;
 mod plan;
@@ -29,6 +31,7 @@ mod push_real;
 mod push_tags;
 mod registry_pull;
 mod release_server;
+mod report_picture;
 mod reproducible;
 mod schema;
 mod shop;

@@ -37,6 +37,49 @@ fn all_build_makes_seven_images_that_clients_take_and_machines_run() {
     let (layout, tag) = (workshop.path("layout"), format!("{LAST}-0"));
     an_engine_runs_what_it_pulled(&layout, &tag, &LINUX);
     wine_runs_the_programs(&workshop);
+    acceptance_passes(&workshop);
+}
+
+/// `etcdimg test` of the same index: what is in the registry, Windows, and an emulated machine.
+fn acceptance_passes(workshop: &Workshop) {
+    let registry = tool("ETCDIMG_TEST_REGISTRY");
+    let reference = format!("{registry}/platforms/etcd:{LAST}-0");
+    let test = |arguments: &[&str]| {
+        let started = std::time::Instant::now();
+        let all = [&["test", "--format=json", "--runtime=rootfs"], arguments].concat();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_etcdimg"));
+        command.args(all).current_dir(workshop.folder.path());
+        // Which lends old wines a library.
+        let output = command.env("WINEPREFIX", workshop.path("wine")).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}\n{said}", arguments.join(" "));
+        let results: Value = serde_json::from_slice(&output.stdout).unwrap();
+        eprintln!(
+            "etcdimg test {}: {} passed, {} skipped, in {} s",
+            arguments.join(" "),
+            results["passed"],
+            results["skipped"],
+            started.elapsed().as_secs()
+        );
+        results
+    };
+    let insecure = format!("--insecure-registry={registry}");
+    let results = test(&[&reference, &insecure, "--suite=structure", "--against=layout"]);
+    assert_eq!((&results["passed"], &results["skipped"]), (&10.into(), &0.into()));
+    assert_eq!(results["reference"], reference.as_str());
+
+    let results = test(&["layout", "--suite=windows"]);
+    let expected = if env::var_os("WINE").is_some() { (11, 0) } else { (7, 4) };
+    assert_eq!((&results["passed"], &results["skipped"]), (&expected.0.into(), &expected.1.into()));
+
+    let emulated = env::var("ETCDIMG_TEST_EMULATED").unwrap_or_default();
+    if !emulated.split(' ').any(|it| it == "linux/s390x") {
+        eprintln!("skipped: nothing of linux/s390x runs here");
+        return;
+    }
+    let results = test(&["layout", "--arch=s390x", "--suite=run", "--suite=migrate"]);
+    assert_eq!(results["skipped"], 0);
+    assert_eq!(results["platform"], "linux/s390x");
 }
 
 fn the_index_lists_every_default_platform(workshop: &Workshop) {

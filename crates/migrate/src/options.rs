@@ -10,6 +10,7 @@ use etcd_version::{Bundled, EtcdVersion};
 
 use crate::arguments::Arguments;
 use crate::failure::Failure;
+use crate::platform::BIN_DIR;
 use crate::version_pair::{Storage, VersionPair};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -284,7 +285,7 @@ impl Lookup<'_> {
         let minutes = |count: u64| Duration::from_secs(60 * count);
         Ok(Options {
             target: self.target()?,
-            bin_dir: self.arguments.value("bin-dir").unwrap_or("/usr/local/bin").into(),
+            bin_dir: self.arguments.value("bin-dir").unwrap_or(BIN_DIR).into(),
             bundled: self.bundled()?,
             trust: self.trust()?,
             downgrades: if self.arguments.has("allow-multi-step-downgrade") {

@@ -7,6 +7,9 @@ use std::process::{Child, ExitStatus};
 
 use rustix::process::{Pid, Signal};
 
+/// Where an image has its programs.
+pub const BIN_DIR: &str = "/usr/local/bin";
+
 /// What a program's file name ends with.
 pub const PROGRAM_SUFFIX: &str = "";
 

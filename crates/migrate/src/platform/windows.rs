@@ -5,6 +5,9 @@ use std::process::{Child, ExitStatus};
 use std::thread;
 use std::time::Duration;
 
+/// Where an image has its programs; with the drive, because a pod may start on another one.
+pub const BIN_DIR: &str = r"C:\usr\local\bin";
+
 /// What a program's file name ends with.
 pub const PROGRAM_SUFFIX: &str = ".exe";
 

@@ -1,0 +1,90 @@
+use super::*;
+use crate::acceptance::{Suite, Told};
+
+fn case(suite: Suite, name: &str, outcome: Outcome) -> CaseResult {
+    let version = |text: &str| text.parse().unwrap();
+    CaseResult {
+        suite,
+        case: name.to_owned(),
+        proves: "it <works> & lasts".to_owned(),
+        outcome,
+        told: Told {
+            step: "stop \"it\"".to_owned(),
+            notes: vec![],
+            journeys: vec![Journey { from: version("3.5.33"), to: version("3.6.14") }],
+        },
+        took: Duration::from_millis(1500),
+    }
+}
+
+fn results() -> Results {
+    let trouble = Trouble {
+        what: "it did not stop\n  expected 0".to_owned(),
+        command: Some("etcd --name <m>".to_owned()),
+        log: vec!["the \u{1b}[31mlast\u{1b}[0m line".to_owned()],
+    };
+    Results {
+        reference: "etcd:3.6.14-0".to_owned(),
+        platform: "linux/amd64".to_owned(),
+        runtime: "rootfs",
+        bundled: ["3.4.27", "3.5.33", "3.6.14"].map(|text| text.parse().unwrap()).to_vec(),
+        cases: vec![
+            case(Suite::Structure, "paths", Outcome::Passed),
+            case(Suite::Run, "serve", Outcome::Failed(trouble)),
+            case(Suite::Run, "user", Outcome::Skipped("no other user here".to_owned())),
+        ],
+        took: Duration::from_secs(3),
+    }
+}
+
+#[test]
+fn a_failure_shows_step_command_and_log() {
+    insta::assert_snapshot!(results().text(), @r#"
+    passed  structure/paths     1.5 s  it <works> & lasts
+    FAILED  run/serve           1.5 s  it <works> & lasts
+    skipped run/user            1.5 s  it <works> & lasts: no other user here
+
+    run/serve failed: it did not stop
+      expected 0
+      step     stop "it"
+      command  etcd --name <m>
+      | the �[31mlast�[0m line
+
+    etcd:3.6.14-0 linux/amd64 by rootfs: 1 passed, 1 failed, 1 skipped in 3.0 s
+    "#);
+}
+
+#[test]
+fn junit_is_xml_that_counts() {
+    let junit = results().junit();
+    for part in [
+        r#"<testsuites name="etcd:3.6.14-0" tests="3" failures="1" skipped="1" time="3">"#,
+        r#"<testsuite name="run" tests="2" failures="1" skipped="1">"#,
+        r#"<testcase classname="linux/amd64.structure" name="paths" time="1.5"/>"#,
+        r#"<failure message="it did not stop"#,
+        "command: etcd --name &lt;m&gt;",
+        "the \u{fffd}[31mlast\u{fffd}[0m line</failure></testcase>",
+        r#"<skipped message="no other user here"/></testcase>"#,
+    ] {
+        assert!(junit.contains(part), "{part} in {junit}");
+    }
+}
+
+#[test]
+fn the_page_needs_nothing_else_and_draws_what_was_tested() {
+    let page = results().html();
+    assert!(!page.contains("http") && !page.contains("<script"), "{page}");
+    assert!(page.contains("<header class=\"failed\">"));
+    assert!(page.contains("3.5.33 to 3.6.14, directly: tested"));
+    assert!(page.contains("3.4.27 to 3.6.14, through 3.5.33: not tested here"));
+    assert!(page.contains("3.6.14 to 3.5.33, directly: not tested here"));
+    assert!(!page.contains("3.6.14 to 3.4.27"));
+    assert!(page.contains("$ etcd --name &lt;m&gt;"));
+}
+
+#[test]
+fn only_what_passed_counts_as_tested() {
+    let mut results = results();
+    results.cases.remove(0);
+    assert!(results.html().contains("3.5.33 to 3.6.14, directly: not tested here"));
+}

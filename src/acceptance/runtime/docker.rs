@@ -1,0 +1,255 @@
+//! Runs the image in a Docker engine. A pod is a container that only waits; the others share its
+//! network. What needs no volume and leaves no trace is run inside of it, which is faster.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bollard::Docker as Engine;
+use bollard::container::LogOutput;
+use bollard::errors::Error;
+use bollard::exec::StartExecResults;
+use bollard::models::{ContainerCreateBody, ExecConfig, HostConfig};
+use bollard::query_parameters::{
+    KillContainerOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
+    RemoveImageOptions,
+};
+use futures_util::{Stream, StreamExt};
+use tokio::runtime::Runtime as Tokio;
+
+use super::{Pod, Running, Runtime, RuntimeError, Signal};
+use crate::acceptance::container::{Container, Ended, Root};
+use crate::acceptance::subject::Subject;
+use crate::docker::{self, EngineError};
+
+/// Marks what is ours in an engine that others use too.
+const LABEL: &str = "dev.etcdimg.test";
+
+/// An engine with the image loaded; it is unloaded when this is dropped.
+#[derive(Clone)]
+#[expect(missing_debug_implementations, reason = "an engine has nothing to show")]
+pub struct Docker {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Engine,
+    tokio: Tokio,
+    reference: String,
+}
+
+impl Docker {
+    /// Loads the image under a name that no other image has.
+    pub fn new(subject: &Subject, tokio: Tokio) -> Result<Self, EngineError> {
+        let engine = tokio.block_on(docker::connect())?;
+        let digest = subject.manifest_document().digest();
+        let reference = format!("etcdimg-test:{}", &digest.hex()[..16]);
+        let source = subject.archive(reference.clone());
+        tokio.block_on(docker::load(&source))?;
+        Ok(Self { inner: Arc::new(Inner { engine, tokio, reference }) })
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let options = RemoveImageOptions { force: true, ..RemoveImageOptions::default() };
+        let removing = self.engine.remove_image(&self.reference, Some(options), None);
+        let _ = self.tokio.block_on(removing);
+    }
+}
+
+impl Runtime for Docker {
+    fn name(&self) -> &'static str {
+        "docker"
+    }
+
+    fn pod(&self, _folder: &Path) -> Result<Box<dyn Pod>, RuntimeError> {
+        // The shell ends at once when it is told to: it has set a trap, as the first process must.
+        let wait = "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done";
+        let holder = Container::new(["/bin/sh", "-c", wait]);
+        let holder = self.inner.start(&holder, "none")?;
+        Ok(Box::new(DockerPod { inner: Arc::clone(&self.inner), holder }))
+    }
+}
+
+impl Inner {
+    fn start(
+        self: &Arc<Self>,
+        container: &Container,
+        network: &str,
+    ) -> Result<DockerRunning, RuntimeError> {
+        let failed = || RuntimeError::because(format!("cannot start `{}`", container.line()));
+        let volumes = container.volumes.iter();
+        let binds = volumes.map(|it| format!("{}:{}", it.host.display(), it.at)).collect();
+        let host_config = HostConfig {
+            binds: Some(binds),
+            network_mode: Some(network.to_owned()),
+            readonly_rootfs: Some(container.root == Root::ReadOnly),
+            ..HostConfig::default()
+        };
+        let body = ContainerCreateBody {
+            image: Some(self.reference.clone()),
+            cmd: Some(command(container)),
+            env: Some(environment(container)),
+            user: container.user.map(|(uid, gid)| format!("{uid}:{gid}")),
+            labels: Some(HashMap::from([(LABEL.to_owned(), std::process::id().to_string())])),
+            host_config: Some(host_config),
+            ..ContainerCreateBody::default()
+        };
+        let created = self.tokio.block_on(self.engine.create_container(None, body));
+        let id = created.map_err(failed())?.id;
+        let running = DockerRunning { inner: Arc::clone(self), id };
+        let started = self.engine.start_container(&running.id, None);
+        self.tokio.block_on(started).map_err(failed())?;
+        Ok(running)
+    }
+}
+
+/// Standard input goes through the shell of the image: no engine loses any of that.
+fn command(container: &Container) -> Vec<String> {
+    if container.input.is_empty() {
+        return container.command.clone();
+    }
+    let script = "printf '%s' \"$ETCDIMG_TEST_INPUT\" | \"$0\" \"$@\"";
+    let shell = ["/bin/sh", "-c", script].map(str::to_owned);
+    shell.into_iter().chain(container.command.iter().cloned()).collect()
+}
+
+fn environment(container: &Container) -> Vec<String> {
+    let variables = container.environment.iter().map(|(name, value)| format!("{name}={value}"));
+    let input =
+        (!container.input.is_empty()).then(|| format!("ETCDIMG_TEST_INPUT={}", container.input));
+    variables.chain(input).collect()
+}
+
+struct DockerPod {
+    inner: Arc<Inner>,
+    holder: DockerRunning,
+}
+
+impl Pod for DockerPod {
+    fn start(&self, container: &Container) -> Result<Box<dyn Running>, RuntimeError> {
+        let network = format!("container:{}", self.holder.id);
+        Ok(Box::new(self.inner.start(container, &network)?))
+    }
+
+    fn run_inside(&self, container: &Container) -> Option<Result<Ended, RuntimeError>> {
+        let is_plain = container.volumes.is_empty()
+            && container.user.is_none()
+            && container.root == Root::Writable;
+        is_plain.then(|| self.execute(container))
+    }
+}
+
+impl DockerPod {
+    fn execute(&self, container: &Container) -> Result<Ended, RuntimeError> {
+        let failed = || RuntimeError::because(format!("cannot run `{}`", container.line()));
+        let started = Instant::now();
+        let (engine, tokio) = (&self.inner.engine, &self.inner.tokio);
+        let config = ExecConfig {
+            cmd: Some(command(container)),
+            env: Some(environment(container)),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            ..ExecConfig::default()
+        };
+        let ended = tokio.block_on(async {
+            let id = engine.create_exec(&self.holder.id, config).await?.id;
+            let mut ended = Ended::default();
+            if let StartExecResults::Attached { output, .. } = engine.start_exec(&id, None).await? {
+                (ended.stdout, ended.stderr) = collect(output).await?;
+            }
+            let code = engine.inspect_exec(&id).await?.exit_code;
+            ended.code = code.and_then(|code| i32::try_from(code).ok()).unwrap_or(-1);
+            Ok::<_, Error>(ended)
+        });
+        let mut ended = ended.map_err(failed())?;
+        ended.after = started.elapsed();
+        Ok(ended)
+    }
+}
+
+async fn collect(
+    output: impl Stream<Item = Result<LogOutput, Error>>,
+) -> Result<(String, String), Error> {
+    let mut output = Box::pin(output);
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    while let Some(piece) = output.next().await {
+        match piece? {
+            LogOutput::StdErr { message } => stderr.extend_from_slice(&message),
+            LogOutput::StdOut { message } | LogOutput::Console { message } => {
+                stdout.extend_from_slice(&message);
+            }
+            LogOutput::StdIn { .. } => {}
+        }
+    }
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok((text(stdout), text(stderr)))
+}
+
+struct DockerRunning {
+    inner: Arc<Inner>,
+    id: String,
+}
+
+impl DockerRunning {
+    fn logs(&self) -> Result<(String, String), RuntimeError> {
+        let options = LogsOptionsBuilder::new().stdout(true).stderr(true).build();
+        let logs = collect(self.inner.engine.logs(&self.id, Some(options)));
+        self.inner.tokio.block_on(logs).map_err(RuntimeError::because("cannot read a log"))
+    }
+
+    fn exit_code(&self) -> Result<Option<i32>, RuntimeError> {
+        let inspected = self.inner.engine.inspect_container(&self.id, None);
+        let lost = RuntimeError::because("a container can no longer be watched");
+        let state = self.inner.tokio.block_on(inspected).map_err(lost)?.state.unwrap_or_default();
+        let has_ended = state.running == Some(false);
+        let code = state.exit_code.and_then(|code| i32::try_from(code).ok());
+        Ok(code.filter(|_| has_ended))
+    }
+}
+
+impl Running for DockerRunning {
+    fn wait(&mut self, at_most: Duration) -> Result<Option<i32>, RuntimeError> {
+        let deadline = Instant::now() + at_most;
+        loop {
+            let code = self.exit_code()?;
+            if code.is_some() || Instant::now() >= deadline {
+                return Ok(code);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn signal(&mut self, signal: Signal) -> Result<(), RuntimeError> {
+        let name = match signal {
+            Signal::Term => "SIGTERM",
+            Signal::Kill => "SIGKILL",
+        };
+        let options = KillContainerOptionsBuilder::new().signal(name).build();
+        let killed = self.inner.engine.kill_container(&self.id, Some(options));
+        match self.inner.tokio.block_on(killed) {
+            // It has ended by itself.
+            Ok(()) | Err(Error::DockerResponseServerError { status_code: 404 | 409, .. }) => Ok(()),
+            Err(error) => Err(RuntimeError::because("cannot send a signal")(error)),
+        }
+    }
+
+    fn stdout(&self) -> Result<String, RuntimeError> {
+        Ok(self.logs()?.0)
+    }
+
+    fn stderr(&self) -> Result<String, RuntimeError> {
+        Ok(self.logs()?.1)
+    }
+}
+
+impl Drop for DockerRunning {
+    fn drop(&mut self) {
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        let removed = self.inner.engine.remove_container(&self.id, Some(options));
+        let _ = self.inner.tokio.block_on(removed);
+    }
+}

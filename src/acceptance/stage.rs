@@ -1,0 +1,320 @@
+use std::fmt::{self, Display};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use etcd_version::EtcdVersion;
+
+use super::container::{Container, Ended};
+use super::runtime::{self, Running, Runtime, RuntimeError, Signal};
+use super::subject::Subject;
+
+/// How long a command may take.
+const PATIENCE: Duration = Duration::from_mins(3);
+/// How many times as long everything may take under an emulator.
+const EMULATED: u32 = 10;
+/// How often somebody who waits looks whether to stop.
+const LOOK: Duration = Duration::from_millis(100);
+/// How much of a log is shown with a failure.
+const SHOWN_LINES: usize = 12;
+
+/// Where a case plays: the image, what runs it, and a folder of its own.
+pub struct Stage<'a> {
+    pub subject: &'a Subject,
+    runtime: Option<&'a dyn Runtime>,
+    folder: &'a Path,
+    interrupted: &'a AtomicBool,
+    count: AtomicU32,
+    told: Mutex<Told>,
+}
+
+/// What a case told while it ran.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    pub step: String,
+    pub notes: Vec<String>,
+    pub journeys: Vec<Journey>,
+}
+
+/// Data that went from one version to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Journey {
+    pub from: EtcdVersion,
+    pub to: EtcdVersion,
+}
+
+/// Why a case did not get to its end.
+#[derive(Clone, Debug)]
+pub enum Stop {
+    Failed(Trouble),
+    /// What is missing here.
+    Skipped(String),
+    Interrupted,
+}
+
+/// What went wrong, for somebody who was not there.
+#[derive(Clone, Debug, Default)]
+pub struct Trouble {
+    pub what: String,
+    pub command: Option<String>,
+    /// The last lines of whoever knows more.
+    pub log: Vec<String>,
+}
+
+impl Stop {
+    pub fn failed(what: impl Display) -> Self {
+        Self::Failed(Trouble { what: what.to_string(), ..Trouble::default() })
+    }
+
+    /// With the last lines of a log, unless there are some from nearer to the trouble.
+    #[must_use]
+    pub fn log(mut self, text: &str) -> Self {
+        if let Self::Failed(trouble) = &mut self
+            && trouble.log.is_empty()
+        {
+            let lines: Vec<_> = text.lines().collect();
+            let shown = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
+            trouble.log.extend(shown.iter().map(|line| (*line).to_owned()));
+        }
+        self
+    }
+
+    #[must_use]
+    pub fn command(mut self, line: String) -> Self {
+        if let Self::Failed(trouble) = &mut self {
+            trouble.command = Some(line);
+        }
+        self
+    }
+}
+
+impl From<RuntimeError> for Stop {
+    fn from(error: RuntimeError) -> Self {
+        let because = error.source.as_ref().map(|source| format!(": {source}"));
+        Self::failed(format_args!("{error}{}", because.unwrap_or_default()))
+    }
+}
+
+impl From<std::io::Error> for Stop {
+    fn from(error: std::io::Error) -> Self {
+        Self::failed(format_args!("the file system says: {error}"))
+    }
+}
+
+/// An error when something is not as it should be.
+pub fn ensure(is_so: bool, what: impl FnOnce() -> String) -> Result<(), Stop> {
+    if is_so { Ok(()) } else { Err(Stop::failed(what())) }
+}
+
+/// An error that shows both when two things differ.
+pub fn same<T: PartialEq + Display + ?Sized>(
+    what: &str,
+    expected: &T,
+    received: &T,
+) -> Result<(), Stop> {
+    ensure(expected == received, || {
+        format!(
+            "{what} is not what it should be\n  expected {}\n  received {}",
+            short(&expected.to_string()),
+            short(&received.to_string())
+        )
+    })
+}
+
+/// Nobody reads more of a value than this.
+fn short(text: &str) -> String {
+    const LONGEST: usize = 400;
+    if text.chars().count() <= LONGEST {
+        return text.to_owned();
+    }
+    let start: String = text.chars().take(LONGEST).collect();
+    format!("{start}… ({} bytes)", text.len())
+}
+
+impl fmt::Debug for Stage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stage").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Stage<'a> {
+    pub fn new(
+        subject: &'a Subject,
+        runtime: Option<&'a dyn Runtime>,
+        folder: &'a Path,
+        interrupted: &'a AtomicBool,
+    ) -> Self {
+        Self {
+            subject,
+            runtime,
+            folder,
+            interrupted,
+            count: AtomicU32::new(0),
+            told: Mutex::default(),
+        }
+    }
+
+    pub fn told(&self) -> Told {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the procedure does now: shown when it fails.
+    pub fn step(&self, what: impl Display) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).step = what.to_string();
+    }
+
+    /// A figure for the report.
+    pub fn note(&self, what: impl Display) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.notes.push(what.to_string());
+    }
+
+    /// Data has gone this way and is whole.
+    pub fn journey(&self, from: &EtcdVersion, to: &EtcdVersion) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.journeys.push(Journey { from: from.clone(), to: to.clone() });
+    }
+
+    /// A new, empty folder.
+    pub fn folder(&self, name: &str) -> Result<PathBuf, Stop> {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        let path = self.folder.join(format!("{name}-{count}"));
+        std::fs::create_dir_all(&path)?;
+        Ok(path)
+    }
+
+    pub fn pod(&self) -> Result<Pod<'_>, Stop> {
+        let Some(runtime) = self.runtime else {
+            return Err(Stop::Skipped("nothing here can run the image".to_owned()));
+        };
+        let folder = self.folder("pod")?;
+        Ok(Pod { inner: runtime.pod(&folder)?, stage: self })
+    }
+
+    /// A time limit, or what it is under an emulator.
+    pub fn limit(&self, natively: Duration) -> Duration {
+        if self.subject.is_foreign() { natively * EMULATED } else { natively }
+    }
+
+    pub fn check(&self) -> Result<(), Stop> {
+        if self.interrupted.load(Ordering::Relaxed) { Err(Stop::Interrupted) } else { Ok(()) }
+    }
+
+    /// Asks again and again until the answer is yes.
+    pub fn until(
+        &self,
+        what: &str,
+        mut is_so: impl FnMut() -> Result<bool, Stop>,
+    ) -> Result<(), Stop> {
+        let started = Instant::now();
+        let mut pause = Duration::from_millis(10);
+        while !is_so()? {
+            self.check()?;
+            let patience = self.limit(PATIENCE);
+            ensure(started.elapsed() < patience, || {
+                format!("waited {} s for {what}", patience.as_secs())
+            })?;
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LOOK);
+        }
+        Ok(())
+    }
+}
+
+/// A network with containers in it.
+pub struct Pod<'a> {
+    inner: Box<dyn runtime::Pod>,
+    stage: &'a Stage<'a>,
+}
+
+impl fmt::Debug for Pod<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pod").finish_non_exhaustive()
+    }
+}
+
+impl<'a> Pod<'a> {
+    pub fn stage(&self) -> &'a Stage<'a> {
+        self.stage
+    }
+
+    pub fn start(&self, container: &Container) -> Result<Process<'a>, Stop> {
+        self.stage.check()?;
+        let running = self.inner.start(container)?;
+        Ok(Process { running, line: container.line(), stage: self.stage, started: Instant::now() })
+    }
+
+    /// Runs to the end, whatever that is.
+    pub fn run(&self, container: &Container) -> Result<Ended, Stop> {
+        self.stage.check()?;
+        if let Some(ended) = self.inner.run_inside(container) {
+            return Ok(ended?);
+        }
+        self.start(container)?.end()
+    }
+
+    /// Runs to a good end; what was written to standard output.
+    pub fn must(&self, container: &Container) -> Result<String, Stop> {
+        let ended = self.run(container)?;
+        if ended.code == 0 {
+            return Ok(ended.stdout);
+        }
+        Err(Stop::failed(format_args!("a command failed with exit code {}", ended.code))
+            .command(container.line())
+            .log(&format!("{}{}", ended.stdout, ended.stderr)))
+    }
+}
+
+/// A container that runs beside the case.
+pub struct Process<'a> {
+    running: Box<dyn Running>,
+    line: String,
+    stage: &'a Stage<'a>,
+    started: Instant,
+}
+
+impl fmt::Debug for Process<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Process").field("line", &self.line).finish_non_exhaustive()
+    }
+}
+
+impl Process<'_> {
+    pub fn has_ended(&mut self) -> Result<Option<i32>, Stop> {
+        Ok(self.running.wait(Duration::ZERO)?)
+    }
+
+    pub fn signal(&mut self, signal: Signal) -> Result<(), Stop> {
+        Ok(self.running.signal(signal)?)
+    }
+
+    /// Waits for the end.
+    pub fn end(mut self) -> Result<Ended, Stop> {
+        loop {
+            if let Some(code) = self.running.wait(LOOK)? {
+                return Ok(Ended {
+                    code,
+                    stdout: self.running.stdout()?,
+                    stderr: self.running.stderr()?,
+                    after: self.started.elapsed(),
+                });
+            }
+            self.stage.check()?;
+            let patience = self.stage.limit(PATIENCE);
+            if self.started.elapsed() > patience {
+                let what = format!("a command did not end within {} s", patience.as_secs());
+                return Err(Stop::failed(what).command(self.line.clone()).log(&self.log()));
+            }
+        }
+    }
+
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        self.running.stderr().unwrap_or_default()
+    }
+
+    pub fn line(&self) -> &str {
+        &self.line
+    }
+}

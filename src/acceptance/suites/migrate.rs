@@ -1,0 +1,276 @@
+//! What the image's README promises of `migrate`: upgrades in steps, downgrades by one minor,
+//! `version.txt`, permissions, and the command line of the manifests of old.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use etcd_version::EtcdVersion;
+
+use crate::acceptance::container::Container;
+use crate::acceptance::contents;
+use crate::acceptance::etcd::{Cluster, DATA, Wish};
+use crate::acceptance::runtime::Signal;
+use crate::acceptance::stage::{Pod, Stage, Stop, ensure, same};
+use crate::acceptance::subject::Subject;
+use crate::acceptance::suite::Case;
+
+/// For the journey from the oldest version to the newest; one minor takes fewer.
+const MANY_KEYS: usize = 10_000;
+const KEYS: usize = 500;
+
+pub fn cases(subject: &Subject) -> Vec<Case> {
+    let mut cases = vec![
+        Case::new("empty", "an empty directory takes the target", empty),
+        Case::new("permissions", "0755 and 0644 under the umask 0022", permissions),
+        Case::new("same", "data of the last version stays as it is", |stage| {
+            let newest = stage.subject.newest().clone();
+            up(stage, &newest, &newest, KEYS)
+        }),
+        Case::new("refused", "what cannot be migrated is refused and not touched", refused),
+    ];
+    for (older, newer) in subject.steps() {
+        let (from, to) = (older.clone(), newer.clone());
+        cases.push(Case::new(
+            format!("up-{from}-{to}"),
+            format!("data of {from} is whole under {to}"),
+            move |stage| up(stage, &from, &to, KEYS),
+        ));
+        let (from, to) = (newer.clone(), older.clone());
+        cases.push(Case::new(
+            format!("down-{from}-{to}"),
+            format!("data of {from} is whole under {to}"),
+            move |stage| down(stage, &from, &to),
+        ));
+    }
+    if subject.bundled.len() > 2 {
+        cases.extend([
+            Case::new("longest", "from the oldest to the newest in one start", |stage| {
+                let (from, to) = (stage.subject.oldest().clone(), stage.subject.newest().clone());
+                up(stage, &from, &to, MANY_KEYS)
+            }),
+            Case::new("auth", "the same with authentication enabled", auth),
+            Case::new("crash", "killed in the middle, started again, it goes on", crash),
+        ]);
+    }
+    cases.push(Case::new("old-manifest", "the command line of the manifests of old", old_manifest));
+    cases
+}
+
+/// A cluster of one with data in it, stopped.
+fn seeded<'a>(
+    pod: &'a Pod<'a>,
+    version: &EtcdVersion,
+    keys: usize,
+) -> Result<(Cluster<'a>, String), Stop> {
+    pod.stage().step(format_args!("write {keys} keys with etcd {version}"));
+    let mut cluster = Cluster::new(pod, 1, version, Wish::default())?;
+    cluster.members[0].migrate(version)?;
+    cluster.start_all()?;
+    let written = contents::write(&cluster, keys)?;
+    cluster.stop_all()?;
+    Ok((cluster, written))
+}
+
+/// Starts what the data was migrated to and compares everything.
+fn is_whole(cluster: &mut Cluster<'_>, written: &str) -> Result<(), Stop> {
+    let member = &cluster.members[0];
+    let version = member.version.clone();
+    same("version.txt", &format!("{version}/etcd3"), &member.version_file())?;
+    cluster.pod.stage().step(format_args!("read everything with etcd {version}"));
+    cluster.start_all()?;
+    contents::compare(written, &contents::read(cluster)?)?;
+    cluster.ctl(&["put", "/registry/pods/after", "x"])?;
+    cluster.stop_all()
+}
+
+fn up(stage: &Stage<'_>, from: &EtcdVersion, to: &EtcdVersion, keys: usize) -> Result<(), Stop> {
+    let pod = stage.pod()?;
+    let (mut cluster, written) = seeded(&pod, from, keys)?;
+    stage.step(format_args!("migrate from {from} to {to}"));
+    let said = cluster.members[0].migrate(to)?;
+    // One minor up is left to the target; every minor between must have been served.
+    let between = stage
+        .subject
+        .bundled
+        .iter()
+        .filter(|version| version.minor() > from.minor() && version.minor() < to.minor());
+    for version in between {
+        ensure(said.contains(&format!("etcd {version} did its part")), || {
+            format!("etcd {version} was never started on the way from {from} to {to}")
+        })
+        .map_err(|stop| stop.log(&said))?;
+    }
+    is_whole(&mut cluster, &written)?;
+    if from != to {
+        stage.journey(from, to);
+    }
+    Ok(())
+}
+
+fn down(stage: &Stage<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Result<(), Stop> {
+    let pod = stage.pod()?;
+    let (mut cluster, written) = seeded(&pod, from, KEYS)?;
+    stage.step(format_args!("migrate back from {from} to {to}"));
+    cluster.members[0].migrate(to)?;
+    is_whole(&mut cluster, &written)?;
+    stage.journey(from, to);
+    Ok(())
+}
+
+fn empty(stage: &Stage<'_>) -> Result<(), Stop> {
+    let pod = stage.pod()?;
+    let newest = stage.subject.newest();
+    let mut cluster = Cluster::new(&pod, 1, newest, Wish::default())?;
+    // A volume that was just formatted is empty, too.
+    std::fs::create_dir(cluster.members[0].data.join("lost+found"))?;
+    cluster.members[0].migrate(newest)?;
+    same("version.txt", &format!("{newest}/etcd3"), &cluster.members[0].version_file())?;
+    cluster.start_all()?;
+    cluster.stop_all()
+}
+
+fn permissions(stage: &Stage<'_>) -> Result<(), Stop> {
+    let pod = stage.pod()?;
+    let newest = stage.subject.newest().to_string();
+    let folder = stage.folder("volume")?;
+    let script = "umask 0022 && exec /usr/local/bin/migrate";
+    let container = Container::new(["/bin/sh", "-c", script])
+        .env("TARGET_VERSION", newest)
+        .env("TARGET_STORAGE", "etcd3")
+        .env("DATA_DIRECTORY", "/data/etcd")
+        .env("ETCD_NAME", "m")
+        .env("DO_NOT_MOVE_BINARIES", "true")
+        .volume(&folder, "/data");
+    pod.must(&container)?;
+    for (name, expected) in [("etcd", 0o755), ("etcd/version.txt", 0o644)] {
+        let mode = std::fs::metadata(folder.join(name))?.permissions().mode() & 0o7777;
+        ensure(mode == expected, || {
+            format!("the mode of {name} is {mode:04o}, not {expected:04o}")
+        })?;
+    }
+    Ok(())
+}
+
+fn refused(stage: &Stage<'_>) -> Result<(), Stop> {
+    let pod = stage.pod()?;
+    let newest = stage.subject.newest();
+    let cluster = Cluster::new(&pod, 1, newest, Wish::default())?;
+    let member = &cluster.members[0];
+    std::fs::write(member.data.join("notes.txt"), "not etcd's")?;
+    stage.step("migrate a directory that is not etcd's");
+    let ended = pod.run(&member.migration(newest))?;
+    ensure(ended.code == 3, || format!("the exit code is {}, not 3", ended.code))?;
+    ensure(!member.data.join("version.txt").exists(), || "version.txt was written".to_owned())?;
+    stage.step("an unknown flag");
+    let ended = pod.run(&Container::new(["/usr/local/bin/migrate", "--no-such-flag"]))?;
+    ensure(ended.code == 2, || format!("the exit code is {}, not 2", ended.code))
+}
+
+fn auth(stage: &Stage<'_>) -> Result<(), Stop> {
+    let pod = stage.pod()?;
+    let (from, to) = (stage.subject.oldest(), stage.subject.newest());
+    let (mut cluster, written) = seeded(&pod, from, KEYS)?;
+    stage.step("enable authentication");
+    cluster.start_all()?;
+    for words in [
+        &["user", "add", "root:secret"][..],
+        &["role", "add", "root"],
+        &["user", "grant-role", "root", "root"],
+        &["auth", "enable"],
+    ] {
+        cluster.ctl(words)?;
+    }
+    cluster.stop_all()?;
+    stage.step(format_args!("migrate from {from} to {to}"));
+    cluster.members[0].migrate(to)?;
+    cluster.members[0].start()?;
+    let member = &mut cluster.members[0];
+    stage.until("the server to answer", || {
+        member.check()?;
+        Ok(member.try_ctl(&["--user=root:secret", "get", "none"])?.code == 0)
+    })?;
+    stage.step("a stranger asks");
+    let stranger = cluster.try_ctl(&["get", "/registry", "--prefix"])?;
+    ensure(stranger.code != 0, || "authentication is no longer enabled".to_owned())?;
+    let keys = cluster.ctl(&["--user=root:secret", "get", "/registry", "--prefix", "-w=json"])?;
+    let kept =
+        keys.split_once("\"kvs\"").is_some_and(|(_, keys)| written.contains(keys.trim_end()));
+    ensure(kept, || "keys or values are not what they were".to_owned())?;
+    cluster.stop_all()
+}
+
+fn crash(stage: &Stage<'_>) -> Result<(), Stop> {
+    let pod = stage.pod()?;
+    let (from, to) = (stage.subject.oldest(), stage.subject.newest());
+    let (mut cluster, written) = seeded(&pod, from, KEYS)?;
+    let container = cluster.members[0].migration(to);
+    // At moments that lie in different steps of the journey.
+    let mut killed = 0;
+    for milliseconds in [30, 300, 900, 1800, 3000] {
+        stage.step(format_args!("kill migrate after {milliseconds} ms"));
+        let mut process = pod.start(&container)?;
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        if process.has_ended()?.is_none() {
+            killed += 1;
+        }
+        process.signal(Signal::Kill)?;
+        process.end()?;
+    }
+    stage.note(format_args!("{killed} kills"));
+    ensure(killed > 0, || "it was too fast to be killed".to_owned())?;
+    stage.step("start it again");
+    cluster.members[0].migrate(to)?;
+    is_whole(&mut cluster, &written)
+}
+
+/// The command line of the reference manifest on Google Compute Engine, as it stands there.
+fn old_manifest(stage: &Stage<'_>) -> Result<(), Stop> {
+    let pod = stage.pod()?;
+    let (from, to) = (stage.subject.oldest(), stage.subject.newest());
+    let (cluster, written) = seeded(&pod, from, KEYS)?;
+    let member = &cluster.members[0];
+    let script = format!(
+        "if [ -e /usr/local/bin/migrate-if-needed.sh ]; then \
+         /usr/local/bin/migrate-if-needed.sh 1>>/var/log/etcd.log 2>&1; fi; \
+         exec /usr/local/bin/etcd --name {name} --listen-peer-urls {peer} \
+         --initial-advertise-peer-urls {peer} --advertise-client-urls {client} \
+         --listen-client-urls {client} --data-dir {DATA} --initial-cluster-state new \
+         --initial-cluster {name}={peer}",
+        name = member.name,
+        peer = member.peer_url(),
+        client = member.client_url(),
+    );
+    let logs = stage.folder("log")?;
+    let container = Container::new(["/bin/sh", "-c", &script])
+        .env("TARGET_STORAGE", "etcd3")
+        .env("TARGET_VERSION", to.to_string())
+        .env("DO_NOT_MOVE_BINARIES", "true")
+        .env("DATA_DIRECTORY", DATA)
+        .env("INITIAL_CLUSTER", &member.initial_cluster)
+        .env("LISTEN_PEER_URLS", member.peer_url())
+        .env("INITIAL_ADVERTISE_PEER_URLS", member.peer_url())
+        .env("ETCD_SNAPSHOT_COUNT", "10000")
+        .env("ETCD_HOSTNAME", &member.name)
+        .env("ETCDCTL_API", "3")
+        .volume(&member.data, DATA)
+        .volume(&logs, "/var/log");
+    stage.step("start the pod");
+    let mut process = pod.start(&container)?;
+    let asked = |words: &[&str]| {
+        crate::acceptance::etcd::ctl(&cluster.wish, to, &member.client_url(), words)
+    };
+    let log = || std::fs::read_to_string(logs.join("etcd.log")).unwrap_or_default();
+    let health = stage.until("the pod to be healthy", || {
+        let ended = process.has_ended()?;
+        ensure(ended.is_none(), || format!("the pod ended with exit code {ended:?}"))?;
+        Ok(pod.run(&asked(&["endpoint", "health"]))?.code == 0)
+    });
+    health.map_err(|stop| stop.log(&(log() + &process.log())))?;
+    same("version.txt", &format!("{to}/etcd3"), &member.version_file())?;
+    let keys = pod.must(&asked(&["get", "/registry", "--prefix", "-w=json"]))?;
+    let kept =
+        keys.split_once("\"kvs\"").is_some_and(|(_, keys)| written.contains(keys.trim_end()));
+    ensure(kept, || "keys or values are not what they were".to_owned())?;
+    process.signal(Signal::Term)?;
+    process.end().map(drop)
+}

@@ -1,0 +1,252 @@
+//! etcd's upgrade guide (seed: 3.3 to 3.4), for every pair of bundled minors: three members with
+//! TLS are upgraded one by one while a client writes all the time.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use etcd_version::EtcdVersion;
+
+use crate::acceptance::certificates::Certificates;
+use crate::acceptance::container::Container;
+use crate::acceptance::etcd::{Cluster, Member, Wish, ctl};
+use crate::acceptance::stage::{Pod, Stage, Stop, ensure};
+use crate::acceptance::subject::Subject;
+use crate::acceptance::suite::Case;
+
+pub fn cases(subject: &Subject) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (older, newer) in subject.steps() {
+        let (from, to) = (older.clone(), newer.clone());
+        cases.push(Case::new(
+            format!("{from}-{to}"),
+            format!("three members go from {from} to {to} without losing a write"),
+            move |stage| upgrade(stage, &from, &to),
+        ));
+        let (from, to) = (older.clone(), newer.clone());
+        cases.push(Case::new(
+            format!("back-{to}-{from}"),
+            format!("a member that runs {to} goes back to {from} while another is old"),
+            move |stage| go_back(stage, &from, &to),
+        ));
+    }
+    cases
+}
+
+fn secure<'a>(pod: &'a Pod<'a>, version: &EtcdVersion) -> Result<Cluster<'a>, Stop> {
+    let tls = Certificates::make(pod.stage().folder("tls")?)?;
+    let mut cluster = Cluster::new(pod, 3, version, Wish { tls: Some(tls), ..Wish::default() })?;
+    for member in &mut cluster.members {
+        member.migrate(version)?;
+    }
+    pod.stage().step(format_args!("start three members of etcd {version}"));
+    cluster.start_all()?;
+    Ok(cluster)
+}
+
+fn upgrade(stage: &Stage<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Result<(), Stop> {
+    let pod = stage.pod()?;
+    let mut cluster = secure(&pod, from)?;
+    let endpoints: Vec<_> = cluster.members.iter().map(Member::client_url).collect();
+    let writer = Writer::new(&cluster.wish, from, endpoints.join(","));
+    thread::scope(|scope| {
+        let writing = scope.spawn(|| writer.run(&pod));
+        let outcome = walk(stage, &mut cluster, to, &writer);
+        writer.stop.store(true, Ordering::Relaxed);
+        let written = writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        outcome.and(written)
+    })?;
+    stage.step("read back every write that was acknowledged");
+    writer.check(&cluster)?;
+    stage.note(writer.summary());
+    cluster.stop_all()?;
+    stage.journey(from, to);
+    Ok(())
+}
+
+/// The guide's steps 1 to 5, for each member.
+fn walk(
+    stage: &Stage<'_>,
+    cluster: &mut Cluster<'_>,
+    to: &EtcdVersion,
+    writer: &Writer,
+) -> Result<(), Stop> {
+    for index in 0..cluster.members.len() {
+        let name = cluster.members[index].name.clone();
+        stage.step(format_args!("1. the cluster is healthy before {name} is upgraded"));
+        cluster.members.iter_mut().try_for_each(Member::wait_until_healthy)?;
+        if index == 0 {
+            stage.step("a snapshot is saved from the leader");
+            snapshot_from_leader(stage, cluster)?;
+        }
+        stage.step(format_args!("2. stop {name}"));
+        cluster.members[index].stop()?;
+        stage.step(format_args!("3. migrate {name}, which must start no server for one minor"));
+        let said = cluster.members[index].migrate(to)?;
+        ensure(!said.contains("did its part"), || {
+            format!("migrate started a server for {name}, which needs the other members for that")
+        })?;
+        stage.step(format_args!("4. start {name} as {to}"));
+        cluster.members[index].start()?;
+        cluster.members[index].wait_until_healthy()?;
+        let before = writer.acknowledged();
+        stage.until("the writer to go on", || Ok(writer.acknowledged() > before))?;
+        let all_are_new = index + 1 == cluster.members.len();
+        if !all_are_new {
+            stage.step("5. the cluster keeps the old version while members differ");
+            let version = cluster_version(cluster)?;
+            ensure(version != to.series(), || "the cluster version went ahead".to_owned())?;
+        }
+    }
+    stage.step(format_args!("the cluster version becomes {}", to.series()));
+    stage.until("the cluster version", || Ok(cluster_version(cluster)? == to.series()))
+}
+
+/// The version that a member reports for the cluster, as `3.6`.
+fn cluster_version(cluster: &Cluster<'_>) -> Result<String, Stop> {
+    // Read from the data, because /version asks for a client with a certificate.
+    let member = cluster.members.last().expect("clusters have members");
+    let status = Container::new([
+        "/usr/local/bin/migrate",
+        "status",
+        "--json",
+        "--data-dir",
+        crate::acceptance::etcd::DATA,
+    ])
+    .volume(&member.data, crate::acceptance::etcd::DATA);
+    let said = cluster.pod.run(&status)?;
+    let json: serde_json::Value = serde_json::from_str(&said.stdout).unwrap_or_default();
+    Ok(json["data"]["clusterVersion"].as_str().unwrap_or_default().to_owned())
+}
+
+fn snapshot_from_leader(stage: &Stage<'_>, cluster: &Cluster<'_>) -> Result<(), Stop> {
+    let status = cluster.ctl(&["endpoint", "status", "-w=json"])?;
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap_or_default();
+    let leader = status
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|it| it["Status"]["leader"] == it["Status"]["header"]["member_id"]);
+    let Some(leader) = leader.and_then(|it| it["Endpoint"].as_str()) else {
+        return Err(Stop::failed("no member says that it is the leader"));
+    };
+    let folder = stage.folder("backup")?;
+    let version = &cluster.members[0].version;
+    let save = ctl(&cluster.wish, version, leader, &["snapshot", "save", "/backup/snapshot.db"]);
+    cluster.pod.must(&save.volume(&folder, "/backup"))?;
+    ensure(folder.join("snapshot.db").exists(), || "there is no snapshot".to_owned())
+}
+
+fn go_back(stage: &Stage<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Result<(), Stop> {
+    let pod = stage.pod()?;
+    let mut cluster = secure(&pod, from)?;
+    cluster.ctl(&["put", "/registry/pods/a", "before"])?;
+    stage.step(format_args!("one member goes to {to}"));
+    cluster.members[0].stop()?;
+    cluster.members[0].migrate(to)?;
+    cluster.members[0].start()?;
+    cluster.members[0].wait_until_healthy()?;
+    cluster.ctl(&["put", "/registry/pods/a", "between"])?;
+    stage.step(format_args!("and back to {from}, as long as others are old"));
+    cluster.members[0].stop()?;
+    cluster.members[0].migrate(from)?;
+    cluster.members[0].start()?;
+    cluster.members[0].wait_until_healthy()?;
+    let value = cluster.members[0].ctl(&["get", "/registry/pods/a", "--print-value-only"])?;
+    ensure(value == "between\n", || format!("the value is `{}`", value.trim()))?;
+    stage.step(format_args!("all members go to {to}"));
+    for index in 0..3 {
+        cluster.members[index].stop()?;
+        cluster.members[index].migrate(to)?;
+        cluster.members[index].start()?;
+        cluster.members[index].wait_until_healthy()?;
+    }
+    stage.until("the cluster version", || Ok(cluster_version(&cluster)? == to.series()))?;
+    stage.step("now it is too late to go back: migrate refuses a member of three");
+    cluster.members[0].stop()?;
+    let refused = pod.run(&cluster.members[0].migration(from))?;
+    ensure(refused.code == 3, || format!("the exit code is {}, not 3", refused.code))
+        .map_err(|stop| stop.log(&refused.stderr))?;
+    cluster.members[0].start()?;
+    cluster.members[0].wait_until_healthy()?;
+    cluster.stop_all()
+}
+
+/// A client that writes all the time and remembers what was acknowledged.
+struct Writer {
+    wish: Wish,
+    version: EtcdVersion,
+    endpoints: String,
+    stop: AtomicBool,
+    told: Mutex<Written>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Written {
+    acknowledged: usize,
+    errors: usize,
+    longest_window: Duration,
+}
+
+impl Writer {
+    fn new(wish: &Wish, version: &EtcdVersion, endpoints: String) -> Self {
+        Self {
+            wish: wish.clone(),
+            version: version.clone(),
+            endpoints,
+            stop: AtomicBool::new(false),
+            told: Mutex::default(),
+        }
+    }
+
+    fn told(&self) -> Written {
+        *self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn acknowledged(&self) -> usize {
+        self.told().acknowledged
+    }
+
+    fn run(&self, pod: &Pod<'_>) -> Result<(), Stop> {
+        let mut last = Instant::now();
+        while !self.stop.load(Ordering::Relaxed) {
+            let number = self.acknowledged();
+            let (key, value) = (format!("/writer/{number:06}"), format!("value-{number}"));
+            let put = ctl(&self.wish, &self.version, &self.endpoints, &["put", &key, &value]);
+            let is_done = pod.run(&put)?.code == 0;
+            let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if is_done {
+                told.acknowledged += 1;
+                told.longest_window = told.longest_window.max(last.elapsed());
+                last = Instant::now();
+            } else {
+                told.errors += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, cluster: &Cluster<'_>) -> Result<(), Stop> {
+        let said = cluster.ctl(&["get", "/writer/", "--prefix"])?;
+        let lines: Vec<_> = said.lines().collect();
+        for number in 0..self.acknowledged() {
+            let expected = [format!("/writer/{number:06}"), format!("value-{number}")];
+            let received = lines.get(2 * number..2 * number + 2).unwrap_or_default();
+            ensure(received == expected, || {
+                format!("the write {number} was acknowledged and is lost")
+            })?;
+        }
+        Ok(())
+    }
+
+    fn summary(&self) -> String {
+        let told = self.told();
+        format!(
+            "{} writes acknowledged, {} refused, at most {} ms between two",
+            told.acknowledged,
+            told.errors,
+            told.longest_window.as_millis()
+        )
+    }
+}

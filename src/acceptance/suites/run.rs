@@ -1,0 +1,86 @@
+//! Every program in the image runs, and the last etcd serves.
+
+use std::time::Duration;
+
+use crate::acceptance::container::Container;
+use crate::acceptance::etcd::{Cluster, Wish};
+use crate::acceptance::stage::{Stage, Stop, ensure, same};
+use crate::acceptance::suite::Case;
+
+/// Kubernetes gives a pod 30 seconds; etcd needs far less.
+const STOPS_WITHIN: Duration = Duration::from_secs(15);
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("shell", "there is a /bin/sh", shell),
+        Case::new("versions", "every versioned program answers with its version", versions),
+        Case::new("plain-names", "etcd, etcdctl and etcdutl are the last version", plain_names),
+        Case::new("serve", "a server starts, serves, and stops on SIGTERM within seconds", |it| {
+            serve(it, &Wish::default())
+        }),
+        Case::new("read-only-root", "the same on a read-only root", |it| {
+            serve(it, &Wish { read_only_root: true, ..Wish::default() })
+        }),
+        Case::new("non-root-user", "the same as a user who is not root", |it| {
+            serve(it, &Wish { user: Some((65_532, 65_532)), ..Wish::default() })
+        }),
+    ]
+}
+
+fn shell(stage: &Stage<'_>) -> Result<(), Stop> {
+    let said = stage.pod()?.must(&Container::new(["/bin/sh", "-c", "echo $((6 * 7))"]))?;
+    same("what the shell said", "42\n", said.as_str())
+}
+
+fn versions(stage: &Stage<'_>) -> Result<(), Stop> {
+    let pod = stage.pod()?;
+    for version in &stage.subject.bundled {
+        stage.step(format_args!("ask the programs of {version} for their version"));
+        for name in programs(version.minor()) {
+            let program = format!("/usr/local/bin/{name}-{version}");
+            answers(&pod.must(&asked(&program, name))?, &version.to_string(), &program)?;
+        }
+    }
+    Ok(())
+}
+
+fn plain_names(stage: &Stage<'_>) -> Result<(), Stop> {
+    let pod = stage.pod()?;
+    let newest = stage.subject.newest();
+    for name in programs(newest.minor()) {
+        // By its bare name: PATH is part of the image.
+        answers(&pod.must(&asked(name, name))?, &newest.to_string(), name)?;
+    }
+    Ok(())
+}
+
+fn programs(minor: u64) -> &'static [&'static str] {
+    if minor <= 4 { &["etcd", "etcdctl"] } else { &["etcd", "etcdctl", "etcdutl"] }
+}
+
+fn asked(program: &str, name: &str) -> Container {
+    let word = if name == "etcd" { "--version" } else { "version" };
+    Container::new([program, word]).env("ETCDCTL_API", "3")
+}
+
+/// `etcd Version: 3.6.14`, `etcdctl version: 3.6.14`.
+fn answers(said: &str, version: &str, program: &str) -> Result<(), Stop> {
+    let first = said.lines().next().unwrap_or_default();
+    let received = first.rsplit(' ').next().unwrap_or_default();
+    same(&format!("the version that {program} says"), version, received)
+}
+
+fn serve(stage: &Stage<'_>, wish: &Wish) -> Result<(), Stop> {
+    let pod = stage.pod()?;
+    let newest = stage.subject.newest();
+    stage.step("start a server");
+    let mut cluster = Cluster::new(&pod, 1, newest, wish.clone())?;
+    cluster.start_all()?;
+    stage.step("write and read a key");
+    cluster.ctl(&["put", "/registry/pods/a", "b"])?;
+    same("the value", "b\n", &cluster.ctl(&["get", "/registry/pods/a", "--print-value-only"])?)?;
+    stage.step("stop it with SIGTERM");
+    let after = cluster.members[0].stop()?;
+    stage.note(format_args!("stopped after {} ms", after.as_millis()));
+    ensure(after < stage.limit(STOPS_WITHIN), || format!("it took {} s to stop", after.as_secs()))
+}

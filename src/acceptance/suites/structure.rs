@@ -1,0 +1,229 @@
+//! The image's contract (docs/image.md), path by path. Runs nothing.
+
+use std::collections::BTreeSet;
+
+use etcd_version::BUNDLED_PATH;
+
+use crate::acceptance::stage::{Stage, Stop, ensure, same};
+use crate::acceptance::subject::{FileEntry, FileKind, Sizes, Subject};
+use crate::acceptance::suite::Case;
+use crate::verify;
+
+const BIN: &str = "usr/local/bin";
+const PORTS: [&str; 4] = ["2379/tcp", "2380/tcp", "4001/tcp", "7001/tcp"];
+
+/// What a part may grow from one release to the next, in percent.
+const GROWTH: u64 = 10;
+
+pub fn cases(subject: &Subject) -> Vec<Case> {
+    let size = Case::new("size", "no part is much larger than in the other image", size);
+    let size = subject.against.is_some().then_some(size);
+    let fixed = vec![
+        Case::new("verify", "every digest, size, platform and program is what it says", verified),
+        Case::new("paths", "every program is there, 0555 and root's", paths),
+        Case::new("plain-names", "the plain names are links to the last version", plain_names),
+        Case::new("bundled-file", "the list of versions names the programs that are there", listed),
+        Case::new("nothing-extra", "our layers hold the contract and nothing else", nothing_extra),
+        Case::new("no-privileges", "nothing is setuid or writable for everyone", no_privileges),
+        Case::new("config", "ports, working directory, no entry point, environment", config),
+        Case::new("labels", "the labels say what is bundled and from where", labels),
+        Case::new("layers", "a layer for each version, migrate last", layers),
+    ];
+    fixed.into_iter().chain(size).collect()
+}
+
+fn verified(stage: &Stage<'_>) -> Result<(), Stop> {
+    let report = verify::verify(&stage.subject.layout).map_err(Stop::failed)?;
+    let faults: Vec<_> = report.faults.iter().map(ToString::to_string).collect();
+    ensure(faults.is_empty(), || format!("`etcdimg verify` finds {}", faults.join("; ")))
+}
+
+/// The programs of all versions, `migrate` and its wrapper.
+fn programs(subject: &Subject) -> Vec<String> {
+    let mut paths = vec![format!("{BIN}/migrate"), format!("{BIN}/migrate-if-needed.sh")];
+    for version in &subject.bundled {
+        let names: &[&str] = if version.minor() <= 4 {
+            &["etcd", "etcdctl"]
+        } else {
+            &["etcd", "etcdctl", "etcdutl"]
+        };
+        paths.extend(names.iter().map(|name| format!("{BIN}/{name}-{version}")));
+    }
+    paths
+}
+
+fn plain() -> [String; 3] {
+    ["etcd", "etcdctl", "etcdutl"].map(|name| format!("{BIN}/{name}"))
+}
+
+fn entry<'a>(subject: &'a Subject, path: &str) -> Result<&'a FileEntry, Stop> {
+    subject.files.get(path).ok_or_else(|| Stop::failed(format_args!("there is no /{path}")))
+}
+
+fn is_roots(path: &str, entry: &FileEntry, mode: u32) -> Result<(), Stop> {
+    ensure((entry.uid, entry.gid) == (0, 0), || {
+        format!("/{path} belongs to {}:{}, not to root", entry.uid, entry.gid)
+    })?;
+    ensure(entry.mode == mode, || {
+        format!("the mode of /{path} is {:04o}, not {mode:04o}", entry.mode)
+    })
+}
+
+fn paths(stage: &Stage<'_>) -> Result<(), Stop> {
+    for path in programs(stage.subject) {
+        let found = entry(stage.subject, &path)?;
+        ensure(found.kind == FileKind::File, || format!("/{path} is not a plain file"))?;
+        is_roots(&path, found, 0o555)?;
+    }
+    let shell = stage.subject.files.keys().any(|path| path == "bin/sh" || path == "usr/bin/sh");
+    ensure(shell, || "there is no /bin/sh".to_owned())
+}
+
+fn plain_names(stage: &Stage<'_>) -> Result<(), Stop> {
+    let newest = stage.subject.newest();
+    for path in plain() {
+        let found = entry(stage.subject, &path)?;
+        let expected = FileKind::HardLink(format!("{path}-{newest}"));
+        ensure(found.kind == expected, || {
+            format!("/{path} is not a hard link to /{path}-{newest}, but {:?}", found.kind)
+        })?;
+        is_roots(&path, found, 0o555)?;
+    }
+    Ok(())
+}
+
+fn listed(stage: &Stage<'_>) -> Result<(), Stop> {
+    is_roots(BUNDLED_PATH, entry(stage.subject, BUNDLED_PATH)?, 0o444)?;
+    let prefix = format!("{BIN}/etcd-");
+    let there = stage.subject.files.keys().filter_map(|path| path.strip_prefix(&prefix));
+    let there: BTreeSet<_> = there.map(str::to_owned).collect();
+    let listed: BTreeSet<_> = stage.subject.bundled.iter().map(ToString::to_string).collect();
+    let join = |set: &BTreeSet<String>| set.iter().cloned().collect::<Vec<_>>().join(", ");
+    same("the list of bundled versions", &join(&there), &join(&listed))
+}
+
+fn nothing_extra(stage: &Stage<'_>) -> Result<(), Stop> {
+    let mut known: BTreeSet<String> = programs(stage.subject).into_iter().chain(plain()).collect();
+    known.insert(BUNDLED_PATH.to_owned());
+    for (path, entry) in &stage.subject.files {
+        let Some(layer) = &entry.layer else { continue };
+        let is_known = match entry.kind {
+            FileKind::Directory => known.iter().any(|it| it.starts_with(&format!("{path}/"))),
+            _ => known.contains(path),
+        };
+        ensure(is_known, || format!("the layer `{layer}` holds /{path}, which nobody promised"))?;
+        if entry.kind == FileKind::Directory {
+            is_roots(path, entry, 0o755)?;
+        }
+    }
+    Ok(())
+}
+
+fn no_privileges(stage: &Stage<'_>) -> Result<(), Stop> {
+    for (path, entry) in &stage.subject.files {
+        if matches!(entry.kind, FileKind::SymbolicLink(_)) {
+            continue;
+        }
+        ensure(entry.mode & 0o6000 == 0, || format!("/{path} is setuid or setgid"))?;
+        // A folder for everyone's files is one where nobody may remove another's.
+        let is_shared = entry.kind == FileKind::Directory && entry.mode & 0o1000 != 0;
+        ensure(entry.mode & 0o002 == 0 || is_shared, || format!("everyone may write /{path}"))?;
+    }
+    Ok(())
+}
+
+fn config(stage: &Stage<'_>) -> Result<(), Stop> {
+    let config = &stage.subject.config["config"];
+    let ports = config["ExposedPorts"].as_object().into_iter().flatten();
+    let ports: BTreeSet<_> = ports.map(|(port, _)| port.as_str()).collect();
+    let ports: Vec<_> = ports.into_iter().collect();
+    same("the list of ports", PORTS.join(" ").as_str(), ports.join(" ").as_str())?;
+    same("the working directory", "/", config["WorkingDir"].as_str().unwrap_or_default())?;
+    for name in ["Entrypoint", "Cmd"] {
+        ensure(config[name].is_null(), || format!("{name} is set: {}", config[name]))?;
+    }
+    let user = config["User"].as_str().unwrap_or_default();
+    ensure(user.is_empty(), || format!("User is set: {user}"))?;
+    let environment = stage.subject.environment();
+    let path = environment.get("PATH").map(String::as_str).unwrap_or_default();
+    ensure(path.split(':').any(|it| it == "/usr/local/bin"), || {
+        format!("PATH does not lead to /usr/local/bin: `{path}`")
+    })?;
+    let platform = &stage.subject.platform;
+    for (name, expected) in [
+        ("os", Some(&platform.os)),
+        ("architecture", Some(&platform.architecture)),
+        ("variant", platform.variant.as_ref()),
+    ] {
+        let expected = expected.map(String::as_str).unwrap_or_default();
+        let received = stage.subject.config[name].as_str().unwrap_or_default();
+        same(&format!("`{name}` of the config"), expected, received)?;
+    }
+    Ok(())
+}
+
+fn labels(stage: &Stage<'_>) -> Result<(), Stop> {
+    let subject = stage.subject;
+    let label = |name: &str| subject.label(name).unwrap_or_default();
+    let versions: Vec<_> = subject.bundled.iter().map(ToString::to_string).collect();
+    same(
+        "the label `dev.etcdimg.bundled-versions`",
+        versions.join(",").as_str(),
+        label("dev.etcdimg.bundled-versions"),
+    )?;
+    for version in &versions {
+        let name = format!("dev.etcdimg.etcd.{version}");
+        let text = label(&name);
+        ensure(text.starts_with("commit ") && text.contains(" from "), || {
+            format!("the label `{name}` does not say commit and origin: `{text}`")
+        })?;
+    }
+    for name in ["dev.etcdimg.base", "dev.etcdimg.format", "dev.etcdimg.migrate"] {
+        ensure(!label(name).is_empty(), || format!("there is no label `{name}`"))?;
+    }
+    let newest = subject.newest().to_string();
+    let version = label("org.opencontainers.image.version");
+    let etcd = version.rsplit_once('-').map_or(version, |(etcd, _)| etcd);
+    same("the version of etcd in `org.opencontainers.image.version`", newest.as_str(), etcd)
+}
+
+fn layers(stage: &Stage<'_>) -> Result<(), Stop> {
+    let names = stage
+        .subject
+        .manifest
+        .layers()
+        .iter()
+        .filter_map(|layer| layer.annotations().as_ref()?.get("dev.etcdimg.layer").cloned());
+    let versions = stage.subject.bundled.iter().map(|version| format!("etcd {version}"));
+    let expected: Vec<_> = versions.chain(["migrate".to_owned()]).collect();
+    same("the list of our layers", &expected.join(", "), &names.collect::<Vec<_>>().join(", "))?;
+    stage.note(format_args!("{} compressed", crate::ui::size(stage.subject.size_bytes)));
+    Ok(())
+}
+
+/// A part that is new is no growth: somebody decided to bundle it.
+fn size(stage: &Stage<'_>) -> Result<(), Stop> {
+    let Some(against) = &stage.subject.against else { return Ok(()) };
+    let now = Sizes::of(stage.subject.tag.clone(), &stage.subject.manifest);
+    let shown = crate::ui::size;
+    stage.note(format_args!(
+        "{}, and {} in {}",
+        shown(now.total_bytes),
+        shown(against.total_bytes),
+        against.tag
+    ));
+    for (part, bytes) in &now.parts {
+        let Some(before) = against.parts.get(part) else {
+            stage.note(format_args!("{part} is new: {}", shown(*bytes)));
+            continue;
+        };
+        ensure(bytes.saturating_mul(100) <= before.saturating_mul(100 + GROWTH), || {
+            let (now, before) = (shown(*bytes), shown(*before));
+            format!(
+                "{part} takes {now}, and {before} in {}: more than {GROWTH} % more",
+                against.tag
+            )
+        })?;
+    }
+    Ok(())
+}

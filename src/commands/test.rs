@@ -1,0 +1,247 @@
+use std::fs;
+use std::num::NonZero;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::context::{Context, runtime};
+use super::place::{Depth, Place};
+use crate::acceptance::runtime::{Docker, Rootfs, Runtime};
+use crate::acceptance::{
+    self, Case, CaseResult, Outcome, Results, Run, Sizes, Subject, SubjectError, Suite,
+};
+use crate::cli::{Format, RuntimeChoice, TestArgs};
+use crate::docker::EngineError;
+use crate::failure::{Failure, Kind};
+use crate::layout::Layout;
+use crate::platform::Platform;
+
+pub(super) fn run(context: &Context, arguments: &TestArgs) -> Result<(), Failure> {
+    let place = Place::open(context, &arguments.access, &arguments.place, Depth::Everything)?;
+    let suites = if arguments.suite.is_empty() { &Suite::ALL[..] } else { &arguments.suite };
+    let platform = platform(arguments)?;
+    let mut subject = open(&place.layout, arguments, suites, &platform)?;
+    subject.against = against(context, arguments, &platform)?;
+    let mut cases = acceptance::cases(&subject, suites);
+    if !arguments.case.is_empty() {
+        cases.retain(|(suite, case)| {
+            arguments.case.iter().any(|it| *it == case.name || *it == full_name(*suite, case))
+        });
+    }
+    if cases.is_empty() {
+        return Err(Failure::new(Kind::Other, "no case has that name")
+            .hint("`etcdimg test --list` shows all cases"));
+    }
+    if arguments.list {
+        return list(context, &cases);
+    }
+    play(context, arguments, &subject, &cases)
+}
+
+/// A layout that has nothing but images for Windows can be tested for those.
+fn open(
+    layout: &Layout,
+    arguments: &TestArgs,
+    suites: &[Suite],
+    platform: &Platform,
+) -> Result<Subject, Failure> {
+    let open = |platform| Subject::open(layout.clone(), arguments.tag.as_deref(), platform);
+    let mut opened = open(platform);
+    if let Err(SubjectError::NoPlatform { .. }) = &opened
+        && suites == [Suite::Windows]
+        && let Ok(windows) = "windows/amd64".parse()
+    {
+        opened = open(&windows);
+    }
+    opened.map_err(|error| Failure::new(Kind::Verification, error))
+}
+
+fn against(
+    context: &Context,
+    arguments: &TestArgs,
+    platform: &Platform,
+) -> Result<Option<Sizes>, Failure> {
+    let Some(name) = &arguments.against else { return Ok(None) };
+    let place = Place::open(context, &arguments.access, name, Depth::Documents)?;
+    let sizes = Sizes::open(&place.layout, None, platform);
+    sizes.map(Some).map_err(|error| Failure::new(Kind::Verification, error))
+}
+
+fn full_name(suite: Suite, case: &Case) -> String {
+    format!("{suite}/{}", case.name)
+}
+
+fn platform(arguments: &TestArgs) -> Result<Platform, Failure> {
+    let parsed = format!("linux/{}", arguments.arch).parse::<Platform>();
+    parsed.map_err(|error| Failure::new(Kind::Catalog, error))
+}
+
+fn list(context: &Context, cases: &[(Suite, Case)]) -> Result<(), Failure> {
+    if context.format == Format::Json {
+        let case = |(suite, case): &(Suite, Case)| serde_json::json!({"suite": suite, "case": case.name, "proves": case.proves});
+        return context.out_json(&cases.iter().map(case).collect::<Vec<_>>());
+    }
+    for (suite, case) in cases {
+        context.ui.out(format!("{:<36} {}", full_name(*suite, case), case.proves));
+    }
+    Ok(())
+}
+
+fn play(
+    context: &Context,
+    arguments: &TestArgs,
+    subject: &Subject,
+    cases: &[(Suite, Case)],
+) -> Result<(), Failure> {
+    let started = Instant::now();
+    let folder = tempfile::Builder::new()
+        .prefix("etcdimg-test-")
+        .tempdir()
+        .map_err(|error| Failure::new(Kind::Io, error))?;
+    let means = if cases.iter().any(|(suite, _)| suite.needs_runtime()) {
+        Some(means(context, arguments.runtime, subject, folder.path())?)
+    } else {
+        None
+    };
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let listening = listen(&interrupted)?;
+    let run = Run {
+        subject,
+        runtime: means.as_deref(),
+        folder: folder.path(),
+        interrupted: &interrupted,
+        jobs: arguments
+            .jobs
+            .or_else(|| std::thread::available_parallelism().ok())
+            .map_or(1, NonZero::get),
+    };
+    let played = run.play(cases, |result| say(context, result));
+    drop(listening);
+    let results = Results {
+        reference: reference(arguments, subject),
+        platform: subject.platform.to_string(),
+        runtime: means.as_ref().map_or("reading", |means| means.name()),
+        bundled: subject.bundled.clone(),
+        cases: played,
+        took: started.elapsed(),
+    };
+    arguments.report.iter().try_for_each(|file| write(&results, file))?;
+    if context.format == Format::Json {
+        context.out_json(&results.json())?;
+    } else {
+        context.ui.out(results.text());
+    }
+    verdict(arguments, &results, &interrupted)
+}
+
+/// A layout does not name its tag, a reference does.
+fn reference(arguments: &TestArgs, subject: &Subject) -> String {
+    if arguments.place.ends_with(&subject.tag) {
+        return arguments.place.clone();
+    }
+    format!("{}:{}", arguments.place, subject.tag)
+}
+
+fn means(
+    context: &Context,
+    choice: RuntimeChoice,
+    subject: &Subject,
+    folder: &Path,
+) -> Result<Box<dyn Runtime>, Failure> {
+    let means = native(context, choice, subject, folder)?;
+    if subject.is_foreign() && !acceptance::runs(&*means, folder) {
+        let what = format!("nothing here runs programs of {}", subject.platform);
+        return Err(Failure::new(Kind::Unavailable, what)
+            .hint("an emulator that is registered with the kernel does: `apt install qemu-user-static`")
+            .hint("or `docker run --privileged --rm tonistiigi/binfmt --install all`"));
+    }
+    Ok(means)
+}
+
+fn native(
+    context: &Context,
+    choice: RuntimeChoice,
+    subject: &Subject,
+    folder: &Path,
+) -> Result<Box<dyn Runtime>, Failure> {
+    if choice != RuntimeChoice::Rootfs {
+        match Docker::new(subject, runtime()?) {
+            Ok(docker) => return Ok(Box::new(docker)),
+            Err(EngineError::NoEngine(_)) if choice == RuntimeChoice::Auto => {
+                context.ui.note("no Docker engine answers; the image runs in namespaces instead");
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let rootfs = Rootfs::new(subject, folder);
+    Ok(Box::new(rootfs.map_err(|error| Failure::new(Kind::Unavailable, error))?))
+}
+
+/// Ctrl-C ends every case, and what the cases started, before the program ends.
+fn listen(interrupted: &Arc<AtomicBool>) -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = runtime()?;
+    let flag = Arc::clone(interrupted);
+    runtime.spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            flag.store(true, Ordering::Relaxed);
+        }
+    });
+    Ok(runtime)
+}
+
+fn say(context: &Context, result: &CaseResult) {
+    let verb = match result.outcome {
+        Outcome::Passed => "Passed",
+        Outcome::Failed(_) => "FAILED",
+        Outcome::Skipped(_) => "Skipped",
+    };
+    let name = format!("{}/{}", result.suite, result.case);
+    context.ui.status(verb, format!("{name} {:.1} s", result.took.as_secs_f64()));
+}
+
+fn write(results: &Results, file: &Path) -> Result<(), Failure> {
+    let text = if file.extension().is_some_and(|kind| kind == "xml") {
+        results.junit()
+    } else {
+        results.html()
+    };
+    fs::write(file, text).map_err(|error| {
+        Failure::new(Kind::Io, error).hint(format!("`{}` was not written", file.display()))
+    })
+}
+
+fn verdict(
+    arguments: &TestArgs,
+    results: &Results,
+    interrupted: &AtomicBool,
+) -> Result<(), Failure> {
+    if interrupted.load(Ordering::Relaxed) {
+        return Err(Failure::new(Kind::Other, "interrupted; the results are those of a part"));
+    }
+    let failed: Vec<_> =
+        results.failed().map(|(case, _)| format!("{}/{}", case.suite, case.case)).collect();
+    if !failed.is_empty() {
+        return Err(Failure::new(
+            Kind::TestFailed,
+            format!(
+                "{} of {} cases failed: {}",
+                failed.len(),
+                results.cases.len(),
+                failed.join(", ")
+            ),
+        )
+        .hint(format!("`etcdimg test --case {}` plays one again", failed[0])));
+    }
+    let wanted = |case: &CaseResult| arguments.require.contains(&case.suite);
+    if let Some((case, why)) = results.skipped().find(|(case, _)| wanted(case)) {
+        return Err(Failure::new(
+            Kind::TestFailed,
+            format!("{}/{} was skipped, and --require asks for it: {why}", case.suite, case.case),
+        ));
+    }
+    if results.cases.iter().all(|case| matches!(case.outcome, Outcome::Skipped(_))) {
+        return Err(Failure::new(Kind::Unavailable, "nothing could be tested here"));
+    }
+    Ok(())
+}

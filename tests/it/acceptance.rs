@@ -1,0 +1,485 @@
+//! `etcdimg test` on the real four-version image: every suite passes on it, and for each suite
+//! there are images that are wrong in one thing, for which it fails.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+
+use crate::mutant::{Image, rewrite};
+
+/// Layers of the image: the base, four versions of etcd, migrate.
+const BASE: usize = 0;
+const NEWEST: usize = 4;
+const MIGRATE: usize = 5;
+
+fn is_skipped() -> bool {
+    let is_skipped = env::var_os("ETCDIMG_REAL").is_none();
+    if is_skipped {
+        eprintln!("skipped: no real parts; `scripts/real-parts run cargo test` brings them");
+    }
+    is_skipped
+}
+
+fn etcdimg(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_etcdimg")).args(arguments).output().unwrap()
+}
+
+/// The image as quickstart makes it where no release host is in reach; built once.
+fn image() -> &'static Path {
+    static IMAGE: OnceLock<PathBuf> = OnceLock::new();
+    IMAGE.get_or_init(|| {
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("acceptance");
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        let tar = folder.join("base.tar");
+        let made = Command::new("scripts/busybox-base")
+            .args(["linux/amd64", tar.to_str().unwrap()])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let digest = String::from_utf8(made.stdout).unwrap();
+        let base = format!("busybox=rootfs:{}@{}", tar.display(), digest.trim());
+        let out = folder.join("layout");
+        let built =
+            etcdimg(&["build", "--from=source", "--base", &base, "--out", out.to_str().unwrap()]);
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        out
+    })
+}
+
+/// Exit code and results of suites or cases on an image.
+fn results(layout: &Path, arguments: &[&str]) -> (Option<i32>, Value, String) {
+    let all = [&["test", layout.to_str().unwrap(), "--format=json"], arguments].concat();
+    let output = etcdimg(&all);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), serde_json::from_slice(&output.stdout).unwrap_or_default(), stderr)
+}
+
+fn failed(results: &Value) -> Vec<String> {
+    let cases = results["cases"].as_array().into_iter().flatten();
+    let failed = cases.filter(|case| case["outcome"] == "failed");
+    failed
+        .map(|case| {
+            format!("{}/{}", case["suite"].as_str().unwrap(), case["case"].as_str().unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn every_suite_passes_on_the_real_image_in_namespaces() {
+    if is_skipped() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let report = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (xml, html) = (report("results.xml"), report("results.html"));
+    let (code, results, stderr) =
+        results(image(), &["--runtime=rootfs", "--report", &xml, "--report", &html]);
+    assert_eq!((code, failed(&results)), (Some(0), vec![]), "{stderr}\n{results:#}");
+    assert!(results["passed"].as_u64() >= Some(45), "{results:#}");
+    assert_eq!(results["runtime"], "rootfs");
+    let junit = fs::read_to_string(xml).unwrap();
+    assert!(junit.contains("<testsuite name=\"rolling-upgrade\""), "{junit}");
+    let page = fs::read_to_string(&html).unwrap();
+    assert!(page.contains("3.4.21 to 3.7.1, through 3.5.33 and 3.6.14: tested"));
+    assert!(!page.contains(": not tested here</title>") || page.contains("3.4.21 to 3.6.14"));
+    look_at(Path::new(&html), &folder.path().join("page.png"));
+}
+
+/// Draws the page as a browser shows it, where there is one.
+fn look_at(page: &Path, picture: &Path) {
+    let browsers = ["chromium", "chromium-browser", "google-chrome"];
+    let found = browsers.iter().find(|name| Command::new(name).arg("--version").output().is_ok());
+    let Some(browser) = found else {
+        eprintln!("skipped: no browser here to look at the page with");
+        return;
+    };
+    let drawn = Command::new(browser)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"])
+        .arg("--window-size=1100,2600")
+        .arg(format!("--screenshot={}", picture.display()))
+        .arg(format!("file://{}", page.display()))
+        .output()
+        .unwrap();
+    let bytes = fs::read(picture).unwrap_or_default();
+    // A blank page of this size is a tenth of that.
+    assert!(bytes.len() > 60_000, "{}", String::from_utf8_lossy(&drawn.stderr));
+}
+
+#[test]
+fn the_engine_runs_the_image_too() {
+    if is_skipped() {
+        return;
+    }
+    let (code, results, stderr) =
+        results(image(), &["--runtime=docker", "--suite=run", "--suite=migrate"]);
+    assert_eq!((code, failed(&results)), (Some(0), vec![]), "{stderr}\n{results:#}");
+    assert_eq!(results["runtime"], "docker");
+}
+
+#[test]
+fn cases_are_listed_and_chosen_by_name() {
+    if is_skipped() {
+        return;
+    }
+    let listed = etcdimg(&["test", image().to_str().unwrap(), "--list", "--suite=run"]);
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(listed.starts_with("run/shell "), "{listed}");
+    let (code, results, stderr) = results(image(), &["--case=run/shell", "--runtime=rootfs"]);
+    assert_eq!((code, results["cases"].as_array().unwrap().len()), (Some(0), 1), "{stderr}");
+    let unknown = etcdimg(&["test", image().to_str().unwrap(), "--case=no-such"]);
+    assert_eq!(unknown.status.code(), Some(1));
+}
+
+// --- images that are wrong in one thing ----------------------------------------------
+
+/// A copy of the image that shares its blobs.
+fn copy(folder: &Path) -> PathBuf {
+    let layout = folder.join("layout");
+    let copied = Command::new("cp").arg("-rl").arg(image()).arg(&layout).status().unwrap();
+    assert!(copied.success());
+    // Written in place afterwards, unlike blobs.
+    let index = layout.join("index.json");
+    let bytes = fs::read(&index).unwrap();
+    fs::remove_file(&index).unwrap();
+    fs::write(&index, bytes).unwrap();
+    layout
+}
+
+fn change_layer(
+    image: &mut Image,
+    layer: usize,
+    mut change: impl FnMut(&str, tar::Header, Vec<u8>) -> Option<(tar::Header, Vec<u8>)>,
+) {
+    let tar = image.layers().nth(layer).unwrap();
+    image.set_layer(layer, &rewrite(&tar, &mut change).into_inner().unwrap());
+    image.save();
+}
+
+fn with_header(image: &mut Image, layer: usize, path: &str, change: fn(&mut tar::Header)) {
+    let mut is_found = false;
+    change_layer(image, layer, |name, mut header, bytes| {
+        if name.trim_start_matches("./") == path {
+            is_found = true;
+            change(&mut header);
+        }
+        Some((header, bytes))
+    });
+    assert!(is_found, "{path}");
+}
+
+fn with_bytes(image: &mut Image, layer: usize, path: &str, change: impl Fn(Vec<u8>) -> Vec<u8>) {
+    let mut is_found = false;
+    change_layer(image, layer, |name, header, bytes| {
+        let is_it = name == path;
+        is_found |= is_it;
+        Some((header, if is_it { change(bytes) } else { bytes }))
+    });
+    assert!(is_found, "{path}");
+}
+
+/// Replaces a text by another of the same length, wherever it is.
+fn patched(mut bytes: Vec<u8>, from: &str, to: &str) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    let places: Vec<_> = bytes
+        .windows(from.len())
+        .enumerate()
+        .filter(|(_, window)| *window == from.as_bytes())
+        .map(|(at, _)| at)
+        .collect();
+    assert!(!places.is_empty(), "{from}");
+    for at in places {
+        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+    }
+    bytes
+}
+
+/// A program that passes for migrate when only looked at; `body` is what it does.
+fn false_migrate(folder: &Path, body: &str) -> Vec<u8> {
+    let source = folder.join("false.rs");
+    let version = env!("CARGO_PKG_VERSION");
+    let text = format!(
+        "use std::{{env, fs, path::PathBuf, process::{{Command, exit}}}};\n\
+         const VERSION: &str = \"etcdimg-migrate {version}\\n\";\n\
+         fn main() {{\n\
+         if env::args().any(|it| it == \"--version\") {{ print!(\"{{VERSION}}\"); return; }}\n\
+         let data = PathBuf::from(env::var(\"DATA_DIRECTORY\").unwrap_or_default());\n\
+         let to = env::var(\"TARGET_VERSION\").unwrap_or_default();\n\
+         let _ = (&data, &to, Command::new(\"true\"), exit as fn(i32) -> !);\n\
+         {body}\n\
+         let _ = fs::create_dir_all(&data);\n\
+         let _ = fs::write(data.join(\"version.txt\"), format!(\"{{to}}/etcd3\"));\n\
+         }}\n"
+    );
+    fs::write(&source, text).unwrap();
+    let program = folder.join("false");
+    let compiled = Command::new("rustc")
+        .args(["--edition=2024", "-O", "-Ctarget-feature=+crt-static", "-Cstrip=symbols"])
+        .args(["--target=x86_64-unknown-linux-gnu", "-o"])
+        .args([&program, &source])
+        .output()
+        .unwrap();
+    assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+    fs::read(program).unwrap()
+}
+
+/// `wrong` must make `fails` fail, and none of `passes`.
+#[track_caller]
+fn check(fails: &[&str], passes: &[&str], wrong: impl FnOnce(&mut Image, &Path)) {
+    if is_skipped() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let layout = copy(folder.path());
+    let mut image = Image::open(&layout);
+    wrong(&mut image, folder.path());
+    let named = |cases: &[&str]| -> Vec<String> {
+        cases.iter().map(|case| format!("--case={case}")).collect()
+    };
+    for (cases, expected) in [(fails, cases_of(fails)), (passes, vec![])] {
+        let cases = named(cases);
+        let arguments: Vec<_> =
+            std::iter::once("--runtime=rootfs").chain(cases.iter().map(String::as_str)).collect();
+        let (code, results, stderr) = results(&layout, &arguments);
+        assert_eq!(failed(&results), expected, "{stderr}\n{results:#}");
+        assert_eq!(code, Some(if expected.is_empty() { 0 } else { 9 }));
+    }
+}
+
+fn cases_of(cases: &[&str]) -> Vec<String> {
+    cases.iter().map(|case| (*case).to_owned()).collect()
+}
+
+#[test]
+fn a_wrong_mode_fails_structure_and_nothing_else() {
+    check(&["structure/paths"], &["run/versions", "migrate/empty"], |image, _| {
+        with_header(image, MIGRATE, "usr/local/bin/migrate", |header| header.set_mode(0o755));
+    });
+}
+
+#[test]
+fn another_owner_fails_structure() {
+    check(&["structure/paths"], &["run/shell"], |image, _| {
+        with_header(image, NEWEST, "usr/local/bin/etcdctl-3.7.1", |header| header.set_uid(1000));
+    });
+}
+
+#[test]
+fn a_file_that_nobody_promised_fails_structure() {
+    check(&["structure/nothing-extra"], &["run/shell", "structure/paths"], |image, _| {
+        let tar = image.layers().nth(MIGRATE).unwrap();
+        let mut out = rewrite(&tar, |_, header, bytes| Some((header, bytes)));
+        let mut header = tar::Header::new_ustar();
+        header.set_size(0);
+        header.set_mode(0o444);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        out.append_data(&mut header, "usr/local/share/etcdimg/notes", &b""[..]).unwrap();
+        image.set_layer(MIGRATE, &out.into_inner().unwrap());
+        image.save();
+    });
+}
+
+#[test]
+fn a_missing_link_fails_structure_and_run() {
+    check(
+        &["structure/plain-names", "run/plain-names"],
+        &["structure/paths", "run/versions"],
+        |image, _| {
+            change_layer(image, NEWEST, |name, header, bytes| {
+                (name != "usr/local/bin/etcdutl").then_some((header, bytes))
+            });
+        },
+    );
+}
+
+#[test]
+fn a_setuid_shell_fails_structure() {
+    check(&["structure/no-privileges"], &["run/shell"], |image, _| {
+        let mut is_first = true;
+        change_layer(image, BASE, |_, mut header, bytes| {
+            if is_first && header.entry_type().is_file() {
+                header.set_mode(0o4755);
+                is_first = false;
+            }
+            Some((header, bytes))
+        });
+    });
+}
+
+#[test]
+fn a_missing_port_fails_structure() {
+    check(&["structure/config"], &["structure/labels", "run/shell"], |image, _| {
+        image.config["config"]["ExposedPorts"].as_object_mut().unwrap().remove("4001/tcp");
+        image.save();
+    });
+}
+
+#[test]
+fn an_entry_point_fails_structure() {
+    check(&["structure/config"], &["structure/labels"], |image, _| {
+        image.config["config"]["Entrypoint"] = json!(["/usr/local/bin/etcd"]);
+        image.save();
+    });
+}
+
+#[test]
+fn a_label_that_lies_fails_structure() {
+    check(&["structure/labels"], &["structure/config"], |image, _| {
+        image.config["config"]["Labels"]["dev.etcdimg.bundled-versions"] = json!("3.7.1");
+        image.save();
+    });
+}
+
+#[test]
+fn the_wrong_etcd_fails_structure() {
+    check(&["structure/verify"], &["structure/paths"], |image, _| {
+        // The etcd of 3.6.14 under the name of 3.7.1.
+        let mut other = Vec::new();
+        let tar = image.layers().nth(3).unwrap();
+        rewrite(&tar, |name, header, bytes| {
+            if name == "usr/local/bin/etcd-3.6.14" {
+                other.clone_from(&bytes);
+            }
+            Some((header, bytes))
+        });
+        with_bytes(image, NEWEST, "usr/local/bin/etcd-3.7.1", |_| other.clone());
+    });
+}
+
+#[test]
+fn a_server_that_does_not_say_its_version_fails_run() {
+    check(&["run/versions", "run/plain-names"], &["structure/verify", "run/shell"], |image, _| {
+        with_bytes(image, NEWEST, "usr/local/bin/etcd-3.7.1", |bytes| {
+            patched(bytes, "etcd Version: %s", "etcd Version: %d")
+        });
+    });
+}
+
+#[test]
+fn a_shell_that_does_not_start_fails_run() {
+    check(&["run/shell"], &["run/versions", "structure/paths"], |image, _| {
+        change_layer(image, BASE, |name, mut header, bytes| {
+            let is_shell = ["bin/sh", "bin/busybox"].contains(&name.trim_start_matches("./"));
+            if is_shell && header.entry_type().is_file() {
+                header.set_mode(0o644);
+            }
+            Some((header, bytes))
+        });
+    });
+}
+
+#[test]
+fn a_migrate_that_skips_its_steps_fails_migrate() {
+    check(
+        &["migrate/longest"],
+        &["migrate/empty", "structure/verify", "run/versions"],
+        |image, folder| {
+            let program = false_migrate(folder, "");
+            with_bytes(image, MIGRATE, "usr/local/bin/migrate", |_| program.clone());
+        },
+    );
+}
+
+#[test]
+fn a_migrate_that_takes_everything_fails_migrate() {
+    check(&["migrate/refused"], &["migrate/permissions"], |image, folder| {
+        let program = false_migrate(folder, "");
+        with_bytes(image, MIGRATE, "usr/local/bin/migrate", |_| program.clone());
+    });
+}
+
+#[test]
+fn a_migrate_that_loses_the_keys_fails_migrate() {
+    check(
+        &["migrate/up-3.6.14-3.7.1"],
+        &["migrate/empty", "structure/verify", "run/serve"],
+        |image, folder| {
+            let program =
+                false_migrate(folder, "let _ = fs::remove_dir_all(data.join(\"member\"));");
+            with_bytes(image, MIGRATE, "usr/local/bin/migrate", |_| program.clone());
+        },
+    );
+}
+
+#[test]
+fn a_migrate_that_starts_servers_in_a_cluster_fails_rolling_upgrade() {
+    check(
+        &["rolling-upgrade/3.6.14-3.7.1"],
+        &["migrate/up-3.6.14-3.7.1", "run/versions"],
+        |image, folder| {
+            let program = false_migrate(
+                folder,
+                "if data.join(\"member\").exists() { eprintln!(\"etcd did its part\"); }",
+            );
+            with_bytes(image, MIGRATE, "usr/local/bin/migrate", |_| program.clone());
+        },
+    );
+}
+
+#[test]
+fn a_tool_that_cannot_restore_a_bare_database_fails_operate() {
+    check(
+        &["operate/bare-database"],
+        &["operate/snapshot", "structure/verify", "run/versions"],
+        |image, _| {
+            with_bytes(image, NEWEST, "usr/local/bin/etcdutl-3.7.1", |bytes| {
+                patched(bytes, "skip-hash-check", "skip-hash-chack")
+            });
+        },
+    );
+}
+
+#[test]
+fn a_part_that_grew_by_a_fifth_fails_structure() {
+    if is_skipped() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let layout = copy(folder.path());
+    let against = format!("--against={}", image().display());
+    let arguments = [against.as_str(), "--case=structure/size"];
+    let (code, same, stderr) = results(&layout, &arguments);
+    assert_eq!((code, failed(&same)), (Some(0), vec![]), "{stderr}");
+    with_bytes(&mut Image::open(&layout), MIGRATE, "usr/local/bin/migrate", |mut bytes| {
+        // Nothing that a compressor could make small.
+        let mut noise = 1_u32;
+        bytes.resize_with(bytes.len() * 6 / 5, || {
+            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            noise.to_be_bytes()[0]
+        });
+        bytes
+    });
+    let (code, grown, stderr) = results(&layout, &arguments);
+    assert_eq!((code, failed(&grown)), (Some(9), cases_of(&["structure/size"])), "{stderr}");
+    let what = grown["cases"][0]["why"]["what"].as_str().unwrap();
+    assert!(what.starts_with("migrate takes"), "{what}");
+}
+
+#[test]
+fn an_index_without_windows_is_not_tested_for_it() {
+    if is_skipped() {
+        return;
+    }
+    let (code, results, stderr) = results(
+        image(),
+        &["--suite=windows", "--case=structure/layers", "--suite=structure", "--case=images"],
+    );
+    assert_eq!((code, failed(&results)), (Some(0), vec![]), "{stderr}");
+    let skipped = results["cases"].as_array().unwrap().iter().find(|it| it["suite"] == "windows");
+    let why = skipped.unwrap()["why"].as_str().unwrap();
+    assert!(why.starts_with("not applicable: "), "{why}");
+}
+
+#[test]
+fn reports_need_a_name_that_says_what_they_are() {
+    let output = etcdimg(&["test", "--report", "results.txt"]);
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("a name that ends in .xml or .html is needed"), "{stderr}");
+}

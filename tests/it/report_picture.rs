@@ -1,0 +1,170 @@
+//! The page of results as people see it: drawn by a browser, where there is one.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Read as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use etcdimg::acceptance::{CaseResult, Journey, Outcome, Results, Suite, Told, Trouble};
+
+fn case(suite: Suite, name: &str, proves: &str, outcome: Outcome, seconds: u64) -> CaseResult {
+    CaseResult {
+        suite,
+        case: name.to_owned(),
+        proves: proves.to_owned(),
+        outcome,
+        told: Told::default(),
+        took: Duration::from_secs(seconds),
+    }
+}
+
+/// Something of everything: passed, failed and skipped, ways that were tested and others.
+fn results() -> Results {
+    let version = |text: &str| text.parse().unwrap();
+    let mut up =
+        case(Suite::Migrate, "up-3.6.14-3.7.1", "data of 3.6.14 is whole", Outcome::Passed, 7);
+    up.told.journeys.push(Journey { from: version("3.6.14"), to: version("3.7.1") });
+    let mut longest = case(Suite::Migrate, "longest", "all the way", Outcome::Passed, 24);
+    longest.told.journeys.push(Journey { from: version("3.4.21"), to: version("3.7.1") });
+    let mut down = case(Suite::Migrate, "down-3.7.1-3.6.14", "and back", Outcome::Passed, 5);
+    down.told.journeys.push(Journey { from: version("3.7.1"), to: version("3.6.14") });
+    let trouble = Trouble {
+        what: "it took 31 s to stop".to_owned(),
+        command: Some("/usr/local/bin/etcd-3.7.1 --name=member0".to_owned()),
+        log: vec!["{\"level\":\"info\",\"msg\":\"received signal; shutting down\"}".to_owned()],
+    };
+    let mut serve =
+        case(Suite::Run, "serve", "a server starts and stops", Outcome::Failed(trouble), 31);
+    serve.told.step.push_str("stop it with SIGTERM");
+    let skipped = Outcome::Skipped("podman is not installed".to_owned());
+    Results {
+        reference: "registry.example.com/etcd:3.7.1-0".to_owned(),
+        platform: "linux/amd64".to_owned(),
+        runtime: "rootfs",
+        bundled: ["3.4.21", "3.5.33", "3.6.14", "3.7.1"].map(version).to_vec(),
+        cases: vec![
+            case(Suite::Structure, "paths", "every program is there", Outcome::Passed, 1),
+            serve,
+            up,
+            longest,
+            down,
+            case(Suite::Kubernetes, "static-pod", "migrate runs first", skipped, 0),
+        ],
+        took: Duration::from_secs(68),
+    }
+}
+
+#[test]
+fn a_browser_draws_the_page() {
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    let found = names.iter().find(|name| Command::new(name).arg("--version").output().is_ok());
+    let Some(browser) = found else {
+        eprintln!("skipped: no browser here to look at the page with");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("results.html");
+    fs::write(&page, results().html()).unwrap();
+    let path = folder.path().join("page.png");
+    let drawn = draw(browser, &page, &path);
+    let bytes = fs::read(&path).unwrap_or_else(|_| panic!("no picture: {drawn}"));
+    if let Some(keep) = std::env::var_os("ETCDIMG_KEEP_PICTURE") {
+        fs::write(keep, &bytes).unwrap();
+    }
+    let picture = Picture::decode(&bytes);
+    assert_eq!((picture.width, picture.height), (1000, 1300));
+    // A blank page has one colour.
+    let colours: BTreeSet<_> = picture.pixels.iter().collect();
+    assert!(colours.len() > 50, "{} colours", colours.len());
+    // Of report.css: what passed, what failed, the ways up and back.
+    for (name, colour) in
+        [("ok", "1a7f4b"), ("bad", "c0362c"), ("up", "2563c9"), ("back", "b4690e")]
+    {
+        let seen = picture.pixels.iter().filter(|pixel| hex::encode(pixel) == colour).count();
+        assert!(seen > 20, "{name}: {seen} pixels");
+    }
+    // Something stands in each third of the page.
+    for third in picture.pixels.chunks(picture.pixels.len().div_ceil(3)) {
+        assert!(third.iter().collect::<BTreeSet<_>>().len() > 10);
+    }
+}
+
+fn draw(browser: &str, page: &Path, picture: &Path) -> String {
+    let profile = picture.with_extension("profile");
+    let drawn = Command::new(browser)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"])
+        .args(["--disable-dev-shm-usage", "--force-device-scale-factor=1"])
+        .arg("--window-size=1000,1300")
+        .arg(format!("--user-data-dir={}", profile.display()))
+        .arg(format!("--screenshot={}", picture.display()))
+        .arg(format!("file://{}", page.display()))
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&drawn.stderr).into_owned()
+}
+
+/// What browsers write: PNG with 8 bits for each of red, green, blue, and perhaps alpha.
+struct Picture {
+    width: usize,
+    height: usize,
+    pixels: Vec<[u8; 3]>,
+}
+
+impl Picture {
+    fn decode(bytes: &[u8]) -> Self {
+        assert_eq!(&bytes[..8], b"\x89PNG\r\n\x1a\n");
+        let number = |at: usize| {
+            usize::try_from(u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap())).unwrap()
+        };
+        let (width, height) = (number(16), number(20));
+        assert_eq!(bytes[24], 8, "bits");
+        let depth = if bytes[25] == 6 { 4 } else { 3 };
+        let mut packed = Vec::new();
+        let mut at = 8;
+        while at < bytes.len() {
+            let length = number(at);
+            if &bytes[at + 4..at + 8] == b"IDAT" {
+                packed.extend_from_slice(&bytes[at + 8..at + 8 + length]);
+            }
+            at += 12 + length;
+        }
+        let mut lines = Vec::new();
+        flate2::read::ZlibDecoder::new(&packed[..]).read_to_end(&mut lines).unwrap();
+        let mut above = vec![0; width * depth];
+        let mut pixels = Vec::new();
+        for line in lines.chunks(1 + width * depth) {
+            let line = unfilter(line[0], &line[1..], &above, depth);
+            pixels.extend(line.chunks(depth).map(|pixel| [pixel[0], pixel[1], pixel[2]]));
+            above = line;
+        }
+        Self { width, height, pixels }
+    }
+}
+
+/// PNG, section 9.2: each byte is kept as its difference from its neighbours.
+fn unfilter(filter: u8, line: &[u8], above: &[u8], depth: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(line.len());
+    for (index, byte) in line.iter().enumerate() {
+        let left = if index < depth { 0 } else { out[index - depth] };
+        let up = above[index];
+        let corner = if index < depth { 0 } else { above[index - depth] };
+        let guess = match filter {
+            0 => 0,
+            1 => left,
+            2 => up,
+            3 => left.midpoint(up),
+            _ => nearest(left, up, corner),
+        };
+        out.push(byte.wrapping_add(guess));
+    }
+    out
+}
+
+/// Paeth's guess.
+fn nearest(left: u8, up: u8, corner: u8) -> u8 {
+    let estimate = i16::from(left) + i16::from(up) - i16::from(corner);
+    let far = |it: u8| (estimate - i16::from(it)).abs();
+    [left, up, corner].into_iter().min_by_key(|it| far(*it)).unwrap_or_default()
+}
