@@ -48,7 +48,7 @@ fn acceptance_passes(workshop: &Workshop) {
         let started = std::time::Instant::now();
         let all = [&["test", "--format=json", "--runtime=rootfs"], arguments].concat();
         let mut command = Command::new(env!("CARGO_BIN_EXE_etcdimg"));
-        command.args(all).current_dir(workshop.folder.path());
+        command.args(all).current_dir(workshop.path("."));
         // Which lends old wines a library.
         let output = command.env("WINEPREFIX", workshop.path("wine")).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
