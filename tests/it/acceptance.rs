@@ -423,6 +423,19 @@ fn a_migrate_that_starts_servers_in_a_cluster_fails_rolling_upgrade() {
 }
 
 #[test]
+fn a_migrate_that_begins_anew_each_time_fails_kubernetes() {
+    check(
+        &["kubernetes/static-pod"],
+        &["structure/verify", "run/serve", "migrate/empty"],
+        |image, folder| {
+            let program =
+                false_migrate(folder, "let _ = fs::remove_dir_all(data.join(\"member\"));");
+            with_bytes(image, MIGRATE, "usr/local/bin/migrate", |_| program.clone());
+        },
+    );
+}
+
+#[test]
 fn a_tool_that_cannot_restore_a_bare_database_fails_operate() {
     check(
         &["operate/bare-database"],

@@ -10,26 +10,35 @@ use serde_json::{Value, json};
 
 use crate::shop::gzip;
 
-/// The only image of a layout.
+/// An image of a layout.
 #[derive(Debug)]
 pub struct Image {
     layout: PathBuf,
+    /// Its place in the index.
+    place: usize,
     pub index: Value,
     pub manifest: Value,
     pub config: Value,
 }
 
 impl Image {
+    /// The only one, or the first.
     pub fn open(layout: &Path) -> Self {
+        Self::open_where(layout, |_| true)
+    }
+
+    /// The first whose descriptor in the index is meant.
+    pub fn open_where(layout: &Path, is_meant: impl Fn(&Value) -> bool) -> Self {
         let read = |digest: &Value| {
             serde_json::from_slice(&fs::read(blob_path(layout, digest)).unwrap()).unwrap()
         };
         let root: Value =
             serde_json::from_slice(&fs::read(layout.join("index.json")).unwrap()).unwrap();
         let index: Value = read(&root["manifests"][0]["digest"]);
-        let manifest: Value = read(&index["manifests"][0]["digest"]);
+        let place = index["manifests"].as_array().unwrap().iter().position(is_meant).unwrap();
+        let manifest: Value = read(&index["manifests"][place]["digest"]);
         let config = read(&manifest["config"]["digest"]);
-        Self { layout: layout.to_owned(), index, manifest, config }
+        Self { layout: layout.to_owned(), place, index, manifest, config }
     }
 
     /// The tar of every layer, from the base up.
@@ -61,8 +70,8 @@ impl Image {
         self.manifest["config"]["digest"] = json!(self.write(&config));
         self.manifest["config"]["size"] = json!(config.len());
         let manifest = serde_json::to_vec(&self.manifest).unwrap();
-        self.index["manifests"][0]["digest"] = json!(self.write(&manifest));
-        self.index["manifests"][0]["size"] = json!(manifest.len());
+        self.index["manifests"][self.place]["digest"] = json!(self.write(&manifest));
+        self.index["manifests"][self.place]["size"] = json!(manifest.len());
         let index = serde_json::to_vec(&self.index).unwrap();
         let path = self.layout.join("index.json");
         let mut root: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();

@@ -12,6 +12,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::mutant::{Image, rewrite};
 use crate::platforms_pulled::an_engine_runs_what_it_pulled;
 use crate::schema;
 use crate::workshop::{LAST, Workshop, run, tool};
@@ -38,6 +39,36 @@ fn all_build_makes_seven_images_that_clients_take_and_machines_run() {
     an_engine_runs_what_it_pulled(&layout, &tag, &LINUX);
     wine_runs_the_programs(&workshop);
     acceptance_passes(&workshop);
+    a_wrong_mode_on_windows_fails_its_suite_alone(&workshop);
+}
+
+fn a_wrong_mode_on_windows_fails_its_suite_alone(workshop: &Workshop) {
+    let layout = workshop.path("wrong");
+    run("cp", &["-r", workshop.path("layout").to_str().unwrap(), layout.to_str().unwrap()]);
+    let mut image = Image::open_where(&layout, |it| it["platform"]["os"] == "windows");
+    let last = image.last_layer();
+    let tar = image.layers().nth(last).unwrap();
+    let changed = rewrite(&tar, |path, mut header, bytes| {
+        if path == "Files/usr/local/bin/migrate.exe" {
+            header.set_mode(0o777);
+        }
+        Some((header, bytes))
+    });
+    image.set_layer(last, &changed.into_inner().unwrap());
+    image.save();
+    let failed = |arguments: &[&str]| -> Vec<String> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_etcdimg"));
+        command.args(["test", "wrong", "--format=json", "--runtime=rootfs"]).args(arguments);
+        let output = command.current_dir(workshop.path(".")).output().unwrap();
+        let results: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(results["passed"].as_u64() > Some(0), "{results:#}");
+        let cases = results["cases"].as_array().unwrap().iter();
+        let failed = cases.filter(|case| case["outcome"] == "failed");
+        failed.map(|case| case["case"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(failed(&["--suite=structure"]), Vec::<String>::new());
+    let cases = ["--case=windows/layers-20348", "--case=windows/paths-20348"];
+    assert_eq!(failed(&cases), ["paths-20348"]);
 }
 
 /// `etcdimg test` of the same index: what is in the registry, Windows, and an emulated machine.
