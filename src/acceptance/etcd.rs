@@ -7,6 +7,7 @@ use super::certificates::Certificates;
 use super::container::{Container, Ended, Root};
 use super::runtime::Signal;
 use super::stage::{Pod, Process, Stop};
+use super::subject::Subject;
 
 /// Where data lies in every container, as in the manifests of old.
 pub const DATA: &str = "/var/etcd/data";
@@ -139,6 +140,15 @@ pub fn ctl(wish: &Wish, version: &EtcdVersion, endpoints: &str, words: &[&str]) 
     }
 }
 
+/// With what an older etcd asks for where it is not at home; for its last version, the image does.
+pub fn admitted(container: Container, subject: &Subject, version: &EtcdVersion) -> Container {
+    match subject.platform.architecture.as_str() {
+        "amd64" => container,
+        _ if version == subject.newest() => container,
+        foreign => container.env("ETCD_UNSUPPORTED_ARCH", foreign),
+    }
+}
+
 impl Member<'_> {
     fn scheme(&self) -> &'static str {
         if self.wish.tls.is_some() { "https" } else { "http" }
@@ -188,13 +198,7 @@ impl Member<'_> {
             command.extend(Certificates::server_flags(TLS));
             command.extend(Certificates::peer_flags(TLS));
         }
-        let container = Container::new(command);
-        let architecture = &self.pod.stage().subject.platform.architecture;
-        // As the image sets it for its last version; the older ones ask for it more often.
-        self.dressed(match architecture.as_str() {
-            "amd64" => container,
-            _ => container.env("ETCD_UNSUPPORTED_ARCH", architecture),
-        })
+        self.dressed(admitted(Container::new(command), self.pod.stage().subject, &self.version))
     }
 
     /// With this member's volumes, user and root.
