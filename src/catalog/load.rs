@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Catalog, Fault, Texts};
 use crate::digest::Digest;
 
+pub const VERSIONS_FILE: &str = "versions.yaml";
 pub const LOCK_FILE: &str = "etcdimg.lock";
 
 /// Why the catalog cannot be read.
@@ -19,7 +20,7 @@ pub enum LoadError {
 /// Reads the catalog from a folder, and the text of its lock, if there is one.
 pub fn load(root: &Path) -> Result<(Catalog, Option<String>), LoadError> {
     let texts = Texts {
-        versions: read(&root.join("versions.yaml"))?,
+        versions: read(&root.join(VERSIONS_FILE))?,
         targets: targets(&root.join("targets"))?,
         lock: optional(&root.join(LOCK_FILE))?,
         sources: sources(&root.join("sources"))?,

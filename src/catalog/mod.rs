@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use etcd_version::EtcdVersion;
 
 pub use fault::Fault;
-pub use load::{LOCK_FILE, LoadError, load};
+pub use load::{LOCK_FILE, LoadError, VERSIONS_FILE, load};
 pub use lock::Lock;
 pub use target::{Origin, Target};
 pub use versions::{BundledEtcd, Mirror, Versions};

@@ -59,6 +59,12 @@ impl Context {
         Ok(catalog::load(&self.root)?)
     }
 
+    /// Nothing where there is no versions.yaml: a layout can be pushed from anywhere.
+    pub(super) fn catalog_if_any(&self) -> Result<Option<Catalog>, Failure> {
+        let is_there = self.root.join(catalog::VERSIONS_FILE).exists();
+        is_there.then(|| Ok(self.catalog()?.0)).transpose()
+    }
+
     /// The catalog with its lock; a missing or stale one is an error with the way out.
     pub(super) fn locked(&self) -> Result<Locked, Failure> {
         let (catalog, lock) = self.catalog()?;

@@ -21,7 +21,7 @@ use crate::registry::{Naming, Repository};
 use crate::ui::size;
 
 pub(super) fn run(context: &Context, arguments: &PushArgs) -> Result<(), Failure> {
-    let catalog = context.catalog().ok().map(|(catalog, _)| catalog);
+    let catalog = context.catalog_if_any()?;
     let mut platforms = arguments.platform.clone();
     for arch in arguments.arch.iter().filter(|arch| !arch.is_empty()) {
         let platform = format!("linux/{arch}").parse::<Platform>();
@@ -51,9 +51,9 @@ pub(super) fn build_and_run(context: &Context, arguments: &AllPushArgs) -> Resul
     let tagged = built.layout.tagged()?.into_iter().find(|tagged| tagged.tag == plan.tag);
     let missing = || Failure::new(Kind::Other, format!("nothing was built as {}", plan.tag));
     let tagged = tagged.ok_or_else(missing)?;
-    let catalog = context.catalog().ok().map(|(catalog, _)| catalog);
+    let catalog = Some(&locked.catalog);
     let shelf = (built.layout, tagged);
-    deliver(context, &arguments.delivery, catalog.as_ref(), &[shelf], Vec::new())
+    deliver(context, &arguments.delivery, catalog, &[shelf], Vec::new())
 }
 
 /// `dist`, or `dist:3.7.1-0` where a layout holds several images.

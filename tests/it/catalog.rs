@@ -5,6 +5,8 @@ use std::fs;
 
 use insta::assert_snapshot;
 
+use crate::lying_registry::{Habits, LyingRegistry};
+use crate::parcel::{Parcel, SEVEN};
 use crate::shop::Shop;
 
 const ENTRY: &str = "  - version: 3.4.21
@@ -341,4 +343,17 @@ fn folders_that_are_no_catalog_are_named() {
         assert!(message.contains(&format!("SHOP/root/{missing}`")), "{message}");
         assert!(message.contains("hint: run etcdimg in a checkout"), "{message}");
     }
+}
+
+#[test]
+fn a_push_beside_a_broken_catalog_asks_nobody() {
+    let shop = Shop::empty();
+    shop.edit("versions.yaml", "revision: 0", "revison: 0");
+    let (parcel, registry) =
+        (Parcel::new(&SEVEN[..1], 10, 0), LyingRegistry::start(Habits::default()));
+    let layout = parcel.path().to_str().unwrap();
+    let push = shop.run("push", &[layout, "--registry", &registry.host()]);
+    assert_eq!(push.code, Some(3), "{}", push.stderr);
+    assert!(push.stderr.starts_with("error: versions.yaml:2: revison: unknown key\n"));
+    assert!(registry.state().requests.is_empty());
 }
