@@ -157,9 +157,20 @@ pub struct BuildArgs {
     pub output: Option<PathBuf>,
     #[command(flatten)]
     pub compile: CompileArgs,
+    #[command(flatten)]
+    pub bases: BasesArgs,
     /// Also load the image of this machine's architecture into the Docker engine
     #[arg(long)]
     pub load: bool,
+}
+
+/// How much of the bases is needed here.
+#[derive(Clone, Debug, Args)]
+pub struct BasesArgs {
+    /// Leave layers of Windows bases in their registry: whoever pushes fetches those that the
+    /// destination lacks
+    #[arg(long)]
+    pub sparse: bool,
 }
 
 /// What compiles, where something has to be compiled. The result is the same.
@@ -215,6 +226,10 @@ pub struct AllPushArgs {
     /// Folder of the OCI image layout; what it holds under other tags stays
     #[arg(long, short, value_name = "DIR", default_value = "dist")]
     pub out: PathBuf,
+    #[command(flatten)]
+    pub compile: CompileArgs,
+    #[command(flatten)]
+    pub bases: BasesArgs,
     #[command(flatten)]
     pub delivery: DeliveryArgs,
 }
@@ -341,6 +356,9 @@ pub struct VerifyArgs {
     /// Folder of an OCI image layout, or REPOSITORY:TAG, REPOSITORY@DIGEST in a registry
     #[arg(value_name = "LAYOUT or REFERENCE", default_value = "dist")]
     pub place: String,
+    /// Accept a layout that `build --sparse` made: layers of Windows bases may be missing
+    #[arg(long)]
+    pub sparse: bool,
     #[command(flatten)]
     pub access: AccessArgs,
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::digest::Digest;
 use crate::docker::ArchiveSource;
-use crate::image::{CONFIG_TYPE, Document, INDEX_TYPE, Image, MANIFEST_TYPE};
+use crate::image::{CONFIG_TYPE, Document, INDEX_TYPE, Image, LAYER_LABEL, MANIFEST_TYPE};
 use crate::layer::Layer;
 use crate::layer::windows::FILES;
 use crate::layout::{Layout, LayoutError, Tagged};
@@ -103,7 +103,7 @@ impl Sizes {
     pub fn of(tag: String, manifest: &ImageManifest) -> Self {
         let mut parts = BTreeMap::new();
         for layer in manifest.layers() {
-            let name = layer.annotations().as_ref().and_then(|it| it.get("dev.etcdimg.layer"));
+            let name = layer.annotations().as_ref().and_then(|it| it.get(LAYER_LABEL));
             *parts.entry(part(name.map_or("base", String::as_str))).or_default() += layer.size();
         }
         Self { tag, total_bytes: parts.values().sum(), parts }
@@ -314,7 +314,7 @@ impl Subject {
             let name = descriptor
                 .annotations()
                 .as_ref()
-                .and_then(|it| it.get("dev.etcdimg.layer"))
+                .and_then(|it| it.get(LAYER_LABEL))
                 .map(String::as_str);
             // Layers of Windows itself may be nowhere but at Microsoft, and are not ours to judge.
             if self.platform.is_windows() && name.is_none() {

@@ -9,6 +9,7 @@ mod layers;
 mod parallel;
 mod retry;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
@@ -20,7 +21,7 @@ use crate::compile::{CompileError, Toolchains};
 use crate::digest::Digest;
 use crate::fetch::{self, FetchError};
 use crate::image::{self, Image};
-use crate::layer::LayerError;
+use crate::layer::{Layer, LayerError};
 use crate::layout::{Layout, LayoutError};
 use crate::plan::Plan;
 use crate::program::WrongProgram;
@@ -38,6 +39,8 @@ pub struct Workshop<'a> {
     pub fetch: &'a fetch::Options,
     pub runtime: &'a tokio::runtime::Runtime,
     pub is_offline: bool,
+    /// Layers of Windows bases stay in their registry.
+    pub is_sparse: bool,
     pub ui: &'a Ui,
 }
 
@@ -83,14 +86,20 @@ pub fn build(plan: &Plan, workshop: &Workshop<'_>, out: &Path) -> Result<Built, 
 fn attempt(plan: &Plan, workshop: &Workshop<'_>, out: &Path) -> Result<Built, BuildError> {
     let layers = layers::make(plan, workshop)?;
     let mut images = Vec::new();
+    let mut left = BTreeSet::new();
     for (image, layers) in plan.images.iter().zip(&layers) {
         let means = means(plan, workshop);
         let base = base::resolve(&means, &image.base.source, &image.platform)?;
+        if workshop.is_sparse && image.platform.is_windows() {
+            let digests = base.layers.iter().map(|layer| layer.digest);
+            left.extend(digests.filter(|digest| !workshop.store.has(digest)));
+        }
         images.push(image::image(plan, image, &base, layers));
     }
     let (layout, _guard) = Layout::create(out)?;
     for image in &images {
-        for layer in image.layers.iter().filter(|layer| !layer.is_foreign()) {
+        let is_here = |layer: &&Layer| !layer.is_foreign() && !left.contains(&layer.digest);
+        for layer in image.layers.iter().filter(is_here) {
             layout.add_blob(workshop.store, &layer.digest)?;
         }
         layout.add_bytes(&image.config)?;
@@ -108,6 +117,7 @@ fn means<'a>(plan: &Plan, workshop: &'a Workshop<'a>) -> base::Means<'a> {
         fetch: workshop.fetch,
         runtime: workshop.runtime,
         is_offline: workshop.is_offline,
+        is_sparse: workshop.is_sparse,
         compression: plan.compression,
         ui: workshop.ui,
     }

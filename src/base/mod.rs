@@ -56,6 +56,8 @@ pub struct Means<'a> {
     pub fetch: &'a fetch::Options,
     pub runtime: &'a tokio::runtime::Runtime,
     pub is_offline: bool,
+    /// Layers of Windows stay in their registry.
+    pub is_sparse: bool,
     pub compression: Compression,
     pub ui: &'a Ui,
 }
@@ -71,8 +73,11 @@ pub fn resolve(
         means.compression,
         means.compression.level()
     ));
-    let is_whole =
-        |base: &Base| base.layers.iter().all(|it| it.is_foreign() || means.store.has(&it.digest));
+    let is_registry = matches!(source, BaseSource::Registry { .. });
+    let is_left = means.is_sparse && is_registry && platform.is_windows();
+    let is_whole = |base: &Base| {
+        is_left || base.layers.iter().all(|it| it.is_foreign() || means.store.has(&it.digest))
+    };
     if let Some(base) = means.store.record::<Base>("base", &key).filter(is_whole) {
         return Ok(base);
     }
@@ -83,17 +88,30 @@ pub fn resolve(
         }
         BaseSource::Rootfs { path, digest } => rootfs::read(means, path, *digest)?,
         BaseSource::Layout { path, digest } => {
-            read(&layout::Blobs::open(means, path)?, source, *digest, platform)?
+            let blobs = layout::Blobs::open(means, path)?;
+            let base = read(&blobs, source, *digest, platform)?;
+            blobs.layers(&own(&base))?;
+            base
         }
         BaseSource::Registry { reference, digest } => {
             if means.is_offline {
                 return Err(BaseError::Offline(source.to_string()));
             }
-            read(&registry::Blobs::new(means, reference, *digest)?, source, *digest, platform)?
+            let blobs = registry::Blobs::new(means, reference, *digest)?;
+            let base = read(&blobs, source, *digest, platform)?;
+            if !is_left {
+                blobs.layers(&own(&base))?;
+            }
+            base
         }
     };
     means.store.put_record("base", &key, &base)?;
     Ok(base)
+}
+
+/// The layers that can be had where the base is.
+fn own(base: &Base) -> Vec<Layer> {
+    base.layers.iter().filter(|layer| !layer.is_foreign()).cloned().collect()
 }
 
 /// Where the parts of an OCI image come from. All bytes are verified by whoever implements it.
@@ -124,8 +142,6 @@ fn read(
         return Err(BaseError::WrongPlatform { base: source.to_string(), expected, received });
     }
     let layers = layers(&manifest, &config).map_err(unreadable)?;
-    let own: Vec<_> = layers.iter().filter(|layer| !layer.is_foreign()).cloned().collect();
-    blobs.layers(&own)?;
     let environment = config.config().as_ref().and_then(|it| it.env().clone()).unwrap_or_default();
     let os_version = raw["os.version"].as_str().map(str::to_owned);
     if platform.is_windows() && os_version.is_none() {

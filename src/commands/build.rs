@@ -16,7 +16,8 @@ pub(super) fn run(context: &Context, arguments: &BuildArgs) -> Result<(), Failur
     let (locked, plan) = context.plan(&arguments.choice)?;
     let out = std::path::absolute(&arguments.out).map_err(|error| Failure::new(Kind::Io, error))?;
     let tools = context.chosen_toolchains(&locked, &arguments.compile)?;
-    let built = context.in_workshop_with(&locked, &tools, |workshop| {
+    let bases = (&arguments.bases).into();
+    let built = context.in_workshop_with(&locked, &tools, bases, |workshop| {
         Ok(assemble::build(&plan, workshop, &out)?)
     })?;
     if let Some(file) = &arguments.output {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::assemble::Workshop;
 use crate::catalog::{self, Catalog, Locked};
-use crate::cli::{BuilderKind, ChoiceArgs, CompileArgs, Format, Global};
+use crate::cli::{BasesArgs, BuilderKind, ChoiceArgs, CompileArgs, Format, Global};
 use crate::compile::{Builder, Buildx, DOCKER_PASSED_ON, Network, PASSED_ON, Toolchains};
 use crate::failure::{Failure, Kind};
 use crate::fetch;
@@ -125,13 +125,14 @@ impl Context {
         locked: &Locked,
         work: impl FnOnce(&Workshop<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        self.in_workshop_with(locked, &self.toolchains(), work)
+        self.in_workshop_with(locked, &self.toolchains(), Bases::Whole, work)
     }
 
     pub(super) fn in_workshop_with<T>(
         &self,
         locked: &Locked,
         tools: &Toolchains,
+        bases: Bases,
         work: impl FnOnce(&Workshop<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let (store, fetch) = (self.store()?, fetch::Options::default());
@@ -143,6 +144,7 @@ impl Context {
             fetch: &fetch,
             runtime: &runtime,
             is_offline: self.is_offline,
+            is_sparse: bases == Bases::Sparse,
             ui: &self.ui,
         })
     }
@@ -153,6 +155,19 @@ impl Context {
             .map_err(|error| Failure::new(Kind::Other, error))?;
         self.ui.out(text);
         Ok(())
+    }
+}
+
+/// How much of the Windows bases a command needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bases {
+    Whole,
+    Sparse,
+}
+
+impl From<&BasesArgs> for Bases {
+    fn from(arguments: &BasesArgs) -> Self {
+        if arguments.sparse { Self::Sparse } else { Self::Whole }
     }
 }
 

@@ -13,6 +13,7 @@ mod place;
 mod plan;
 mod promote;
 mod push;
+mod shelves;
 mod test;
 mod verify;
 

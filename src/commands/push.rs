@@ -1,23 +1,21 @@
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use serde_json::json;
 
 use super::access::Access;
 use super::context::{Context, runtime};
+use super::shelves::{Shelves, choose};
 use crate::assemble;
 use crate::catalog::Catalog;
 use crate::cli::{AllPushArgs, DeliveryArgs, Format, MediaTypes, PushArgs};
 use crate::digest::Digest;
 use crate::failure::{Failure, Kind};
-use crate::layout::{Layout, LayoutError, Tagged};
 use crate::platform::Platform;
 use crate::push::{
-    Content, Overwrite, PushError, PushPlan, Pusher, Report, TagState, Way, Wish, plan, refer,
-    subject,
+    Content, Overwrite, PushPlan, Pusher, Report, TagState, Way, Wish, plan, refer, subject,
 };
-use crate::registry::{Naming, Repository};
+use crate::registry::{Bringer, Naming, Repository};
 use crate::ui::size;
 
 pub(super) fn run(context: &Context, arguments: &PushArgs) -> Result<(), Failure> {
@@ -28,7 +26,7 @@ pub(super) fn run(context: &Context, arguments: &PushArgs) -> Result<(), Failure
         platforms.push(platform.map_err(|error| Failure::new(Kind::Other, error))?);
     }
     let chosen = arguments.layout.iter().map(|place| choose(place));
-    let shelves: Vec<_> = chosen.collect::<Result<_, _>>()?;
+    let shelves = Shelves::new(chosen.collect::<Result<_, _>>()?)?;
     deliver(context, &arguments.delivery, catalog.as_ref(), &shelves, platforms)
 }
 
@@ -44,66 +42,41 @@ pub(super) fn build_and_run(context: &Context, arguments: &AllPushArgs) -> Resul
     repositories(&arguments.delivery, None)?;
     let (locked, plan) = context.plan(&arguments.choice)?;
     let out = std::path::absolute(&arguments.out).map_err(|error| Failure::new(Kind::Io, error))?;
+    let tools = context.chosen_toolchains(&locked, &arguments.compile)?;
     let built =
-        context.in_workshop(&locked, |workshop| Ok(assemble::build(&plan, workshop, &out)?))?;
+        context.in_workshop_with(&locked, &tools, (&arguments.bases).into(), |workshop| {
+            Ok(assemble::build(&plan, workshop, &out)?)
+        })?;
     let text = format!("{}:{} in {}", plan.repository, plan.tag, arguments.out.display());
     context.ui.status("Built", text);
     let tagged = built.layout.tagged()?.into_iter().find(|tagged| tagged.tag == plan.tag);
     let missing = || Failure::new(Kind::Other, format!("nothing was built as {}", plan.tag));
     let tagged = tagged.ok_or_else(missing)?;
     let catalog = Some(&locked.catalog);
-    let shelf = (built.layout, tagged);
-    deliver(context, &arguments.delivery, catalog, &[shelf], Vec::new())
+    let shelves = Shelves::new(vec![(built.layout, tagged)])?;
+    deliver(context, &arguments.delivery, catalog, &shelves, Vec::new())
 }
-
-/// `dist`, or `dist:3.7.1-0` where a layout holds several images.
-fn choose(place: &str) -> Result<(Layout, Tagged), Failure> {
-    let (folder, tag) = match place.rsplit_once(':') {
-        Some((folder, tag)) if !tag.contains('/') && !Path::new(place).exists() => {
-            (folder, Some(tag))
-        }
-        _ => (place, None),
-    };
-    let layout = Layout::open(Path::new(folder))?;
-    let mut all = layout.tagged()?;
-    if let Some(tag) = tag {
-        all.retain(|tagged| tagged.tag == tag);
-    }
-    match all.len() {
-        1 => Ok((layout, all.remove(0))),
-        0 => Err(LayoutError::NoTag {
-            path: folder.into(),
-            tag: tag.unwrap_or("anything").to_owned(),
-        }
-        .into()),
-        _ => {
-            let tags = all.into_iter().map(|tagged| tagged.tag).collect();
-            let error = LayoutError::SeveralTags { path: folder.into(), tags };
-            Err(Failure::new(Kind::Other, error).hint(format!("write {folder}:TAG")))
-        }
-    }
-}
-
-/// A layout, and what of it is to be pushed.
-type Shelf = (Layout, Tagged);
 
 fn deliver(
     context: &Context,
     arguments: &DeliveryArgs,
     catalog: Option<&Catalog>,
-    shelves: &[Shelf],
+    shelves: &Shelves,
     platforms: Vec<Platform>,
 ) -> Result<(), Failure> {
     let repositories = repositories(arguments, catalog)?;
-    let whole = gather(shelves, arguments.media_types)?;
-    let own = shelves.first().map(|(_, tagged)| tagged.tag.clone());
+    let whole = match arguments.media_types {
+        MediaTypes::Oci => shelves.content.clone(),
+        MediaTypes::Docker => shelves.content.in_docker_types()?,
+    };
+    let own = shelves.tag().map(str::to_owned);
     let tags = own.into_iter().chain(arguments.tag.iter().cloned()).collect();
     let wish = Wish { platforms, tags, with_platform_tags: arguments.platform_tags };
     let plan = plan(&whole, &wish)?;
     if let Some(text) = catalog.and_then(|catalog| lacking(catalog, &whole, &wish)) {
         context.ui.warning(text);
     }
-    check_shelves(shelves, &plan)?;
+    shelves.check(&plan)?;
     let registries: Vec<_> = repositories.iter().map(Repository::registry).collect();
     let access = Access::new(context, &arguments.access, &registries)?;
     let shipment = Shipment { context, arguments, catalog, shelves, plan: &plan, access: &access };
@@ -138,57 +111,36 @@ fn lacking(catalog: &Catalog, whole: &Content, wish: &Wish) -> Option<String> {
     })
 }
 
-/// One index of all that the layouts hold.
-fn gather(shelves: &[Shelf], media_types: MediaTypes) -> Result<Content, Failure> {
-    let read = |(layout, tagged): &Shelf| Content::read(layout, &tagged.descriptor);
-    let contents: Vec<_> = shelves.iter().map(read).collect::<Result<_, _>>()?;
-    let tags: Vec<_> = shelves.iter().map(|(_, tagged)| &tagged.tag).collect();
-    if let Some(other) = tags.iter().find(|tag| **tag != tags[0]) {
-        let text = format!("the layouts hold different images: {} and {other}", tags[0]);
-        return Err(Failure::new(Kind::Other, text));
-    }
-    let content = Content::join(contents)?;
-    match media_types {
-        MediaTypes::Oci => Ok(content),
-        MediaTypes::Docker => Ok(content.in_docker_types()?),
-    }
-}
-
-/// Before anything moves: is all of it here?
-fn check_shelves(shelves: &[Shelf], plan: &PushPlan) -> Result<(), Failure> {
-    for piece in &plan.blobs {
-        let known = fs::metadata(path(shelves, &piece.digest));
-        if !known.is_ok_and(|known| known.len() == piece.size) {
-            return Err(PushError::Lacks(piece.digest).into());
-        }
-    }
-    Ok(())
-}
-
-fn path(shelves: &[Shelf], digest: &Digest) -> PathBuf {
-    let mut paths = shelves.iter().map(|(layout, _)| layout.blob_path(digest));
-    let found = paths.clone().find(|path| path.is_file());
-    found.or_else(|| paths.next()).unwrap_or_default()
-}
-
 struct Shipment<'a> {
     context: &'a Context,
     arguments: &'a DeliveryArgs,
     catalog: Option<&'a Catalog>,
-    shelves: &'a [Shelf],
+    shelves: &'a Shelves,
     plan: &'a PushPlan,
     access: &'a Access,
 }
 
 impl Shipment<'_> {
     async fn send(&self, repository: &Repository) -> Result<Report, Failure> {
-        let sources = sources(self.arguments, self.catalog, repository)?;
+        let sources = sources(self.arguments, self.catalog, self.shelves, repository)?;
         let remote = self.access.pushing(repository, &sources).await;
+        let store = self.context.store()?;
+        let mut left = BTreeMap::new();
+        for (digest, base) in self.shelves.left() {
+            left.insert(*digest, self.access.pulling(base).await.repository().clone());
+        }
+        let bringer = Bringer {
+            puller: &self.access.puller(&store),
+            repository: &|digest| left.get(digest).cloned(),
+        };
+        let path = |digest: &Digest| {
+            if left.contains_key(digest) { store.path(digest) } else { self.shelves.path(digest) }
+        };
         let pusher = Pusher {
             remote: &remote,
             sources: &sources,
-            path: &|digest| path(self.shelves, digest),
-            bring: None,
+            path: &path,
+            bring: Some(&bringer),
             overwrite: if self.arguments.force { Overwrite::Forced } else { Overwrite::Never },
             ui: &self.context.ui,
         };
@@ -206,7 +158,7 @@ impl Shipment<'_> {
     async fn referrers(&self, pusher: &Pusher<'_>) -> Result<(), Failure> {
         let documents = self.plan.manifests.iter().chain(&self.plan.root);
         let subjects: Vec<_> = documents.map(|manifest| manifest.digest).collect();
-        for (layout, _) in self.shelves {
+        for layout in self.shelves.layouts() {
             for descriptor in layout.untagged()? {
                 let content = Content::read(layout, &descriptor)?;
                 if subject(&content.root).is_some_and(|subject| subjects.contains(&subject)) {
@@ -250,6 +202,7 @@ fn repositories(
 fn sources(
     arguments: &DeliveryArgs,
     catalog: Option<&Catalog>,
+    shelves: &Shelves,
     repository: &Repository,
 ) -> Result<Vec<String>, Failure> {
     let bases = catalog.into_iter().flat_map(|it| it.versions.bases.values());
@@ -258,7 +211,9 @@ fn sources(
     let named: Vec<_> = named.collect::<Result<_, _>>()?;
     let mut sources: Vec<String> = Vec::new();
     let listed = catalog.into_iter().flat_map(|it| it.versions.mount_from.iter().cloned());
-    for source in named.into_iter().chain(listed).chain(bases) {
+    for source in
+        named.into_iter().chain(listed).chain(bases).chain(shelves.left().values().cloned())
+    {
         let is_other = source.registry() == repository.registry() && source != *repository;
         if is_other && !sources.iter().any(|path| path == source.path()) {
             sources.push(source.path().to_owned());

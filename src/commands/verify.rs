@@ -3,11 +3,12 @@ use super::place::{Depth, Place};
 use crate::cli::{Format, VerifyArgs};
 use crate::failure::{Failure, Kind};
 use crate::ui::size;
-use crate::verify::{Report, verify};
+use crate::verify::{Report, verify, verify_sparse};
 
 pub(super) fn run(context: &Context, arguments: &VerifyArgs) -> Result<(), Failure> {
     let place = Place::open(context, &arguments.access, &arguments.place, Depth::Everything)?;
-    let report = verify(&place.layout)?;
+    let report =
+        if arguments.sparse { verify_sparse(&place.layout)? } else { verify(&place.layout)? };
     match context.format {
         Format::Json => context.out_json(&report)?,
         Format::Text | Format::GithubMatrix => context.ui.out(text(&report)),

@@ -6,14 +6,11 @@
 
 use std::path::PathBuf;
 
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
-
 use crate::digest::Digest;
 use crate::push::{
     Content, Overwrite, PushError, Pusher, Report, Wish, documents, get, plan, refer,
 };
-use crate::registry::{Blob, Bring, Manifest, Naming, Puller, Remote, RemoteError, Repository};
+use crate::registry::{Bringer, Manifest, Naming, Puller, Remote};
 use crate::store::Store;
 use crate::ui::Ui;
 
@@ -44,14 +41,15 @@ impl Copier<'_> {
         let root = get(self.from, naming).await?;
         let content = self.content(&root).await?;
         let plan = plan(&content, &Wish { tags: tags.to_vec(), ..Wish::default() })?;
-        let bring = FromSource { puller: self.puller, repository: self.from.repository() };
+        let source = |_: &Digest| Some(self.from.repository().clone());
+        let bring = Bringer { puller: self.puller, repository: &source };
         let path = |digest: &Digest| self.store.path(digest);
         let report = self.pusher(&bring, &path).push(&plan).await?;
         self.referrers(&content, &bring).await?;
         Ok(report)
     }
 
-    fn pusher<'b>(&'b self, bring: &'b FromSource<'b>, path: &'b Path<'b>) -> Pusher<'b> {
+    fn pusher<'b>(&'b self, bring: &'b Bringer<'b>, path: &'b Path<'b>) -> Pusher<'b> {
         Pusher {
             remote: self.to,
             sources: self.sources,
@@ -74,7 +72,7 @@ impl Copier<'_> {
     }
 
     /// What refers to the root and to each image, and to those in turn.
-    async fn referrers(&self, content: &Content, bring: &FromSource<'_>) -> Result<(), PushError> {
+    async fn referrers(&self, content: &Content, bring: &Bringer<'_>) -> Result<(), PushError> {
         let images = content.images.iter().map(|image| image.manifest.digest);
         let mut open: Vec<_> = images.chain([content.root.digest]).collect();
         open.dedup();
@@ -106,22 +104,3 @@ impl Copier<'_> {
 
 /// Where the file of a blob will be.
 type Path<'a> = dyn Fn(&Digest) -> PathBuf + Sync + 'a;
-
-/// Blobs of the source, pulled when the destination wants them.
-struct FromSource<'a> {
-    puller: &'a Puller<'a>,
-    repository: &'a Repository,
-}
-
-impl Bring for FromSource<'_> {
-    fn bring<'a>(&'a self, blob: &'a Blob) -> BoxFuture<'a, Result<(), RemoteError>> {
-        async move {
-            let pulled = self.puller.pull_blob(self.repository, blob.digest, blob.size).await;
-            pulled.map(drop).map_err(|error| RemoteError::Source {
-                what: format!("pull the blob {} from {}", blob.digest.short(), self.repository),
-                source: Box::new(error),
-            })
-        }
-        .boxed()
-    }
-}

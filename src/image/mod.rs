@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::digest::Digest;
 use crate::layer::Layer;
+pub use crate::plan::BASE_LABEL;
 use crate::plan::{ImagePlan, Plan};
 use crate::platform::Platform;
 
@@ -26,6 +27,9 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// A Windows base says nothing of it, or nothing of our folders.
 const WINDOWS_PATH: &str = r"C:\usr\local\bin;C:\bin;C:\Windows\system32;C:\Windows";
+
+/// Names each layer that is ours: `etcd 3.7.1`, `migrate`.
+pub const LAYER_LABEL: &str = "dev.etcdimg.layer";
 
 /// Marks a base that only tests may use, and every image on top of it.
 pub const STAND_IN: &str = "dev.etcdimg.base.stand-in";
@@ -110,7 +114,7 @@ fn layer_descriptor(layer: &Layer, name: Option<&String>) -> Value {
         descriptor["urls"] = json!(layer.urls);
     }
     if let Some(name) = name {
-        descriptor["annotations"] = json!({ "dev.etcdimg.layer": name });
+        descriptor["annotations"] = json!({ LAYER_LABEL: name });
     }
     descriptor
 }

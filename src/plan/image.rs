@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use etcd_version::{BUNDLED_PATH, Bundled};
 
 use super::{
-    BasePlan, BaseSource, Choice, Content, EntryPlan, ImagePlan, LayerPlan, ModulesSource,
-    PlanError, ReleaseSource, Source, WorkspaceSource,
+    BASE_LABEL, BasePlan, BaseSource, Choice, Content, EntryPlan, ImagePlan, LayerPlan,
+    ModulesSource, PlanError, ReleaseSource, Source, WorkspaceSource,
 };
 use crate::catalog::{BundledEtcd, Locked, Origin, Target, release_file};
 use crate::layer::format::FORMAT;
@@ -237,7 +237,7 @@ fn labels(
         ("org.opencontainers.image.version".to_owned(), versions.tag.to_string()),
         ("org.opencontainers.image.licenses".to_owned(), "Apache-2.0".to_owned()),
         ("org.opencontainers.image.vendor".to_owned(), "etcdimg".to_owned()),
-        ("dev.etcdimg.base".to_owned(), base.source.to_string()),
+        (BASE_LABEL.to_owned(), base.source.to_string()),
         ("dev.etcdimg.bundled-versions".to_owned(), bundled.join(",")),
         ("dev.etcdimg.format".to_owned(), FORMAT.to_string()),
         ("dev.etcdimg.origin".to_owned(), origin.as_str().to_owned()),

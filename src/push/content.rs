@@ -5,9 +5,10 @@ use serde_json::Value;
 
 use super::PushError;
 use crate::digest::Digest;
+use crate::image::BASE_LABEL;
 use crate::image::json::canonical;
 use crate::layout::Layout;
-use crate::registry::Manifest;
+use crate::registry::{Manifest, Naming};
 
 /// An image cannot contain itself, but a hostile layout may try.
 const MOST_DEPTH: usize = 3;
@@ -167,6 +168,13 @@ impl Content {
 }
 
 impl Image {
+    /// The base, where the image says that it is from a registry.
+    pub fn base(&self) -> Option<Naming> {
+        let manifest: Value = serde_json::from_slice(&self.manifest.bytes).ok()?;
+        let base: Naming = manifest["annotations"][BASE_LABEL].as_str()?.parse().ok()?;
+        base.digest.is_some().then_some(base)
+    }
+
     /// What the old image called its platforms: `linux-arm`, `windows-amd64-ltsc2022`.
     pub fn suffix(&self) -> Option<String> {
         let platform = self.platform.as_deref()?;

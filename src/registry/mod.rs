@@ -6,6 +6,7 @@
 mod answer;
 mod auth;
 mod blobs;
+mod bringer;
 mod credentials;
 mod error;
 mod helper;
@@ -24,6 +25,7 @@ mod upload;
 
 pub use auth::AuthError;
 pub use blobs::{Belief, Blob, Bring, Delivery, Moved, SMALL};
+pub use bringer::Bringer;
 pub use credentials::{Credentials, CredentialsError};
 pub use error::RemoteError;
 pub use host::{Host, HostOptions};

@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::digest::Digest;
-use crate::image::{CONFIG_TYPE, INDEX_TYPE, MANIFEST_TYPE};
+use crate::image::{CONFIG_TYPE, INDEX_TYPE, LAYER_LABEL, MANIFEST_TYPE};
 use crate::layer::NONDISTRIBUTABLE_TYPE;
 use crate::layout::{Layout, LayoutError};
 
@@ -24,6 +24,8 @@ use crate::layout::{Layout, LayoutError};
 pub struct Report {
     pub images: Vec<ImageReport>,
     pub blobs: usize,
+    /// Layers of Windows bases that a sparse layout left in their registry.
+    pub left: Vec<Digest>,
     pub faults: Vec<Fault>,
 }
 
@@ -52,7 +54,16 @@ impl fmt::Display for Fault {
 
 /// Verifies everything that index.json names.
 pub fn verify(layout: &Layout) -> Result<Report, LayoutError> {
-    let mut walk = Walk { layout, report: Report::default(), seen: BTreeSet::new() };
+    walk(layout, false)
+}
+
+/// The same of a layout that may lack layers of Windows bases.
+pub fn verify_sparse(layout: &Layout) -> Result<Report, LayoutError> {
+    walk(layout, true)
+}
+
+fn walk(layout: &Layout, is_sparse: bool) -> Result<Report, LayoutError> {
+    let mut walk = Walk { layout, is_sparse, report: Report::default(), seen: BTreeSet::new() };
     let tagged = layout.tagged()?;
     if tagged.is_empty() {
         walk.fault("index.json", "names no image by a tag");
@@ -70,6 +81,7 @@ pub fn verify(layout: &Layout) -> Result<Report, LayoutError> {
 
 struct Walk<'a> {
     layout: &'a Layout,
+    is_sparse: bool,
     report: Report,
     seen: BTreeSet<Digest>,
 }
@@ -233,6 +245,16 @@ impl Walk<'_> {
         }
     }
 
+    /// A layer of a Windows base, which is not ours, that is not here.
+    fn left(&self, descriptor: &Descriptor, config: &ImageConfiguration) -> Option<Digest> {
+        let annotations = descriptor.annotations().as_ref();
+        let is_ours = annotations.is_some_and(|it| it.contains_key(LAYER_LABEL));
+        let is_base = config.os().to_string() == "windows" && !is_ours;
+        let digest = descriptor.digest().to_string().parse().ok()?;
+        let is_left = self.is_sparse && is_base && !self.layout.blob_path(&digest).exists();
+        is_left.then_some(digest)
+    }
+
     /// Returns how many programs were looked into.
     fn layers(
         &mut self,
@@ -258,6 +280,10 @@ impl Walk<'_> {
         for (descriptor, diff_id) in manifest.layers().iter().zip(diff_ids) {
             if descriptor.media_type().to_string() == NONDISTRIBUTABLE_TYPE {
                 self.foreign(place, descriptor);
+                continue;
+            }
+            if let Some(digest) = self.left(descriptor, config) {
+                self.report.left.push(digest);
                 continue;
             }
             match layer::read(self.layout, descriptor, diff_id, &mut contents) {

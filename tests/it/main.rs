@@ -35,6 +35,7 @@ mod report_picture;
 mod reproducible;
 mod schema;
 mod shop;
+mod sparse;
 mod stdout;
 mod verify;
 mod windows;

@@ -7,6 +7,7 @@ use etcd_version::BUNDLED_PATH;
 use crate::acceptance::stage::{Stage, Stop, ensure, same};
 use crate::acceptance::subject::{FileEntry, FileKind, Sizes, Subject};
 use crate::acceptance::suite::Case;
+use crate::image::LAYER_LABEL;
 use crate::verify;
 
 const BIN: &str = "usr/local/bin";
@@ -193,7 +194,7 @@ fn layers(stage: &Stage<'_>) -> Result<(), Stop> {
         .manifest
         .layers()
         .iter()
-        .filter_map(|layer| layer.annotations().as_ref()?.get("dev.etcdimg.layer").cloned());
+        .filter_map(|layer| layer.annotations().as_ref()?.get(LAYER_LABEL).cloned());
     let versions = stage.subject.bundled.iter().map(|version| format!("etcd {version}"));
     let expected: Vec<_> = versions.chain(["migrate".to_owned()]).collect();
     same("the list of our layers", &expected.join(", "), &names.collect::<Vec<_>>().join(", "))?;

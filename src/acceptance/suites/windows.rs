@@ -13,6 +13,7 @@ use crate::acceptance::runtime::Wine;
 use crate::acceptance::stage::{Stage, Stop, ensure, same};
 use crate::acceptance::subject::{FileKind, Subject};
 use crate::acceptance::suite::Case;
+use crate::image::LAYER_LABEL;
 use crate::layer::windows::{FILES, HIVES};
 
 const BIN: &str = "usr/local/bin";
@@ -166,7 +167,7 @@ fn shared_layers(stage: &Stage<'_>) -> Result<(), Stop> {
         let subject = open(stage, image)?;
         let is_ours = |it: &&Descriptor| {
             let annotations = it.annotations().as_ref();
-            annotations.is_some_and(|it| it.contains_key("dev.etcdimg.layer"))
+            annotations.is_some_and(|it| it.contains_key(LAYER_LABEL))
         };
         let layers = subject.manifest.layers().iter().filter(is_ours);
         Ok(layers.map(|it| it.digest().to_string()).collect())

@@ -1,0 +1,100 @@
+//! `--sparse`: layers of Windows bases stay in their registry until a destination wants them.
+
+use std::process;
+
+use etcdimg::digest::Digest;
+use serde_json::{Value, json};
+
+use crate::lying_registry::{Habits, LyingRegistry};
+use crate::mutant::gunzip;
+use crate::parcel;
+use crate::shop;
+use crate::workshop::Workshop;
+
+const REPOSITORY: &str = "windows/nanoserver";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+
+/// A base that no cache has, with one layer.
+struct Base {
+    manifest: Digest,
+    layer: Digest,
+    bytes: Vec<u8>,
+}
+
+impl Base {
+    fn new(registry: &LyingRegistry) -> Self {
+        let unique = format!("{} {:?}", process::id(), std::time::SystemTime::now());
+        let bytes = shop::archive(|tar| shop::file(tar, "Files/unique", unique.as_bytes()));
+        let mut state = registry.state();
+        let mut blob = |media_type: &str, bytes: &[u8]| {
+            let digest = Digest::of(bytes);
+            state.blobs.insert((REPOSITORY.to_owned(), digest), bytes.to_vec());
+            json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() })
+        };
+        let config = json!({
+            "os": "windows", "architecture": "amd64", "os.version": "10.0.20348.1",
+            "rootfs": { "type": "layers", "diff_ids": [Digest::of(gunzip(&bytes))] },
+        });
+        let layer = blob(LAYER, &bytes);
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": parcel::MANIFEST,
+            "config": blob(CONFIG, config.to_string().as_bytes()), "layers": [layer],
+        });
+        let document = manifest.to_string().into_bytes();
+        let digest = Digest::of(&document);
+        let of_base = (parcel::MANIFEST.to_owned(), document);
+        state.manifests.insert((REPOSITORY.to_owned(), digest), of_base);
+        Self { manifest: digest, layer: Digest::of(&bytes), bytes }
+    }
+
+    /// How often the layer was asked for where it is.
+    fn asked(&self, registry: &LyingRegistry) -> usize {
+        let path = format!("{REPOSITORY}/blobs/{}", self.layer);
+        let state = registry.state();
+        state.requests.iter().filter(|it| it.method == "GET" && it.target.contains(&path)).count()
+    }
+}
+
+#[test]
+fn a_layer_of_windows_is_fetched_only_for_a_destination_that_lacks_it() {
+    let start = || LyingRegistry::start(Habits::default());
+    let (origin, lacking, having) = (start(), start(), start());
+    let base = Base::new(&origin);
+    let workshop = Workshop::new();
+    let bases =
+        format!("--base=nanoserver-ltsc2022={}/{REPOSITORY}@{}", origin.host(), base.manifest);
+    let build = |more: &[&str]| {
+        let fixed = ["build", "--from=source", "--builder=host", "--out=layout", &bases];
+        let platform = ["--platform=windows/amd64:ltsc2022"];
+        workshop.etcdimg(&[&fixed[..], &platform, more].concat()).stdout
+    };
+    let sparse = build(&["--sparse"]);
+    assert_eq!(base.asked(&origin), 0);
+
+    // Whoever does not know that something is left out is told.
+    let said = workshop.refused(&["verify", "layout"]);
+    assert!(said.contains(&base.layer.short()), "{said}");
+    let report = workshop.etcdimg(&["verify", "layout", "--sparse", "--format=json"]);
+    let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+    assert_eq!((&report["left"], &report["faults"]), (&json!([base.layer]), &json!([])));
+
+    let cache = workshop.path("push").display().to_string();
+    let push = |to: &LyingRegistry| {
+        let (host, cache) = (to.host(), format!("--cache-dir={cache}"));
+        let push = ["push", "layout", "--registry", &host, "--repository=etcd", &cache];
+        workshop.etcdimg(&push);
+        assert_eq!(to.state().violations, Vec::<String>::new());
+        to.state().blobs[&("etcd".to_owned(), base.layer)].clone()
+    };
+    let here = ("etcd".to_owned(), base.layer);
+    having.state().blobs.insert(here, base.bytes.clone());
+    push(&having);
+    assert_eq!(base.asked(&origin), 0, "the destination had it");
+    assert_eq!(push(&lacking), base.bytes);
+    assert_eq!(base.asked(&origin), 1);
+
+    // The image is the same either way.
+    assert_eq!(build(&[]), sparse);
+    workshop.etcdimg(&["verify", "layout"]);
+}
