@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::digest::Digest;
 use crate::failure::{Failure, Kind};
 use crate::layout::{Layout, LayoutError, Tagged};
-use crate::push::{Content, PushError, PushPlan};
+use crate::push::{Content, Image, PushError, PushPlan};
 use crate::registry::Repository;
 
 /// A layout, and what of it is to be pushed.
@@ -22,6 +22,7 @@ pub(super) struct Shelves {
 }
 
 impl Shelves {
+    /// They must hold the same image, and each platform once.
     pub(super) fn new(all: Vec<Shelf>) -> Result<Self, Failure> {
         let read = |(layout, tagged): &Shelf| Content::read(layout, &tagged.descriptor);
         let contents: Vec<_> = all.iter().map(read).collect::<Result<_, _>>()?;
@@ -37,16 +38,12 @@ impl Shelves {
     }
 
     fn left_out(&self) -> BTreeMap<Digest, Repository> {
-        let lacking = self.content.images.iter().filter_map(|image| {
-            let base = image.base()?.repository;
-            let pieces = image.pieces.iter().filter(|it| !it.is_foreign && !self.has(&it.digest));
-            Some(pieces.map(move |piece| (piece.digest, base.clone())))
+        let bases = self.content.images.iter().filter_map(Image::base);
+        let lacking = bases.flat_map(|(repository, layers)| {
+            let lacking = layers.into_iter().filter(|digest| !self.path(digest).is_file());
+            lacking.map(move |digest| (digest, repository.clone()))
         });
-        lacking.flatten().collect()
-    }
-
-    fn has(&self, digest: &Digest) -> bool {
-        self.path(digest).is_file()
+        lacking.collect()
     }
 
     /// Before anything moves: is all of it here, or known to be elsewhere?

@@ -5,10 +5,10 @@ use serde_json::Value;
 
 use super::PushError;
 use crate::digest::Digest;
-use crate::image::BASE_LABEL;
 use crate::image::json::canonical;
+use crate::image::{BASE_LABEL, LAYER_LABEL};
 use crate::layout::Layout;
-use crate::registry::{Manifest, Naming};
+use crate::registry::{Manifest, Naming, Repository};
 
 /// An image cannot contain itself, but a hostile layout may try.
 const MOST_DEPTH: usize = 3;
@@ -168,11 +168,18 @@ impl Content {
 }
 
 impl Image {
-    /// The base, where the image says that it is from a registry.
-    pub fn base(&self) -> Option<Naming> {
-        let manifest: Value = serde_json::from_slice(&self.manifest.bytes).ok()?;
+    /// Layers that a sparse layout may lack, those of a Windows base, and the repository where the
+    /// image says that they are.
+    pub fn base(&self) -> Option<(Repository, Vec<Digest>)> {
+        let is_windows = self.platform.as_ref().is_some_and(|it| it.starts_with("windows/"));
+        let manifest: Value =
+            serde_json::from_slice(&self.manifest.bytes).ok().filter(|_| is_windows)?;
         let base: Naming = manifest["annotations"][BASE_LABEL].as_str()?.parse().ok()?;
-        base.digest.is_some().then_some(base)
+        base.digest?;
+        let layers = manifest["layers"].as_array().into_iter().flatten();
+        let of_base = layers.filter(|layer| layer["annotations"][LAYER_LABEL].is_null());
+        let digests = of_base.filter_map(|layer| layer["digest"].as_str()?.parse().ok());
+        Some((base.repository, digests.collect()))
     }
 
     /// What the old image called its platforms: `linux-arm`, `windows-amd64-ltsc2022`.

@@ -1,5 +1,6 @@
 //! `--sparse`: layers of Windows bases stay in their registry until a destination wants them.
 
+use std::fs;
 use std::process;
 
 use etcdimg::digest::Digest;
@@ -97,4 +98,14 @@ fn a_layer_of_windows_is_fetched_only_for_a_destination_that_lacks_it() {
     // The image is the same either way.
     assert_eq!(build(&[]), sparse);
     workshop.etcdimg(&["verify", "layout"]);
+
+    // What is ours is nowhere else.
+    let ours = workshop.document(&workshop.index()["manifests"][0]["digest"])["layers"][1].clone();
+    let ours: Digest = ours["digest"].as_str().unwrap().parse().unwrap();
+    fs::remove_file(workshop.path("layout/blobs/sha256").join(ours.hex())).unwrap();
+    let requests = lacking.state().requests.len();
+    let said =
+        workshop.refused(&["push", "layout", "--registry", &lacking.host(), "--repository=etcd"]);
+    assert!(said.contains(&ours.hex()), "{said}");
+    assert_eq!(lacking.state().requests.len(), requests);
 }
