@@ -84,6 +84,8 @@ fn builder_layout(workshop: &Workshop) -> PathBuf {
         return layout;
     }
     remove_others(&parts);
+    // A build reads less of the modules than it takes to fetch them all.
+    workshop.etcdimg(&["fetch", "--only=modules", "--from=source", "--platform", PLATFORMS[0]]);
     let made = tempfile::Builder::new().prefix("builder-").tempdir_in(&parts).unwrap().keep();
     // Not the one of the repository: it would bring the Go releases of all versions.
     let script = root.join("scripts/builder-image");
