@@ -84,8 +84,11 @@ fn builder_layout(workshop: &Workshop) -> PathBuf {
         return layout;
     }
     remove_others(&parts);
-    // A build reads less of the modules than it takes to fetch them all.
-    workshop.etcdimg(&["fetch", "--only=modules", "--from=source", "--platform", PLATFORMS[0]]);
+    // A build reads less of modules and crates than it takes to fetch them all.
+    let fetch = ["fetch", "--only=modules", "--from=source", "--platform"];
+    for platform in PLATFORMS {
+        workshop.etcdimg(&[&fetch[..], &[platform]].concat());
+    }
     let made = tempfile::Builder::new().prefix("builder-").tempdir_in(&parts).unwrap().keep();
     // Not the one of the repository: it would bring the Go releases of all versions.
     let script = root.join("scripts/builder-image");
