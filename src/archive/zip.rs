@@ -1,47 +1,27 @@
-//! The zip format as far as releases use it (PKWARE's APPNOTE, 4.3): no encryption, no parts, no
-//! zip64, members stored or deflated.
+//! Zip archives of releases: members stored or deflated, none encrypted.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek};
 
-use flate2::Crc;
 use flate2::read::DeflateDecoder;
+use rawzip::{
+    CompressionMethod, RECOMMENDED_BUFFER_SIZE, ReaderAt, ZipArchive, ZipArchiveEntryWayfinder,
+    ZipFileHeaderRecord,
+};
 
 use super::{
     ARCHIVE_LIMIT, ArchiveError, IS_LARGE, IS_LINK, IS_TWICE, MEMBER_LIMIT, fault_of_path,
     unreadable,
 };
 
-const LOCAL: &[u8] = b"PK\x03\x04";
-const LISTED: &[u8] = b"PK\x01\x02";
-const END: &[u8] = b"PK\x05\x06";
-
-const LOCAL_SIZE: usize = 30;
-const LISTED_SIZE: usize = 46;
-const END_SIZE: usize = 22;
-
-/// The end is followed by a comment of at most this size.
-const COMMENT_LIMIT: u64 = 0xffff;
-
-/// A release has about 30 members.
+/// The list at the end of the archive; a release has about 30 members.
 const LIST_LIMIT: u64 = 1 << 20;
 
-const STORED: u16 = 0;
-const DEFLATED: u16 = 8;
-
-/// What the list at the end of the archive says of a member.
 struct Member {
-    path: String,
-    method: u16,
-    flags: u16,
-    crc: u32,
-    compressed: u64,
+    method: CompressionMethod,
     size: u64,
-    /// Where its own header begins, which repeats some of this.
-    at: u64,
-    /// Kind and mode, where the archive was made on a Unix.
-    mode: u32,
+    place: ZipArchiveEntryWayfinder,
 }
 
 /// As `super::members`; the order of the archive does not matter here.
@@ -51,163 +31,98 @@ pub(super) fn members<E: From<ArchiveError>>(
     wanted: &[String],
     mut each: impl FnMut(usize, Vec<u8>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let list = list(archive).map_err(|source| unreadable(name, source))?;
-    let members = checked(name, list)?;
+    let mut buffer = vec![0; RECOMMENDED_BUFFER_SIZE];
+    let archive = ZipArchive::from_seekable(archive, &mut buffer)
+        .map_err(|error| unreadable(name, io::Error::other(error)))?;
+    let members = list(&archive, &mut buffer, name)?;
     for (i, path) in wanted.iter().enumerate() {
         let member = members.get(path).ok_or_else(|| ArchiveError::Missing {
             archive: name.to_owned(),
             member: path.clone(),
         })?;
-        each(i, content(archive, member).map_err(|source| unreadable(name, source))?)?;
+        each(i, content(&archive, member).map_err(|source| unreadable(name, source))?)?;
     }
     Ok(())
 }
 
-/// All members are looked at, also those that nobody asked for.
-fn checked(archive: &str, list: Vec<Member>) -> Result<BTreeMap<String, Member>, ArchiveError> {
+/// All members by their paths. Those that nobody asked for are looked at too.
+fn list<R: ReaderAt>(
+    archive: &ZipArchive<R>,
+    buffer: &mut [u8],
+    name: &str,
+) -> Result<BTreeMap<String, Member>, ArchiveError> {
+    let failed = |error| unreadable(name, error);
+    if archive.eocd_offset().saturating_sub(archive.directory_offset()) > LIST_LIMIT {
+        return Err(failed(io::Error::other("its list of members is too long")));
+    }
     let mut members = BTreeMap::new();
-    let mut whole = 0;
-    for member in list {
-        const KIND: u32 = 0o170_000;
-        const SYMLINK: u32 = 0o120_000;
-        whole += member.size;
-        let path = member.path.trim_end_matches('/').to_owned();
-        let fault = if let Some(fault) = fault_of_path(&member.path) {
-            fault
-        } else if member.mode & KIND == SYMLINK {
-            IS_LINK
-        } else if member.size > MEMBER_LIMIT || whole > ARCHIVE_LIMIT {
-            IS_LARGE
-        } else if member.flags & 1 != 0 || ![STORED, DEFLATED].contains(&member.method) {
-            "is encrypted or compressed in a way that releases are not"
-        } else {
-            match members.entry(path) {
-                Entry::Occupied(_) => IS_TWICE,
-                Entry::Vacant(place) => {
-                    place.insert(member);
-                    continue;
-                }
+    let (mut n_members, mut whole) = (0, 0_u64);
+    let mut entries = archive.entries(buffer);
+    while let Some(entry) = entries.next_entry().map_err(|error| failed(io::Error::other(error)))? {
+        n_members += 1;
+        whole = whole.saturating_add(entry.uncompressed_size_hint());
+        let path = String::from_utf8_lossy(entry.file_path().as_ref()).into_owned();
+        let fault = match members.entry(path.trim_end_matches('/').to_owned()) {
+            Entry::Occupied(_) => Some(IS_TWICE),
+            Entry::Vacant(_) if whole > ARCHIVE_LIMIT => Some(IS_LARGE),
+            Entry::Vacant(vacant) => {
+                vacant.insert(Member {
+                    method: entry.compression_method(),
+                    size: entry.uncompressed_size_hint(),
+                    place: entry.wayfinder(),
+                });
+                fault(&path, &entry)
             }
         };
-        let (archive, member) = (archive.to_owned(), member.path);
-        return Err(ArchiveError::Hostile { archive, member, fault });
+        if let Some(fault) = fault {
+            return Err(ArchiveError::Hostile { archive: name.to_owned(), member: path, fault });
+        }
+    }
+    if n_members != archive.entries_hint() {
+        return Err(failed(io::Error::other("its list has not as many members as it says")));
     }
     Ok(members)
 }
 
-fn list(archive: &mut (impl Read + Seek)) -> io::Result<Vec<Member>> {
-    let size = archive.seek(SeekFrom::End(0))?;
-    let from = size.saturating_sub(COMMENT_LIMIT + END_SIZE as u64);
-    let tail = read(archive, from, size - from)?;
-    let end = tail
-        .windows(END_SIZE)
-        .rposition(|bytes| bytes.starts_with(END))
-        .ok_or_else(|| wrong("it has no end"))?;
-    let end = Fields(&tail[end..]);
-    let (n_members, size, at) = (end.u16(10)?, end.u32(12)?, end.u32(16)?);
-    if u64::from(size) > LIST_LIMIT {
-        return Err(wrong("its list of members is too long"));
+fn fault(path: &str, entry: &ZipFileHeaderRecord<'_>) -> Option<&'static str> {
+    let is_known = [CompressionMethod::STORE, CompressionMethod::DEFLATE]
+        .contains(&entry.compression_method());
+    if let Some(fault) = fault_of_path(path) {
+        Some(fault)
+    } else if entry.mode().is_symlink() {
+        Some(IS_LINK)
+    } else if entry.uncompressed_size_hint() > MEMBER_LIMIT {
+        Some(IS_LARGE)
+    } else if entry.flags().is_encrypted() || !is_known {
+        Some("is encrypted or compressed in a way that releases are not")
+    } else {
+        None
     }
-    let bytes = read(archive, at.into(), size.into())?;
-    let mut rest = &bytes[..];
-    let mut members = Vec::new();
-    for _ in 0..n_members {
-        let (member, length) = listed(rest)?;
-        rest = rest.get(length..).ok_or_else(|| wrong("its list of members is cut"))?;
-        members.push(member);
-    }
-    if !rest.is_empty() {
-        return Err(wrong("its list has more than its members"));
-    }
-    Ok(members)
 }
 
-/// A member of the list, and how long its entry is.
-fn listed(bytes: &[u8]) -> io::Result<(Member, usize)> {
-    const UNIX: u16 = 3;
-    let fields = Fields(bytes);
-    fields.begins_with(LISTED)?;
-    let lengths = [28, 30, 32].map(|at| fields.u16(at).map(usize::from));
-    let [name, extra, comment] = lengths;
-    let (name, rest) = (name?, extra? + comment?);
-    let path = fields.bytes(LISTED_SIZE, name)?;
-    let is_unix = fields.u16(4)? >> 8 == UNIX;
-    let member = Member {
-        path: String::from_utf8_lossy(path).into_owned(),
-        flags: fields.u16(8)?,
-        method: fields.u16(10)?,
-        crc: fields.u32(16)?,
-        compressed: fields.u32(20)?.into(),
-        size: fields.u32(24)?.into(),
-        mode: if is_unix { fields.u32(38)? >> 16 } else { 0 },
-        at: fields.u32(42)?.into(),
-    };
-    Ok((member, LISTED_SIZE + name + rest))
-}
-
-fn content(archive: &mut (impl Read + Seek), member: &Member) -> io::Result<Vec<u8>> {
-    let header = read(archive, member.at, LOCAL_SIZE as u64)?;
-    let fields = Fields(&header);
-    fields.begins_with(LOCAL)?;
-    let (name, extra) = (fields.u16(26)?, fields.u16(28)?);
-    let path = read(archive, member.at + LOCAL_SIZE as u64, name.into())?;
-    if path != member.path.as_bytes() || fields.u16(8)? != member.method {
-        return Err(wrong("a member is not what the list says"));
-    }
-    archive.seek_relative(extra.into())?;
-    let stored = archive.take(member.compressed);
+/// Size and sum are compared with what the list says.
+fn content<R: ReaderAt>(archive: &ZipArchive<R>, member: &Member) -> io::Result<Vec<u8>> {
+    let entry = archive.get_entry(member.place).map_err(io::Error::other)?;
+    let stored = entry.reader();
     let mut bytes = Vec::with_capacity(usize::try_from(member.size).unwrap_or(0));
-    // One more than there may be, so that a longer one is noticed.
-    let limit = member.size + 1;
-    match member.method {
-        DEFLATED => DeflateDecoder::new(stored).take(limit).read_to_end(&mut bytes)?,
-        _ => stored.take(limit).read_to_end(&mut bytes)?,
-    };
-    let mut crc = Crc::new();
-    crc.update(&bytes);
-    if bytes.len() as u64 != member.size || crc.sum() != member.crc {
-        return Err(wrong("a member has not the size or the sum that the list says"));
+    if member.method == CompressionMethod::DEFLATE {
+        entry.verifying_reader(DeflateDecoder::new(stored)).read_to_end(&mut bytes)?;
+    } else {
+        entry.verifying_reader(stored).read_to_end(&mut bytes)?;
     }
     Ok(bytes)
-}
-
-fn read(archive: &mut (impl Read + Seek), at: u64, size: u64) -> io::Result<Vec<u8>> {
-    archive.seek(SeekFrom::Start(at))?;
-    let mut bytes = Vec::new();
-    archive.take(size).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 == size { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
-}
-
-fn wrong(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
-}
-
-/// Numbers of a header, the low byte first.
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn bytes(&self, at: usize, size: usize) -> io::Result<&[u8]> {
-        self.0.get(at..at + size).ok_or_else(|| wrong("a header is cut"))
-    }
-
-    fn begins_with(&self, signature: &[u8]) -> io::Result<()> {
-        if self.bytes(0, 4)? == signature { Ok(()) } else { Err(wrong("a header is missing")) }
-    }
-
-    fn u16(&self, at: usize) -> io::Result<u16> {
-        let bytes = self.bytes(at, 2)?;
-        Ok(u16::from_le_bytes([bytes[0], bytes[1]]))
-    }
-
-    fn u32(&self, at: usize) -> io::Result<u32> {
-        Ok(u32::from(self.u16(at)?) | u32::from(self.u16(at + 2)?) << 16)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Cursor;
+    use flate2::{Compression, Crc};
+    use std::io::{Cursor, Write};
+
+    const LOCAL: &[u8] = b"PK\x03\x04";
+    const LISTED: &[u8] = b"PK\x01\x02";
+    const END: &[u8] = b"PK\x05\x06";
+    const STORED: u16 = 0;
 
     struct Made<'a> {
         path: &'a str,
@@ -289,6 +204,18 @@ mod tests {
     fn check(member: Made<'_>, expected: &str) {
         let error = get(&zip(&[file("etcd/etcd", b"etcd"), member]), &["etcd"]).unwrap_err();
         assert_eq!(error.to_string(), format!("`etcd.zip`: {expected}"));
+    }
+
+    #[test]
+    fn a_member_that_is_longer_than_listed_is_refused() {
+        let mut deflated = flate2::write::DeflateEncoder::new(Vec::new(), Compression::fast());
+        deflated.write_all(&[0; 1 << 20]).unwrap();
+        let deflated = deflated.finish().unwrap();
+        let large = Made { method: 8, size: 4, ..file("etcd/etcd", &deflated) };
+        for member in [large, Made { size: 3, ..file("etcd/etcd", b"etcd") }] {
+            let error = get(&zip(&[member]), &["etcd"]).unwrap_err();
+            assert_eq!(error.to_string(), "`etcd.zip` cannot be read as a zip archive");
+        }
     }
 
     /// Whatever byte is another one or missing: no panic, and never other bytes than those.

@@ -40,12 +40,8 @@ impl super::Blobs for Blobs<'_> {
     }
 
     fn layers(&self, layers: &[Layer]) -> Result<(), BaseError> {
-        let pull = async {
-            for layer in layers {
-                self.puller.pull_blob(&self.reference.repository, layer.digest, layer.size).await?;
-            }
-            Ok(())
-        };
-        self.means.runtime.block_on(pull)
+        let blobs: Vec<_> = layers.iter().map(|layer| (layer.digest, layer.size)).collect();
+        let pulling = self.puller.pull_blobs(&self.reference.repository, &blobs);
+        Ok(self.means.runtime.block_on(pulling)?)
     }
 }

@@ -1,4 +1,3 @@
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::json;
@@ -9,7 +8,7 @@ use super::context::{Context, runtime};
 use crate::cli::AccessArgs;
 use crate::failure::{Failure, Kind};
 use crate::layout::Layout;
-use crate::push::{self, Content};
+use crate::push::{self, Content, Image, Piece};
 use crate::registry::Naming;
 
 /// An image that a user names: a layout, or a reference, which is pulled into one.
@@ -18,23 +17,19 @@ pub(super) struct Place {
     pulled: Option<TempDir>,
 }
 
-/// How much of a reference is pulled.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Depth {
-    Documents,
-    Everything,
-}
+/// Which blobs of an image are pulled from a reference, beside all documents.
+pub(super) type Wanted<'a> = &'a dyn Fn(&Image) -> Vec<Piece>;
 
 impl Place {
     pub(super) fn open(
         context: &Context,
         access: &AccessArgs,
         name: &str,
-        depth: Depth,
+        wanted: Wanted<'_>,
     ) -> Result<Self, Failure> {
         let path = Path::new(name);
         match name.parse::<Naming>() {
-            Ok(naming) if !path.exists() => pull(context, access, &naming, depth),
+            Ok(naming) if !path.exists() => pull(context, access, &naming, wanted),
             _ => Ok(Self { layout: Layout::open(path)?, pulled: None }),
         }
     }
@@ -49,7 +44,7 @@ fn pull(
     context: &Context,
     arguments: &AccessArgs,
     naming: &Naming,
-    depth: Depth,
+    wanted: Wanted<'_>,
 ) -> Result<Place, Failure> {
     let access = Access::new(context, arguments, &[naming.repository.registry()])?;
     let store = context.store()?;
@@ -68,14 +63,16 @@ fn pull(
         let descriptor = json!({
             "mediaType": root.media_type, "digest": root.digest, "size": root.bytes.len(),
         });
-        if depth == Depth::Everything {
-            let whole = Content::read(&layout, &descriptor)?;
-            let puller = access.puller(&store);
-            let pieces: BTreeSet<_> = whole.images.iter().flat_map(|image| &image.pieces).collect();
-            for piece in pieces {
-                puller.pull_blob(&repository, piece.digest, piece.size).await?;
-                layout.add_blob(&store, &piece.digest)?;
-            }
+        let whole = Content::read(&layout, &descriptor)?;
+        let mut pieces: Vec<_> = whole.images.iter().flat_map(wanted).collect();
+        // Those have their own place elsewhere.
+        pieces.retain(|piece| !piece.is_foreign);
+        pieces.sort();
+        pieces.dedup();
+        let blobs: Vec<_> = pieces.iter().map(|piece| (piece.digest, piece.size)).collect();
+        access.puller(&store).pull_blobs(&repository, &blobs).await?;
+        for (digest, _) in blobs {
+            layout.add_blob(&store, &digest)?;
         }
         let tag = naming.tag.clone().unwrap_or_else(|| root.digest.to_string());
         Ok::<_, Failure>(layout.tag(&[(tag, descriptor)])?)

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::context::{Context, runtime};
-use super::place::{Depth, Place};
+use super::place::Place;
 use crate::acceptance::runtime::{Docker, Rootfs, Runtime};
 use crate::acceptance::{
     self, Case, CaseResult, Outcome, Results, Run, Sizes, Subject, SubjectError, Suite,
@@ -16,11 +16,13 @@ use crate::docker::EngineError;
 use crate::failure::{Failure, Kind};
 use crate::layout::Layout;
 use crate::platform::Platform;
+use crate::push::{Image, Piece};
 
 pub(super) fn run(context: &Context, arguments: &TestArgs) -> Result<(), Failure> {
-    let place = Place::open(context, &arguments.access, &arguments.place, Depth::Everything)?;
     let suites = if arguments.suite.is_empty() { &Suite::ALL[..] } else { &arguments.suite };
     let platform = platform(arguments)?;
+    let wanted = |image: &Image| wanted(image, suites, &platform);
+    let place = Place::open(context, &arguments.access, &arguments.place, &wanted)?;
     let mut subject = open(&place.layout, arguments, suites, &platform)?;
     subject.against = against(context, arguments, &platform)?;
     let mut cases = acceptance::cases(&subject, suites);
@@ -37,6 +39,20 @@ pub(super) fn run(context: &Context, arguments: &TestArgs) -> Result<(), Failure
         return list(context, &cases);
     }
     play(context, arguments, &subject, &cases)
+}
+
+/// What the suites read of an image.
+fn wanted(image: &Image, suites: &[Suite], tested: &Platform) -> Vec<Piece> {
+    let platform = image.platform.as_deref().map(str::parse::<Platform>);
+    let is_read = match platform {
+        // Its `verify` reads every image.
+        _ if suites.contains(&Suite::Structure) => true,
+        Some(Ok(platform)) if platform.is_windows() => suites.contains(&Suite::Windows),
+        Some(Ok(platform)) => platform == *tested,
+        // The only one, which nobody names.
+        _ => true,
+    };
+    if is_read { image.own_pieces() } else { Vec::new() }
 }
 
 /// A layout that has nothing but images for Windows can be tested for those.
@@ -63,7 +79,7 @@ fn against(
     platform: &Platform,
 ) -> Result<Option<Sizes>, Failure> {
     let Some(name) = &arguments.against else { return Ok(None) };
-    let place = Place::open(context, &arguments.access, name, Depth::Documents)?;
+    let place = Place::open(context, &arguments.access, name, &|_| Vec::new())?;
     let sizes = Sizes::open(&place.layout, None, platform);
     sizes.map(Some).map_err(|error| Failure::new(Kind::Verification, error))
 }

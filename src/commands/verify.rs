@@ -1,12 +1,15 @@
 use super::context::Context;
-use super::place::{Depth, Place};
+use super::place::{Place, Wanted};
 use crate::cli::{Format, VerifyArgs};
 use crate::failure::{Failure, Kind};
+use crate::push::Image;
 use crate::ui::size;
 use crate::verify::{Report, verify, verify_sparse};
 
 pub(super) fn run(context: &Context, arguments: &VerifyArgs) -> Result<(), Failure> {
-    let place = Place::open(context, &arguments.access, &arguments.place, Depth::Everything)?;
+    let wanted: Wanted<'_> =
+        if arguments.sparse { &Image::own_pieces } else { &|image| image.pieces.clone() };
+    let place = Place::open(context, &arguments.access, &arguments.place, wanted)?;
     let report =
         if arguments.sparse { verify_sparse(&place.layout)? } else { verify(&place.layout)? };
     match context.format {
@@ -26,6 +29,11 @@ pub(super) fn run(context: &Context, arguments: &VerifyArgs) -> Result<(), Failu
     if place.is_reference() {
         return Err(failure
             .hint("a tag that names this must not be used; `etcdimg promote` must not list it"));
+    }
+    if !report.left.is_empty() && !arguments.sparse {
+        return Err(failure.hint(
+            "`build --sparse` leaves layers of Windows bases out, and `verify --sparse` accepts that",
+        ));
     }
     Err(failure.hint("remove the layout and run `etcdimg build` again"))
 }

@@ -182,6 +182,12 @@ impl Image {
         Some((base.repository, digests.collect()))
     }
 
+    /// Without the layers that a sparse layout may lack.
+    pub fn own_pieces(&self) -> Vec<Piece> {
+        let base = self.base().map(|(_, layers)| layers).unwrap_or_default();
+        self.pieces.iter().filter(|piece| !base.contains(&piece.digest)).cloned().collect()
+    }
+
     /// What the old image called its platforms: `linux-arm`, `windows-amd64-ltsc2022`.
     pub fn suffix(&self) -> Option<String> {
         let platform = self.platform.as_deref()?;

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
 use reqwest::Url;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
 
@@ -116,6 +117,21 @@ impl<'a> Puller<'a> {
         let blob = Blob { name: &name, digest, size: Some(size_bytes), limit: size_bytes };
         let url = repository.url("blobs", &digest);
         self.pull(repository, &blob, &url).await
+    }
+
+    /// Configs and layers, several at a time, each with the size that its descriptor says.
+    pub async fn pull_blobs(
+        &self,
+        repository: &Repository,
+        blobs: &[(Digest, u64)],
+    ) -> Result<(), RegistryError> {
+        let Some(((digest, size), rest)) = blobs.split_first() else { return Ok(()) };
+        // What lets this one in lets in the others, which need not ask for it.
+        self.pull_blob(repository, *digest, *size).await?;
+        let pulling = rest.iter().map(|(digest, size)| self.pull_blob(repository, *digest, *size));
+        let pulling = stream::iter(pulling.collect::<Vec<_>>());
+        let pulled = pulling.buffer_unordered(self.options.parallel.max(1));
+        pulled.try_for_each(|_| future::ready(Ok(()))).await
     }
 
     /// A refusal that says how to be let in is answered once; tokens also end in the middle.

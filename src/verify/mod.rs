@@ -24,7 +24,7 @@ use crate::layout::{Layout, LayoutError};
 pub struct Report {
     pub images: Vec<ImageReport>,
     pub blobs: usize,
-    /// Layers of Windows bases that a sparse layout left in their registry.
+    /// Layers of Windows bases that are not here, as a sparse layout leaves them in their registry.
     pub left: Vec<Digest>,
     pub faults: Vec<Fault>,
 }
@@ -251,7 +251,7 @@ impl Walk<'_> {
         let is_ours = annotations.is_some_and(|it| it.contains_key(LAYER_LABEL));
         let is_base = config.os().to_string() == "windows" && !is_ours;
         let digest = descriptor.digest().to_string().parse().ok()?;
-        let is_left = self.is_sparse && is_base && !self.layout.blob_path(&digest).exists();
+        let is_left = is_base && !self.layout.blob_path(&digest).exists();
         is_left.then_some(digest)
     }
 
@@ -284,7 +284,9 @@ impl Walk<'_> {
             }
             if let Some(digest) = self.left(descriptor, config) {
                 self.report.left.push(digest);
-                continue;
+                if self.is_sparse {
+                    continue;
+                }
             }
             match layer::read(self.layout, descriptor, diff_id, &mut contents) {
                 Ok(digest) => self.count(digest),

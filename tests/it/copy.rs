@@ -1,5 +1,6 @@
 //! `etcdimg copy`, `promote` and `verify` between registries on 127.0.0.1.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use etcdimg::digest::Digest;
@@ -182,4 +183,21 @@ fn a_reference_is_verified_like_a_layout() {
     let report = |run: &Run| serde_json::from_str::<Value>(&run.stdout).unwrap();
     assert_eq!(report(&pulled), report(&layout));
     assert_eq!(std::fs::read_dir(desk.home.path().join("cache/tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_test_pulls_nothing_of_other_platforms() {
+    // Nobody can run that image, but what is pulled is decided before that is seen.
+    let desk = Desk::new(Habits::default(), Habits::default());
+    let reference = format!("{}/etcd:3.7.1-0", desk.from.host());
+    let before = desk.from.state().requests.len();
+    let run = desk.run(&["test", &reference, "--arch=arm64", "--suite=run", "--list"]);
+    assert_eq!(run.code, Some(4), "{}", run.stderr);
+    let content = desk.parcel.content();
+    let arm64 = content.images.iter().find(|it| it.platform.as_deref() == Some("linux/arm64"));
+    let expected = arm64.unwrap().pieces.iter().map(|piece| piece.digest.to_string());
+    let state = desk.from.state();
+    let pulled = state.requests[before..].iter().filter(|it| it.target.contains("/blobs/"));
+    let pulled = pulled.map(|it| it.target.rsplit('/').next().unwrap().to_owned());
+    assert_eq!(pulled.collect::<BTreeSet<_>>(), expected.collect());
 }

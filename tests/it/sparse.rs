@@ -10,7 +10,7 @@ use crate::lying_registry::{Habits, LyingRegistry};
 use crate::mutant::gunzip;
 use crate::parcel;
 use crate::shop;
-use crate::workshop::Workshop;
+use crate::workshop::{LAST, Workshop};
 
 const REPOSITORY: &str = "windows/nanoserver";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -75,10 +75,15 @@ fn a_layer_of_windows_is_fetched_only_for_a_destination_that_lacks_it() {
 
     // Whoever does not know that something is left out is told.
     let said = workshop.refused(&["verify", "layout"]);
-    assert!(said.contains(&base.layer.short()), "{said}");
-    let report = workshop.etcdimg(&["verify", "layout", "--sparse", "--format=json"]);
-    let report: Value = serde_json::from_slice(&report.stdout).unwrap();
-    assert_eq!((&report["left"], &report["faults"]), (&json!([base.layer]), &json!([])));
+    assert!(said.contains(&base.layer.short()) && said.contains("`verify --sparse`"), "{said}");
+    let left = |place: &str, more: &[&str]| {
+        let verify = ["verify", place, "--sparse", "--format=json"];
+        let report = workshop.etcdimg(&[&verify[..], more].concat());
+        let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+        assert_eq!(report["faults"], json!([]));
+        report["left"].clone()
+    };
+    assert_eq!(left("layout", &[]), json!([base.layer]));
 
     let cache = workshop.path("push").display().to_string();
     let push = |to: &LyingRegistry| {
@@ -94,6 +99,9 @@ fn a_layer_of_windows_is_fetched_only_for_a_destination_that_lacks_it() {
     assert_eq!(base.asked(&origin), 0, "the destination had it");
     assert_eq!(push(&lacking), base.bytes);
     assert_eq!(base.asked(&origin), 1);
+    let (reference, cache) = (format!("{}/etcd:{LAST}-0", lacking.host()), workshop.path("pulled"));
+    let cache = format!("--cache-dir={}", cache.display());
+    assert_eq!(left(&reference, &[&cache]), json!([base.layer]));
 
     // The image is the same either way.
     assert_eq!(build(&[]), sparse);

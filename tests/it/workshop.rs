@@ -91,7 +91,7 @@ impl Workshop {
         serde_json::from_slice(&fs::read(self.blob(digest)).unwrap()).unwrap()
     }
 
-    fn blob(&self, digest: &Value) -> PathBuf {
+    pub fn blob(&self, digest: &Value) -> PathBuf {
         let hex = digest.as_str().unwrap().strip_prefix("sha256:").unwrap();
         self.path("layout/blobs/sha256").join(hex)
     }

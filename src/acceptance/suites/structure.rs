@@ -34,7 +34,8 @@ pub fn cases(subject: &Subject) -> Vec<Case> {
 }
 
 fn verified(stage: &Stage<'_>) -> Result<(), Stop> {
-    let report = verify::verify(&stage.subject.layout).map_err(Stop::failed)?;
+    // Layers of Windows itself are not ours to judge.
+    let report = verify::verify_sparse(&stage.subject.layout).map_err(Stop::failed)?;
     let faults: Vec<_> = report.faults.iter().map(ToString::to_string).collect();
     ensure(faults.is_empty(), || format!("`etcdimg verify` finds {}", faults.join("; ")))
 }
