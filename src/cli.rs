@@ -365,8 +365,8 @@ pub struct VerifyArgs {
 
 #[derive(Clone, Debug, Args)]
 pub struct ManifestsArgs {
-    /// What to print (may be given several times) [default: everything]
-    #[arg(long, value_name = "KIND")]
+    /// What to print (may be given several times) [default with --out: everything]
+    #[arg(long, value_name = "KIND", required_unless_present = "out")]
     pub kind: Vec<manifests::Kind>,
     /// Tag of the image; its etcd version is what data is migrated to [default: that of versions.yaml]
     #[arg(long, value_name = "TAG")]

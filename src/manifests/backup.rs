@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::Setting;
 use super::member::{DATA, MEMBERS};
-use super::stateful::{labels, security};
+use super::stateful::{CLIENT_URL, anti_affinity, labels, security};
 
 const TLS: &str = "/etc/etcd/tls";
 
@@ -15,21 +15,32 @@ mv /backup/partial /backup/$name
 ls -1 /backup/snapshot-*.db | sort -r | tail -n +49 | xargs -r rm --
 ";
 
+/// Nothing that is there is touched before the snapshot is restored beside it.
 const RESTORE: &str = "set -o errexit
-if [ -e /var/lib/etcd/member ]; then echo 'the volume is not empty'; exit 1; fi
+cd /var/lib/etcd
+if migrate status --data-dir /var/lib/etcd | grep 'has the database open'; then
+  echo 'first: kubectl scale statefulset etcd --replicas=0'
+  exit 1
+fi
 newest=$(ls -1 /backup/snapshot-*.db | sort -r | head -n 1)
-etcdutl snapshot restore $newest --data-dir /var/lib/etcd/restored \\
+if [ -z \"$newest\" ]; then echo 'there is no snapshot'; exit 1; fi
+rm -rf restored
+etcdutl snapshot restore $newest --data-dir restored \\
   --name $MEMBER --initial-cluster $INITIAL_CLUSTER \\
   --initial-advertise-peer-urls https://$MEMBER.etcd:2380
-mv /var/lib/etcd/restored/member /var/lib/etcd/member
-rmdir /var/lib/etcd/restored
+kept=before-restore-$(date -u +%Y%m%dT%H%M%SZ)
+for name in member version.txt .migrate; do
+  if [ -e $name ]; then mkdir -p $kept; mv $name $kept/; fi
+done
+mv restored/member member
+rmdir restored
+echo \"restored $newest\"
 ";
 
 pub(super) fn backup(setting: &Setting) -> Vec<Value> {
-    let endpoints = MEMBERS.map(|(name, _)| format!("https://{name}.etcd:2379"));
     let environment = super::environment(&[
-        // A snapshot is taken from one member: whichever is first.
-        ("ETCDCTL_ENDPOINTS", endpoints[0].clone()),
+        // A snapshot is taken from one member: whichever is ready.
+        ("ETCDCTL_ENDPOINTS", CLIENT_URL.to_owned()),
         ("ETCDCTL_CACERT", format!("{TLS}/ca.crt")),
         ("ETCDCTL_CERT", format!("{TLS}/client.crt")),
         ("ETCDCTL_KEY", format!("{TLS}/client.key")),
@@ -56,7 +67,8 @@ pub(super) fn backup(setting: &Setting) -> Vec<Value> {
         "kind": "PersistentVolumeClaim",
         "metadata": { "name": "etcd-backup", "labels": labels() },
         "spec": {
-            "accessModes": ["ReadWriteOnce"],
+            // Volumes of members are each on a node of their own, and a restore reads it on all.
+            "accessModes": ["ReadWriteMany"],
             "resources": { "requests": { "storage": "100Gi" } },
         },
     });
@@ -78,7 +90,7 @@ pub(super) fn restore(setting: &Setting) -> Vec<Value> {
     let job = |(name, _): (&str, &str)| {
         let environment =
             super::environment(&[("MEMBER", name.to_owned()), ("INITIAL_CLUSTER", all.clone())]);
-        let pod = pod(
+        let mut pod = pod(
             &json!([{
                 "name": "restore",
                 "image": setting.image,
@@ -96,6 +108,8 @@ pub(super) fn restore(setting: &Setting) -> Vec<Value> {
                   "persistentVolumeClaim": { "claimName": format!("data-{name}") } },
             ]),
         );
+        // Its volume may be mounted twice on one node: a Job must not meet a member there.
+        pod["spec"]["affinity"] = anti_affinity();
         json!({
             "apiVersion": "batch/v1",
             "kind": "Job",

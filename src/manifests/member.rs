@@ -166,18 +166,3 @@ fn peer_flags(tls: &str) -> [String; 4] {
         "--peer-client-cert-auth=true".to_owned(),
     ]
 }
-
-pub(super) fn kubeadm() -> Value {
-    let endpoints = MEMBERS.map(|(_, address)| format!("https://{address}:2379"));
-    let pki = "/etc/kubernetes/pki";
-    json!({
-        "apiVersion": "kubeadm.k8s.io/v1beta4",
-        "kind": "ClusterConfiguration",
-        "etcd": { "external": {
-            "endpoints": endpoints,
-            "caFile": format!("{pki}/etcd/ca.crt"),
-            "certFile": format!("{pki}/apiserver-etcd-client.crt"),
-            "keyFile": format!("{pki}/apiserver-etcd-client.key"),
-        } },
-    })
-}

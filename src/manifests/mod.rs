@@ -3,6 +3,7 @@
 //!
 //! Pure: a `Setting` in, files out. Not responsible for applying them.
 
+mod api_server;
 mod backup;
 mod member;
 mod operator;
@@ -29,28 +30,37 @@ pub enum Kind {
     StaticPodShell,
     /// Three static pods with TLS, one for each control plane node
     StaticPodHa,
+    /// The same three in the form of the old manifests
+    StaticPodShellHa,
     /// Three members with services, a disruption budget and anti-affinity
     StatefulSet,
     /// A snapshot every hour
     Backup,
     /// Jobs that restore a snapshot into the volumes of the StatefulSet
     Restore,
-    /// What kubeadm tells the API server of an etcd outside of it
+    /// What the API server is told of each kind of cluster: to kubeadm, and as flags
     ApiServer,
-    /// Resources for the etcd operator that takes an image
-    Operator,
+    /// A cluster of the etcd operator that takes an image
+    OperatorCluster,
+    /// A backup by that operator
+    OperatorBackup,
+    /// A restore by that operator, which deletes the cluster first
+    OperatorRestore,
 }
 
 impl Kind {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::StaticPod,
         Self::StaticPodShell,
         Self::StaticPodHa,
+        Self::StaticPodShellHa,
         Self::StatefulSet,
         Self::Backup,
         Self::Restore,
         Self::ApiServer,
-        Self::Operator,
+        Self::OperatorCluster,
+        Self::OperatorBackup,
+        Self::OperatorRestore,
     ];
 
     fn says(self) -> &'static str {
@@ -59,7 +69,7 @@ impl Kind {
                 "A single member as a static pod of the kubelet. A failed migration stops the start."
             }
             Self::StaticPodShell => {
-                "The form of the manifests of old, for those who keep it. It differs in one thing:\n\
+                "A single member in the form of the manifests of old, for those who keep it. It differs in one thing:\n\
                  a failed migration stops the start, where the old one went on regardless."
             }
             Self::StaticPodHa => {
@@ -67,24 +77,49 @@ impl Kind {
                  Certificates are read from /etc/kubernetes/pki/etcd, as kubeadm lays them out.\n\
                  Upgrade node by node, one minor version at a time."
             }
+            Self::StaticPodShellHa => {
+                "One of three members, in the form of the manifests of old: a shell runs migrate, then\n\
+                 etcd. A failed migration stops the start, where the old one went on regardless."
+            }
             Self::StatefulSet => {
                 "Three members. Certificates come from the secret `etcd-tls`: ca.crt, server.crt,\n\
-                 server.key, peer.crt, peer.key, client.crt, client.key.\n\
+                 server.key, peer.crt, peer.key, client.crt, client.key; those of server and peer are for\n\
+                 etcd-0.etcd, etcd-1.etcd and etcd-2.etcd, that of server for etcd-client too.\n\
                  Upgrade one minor version at a time: a rolling update then needs no downtime."
             }
-            Self::Backup => "A snapshot every hour onto the claim `etcd-backup`; the last 48 stay.",
+            Self::Backup => {
+                "A snapshot every hour onto the claim `etcd-backup`; the last 48 stay.\n\
+                 The claim is ReadWriteMany, because restore.yaml reads it on three nodes at once: its\n\
+                 storage class must be one of a network, such as NFS or CephFS."
+            }
             Self::Restore => {
-                "Restores the newest snapshot of the claim `etcd-backup` into all three volumes.\n\
-                 First: kubectl scale statefulset etcd --replicas=0, and empty the volumes."
+                "Restores the newest snapshot of the claim `etcd-backup` into the volumes of all three\n\
+                 members. What is there now is kept beside it, as before-restore-<time>.\n\
+                 \u{20} kubectl scale statefulset etcd --replicas=0\n\
+                 \u{20} kubectl create -f restore.yaml\n\
+                 \u{20} kubectl wait --for=condition=complete --timeout=1h job/restore-etcd-{0,1,2}\n\
+                 \u{20} kubectl delete -f restore.yaml\n\
+                 \u{20} kubectl scale statefulset etcd --replicas=3\n\
+                 Each Job runs on the node that its member's volume is on, and reads the backups through\n\
+                 the network. While members run, the Jobs wait: they share no node with one."
             }
             Self::ApiServer => {
-                "For `kubeadm init --config`: the API server talks to the members of the\n\
-                 StatefulSet or of the static pods, with its own client certificate."
+                "For `kubeadm init --config`: an etcd that kubeadm does not run itself."
             }
-            Self::Operator => {
-                "For the etcd operator whose clusters take an image (etcd.database.coreos.com).\n\
+            Self::OperatorCluster => {
+                "A cluster of the etcd operator that takes an image (etcd.database.coreos.com).\n\
                  It asks for the tag `v<version>`, so push the image with `--tag v<version>` too.\n\
-                 Back up first; change `version` in place by one minor; restore when that fails."
+                 Before an upgrade: operator-backup.yaml. One minor up is compatible: change `version` in\n\
+                 place. Anything else is not: see operator-restore.yaml."
+            }
+            Self::OperatorBackup => {
+                "A backup by the etcd operator, to be made before every upgrade of a cluster or of the\n\
+                 operator. It is done once `status.succeeded` is true; each needs a `path` of its own."
+            }
+            Self::OperatorRestore => {
+                "APPLYING THIS DELETES THE CLUSTER `etcd` AND ALL ITS DATA: the operator makes a new one of\n\
+                 that name and specification from the backup. Only for an upgrade that is not compatible\n\
+                 and for a cluster that is lost; check first that the backup in `path` is there."
             }
         }
     }
@@ -110,17 +145,36 @@ pub fn files(kind: Kind, setting: &Setting) -> Vec<File> {
                 (format!("static-pod-ha-{i}.yaml"), vec![static_pod::one_of_three(setting, i)])
             })
             .collect(),
+        Kind::StaticPodShellHa => (0..member::MEMBERS.len())
+            .map(|i| {
+                let pod = static_pod::shell_of_three(setting, i);
+                (format!("static-pod-shell-ha-{i}.yaml"), vec![pod])
+            })
+            .collect(),
         Kind::StatefulSet => vec![("statefulset.yaml".into(), stateful::documents(setting))],
         Kind::Backup => vec![("backup.yaml".into(), backup::backup(setting))],
         Kind::Restore => vec![("restore.yaml".into(), backup::restore(setting))],
-        Kind::ApiServer => vec![("kubeadm.yaml".into(), vec![member::kubeadm()])],
-        Kind::Operator => vec![("operator.yaml".into(), operator::documents(setting))],
+        Kind::ApiServer => vec![
+            ("kubeadm-static-pod.yaml".into(), vec![api_server::of_single()]),
+            ("kubeadm-static-pod-ha.yaml".into(), vec![api_server::of_three()]),
+            ("kubeadm-statefulset.yaml".into(), vec![api_server::of_stateful_set()]),
+        ],
+        Kind::OperatorCluster => {
+            vec![("operator-cluster.yaml".into(), vec![operator::cluster(setting)])]
+        }
+        Kind::OperatorBackup => vec![("operator-backup.yaml".into(), vec![operator::backup()])],
+        Kind::OperatorRestore => vec![("operator-restore.yaml".into(), vec![operator::restore()])],
     };
     named.into_iter().map(|(name, documents)| file(kind, name, documents)).collect()
 }
 
 fn file(kind: Kind, name: String, documents: Vec<Value>) -> File {
-    let says = format!("# {}\n", kind.says().replace('\n', "\n# "));
+    let mut says = kind.says().to_owned();
+    if kind == Kind::ApiServer {
+        let flags = api_server::flags(&documents[0]).join("\n  ");
+        says = format!("{says}\nWithout kubeadm, flags of kube-apiserver:\n  {flags}");
+    }
+    let says = format!("# {}\n", says.replace('\n', "\n# "));
     let yaml = documents.iter().map(yaml).collect::<Vec<_>>().join("---\n");
     let text =
         format!("{says}# Made by `etcdimg manifests`; change src/manifests instead.\n{yaml}");

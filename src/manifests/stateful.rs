@@ -3,6 +3,9 @@ use serde_json::{Value, json};
 use super::Setting;
 use super::member::{DATA, MEMBERS, Member};
 
+/// Any member that is ready.
+pub(super) const CLIENT_URL: &str = "https://etcd-client:2379";
+
 pub(super) fn labels() -> Value {
     json!({ "app.kubernetes.io/name": "etcd" })
 }
@@ -123,8 +126,8 @@ pub(super) fn security() -> Value {
     })
 }
 
-/// No two members on one node.
-fn anti_affinity() -> Value {
+/// On no node that a member is on.
+pub(super) fn anti_affinity() -> Value {
     json!({ "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [{
         "topologyKey": "kubernetes.io/hostname",
         "labelSelector": { "matchLabels": labels() },

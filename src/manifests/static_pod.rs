@@ -27,7 +27,14 @@ fn pod(setting: &Setting, member: &Member) -> Value {
 }
 
 pub(super) fn shell(setting: &Setting) -> Value {
-    let member = Member::single();
+    shell_pod(setting, &Member::single())
+}
+
+pub(super) fn shell_of_three(setting: &Setting, index: usize) -> Value {
+    shell_pod(setting, &Member::on_node(index))
+}
+
+fn shell_pod(setting: &Setting, member: &Member) -> Value {
     // The environment, which both programs see, names it; etcd refuses to be told twice.
     let flags: Vec<_> =
         member.server_flags().into_iter().filter(|flag| !flag.starts_with("--name=")).collect();
@@ -36,9 +43,9 @@ pub(super) fn shell(setting: &Setting) -> Value {
          /usr/local/bin/migrate-if-needed.sh; fi; exec /usr/local/bin/etcd {}",
         flags.join(" ")
     );
-    let mut container = container(setting, &member, &json!(["/bin/sh", "-c", script]));
+    let mut container = container(setting, member, &json!(["/bin/sh", "-c", script]));
     container["env"] = member.migrate_environment(setting);
-    frame(&member, &container)
+    frame(member, &container)
 }
 
 fn container(setting: &Setting, member: &Member, command: &Value) -> Value {

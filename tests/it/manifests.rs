@@ -83,12 +83,15 @@ fn kubernetes_understands_every_field() {
                 "Job" => is_understood::<Job>(document),
                 "PersistentVolumeClaim" => is_understood::<PersistentVolumeClaim>(document),
                 // Types of kubeadm and of the operator, which Kubernetes itself does not have.
-                "ClusterConfiguration" | "EtcdCluster" | "EtcdBackup" | "EtcdRestore" => {}
+                "ClusterConfiguration" => is_understood::<own::Kubeadm>(document),
+                "EtcdCluster" => is_understood::<own::Custom<own::Cluster>>(document),
+                "EtcdBackup" => is_understood::<own::Custom<own::Backup>>(document),
+                "EtcdRestore" => is_understood::<own::Custom<own::Restore>>(document),
                 other => panic!("{other}"),
             }
         }
     }
-    assert!(documents >= 15, "{documents}");
+    assert_eq!(documents, 22);
 }
 
 #[test]
@@ -123,5 +126,187 @@ fn the_yaml_says_what_the_documents_say() {
         let parsed: Vec<Value> =
             file.text.split("---\n").map(|text| serde_yaml::from_str(text).unwrap()).collect();
         assert_eq!(parsed, file.documents, "{}", file.name);
+    }
+}
+
+/// Types that are no part of Kubernetes, with the fields that we may use.
+mod own {
+    use serde::{Deserialize, Serialize};
+
+    /// `kubeadm.k8s.io/v1beta4`
+    #[derive(Deserialize, Serialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    pub struct Kubeadm {
+        api_version: String,
+        kind: String,
+        etcd: Etcd,
+    }
+
+    #[derive(Deserialize, Serialize)]
+    #[serde(deny_unknown_fields)]
+    struct Etcd {
+        external: External,
+    }
+
+    #[derive(Deserialize, Serialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct External {
+        endpoints: Vec<String>,
+        ca_file: Option<String>,
+        cert_file: Option<String>,
+        key_file: Option<String>,
+    }
+
+    /// `etcd.database.coreos.com/v1beta2`
+    #[derive(Deserialize, Serialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    pub struct Custom<T> {
+        api_version: String,
+        kind: String,
+        metadata: Named,
+        spec: T,
+    }
+
+    #[derive(Deserialize, Serialize)]
+    #[serde(deny_unknown_fields)]
+    struct Named {
+        name: String,
+    }
+
+    #[derive(Deserialize, Serialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct Cluster {
+        size: u8,
+        repository: String,
+        version: String,
+    }
+
+    #[derive(Deserialize, Serialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    pub struct Backup {
+        etcd_endpoints: Vec<String>,
+        storage_type: String,
+        s3: Store,
+    }
+
+    #[derive(Deserialize, Serialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    pub struct Restore {
+        etcd_cluster: Named,
+        backup_storage_type: String,
+        s3: Store,
+    }
+
+    #[derive(Deserialize, Serialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct Store {
+        path: String,
+        aws_secret: String,
+    }
+}
+
+fn documents(kind: Kind, of: &str) -> Vec<Value> {
+    let files = files(kind, &setting("3.7.1")).into_iter();
+    files.flat_map(|file| file.documents).filter(|document| document["kind"] == of).collect()
+}
+
+#[test]
+fn nobody_restores_by_applying_something_else() {
+    for file in Kind::ALL.iter().flat_map(|kind| files(*kind, &setting("3.7.1"))) {
+        let is_restore = |document: &Value| {
+            document["kind"] == "EtcdRestore"
+                || (document["kind"] == "Job"
+                    && document["metadata"]["name"].as_str().unwrap().starts_with("restore"))
+        };
+        let restores = file.documents.iter().filter(|it| is_restore(it)).count();
+        assert_eq!(restores > 0, file.name.contains("restore"), "{}", file.name);
+        assert!(restores == 0 || restores == file.documents.len(), "{}", file.name);
+    }
+    let restore = &files(Kind::OperatorRestore, &setting("3.7.1"))[0];
+    assert!(restore.text.starts_with("# APPLYING THIS DELETES THE CLUSTER `etcd`"));
+    // Nor by printing everything.
+    let everything = Command::new(env!("CARGO_BIN_EXE_etcdimg")).arg("manifests").output().unwrap();
+    assert_eq!(everything.status.code(), Some(2));
+}
+
+/// Claims that a pod mounts.
+fn claims(pod: &Value) -> Vec<&str> {
+    let volumes = pod["spec"]["volumes"].as_array().unwrap().iter();
+    volumes.filter_map(|it| it["persistentVolumeClaim"]["claimName"].as_str()).collect()
+}
+
+#[test]
+fn a_restore_runs_wherever_the_volumes_are() {
+    let jobs = documents(Kind::Restore, "Job");
+    let claim = documents(Kind::Backup, "PersistentVolumeClaim").remove(0);
+    let set = documents(Kind::StatefulSet, "StatefulSet").remove(0);
+    let (mut own, mut shared) = (Vec::new(), Vec::new());
+    for job in &jobs {
+        let claims = claims(&job["spec"]["template"]);
+        let (data, others): (Vec<_>, Vec<_>) =
+            claims.into_iter().partition(|name| name.starts_with("data-etcd-"));
+        own.extend(data);
+        shared.push(others);
+        // Two pods of one node may mount a volume that is ReadWriteOnce.
+        let affinity = &job["spec"]["template"]["spec"]["affinity"]["podAntiAffinity"];
+        let apart = &affinity["requiredDuringSchedulingIgnoredDuringExecution"][0];
+        assert_eq!(apart["topologyKey"], "kubernetes.io/hostname");
+        assert_eq!(
+            apart["labelSelector"]["matchLabels"],
+            set["spec"]["template"]["metadata"]["labels"]
+        );
+    }
+    // A volume of a member is on one node, and is mounted there alone; all of them read the other.
+    assert_eq!(own, ["data-etcd-0", "data-etcd-1", "data-etcd-2"]);
+    assert_eq!(shared, [["etcd-backup"]; 3]);
+    assert_eq!(claim["metadata"]["name"], "etcd-backup");
+    assert_eq!(claim["spec"]["accessModes"], serde_json::json!(["ReadWriteMany"]));
+}
+
+/// Where the pods of a kind say that they are served.
+fn advertised(kind: Kind) -> String {
+    let flags = files(kind, &setting("3.7.1"))
+        .into_iter()
+        .flat_map(|file| file.documents)
+        .flat_map(|pod| pod["spec"]["containers"][0]["command"].as_array().unwrap().clone())
+        .map(|word| word.as_str().unwrap().to_owned());
+    let words = flags.flat_map(|text| text.split(' ').map(str::to_owned).collect::<Vec<_>>());
+    let urls =
+        words.filter_map(|it| it.strip_prefix("--advertise-client-urls=").map(str::to_owned));
+    urls.collect::<Vec<_>>().join(",")
+}
+
+#[test]
+fn an_api_server_is_told_where_the_members_are() {
+    let service = documents(Kind::StatefulSet, "Service").into_iter().find(|it| {
+        // What has an address of its own, at which only members that are ready answer.
+        it["spec"]["clusterIP"].is_null()
+    });
+    let service = service.unwrap();
+    let of_service = format!(
+        "https://{}:{}",
+        service["metadata"]["name"].as_str().unwrap(),
+        service["spec"]["ports"][0]["port"]
+    );
+    let [single, three, set] = &files(Kind::ApiServer, &setting("3.7.1"))[..] else { panic!() };
+    for (file, name, expected) in [
+        (single, "kubeadm-static-pod.yaml", advertised(Kind::StaticPod)),
+        (single, "kubeadm-static-pod.yaml", advertised(Kind::StaticPodShell)),
+        (three, "kubeadm-static-pod-ha.yaml", advertised(Kind::StaticPodHa)),
+        (three, "kubeadm-static-pod-ha.yaml", advertised(Kind::StaticPodShellHa)),
+        (set, "kubeadm-statefulset.yaml", of_service),
+    ] {
+        assert_eq!(file.name, name);
+        let external = &file.documents[0]["etcd"]["external"];
+        let endpoints = external["endpoints"].as_array().unwrap().iter();
+        let endpoints: Vec<_> = endpoints.map(|it| it.as_str().unwrap()).collect();
+        assert_eq!(endpoints.join(","), expected, "{name}");
+        let flags: Vec<_> =
+            file.text.lines().filter_map(|line| line.strip_prefix("#   --etcd-")).collect();
+        assert_eq!(flags[0], format!("servers={expected}"));
+        // A certificate authority, a certificate and a key, or none of them.
+        let is_secure = expected.starts_with("https");
+        assert_eq!(flags.len(), if is_secure { 4 } else { 1 });
+        assert_eq!(external["certFile"].is_string(), is_secure);
     }
 }

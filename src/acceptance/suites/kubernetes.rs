@@ -22,7 +22,12 @@ pub fn cases() -> Vec<Case> {
         Case::new("static-pod-shell", "the form of the old manifests does the same", |stage| {
             single(stage, Kind::StaticPodShell)
         }),
-        Case::new("static-pod-ha", "a member of three starts, with its certificates", one_of_three),
+        Case::new("static-pod-ha", "a member of three starts, with its certificates", |stage| {
+            one_of_three(stage, Kind::StaticPodHa)
+        }),
+        Case::new("static-pod-shell-ha", "the same in the form of the old manifests", |stage| {
+            one_of_three(stage, Kind::StaticPodShellHa)
+        }),
     ]
 }
 
@@ -100,13 +105,13 @@ fn single(stage: &Stage<'_>, kind: Kind) -> Result<(), Stop> {
 }
 
 /// The first of three: it starts and asks for the others.
-fn one_of_three(stage: &Stage<'_>) -> Result<(), Stop> {
+fn one_of_three(stage: &Stage<'_>, kind: Kind) -> Result<(), Stop> {
     let node = node(stage)?;
     let folder = node.pki().join("etcd");
     fs::create_dir_all(&folder)?;
     Certificates::for_addresses(folder, &ADDRESSES)?;
     stage.step("play the first member's manifest");
-    let files = manifests::files(Kind::StaticPodHa, &setting(stage));
+    let files = manifests::files(kind, &setting(stage));
     play(&node, &files[0])?;
     stage.step("it runs with its certificates and looks for the others");
     stage
