@@ -19,7 +19,7 @@ impl Certificates {
         Self::for_addresses(folder, &["127.0.0.1"])
     }
 
-    /// For members that are found there, and on this machine.
+    /// For members that are found there, by address or by name, and on this machine.
     pub fn for_addresses(folder: PathBuf, addresses: &[&str]) -> io::Result<Self> {
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let mut authority = CertificateParams::default();
@@ -69,9 +69,12 @@ impl Certificates {
 
 fn params(name: &str, addresses: &[&str]) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
-    let own = std::iter::once("127.0.0.1").chain(addresses.iter().copied());
-    let addresses = own.filter_map(|address| address.parse().ok());
-    params.subject_alt_names.extend(addresses.map(SanType::IpAddress));
+    for address in std::iter::once(&"127.0.0.1").chain(addresses) {
+        params.subject_alt_names.push(match address.parse() {
+            Ok(address) => SanType::IpAddress(address),
+            Err(_) => SanType::DnsName((*address).try_into()?),
+        });
+    }
     params.distinguished_name.push(DnType::CommonName, name);
     // Every etcd is a server and, towards the others and itself, a client.
     params.extended_key_usages =

@@ -9,6 +9,7 @@ mod certificates;
 mod container;
 mod contents;
 mod etcd;
+mod kubelet;
 pub mod report;
 pub mod runtime;
 mod stage;

@@ -18,11 +18,7 @@ use crate::process::{Child, Invocation, Streams};
 /// Makes what a container expects around its root and becomes the container's program.
 const ENTER: &str = r#"
 set -e
-if [ "$READ_ONLY" = yes ]; then
-  mount --bind "$IMAGE" "$OWN/root"
-else
-  mount -t overlay overlay -o "lowerdir=$IMAGE,upperdir=$OWN/upper,workdir=$OWN/work" "$OWN/root"
-fi
+mount -t overlay overlay -o "lowerdir=$IMAGE,upperdir=$OWN/upper,workdir=$OWN/work" "$OWN/root"
 cd "$OWN/root"
 [ ! -d proc ] || mount -t proc proc proc
 if [ -d dev ]; then
@@ -34,7 +30,7 @@ if [ -d dev ]; then
 fi
 while IFS='|' read -r host at; do
   [ -n "$host" ] || continue
-  [ "$READ_ONLY" = yes ] || mkdir -p ".$at"
+  if [ -d "$host" ]; then mkdir -p ".$at"; else mkdir -p ".${at%/*}"; : >>".$at"; fi
   mount --bind "$host" ".$at"
 done <<END
 $VOLUMES
@@ -67,8 +63,8 @@ impl Rootfs {
         let failed = || format!("cannot unpack the image into {}", image.display());
         fs::create_dir_all(&image).map_err(RuntimeError::because(failed()))?;
         subject.unpack(&image).map_err(RuntimeError::because(failed()))?;
-        // Where devices and the volumes of a read-only container go. Engines make them too.
-        for name in ["proc", "dev", "tmp", "var/etcd/data", "tls"] {
+        // Engines make them too.
+        for name in ["proc", "dev", "tmp"] {
             fs::create_dir_all(image.join(name)).map_err(RuntimeError::because(failed()))?;
         }
         let is_root = rustix::process::geteuid().is_root();

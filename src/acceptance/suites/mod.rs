@@ -5,5 +5,6 @@ pub mod migrate;
 pub mod operate;
 pub mod rolling_upgrade;
 pub mod run;
+pub mod stateful_set;
 pub mod structure;
 pub mod windows;

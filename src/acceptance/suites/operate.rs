@@ -6,6 +6,7 @@ use crate::acceptance::container::Container;
 use crate::acceptance::etcd::{Cluster, DATA, Wish, ctl};
 use crate::acceptance::stage::{Pod, Stage, Stop, ensure, same};
 use crate::acceptance::suite::Case;
+use crate::acceptance::suites::stateful_set;
 
 pub fn cases() -> Vec<Case> {
     vec![
@@ -14,6 +15,11 @@ pub fn cases() -> Vec<Case> {
         Case::new("client-certificates", "a client without a certificate is refused", certificates),
         Case::new("replace-member", "a failed member is removed and another one joins", replace),
         Case::new("snapshot", "a snapshot is saved, looked at and restored", snapshot),
+        Case::new(
+            "backup-and-restore",
+            "the StatefulSet, backup.yaml and restore.yaml, as they stand",
+            stateful_set::backup_and_restore,
+        ),
         Case::new("bare-database", "a bare member/snap/db is restored", bare_database),
         Case::new("three-to-five", "a cluster of three becomes one of five", three_to_five),
         Case::new("lost-quorum", "a cluster that lost its majority is recovered", lost_quorum),
