@@ -9,7 +9,8 @@ use super::context::{Context, runtime};
 use super::place::Place;
 use crate::acceptance::runtime::{Docker, Rootfs, Runtime};
 use crate::acceptance::{
-    self, Case, CaseResult, Outcome, Results, Run, Sizes, Subject, SubjectError, Suite,
+    self, Case, CaseResult, Gap, Outcome, Results, Run, Sizes, Subject, SubjectError, Suite,
+    Verdict,
 };
 use crate::cli::{Format, RuntimeChoice, TestArgs};
 use crate::docker::EngineError;
@@ -140,15 +141,18 @@ fn play(
         runtime: means.as_ref().map_or("reading", |means| means.name()),
         bundled: subject.bundled.clone(),
         cases: played,
+        planned: cases.len(),
+        required: Vec::new(),
         took: started.elapsed(),
     };
+    let results = results.requiring(&arguments.require);
     arguments.report.iter().try_for_each(|file| write(&results, file))?;
     if context.format == Format::Json {
         context.out_json(&results.json())?;
     } else {
         context.ui.out(results.text());
     }
-    verdict(arguments, &results, &interrupted)
+    verdict(&results)
 }
 
 /// A layout does not name its tag, a reference does.
@@ -227,37 +231,24 @@ fn write(results: &Results, file: &Path) -> Result<(), Failure> {
     })
 }
 
-fn verdict(
-    arguments: &TestArgs,
-    results: &Results,
-    interrupted: &AtomicBool,
-) -> Result<(), Failure> {
-    if interrupted.load(Ordering::Relaxed) {
-        return Err(Failure::new(Kind::Other, "interrupted; the results are those of a part"));
+fn verdict(results: &Results) -> Result<(), Failure> {
+    match results.verdict() {
+        Verdict::Passed => Ok(()),
+        Verdict::Failed(what) => {
+            let first = results.failed().next();
+            let first = first.map(|(case, _)| format!("{}/{}", case.suite, case.case));
+            Err(Failure::new(Kind::TestFailed, what).hint(format!(
+                "`etcdimg test --case {}` plays one again",
+                first.unwrap_or_default()
+            )))
+        }
+        Verdict::Incomplete(gap) => {
+            let kind = match gap {
+                Gap::Interrupted { .. } => Kind::Other,
+                Gap::NothingRan => Kind::Unavailable,
+                Gap::Missing(_) => Kind::TestFailed,
+            };
+            Err(Failure::new(kind, gap.to_string()))
+        }
     }
-    let failed: Vec<_> =
-        results.failed().map(|(case, _)| format!("{}/{}", case.suite, case.case)).collect();
-    if !failed.is_empty() {
-        return Err(Failure::new(
-            Kind::TestFailed,
-            format!(
-                "{} of {} cases failed: {}",
-                failed.len(),
-                results.cases.len(),
-                failed.join(", ")
-            ),
-        )
-        .hint(format!("`etcdimg test --case {}` plays one again", failed[0])));
-    }
-    let wanted = |case: &CaseResult| arguments.require.contains(&case.suite);
-    if let Some((case, why)) = results.skipped().find(|(case, _)| wanted(case)) {
-        return Err(Failure::new(
-            Kind::TestFailed,
-            format!("{}/{} was skipped, and --require asks for it: {why}", case.suite, case.case),
-        ));
-    }
-    if results.cases.iter().all(|case| matches!(case.outcome, Outcome::Skipped(_))) {
-        return Err(Failure::new(Kind::Unavailable, "nothing could be tested here"));
-    }
-    Ok(())
 }

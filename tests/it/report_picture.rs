@@ -52,6 +52,8 @@ fn results() -> Results {
             down,
             case(Suite::Kubernetes, "static-pod", "migrate runs first", skipped, 0),
         ],
+        planned: 6,
+        required: vec![],
         took: Duration::from_secs(68),
     }
 }

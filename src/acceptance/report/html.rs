@@ -11,15 +11,16 @@ const LONGEST_BAR: f64 = 5.0;
 impl Results {
     /// One page that needs nothing else: no script, no font, no connection.
     pub fn html(&self) -> String {
-        let verdict = if self.failed().next().is_some() { "failed" } else { "passed" };
+        let verdict = self.verdict().word();
         let mut out = format!(
             "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width\">\n\
              <title>{reference} {platform}: {verdict}</title>\n<style>\n{STYLE}</style>\n\
-             <header class=\"{verdict}\"><h1>{reference}</h1><p>{summary}</p></header>\n",
+             <header class=\"{verdict}\"><h1>{reference}</h1><p>{summary}</p>{gap}</header>\n",
             reference = escaped(&self.reference),
             platform = escaped(&self.platform),
             summary = escaped(&self.summary()),
+            gap = self.gap().map(|gap| format!("<p>incomplete: {gap}</p>")).unwrap_or_default(),
         );
         out.push_str("<section><h2>Where data can go</h2>\n");
         out.push_str(&self.graph());

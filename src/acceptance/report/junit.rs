@@ -9,10 +9,12 @@ impl Results {
         let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
         let _ = writeln!(
             out,
-            "<testsuites name=\"{}\" tests=\"{}\" failures=\"{}\" skipped=\"{}\" time=\"{}\">",
+            "<testsuites name=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\" \
+             time=\"{}\">",
             escaped(&self.reference),
-            self.cases.len(),
+            self.cases.len() + self.gap().iter().len(),
             self.failed().count(),
+            self.gap().iter().len(),
             self.skipped().count(),
             seconds(self.took)
         );
@@ -34,6 +36,17 @@ impl Results {
                 self.case(&mut out, case);
             }
             out.push_str("  </testsuite>\n");
+        }
+        // Readers count cases; they know no other place for what is wrong with all of them.
+        if let Some(gap) = self.gap() {
+            let _ = writeln!(
+                out,
+                "  <testsuite name=\"verdict\" tests=\"1\" failures=\"0\" errors=\"1\" \
+                 skipped=\"0\">\n    <testcase classname=\"{}.verdict\" name=\"complete\" time=\"0\">\
+                 <error message=\"{}\"/></testcase>\n  </testsuite>",
+                escaped(&self.platform),
+                escaped(&gap.to_string())
+            );
         }
         out.push_str("</testsuites>\n");
         out

@@ -4,13 +4,15 @@ mod graph;
 mod html;
 mod junit;
 mod text;
+mod verdict;
 
 use std::time::Duration;
 
 use etcd_version::EtcdVersion;
 use serde_json::{Value, json};
 
-use super::{CaseResult, Journey, Outcome, Trouble};
+use super::{CaseResult, Journey, Outcome, Suite, Trouble};
+pub use verdict::{Gap, Verdict};
 
 /// Everything that was found out about an image.
 #[derive(Clone, Debug)]
@@ -20,10 +22,27 @@ pub struct Results {
     pub runtime: &'static str,
     pub bundled: Vec<EtcdVersion>,
     pub cases: Vec<CaseResult>,
+    /// How many cases there would be if nobody had interrupted them.
+    pub planned: usize,
+    /// Suites that must have been played, all of them.
+    pub required: Vec<Suite>,
     pub took: Duration,
 }
 
 impl Results {
+    /// Nobody who asks for a suite takes a skip for an answer.
+    #[must_use]
+    pub fn requiring(mut self, suites: &[Suite]) -> Self {
+        for case in self.cases.iter_mut().filter(|case| suites.contains(&case.suite)) {
+            if let Outcome::Skipped(why) = &case.outcome {
+                let what = format!("skipped, and --require asks for it: {why}");
+                case.outcome = Outcome::Failed(Trouble { what, ..Trouble::default() });
+            }
+        }
+        self.required.extend(suites);
+        self
+    }
+
     pub fn failed(&self) -> impl Iterator<Item = (&CaseResult, &Trouble)> {
         self.cases.iter().filter_map(|case| match &case.outcome {
             Outcome::Failed(trouble) => Some((case, trouble)),
@@ -40,6 +59,10 @@ impl Results {
 
     pub fn count(&self, outcome: fn(&Outcome) -> bool) -> usize {
         self.cases.iter().filter(|case| outcome(&case.outcome)).count()
+    }
+
+    fn gap(&self) -> Option<Gap> {
+        if let Verdict::Incomplete(gap) = self.verdict() { Some(gap) } else { None }
     }
 
     /// Whether data went this way in any case.
@@ -85,6 +108,8 @@ impl Results {
             "runtime": self.runtime,
             "bundled": self.bundled.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "seconds": seconds(self.took),
+            "verdict": self.verdict().word(),
+            "incomplete": self.gap().map(|gap| gap.to_string()),
             "passed": self.count(|it| matches!(it, Outcome::Passed)),
             "failed": self.count(|it| matches!(it, Outcome::Failed(_))),
             "skipped": self.count(|it| matches!(it, Outcome::Skipped(_))),

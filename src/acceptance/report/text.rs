@@ -19,6 +19,7 @@ impl Results {
         }
         lines.push(String::new());
         lines.push(self.summary());
+        lines.extend(self.gap().map(|gap| format!("INCOMPLETE: {gap}")));
         lines.join("\n")
     }
 
