@@ -91,7 +91,7 @@ fn kubernetes_understands_every_field() {
             }
         }
     }
-    assert_eq!(documents, 22);
+    assert_eq!(documents, 23);
 }
 
 #[test]
