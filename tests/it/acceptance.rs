@@ -315,8 +315,8 @@ fn check_why(
     let sorted = |names: Vec<String>| names.into_iter().collect::<BTreeSet<_>>();
     assert_eq!(sorted(failed(&results)), sorted(cases_of(fails)), "{stderr}\n{results:#}");
     // A name that does not exist would pass for ever.
-    let passed = ended(&results, "passed").map(name).collect();
-    assert_eq!(&sorted(passed) | &sorted(failed(&results)), cases, "{results:#}");
+    let well = ended(&results, "passed").map(name).collect();
+    assert_eq!(&sorted(well) | &sorted(failed(&results)), cases, "{results:#}");
     assert_eq!(code, Some(9));
     Some(results)
 }
