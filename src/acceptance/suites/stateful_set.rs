@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -81,7 +82,7 @@ impl<'a> Site<'a> {
             volumes.insert(format!("data-{name}"), stage.folder(name)?);
         }
         for folder in volumes.values().filter(|folder| **folder != tls.folder) {
-            chown(folder, Some(USER), Some(USER))?;
+            give(folder, USER)?;
         }
         Ok(Self { pod, kubelet: Kubelet { volumes, hosts }, tls, backup })
     }
@@ -168,7 +169,7 @@ impl<'a> Site<'a> {
 
     /// The pod of a member's Job, for which the backups are read-only.
     fn restore(&self, index: usize) -> Result<Ended, Stop> {
-        chown(&self.backup, Some(0), Some(0))?;
+        give(&self.backup, 0)?;
         fs::set_permissions(&self.backup, fs::Permissions::from_mode(0o555))?;
         let job = self.documents(Kind::Restore, "Job").remove(index);
         let (name, address) = MEMBERS[index];
@@ -177,6 +178,16 @@ impl<'a> Site<'a> {
         ensure(containers.len() == 1, || "a Job has one container".to_owned())?;
         self.pod.run(&containers[0])
     }
+}
+
+/// As a kubelet does with volumes, for the users that pods run as.
+fn give(folder: &Path, user: u32) -> Result<(), Stop> {
+    chown(folder, Some(user), Some(user)).map_err(|error| match error.kind() {
+        ErrorKind::PermissionDenied => {
+            Stop::Skipped("only root can give a volume to the user of a pod".to_owned())
+        }
+        _ => error.into(),
+    })
 }
 
 /// An error when it ended by itself.
