@@ -109,6 +109,12 @@ fn what_is_no_data_directory_stays_as_it_is() {
     assert_eq!(code, Some(3));
     assert!(stderr.starts_with("error: DIR/data is not an etcd data directory\nhint: "));
     assert_eq!(fs::read_dir(directory.path("data")).unwrap().count(), 1);
+    // An etcd would begin an empty cluster beside what is left of this one.
+    directory.write("data/version.txt", b"3.6.14/etcd3");
+    directory.write("data/member.old/snap/db", b"mine");
+    let (code, _, stderr) = run(&directory, "3.6.14", &[]);
+    assert_eq!(code, Some(3), "{stderr}");
+    assert!(stderr.starts_with("error: DIR/data is not an etcd data directory\nhint: "));
 }
 
 #[test]
