@@ -38,7 +38,7 @@ struct Journey {
 /// Prints what would be done. Reads only.
 pub fn plan(options: &Options, format: Format) -> Result<String, Failure> {
     let bundled = carried::bundled(options.bundled.as_ref(), &options.bin_dir)?;
-    let journey = journey(options, &bundled)?;
+    let journey = peek(options, &bundled)?;
     let backup = backup_dir(options);
     let report =
         Report { options, origin: &journey.origin, steps: &journey.steps, backup: &backup };
@@ -67,7 +67,7 @@ pub fn run(options: &Options, log: Log) -> Result<(), Failure> {
     if !swap.is_pending() {
         // Once without the lock, so that what cannot be migrated is not touched at all, and what
         // is there already is fine on a read-only file system too.
-        let journey = journey(options, &bundled)?;
+        let journey = peek(options, &bundled)?;
         walk::check_programs(&journey.steps, options)?;
         if journey.is_arrived(options) {
             return arrive(options, log);
@@ -75,6 +75,7 @@ pub fn run(options: &Options, log: Log) -> Result<(), Failure> {
     }
     create(options, log)?;
     let _lock = Lock::take(&options.data_dir)?;
+    set_mode(options)?;
     if swap.is_pending() {
         log.info("resume", "moving the restored data into place, where the last run had stopped");
         swap.finish()?;
@@ -151,6 +152,15 @@ impl Journey {
     }
 }
 
+/// The journey, read without the lock. What somebody writes to may look damaged in the moment of
+/// reading, and may have changed hands since.
+fn peek(options: &Options, bundled: &Bundled) -> Result<Journey, Failure> {
+    journey(options, bundled).or_else(|_| match lock::in_use(&options.data_dir) {
+        Some(in_use) => Err(in_use),
+        None => journey(options, bundled),
+    })
+}
+
 fn journey(options: &Options, bundled: &Bundled) -> Result<Journey, Failure> {
     refuse_outside_wal(options)?;
     if Swap::of(&options.data_dir).is_pending() {
@@ -214,13 +224,19 @@ fn explain(unclear: &Unclear) -> Failure {
     }
 }
 
-/// Creates the data directory if it is missing, and sets its mode if one is asked for.
+/// Creates the data directory if it is missing.
 fn create(options: &Options, log: Log) -> Result<(), Failure> {
     let path = &options.data_dir;
     if !path.exists() {
         log.info("create", format_args!("{} does not exist, creating it", path.display()));
         fs::create_dir_all(path).map_err(|error| Failure::file("create", path, &error))?;
     }
+    Ok(())
+}
+
+/// Sets the mode of the data directory, if one is asked for.
+fn set_mode(options: &Options) -> Result<(), Failure> {
+    let path = &options.data_dir;
     let Some(mode) = options.data_dir_mode else { return Ok(()) };
     platform::set_mode(path, mode).map_err(|error| Failure::file("set the mode of", path, &error))
 }

@@ -133,6 +133,34 @@ fn a_second_one_is_told_who_holds_the_directory() {
 }
 
 #[test]
+fn what_is_torn_because_somebody_writes_to_it_is_not_called_damaged() {
+    let directory = Directory::new();
+    directory.write("data/member/snap/db", b"a page that is being written");
+    directory.write("data/member/wal/0.wal", b"");
+    directory.write("data/.migrate/lock", b"process 7 on host");
+    let open = |name| fs::File::open(directory.path(name)).unwrap();
+    let [migrate, server] = ["data/.migrate/lock", "data/member/snap/db"].map(open);
+    let check = |code, line: &str| {
+        for flags in [&[][..], &["--plan"], &["--data-dir-mode=0700"]] {
+            let (actual, _, stderr) = run(&directory, "3.6.14", flags);
+            assert_eq!(actual, Some(code), "{stderr}");
+            assert_eq!(stderr.lines().next(), Some(line));
+        }
+    };
+    migrate.lock().unwrap();
+    server.lock().unwrap();
+    check(5, "error: DIR/data is being migrated by process 7 on host");
+    migrate.unlock().unwrap();
+    check(5, "error: an etcd server is running on DIR/data");
+    server.unlock().unwrap();
+    check(
+        3,
+        "error: cannot read DIR/data/member/snap/db: not a whole bbolt file: \
+         neither of its two first pages is valid",
+    );
+}
+
+#[test]
 fn json_lines_are_json_and_help_is_on_stdout() {
     let directory = Directory::new();
     let (code, _, stderr) = run(&directory, "3.6.13", &["--log-format=json"]);
