@@ -24,6 +24,9 @@ const NOTHING: &[&str] = &["lost+found", "version.txt", "version.txt-next", "fix
 pub struct Found {
     pub contents: Contents,
     pub file: Option<VersionPair>,
+    /// Whether this program has worked here, so that `version.txt` is its word and not that of the
+    /// old one, which recorded the next minor version whatever the data was.
+    pub is_ours: bool,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -101,7 +104,8 @@ pub fn look(data_dir: &Path) -> Result<Found, Failure> {
     } else {
         look_at_member(&data_dir.join("member"), data_dir)?
     };
-    Ok(Found { contents, file: read_version_file(data_dir)? })
+    let is_ours = data_dir.join(STATE_DIR).join("lock").exists();
+    Ok(Found { contents, file: read_version_file(data_dir)?, is_ours })
 }
 
 /// What is hidden belongs to a file system or a volume, such as `.snapshot`; but a data directory

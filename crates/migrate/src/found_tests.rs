@@ -56,10 +56,11 @@ fn a_fresh_directory_holds_nothing() {
         "fixtures/peer/cert.pem",
     ] {
         scratch.write(name, b"3.5");
-        assert_eq!(look(scratch.path()).unwrap(), Found::default(), "{name}");
+        assert_eq!(look(scratch.path()).unwrap().contents, Contents::Nothing, "{name}");
     }
     scratch.write("version.txt", b"");
-    assert_eq!(look(scratch.path()).unwrap(), Found::default());
+    let found = Found { is_ours: true, ..Found::default() };
+    assert_eq!(look(scratch.path()).unwrap(), found);
     scratch.write("version.txt", b"3.4.27/etcd3\n");
     let found = look(scratch.path()).unwrap();
     assert_eq!(found.contents, Contents::Nothing);

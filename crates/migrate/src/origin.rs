@@ -26,6 +26,8 @@ pub struct Known {
     pub witness: Witness,
     pub members: usize,
     pub needs_credentials: bool,
+    /// An earlier run made sure that the next minor can take over, and recorded that.
+    pub is_cleared: bool,
     /// Entries wait in the log that only etcd 3.5 and older understand.
     pub replays_v2_requests: bool,
     /// An earlier run enabled a downgrade, and this one goes elsewhere.
@@ -79,6 +81,7 @@ pub fn origin(found: &Found, trust: Trust) -> Result<Origin, Unclear> {
             witness,
             members: data.members.len(),
             needs_credentials: data.needs_credentials,
+            is_cleared: witness == Witness::DataBeforeFile && found.is_ours,
             replays_v2_requests: false,
             abandons_downgrade: false,
         }))
@@ -105,15 +108,20 @@ mod tests {
     use super::*;
     use crate::found::Data;
 
-    #[track_caller]
-    fn check(file: &str, data: &str, trust: Trust, expected: &str) {
-        let found = Found {
+    fn found(file: &str, data: &str) -> Found {
+        Found {
             file: Some(file).filter(|text| !text.is_empty()).map(|text| text.parse().unwrap()),
             contents: Contents::Etcd3(Box::new(Data {
                 cluster_version: data.parse().ok(),
                 ..Data::default()
             })),
-        };
+            is_ours: true,
+        }
+    }
+
+    #[track_caller]
+    fn check(file: &str, data: &str, trust: Trust, expected: &str) {
+        let found = found(file, data);
         let actual = match origin(&found, trust) {
             Ok(Origin::Etcd3(known)) => {
                 let exact = known.exact.map_or("?".to_owned(), |version| version.to_string());
@@ -123,6 +131,21 @@ mod tests {
             Err(error) => format!("error: {error}"),
         };
         assert_eq!(actual, expected, "{file} {data} {trust:?}");
+    }
+
+    #[test]
+    fn the_way_is_clear_when_this_program_recorded_the_next_minor() {
+        for (file, data, is_ours, expected) in [
+            ("3.6.14/etcd3", "3.5.0", true, true),
+            // The old program recorded it, whatever the patch of the data was.
+            ("3.6.4/etcd3", "3.5.0", false, false),
+            ("3.5.33/etcd3", "3.5.0", true, false),
+            ("", "3.5.0", true, false),
+        ] {
+            let found = Found { is_ours, ..found(file, data) };
+            let Ok(Origin::Etcd3(known)) = origin(&found, Trust::Neither) else { panic!("{file}") };
+            assert_eq!(known.is_cleared, expected, "{file} {data}");
+        }
     }
 
     #[test]

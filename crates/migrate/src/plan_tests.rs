@@ -13,6 +13,7 @@ fn known(text: &str) -> Known {
         witness: Witness::Both,
         members: 1,
         needs_credentials: false,
+        is_cleared: false,
         replays_v2_requests: false,
         abandons_downgrade: false,
     }
@@ -99,6 +100,19 @@ fn an_old_or_unknown_3_5_is_served_by_the_bundled_one_before_3_6() {
         "3.6.4",
         "error: cannot go to 3.6.4: this image bundles no etcd 3.5",
     );
+}
+
+#[test]
+fn a_restart_in_the_middle_of_a_rolling_upgrade_starts_no_server() {
+    let from = |text| Known { is_cleared: true, witness: Witness::DataBeforeFile, ..known(text) };
+    check_known(from("3.5.?"), "3.6.14", "record 3.6.14");
+    // Back to where the others still are, or on to what comes after.
+    check_known(from("3.5.?"), "3.5.33", "record 3.5.33");
+    check_known(from("3.5.?"), "3.7.1", "backup, serve 3.6.14, record 3.6.14, record 3.7.1");
+    check_known(from("3.4.?"), "3.5.33", "record 3.5.33");
+    check_known(from("3.6.?"), "3.7.1", "record 3.7.1");
+    let replaying = Known { replays_v2_requests: true, ..from("3.5.?") };
+    check_known(replaying, "3.6.14", "record 3.6.14");
 }
 
 #[test]
