@@ -74,11 +74,8 @@ pub fn in_use(data_dir: &Path) -> Option<Failure> {
 }
 
 pub fn served(data_dir: &Path) -> Failure {
-    Failure::new(
-        Kind::Locked,
-        format_args!("an etcd server is running on {}", data_dir.display()),
-    )
-    .hint("stop it first; this changed nothing")
+    Failure::new(Kind::Locked, format_args!("an etcd server is running on {}", data_dir.display()))
+        .hint("stop it first; this changed nothing")
 }
 
 /// Whether an etcd server has the database open: bbolt locks its file while it does.

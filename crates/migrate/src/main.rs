@@ -32,6 +32,7 @@ mod report;
 mod scratch;
 mod series;
 mod server;
+mod shelf;
 mod status;
 mod status_report;
 mod stop;

@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use etcd_version::Bundled;
 
 use crate::binaries;
 use crate::carried;
 use crate::downgrade::Swap;
-use crate::durable::{self, beside};
 use crate::event::Log;
 use crate::failure::{Failure, Kind};
 use crate::found::{self, Contents, Found};
@@ -23,6 +22,7 @@ use crate::platform;
 use crate::report::{Report, describe};
 use crate::series::Series;
 use crate::server::Setting;
+use crate::shelf::Shelf;
 use crate::status;
 use crate::stop::Stop;
 use crate::wal;
@@ -39,7 +39,7 @@ struct Journey {
 pub fn plan(options: &Options, format: Format) -> Result<String, Failure> {
     let bundled = carried::bundled(options.bundled.as_ref(), &options.bin_dir)?;
     let journey = peek(options, &bundled)?;
-    let backup = backup_dir(options);
+    let backup = shelf(options).directory;
     let report =
         Report { options, origin: &journey.origin, steps: &journey.steps, backup: &backup };
     Ok(report.print(format))
@@ -51,8 +51,7 @@ pub fn status(data_dir: &Path, backups: Option<&Path>, format: Format) -> Result
         let error = io::Error::from(io::ErrorKind::NotFound);
         return Err(Failure::file("read the data directory", data_dir, &error));
     }
-    let backups = backups.map_or_else(|| default_backup_dir(data_dir), Path::to_owned);
-    Ok(status::look(data_dir, backups)?.print(format))
+    Ok(status::look(data_dir, &Shelf::of(data_dir, backups))?.print(format))
 }
 
 pub fn run(options: &Options, log: Log) -> Result<(), Failure> {
@@ -96,7 +95,7 @@ fn walk(options: &Options, journey: &Journey, stop: &Stop, log: Log) -> Result<(
     let kept = before.as_ref().filter(|journal| journal.is_unfinished());
     let mut walk = Walk {
         options,
-        backups: &backup_dir(options),
+        shelf: &shelf(options),
         setting: Setting {
             member: &options.member,
             timeouts: &options.timeouts,
@@ -241,15 +240,6 @@ fn set_mode(options: &Options) -> Result<(), Failure> {
     platform::set_mode(path, mode).map_err(|error| Failure::file("set the mode of", path, &error))
 }
 
-fn backup_dir(options: &Options) -> PathBuf {
-    let given = options.backups.directory.clone();
-    given.unwrap_or_else(|| default_backup_dir(&options.data_dir))
-}
-
-/// Beside the data directory; inside it when that is a file system of its own, since what lies
-/// beside a mount point is somewhere else, in a container gone with the container.
-fn default_backup_dir(data_dir: &Path) -> PathBuf {
-    let is_mount =
-        matches!(platform::is_same_file_system(data_dir, durable::parent(data_dir)), Ok(false));
-    if is_mount { lock::state_dir(data_dir).join("backup") } else { beside(data_dir, ".bak") }
+fn shelf(options: &Options) -> Shelf {
+    Shelf::of(&options.data_dir, options.backups.directory.as_deref())
 }

@@ -1,6 +1,6 @@
 //! Takes the steps of a plan, one after the other, and writes down how far it came.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use crate::options::Options;
 use crate::plan::{Step, Way};
 use crate::series::Series;
 use crate::server::{Server, Setting, Stopped, newest_snapshot};
+use crate::shelf::Shelf;
 use crate::stop::Stop;
 use crate::version_pair::VersionPair;
 use crate::wal;
@@ -28,7 +29,7 @@ const PAUSES_BEFORE_STOP: [Duration; 3] =
 
 pub struct Walk<'a> {
     pub options: &'a Options,
-    pub backups: &'a Path,
+    pub shelf: &'a Shelf,
     pub setting: Setting<'a>,
     pub journal: Journal,
     pub members: usize,
@@ -142,7 +143,7 @@ impl Walk<'_> {
         }
         // The copy from before an unfinished journey is the one worth keeping.
         let first = self.journal.backup.clone().filter(|path| path.is_dir());
-        let copy = match backup::make(&self.options.data_dir, self.backups, self.log, self.stop) {
+        let copy = match backup::make(&self.options.data_dir, self.shelf, self.log, self.stop) {
             Ok(copy) => copy,
             Err(failure) if failure.kind == Kind::System && first.is_some() => {
                 self.log.warn(
@@ -154,7 +155,7 @@ impl Walk<'_> {
             Err(failure) => return Err(failure),
         };
         let keep = first.unwrap_or_else(|| copy.clone());
-        backup::retain(self.backups, self.options.backups.retain, &keep, self.log);
+        self.shelf.retain(self.options.backups.retain, &keep, self.log);
         self.journal.backup = Some(keep);
         self.note()
     }
