@@ -12,23 +12,33 @@ use crate::comparison::has_same_bytes;
 use crate::event::{Log, timestamp};
 use crate::failure::{Failure, Kind};
 use crate::platform;
+use crate::room;
 use crate::shelf::Shelf;
 use crate::stop::Stop;
 
-/// Copies `member` and `version.txt` into a new directory on the shelf and returns it.
-pub fn make(data_dir: &Path, shelf: &Shelf, log: Log, stop: &Stop) -> Result<PathBuf, Failure> {
-    let failed = |error: &io::Error| {
-        Failure::file("back up to", &shelf.directory, error)
-            .hint("nothing was changed; --backup-dir names another place, --no-backup makes none")
-    };
+const ELSEWHERE: &str =
+    "nothing was changed; --backup-dir names another place, --no-backup makes none";
+
+/// Copies `member` and `version.txt` into a new directory on the shelf and returns it. There must
+/// be room for what comes afterwards, too.
+pub fn make(
+    data_dir: &Path,
+    shelf: &Shelf,
+    room_bytes: u64,
+    (log, stop): (Log, &Stop),
+) -> Result<PathBuf, Failure> {
+    let failed =
+        |error: &io::Error| Failure::file("back up to", &shelf.directory, error).hint(ELSEWHERE);
     let partial = shelf.begin().map_err(|error| failed(&error))?;
     let member = data_dir.join("member");
     let probe = partial.join("probe");
     let shares = shares_blocks(&member.join("snap").join("db"), &probe);
     let size_bytes = size(&member).map_err(|error| failed(&error))?;
-    if !shares {
-        check_space(&shelf.directory, size_bytes)?;
-    }
+    check_room(data_dir, shelf, if shares { 0 } else { size_bytes }, room_bytes).inspect_err(
+        |_| {
+            let _ = remove(&partial);
+        },
+    )?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     // Windows allows no colon in a name.
     let name = timestamp(now.as_secs()).replace(':', "");
@@ -47,22 +57,22 @@ pub fn make(data_dir: &Path, shelf: &Shelf, log: Log, stop: &Stop) -> Result<Pat
     Ok(complete)
 }
 
-fn check_space(backups: &Path, needed: u64) -> Result<(), Failure> {
-    let free = platform::free_bytes(backups)
-        .map_err(|error| Failure::file("look at the free space of", backups, &error))?;
-    match free {
-        Some(free) if free < needed => Err(Failure::new(
-            Kind::System,
-            format_args!(
-                "{} has {} MiB free, and a copy of the data needs {} MiB",
-                backups.display(),
-                free >> 20,
-                (needed >> 20) + 1
-            ),
-        )
-        .hint("nothing was changed; --backup-dir names another place, --no-backup makes none")),
-        _ => Ok(()),
-    }
+fn check_room(
+    data_dir: &Path,
+    shelf: &Shelf,
+    copy_bytes: u64,
+    room_bytes: u64,
+) -> Result<(), Failure> {
+    let is_same = platform::is_same_file_system(data_dir, &shelf.directory)
+        .map_err(|error| Failure::file("look at", &shelf.directory, &error))?;
+    let checked = if is_same {
+        let what = "a copy of the data with what the steps write";
+        room::check(&shelf.directory, copy_bytes + room_bytes, what)
+    } else {
+        room::check(&shelf.directory, copy_bytes, "a copy of the data")
+            .and_then(|()| room::check(data_dir, room_bytes, "what the steps write"))
+    };
+    checked.map_err(|failure| failure.hint(ELSEWHERE))
 }
 
 fn shares_blocks(db: &Path, probe: &Path) -> bool {
@@ -158,7 +168,7 @@ mod tests {
     }
 
     fn make_on(shelf: &Shelf, data_dir: &Path) -> Result<PathBuf, Failure> {
-        make(data_dir, shelf, Log::new(Format::Text), &Stop::default())
+        make(data_dir, shelf, 0, (Log::new(Format::Text), &Stop::default()))
     }
 
     fn make_in(scratch: &Scratch) -> Result<PathBuf, Failure> {

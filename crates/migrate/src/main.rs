@@ -28,6 +28,7 @@ mod plan;
 mod platform;
 mod protobuf;
 mod report;
+mod room;
 #[cfg(test)]
 mod scratch;
 mod series;

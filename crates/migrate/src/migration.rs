@@ -26,7 +26,7 @@ use crate::shelf::Shelf;
 use crate::status;
 use crate::stop::Stop;
 use crate::wal;
-use crate::walk::{self, Walk};
+use crate::walk::{self, GOES_ON, Walk};
 
 struct Journey {
     found: Found,
@@ -77,14 +77,16 @@ pub fn run(options: &Options, log: Log) -> Result<(), Failure> {
     set_mode(options)?;
     if swap.is_pending() {
         log.info("resume", "moving the restored data into place, where the last run had stopped");
-        swap.finish()?;
+        swap.finish().map_err(|failure| failure.in_step().hint(GOES_ON))?;
     }
     orphan::end_all(options, &stop, log)?;
+    swap.clear()?;
     let journey = journey(options, &bundled)?;
     let from = describe(&journey.origin);
     log.info("found", format_args!("{}: {from}", options.data_dir.display()));
     walk(options, &journey, &stop, log)?;
-    arrive(options, log)
+    // The data has arrived, so what is left is no failure of the kind that changed nothing.
+    arrive(options, log).map_err(|failure| failure.in_step().hint(GOES_ON))
 }
 
 /// Takes the steps; however that ends, the journal says so.
@@ -109,6 +111,7 @@ fn walk(options: &Options, journey: &Journey, stop: &Stop, log: Log) -> Result<(
             backup: kept.and_then(|journal| journal.backup.clone()),
             outcome: "running".to_owned(),
         },
+        has_begun: false,
         members: match &journey.origin {
             Origin::Etcd3(known) => known.members,
             Origin::Nothing | Origin::Etcd2 => 0,
@@ -116,7 +119,7 @@ fn walk(options: &Options, journey: &Journey, stop: &Stop, log: Log) -> Result<(
         stop,
         log,
     };
-    let outcome = walk.take(&journey.steps);
+    let outcome = walk.take(&journey.steps).map_err(|failure| walk.explain(failure));
     match &outcome {
         Ok(()) => "done".clone_into(&mut walk.journal.outcome),
         Err(failure) => walk.journal.outcome.clone_from(&failure.cause),
@@ -124,7 +127,7 @@ fn walk(options: &Options, journey: &Journey, stop: &Stop, log: Log) -> Result<(
     // A plan that only records needs no journal, unless there is one to close.
     if has_work || before.is_some() {
         let noted = walk.note();
-        return outcome.and(noted);
+        return outcome.and_then(|()| noted.map_err(|failure| walk.explain(failure)));
     }
     outcome
 }

@@ -161,6 +161,22 @@ fn what_is_torn_because_somebody_writes_to_it_is_not_called_damaged() {
 }
 
 #[test]
+fn exit_code_1_means_that_nothing_changed() {
+    let directory = Directory::new();
+    directory.write("bin/etcd-3.6.14", b"");
+    directory.write("bin/etcd/in-the-way", b"");
+    for (code, hint) in [(4, "hint: run migrate again: it goes on where it stopped\n"), (1, "")] {
+        let mut command = directory.command("3.6.14", &directory.path("bin"));
+        command.env_remove("DO_NOT_MOVE_BINARIES").arg(BUNDLED);
+        let (actual, _, stderr) = outcome(&command.output().unwrap());
+        assert_eq!(actual, Some(code), "{stderr}");
+        assert!(stderr.contains("error: cannot replace "), "{stderr}");
+        assert!(stderr.ends_with(hint), "{stderr}");
+        assert_eq!(directory.version(), "3.6.14/etcd3");
+    }
+}
+
+#[test]
 fn json_lines_are_json_and_help_is_on_stdout() {
     let directory = Directory::new();
     let (code, _, stderr) = run(&directory, "3.6.13", &["--log-format=json"]);

@@ -40,6 +40,15 @@ fn fails_clearly(
         return None;
     }
     assert!(code == Some(1) || code == Some(4), "{what}: {code:?} {stderr}");
+    // Exit code 1 is for what changed nothing.
+    let has_begun = stderr.contains("listens on");
+    assert!(!has_begun || code == Some(4), "{what}: {code:?} {stderr}");
+    let says_next = stderr.contains("\nhint: run migrate again: it goes on where it stopped");
+    assert!(!has_begun || says_next, "{what}: {stderr}");
+    let left = ["restored", "staged"].map(|name| directory.path("data/.migrate").join(name));
+    let is_clean = !left.iter().any(|path| path.exists());
+    let is_between = !directory.path("data/member").exists();
+    assert!(is_clean || is_between || what.contains("unlink"), "{what}: {stderr}");
     let errors = stderr.lines().filter(|line| line.starts_with("error: ")).count();
     assert_eq!(errors, 1, "{what}: {stderr}");
     assert!(!stderr.contains("panicked"), "{what}: {stderr}");

@@ -1,0 +1,69 @@
+//! Ways back that go wrong, or are given up.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use crate::directory::{Directory, outcome};
+use crate::etcd::{Real, real};
+use crate::mount::Mount;
+
+/// The programs of two versions; the tool that restores writes a part and fails.
+fn with_broken_restore(real: &Real, from: &str, to: &str) -> Directory {
+    const RESTORE: &str = "#!/bin/sh\n\
+        for word; do case $word in */.migrate/restored) mkdir -p \"$word/member\" ;; esac; done\n\
+        echo 'no more room' >&2\n\
+        exit 1\n";
+    let bin = Directory::new();
+    for version in [from, to] {
+        symlink(real.program("etcd", version), bin.path(&format!("etcd-{version}"))).unwrap();
+    }
+    let restorer = bin.path(&format!("etcdctl-{to}"));
+    fs::write(&restorer, RESTORE).unwrap();
+    fs::set_permissions(&restorer, fs::Permissions::from_mode(0o755)).unwrap();
+    bin
+}
+
+#[test]
+fn a_restore_that_fails_leaves_the_data_and_nothing_else() {
+    let Some(real) = real("a failing restore") else { return };
+    let [to, from] = [4, 5].map(|minor| real.version(minor));
+    let seed = real.seed(from);
+    let directory = &seed.directory;
+    let bin = with_broken_restore(real, from, to);
+    let (code, _, stderr) = outcome(&directory.command(to, &bin.0).output().unwrap());
+    assert_eq!(code, Some(4), "{stderr}");
+    assert!(stderr.contains("could not restore the database: no more room"), "{stderr}");
+    assert!(!directory.path("data/.migrate/restored").exists());
+    // What a kill leaves behind goes with the next run, wherever that leads.
+    directory.write("data/.migrate/restored/member/snap/db", b"half");
+    directory.write("data/.migrate/staged/member/snap/db", b"half");
+    real.migrate(directory, from, &[]);
+    for name in ["restored", "staged"] {
+        assert!(!directory.path("data/.migrate").join(name).exists(), "{name}");
+    }
+    real.migrate(directory, to, &[]);
+    real.check(directory, to, &seed.contents);
+}
+
+#[test]
+fn a_restore_that_does_not_fit_is_refused_before_anything_is_started() {
+    let Some(real) = real("room for a restore") else { return };
+    let [to, from] = [4, 5].map(|minor| real.version(minor));
+    let seed = real.seed(from);
+    let directory = Directory::new();
+    let Some(mount) = Mount::tmpfs("size=4g", &directory.0, "room for a restore") else { return };
+    seed.copy_to(&directory.path("data"));
+    mount.remount("size=72m");
+    for (flags, what) in [
+        (&["--no-backup"][..], "what the steps write needs"),
+        (&[], "a copy of the data with what the steps write needs"),
+    ] {
+        let mut command = directory.command(to, &real.bin_dir);
+        let (code, _, stderr) = outcome(&command.args(flags).output().unwrap());
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.contains(what) && !stderr.contains("listens on"), "{stderr}");
+    }
+    mount.remount("size=4g");
+    real.migrate(&directory, to, &[]);
+    real.check(&directory, to, &seed.contents);
+}
