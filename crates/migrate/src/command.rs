@@ -11,6 +11,31 @@ pub struct Place<'a> {
     pub port: u16,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Takes {
+    Value,
+    Nothing,
+}
+
+/// Settings that would keep `/health` and `/version` from the private listener, listen elsewhere as
+/// well, or send the log where it is not read.
+const UNWANTED: &[(&str, Takes)] = &[
+    ("listen-client-http-urls", Takes::Value),
+    ("listen-metrics-urls", Takes::Value),
+    ("host-whitelist", Takes::Value),
+    ("log-output", Takes::Value),
+    ("log-outputs", Takes::Value),
+    ("log-format", Takes::Value),
+    ("log-package-levels", Takes::Value),
+    ("log-rotation-config-json", Takes::Value),
+    ("enable-log-rotation", Takes::Nothing),
+    // They contradict `--initial-cluster`.
+    ("discovery", Takes::Value),
+    ("discovery-srv", Takes::Value),
+    ("discovery-endpoints", Takes::Value),
+    ("discovery-token", Takes::Value),
+];
+
 pub fn arguments(version: &EtcdVersion, member: &Member, place: &Place<'_>) -> Vec<String> {
     let client_url = format!("http://127.0.0.1:{}", place.port);
     let logger = match version.minor() {
@@ -35,7 +60,30 @@ pub fn arguments(version: &EtcdVersion, member: &Member, place: &Place<'_>) -> V
     let own = logger.into_iter().chain(own).map(|(name, value)| format!("--{name}={value}"));
     // Ours come last, since the last one of two counts: extra client listeners must not replace
     // the private one.
-    member.extra_arguments.iter().cloned().chain(own).collect()
+    wanted(&member.extra_arguments).cloned().chain(own).collect()
+}
+
+/// Extra arguments that mean something to a server that only this program talks to.
+fn wanted(extra: &[String]) -> impl Iterator<Item = &String> {
+    let mut is_value = false;
+    extra.iter().filter(move |argument| {
+        if std::mem::take(&mut is_value) {
+            return false;
+        }
+        let Some((name, value)) = flag(argument) else { return true };
+        let Some((_, takes)) = UNWANTED.iter().find(|(known, _)| *known == name) else {
+            return true;
+        };
+        is_value = *takes == Takes::Value && value.is_none();
+        false
+    })
+}
+
+/// Name and value of a flag. Go takes one dash for two.
+pub fn flag(argument: &str) -> Option<(&str, Option<&str>)> {
+    let flag = argument.strip_prefix('-')?;
+    let flag = flag.strip_prefix('-').unwrap_or(flag);
+    Some(flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value))))
 }
 
 /// Whether a variable of our environment must not reach the server.
@@ -50,12 +98,11 @@ pub fn is_hidden(variable: &str, arguments: &[String]) -> bool {
     let Some(name) = variable.strip_prefix("ETCD_") else { return false };
     let flag = name.to_ascii_lowercase().replace('_', "-");
     let moves_data = flag == "wal-dir" || flag == "force-new-cluster";
-    let mut flags = arguments
-        .iter()
-        .map(|argument| argument.trim_start_matches('-').split('=').next().unwrap_or_default());
+    let mut flags = arguments.iter().filter_map(|argument| self::flag(argument));
     moves_data
-        || flags.any(|known| known == flag)
-        || ["discovery", "debug"].contains(&flag.as_str())
+        || flag == "debug"
+        || flags.any(|(known, _)| known == flag)
+        || UNWANTED.iter().any(|(known, _)| *known == flag)
 }
 
 /// The value of `ETCD_UNSUPPORTED_ARCH` that this version demands on this machine, if any.
@@ -117,6 +164,20 @@ mod tests {
     }
 
     #[test]
+    fn extra_arguments_that_would_hide_the_server_are_left_out() {
+        for (extra, expected) in [
+            ("--listen-client-http-urls=http://0.0.0.0:1 --max-wals=5", "--max-wals=5 "),
+            ("--host-whitelist example.com --max-wals 5", "--max-wals 5 "),
+            ("-listen-metrics-urls http://0.0.0.0:1", ""),
+            ("--enable-log-rotation --log-outputs=/x --log-rotation-config-json {}", ""),
+            ("--enable-log-rotation=true --peer-cert-file /x", "--peer-cert-file /x "),
+            ("--pre-vote --discovery-srv", "--pre-vote "),
+        ] {
+            assert_eq!(line("3.3.25", extra), format!("{expected}{COMMON}"));
+        }
+    }
+
+    #[test]
     fn variables_that_clash_with_flags_are_hidden() {
         let arguments = arguments(
             &"3.6.14".parse().unwrap(),
@@ -135,6 +196,12 @@ mod tests {
             ("ETCD_FORCE_NEW_CLUSTER", true),
             ("ETCD_DISCOVERY", true),
             ("ETCD_SNAPSHOT_COUNT", true),
+            ("ETCD_DISCOVERY_SRV", true),
+            ("ETCD_LISTEN_CLIENT_HTTP_URLS", true),
+            ("ETCD_HOST_WHITELIST", true),
+            ("ETCD_LISTEN_METRICS_URLS", true),
+            ("ETCD_ENABLE_LOG_ROTATION", true),
+            ("ETCD_LOG_OUTPUTS", true),
             ("ETCD_MAX_WALS", false),
             ("PATH", false),
             ("NAME", false),

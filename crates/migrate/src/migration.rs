@@ -8,6 +8,7 @@ use etcd_version::Bundled;
 
 use crate::binaries;
 use crate::carried;
+use crate::command;
 use crate::downgrade::Swap;
 use crate::event::Log;
 use crate::failure::{Failure, Kind};
@@ -199,12 +200,11 @@ fn journey(options: &Options, bundled: &Bundled) -> Result<Journey, Failure> {
 
 /// Only what lies in the data directory is read, copied and moved.
 fn refuse_outside_wal(options: &Options) -> Result<(), Failure> {
-    let named = |argument: &String| {
-        // Go takes one dash for two.
-        let flag = argument.split('=').next().unwrap_or_default().trim_start_matches('-');
-        argument.starts_with('-') && ["wal-dir", "data-dir", "config-file"].contains(&flag)
+    let named = |argument: &&String| {
+        let flag = command::flag(argument);
+        flag.is_some_and(|(name, _)| ["wal-dir", "data-dir", "config-file"].contains(&name))
     };
-    match options.member.extra_arguments.iter().find(|argument| named(argument)) {
+    match options.member.extra_arguments.iter().find(named) {
         None => Ok(()),
         Some(argument) => Err(Failure::new(
             Kind::Usage,

@@ -173,12 +173,23 @@ fn what_manifests_pass_on_does_not_stop_a_journey_in_either_direction() {
             free_port()
         ),
         format!("{} --quota-backend-bytes=4294967296", peer_flags(&certificates)),
+        // Nobody but clients of that name would be answered, and nobody would answer over HTTP.
+        format!(
+            "--host-whitelist=example.com --listen-client-http-urls=http://127.0.0.1:{}",
+            free_port()
+        ),
     ];
     side_by_side(&cases, |extra| {
         let directory = seed.copy();
         let migrate = |to: &str| {
             let mut command = directory.command(to, &real.bin_dir);
             command.env("ETCD_CREDS", extra).arg("--allow-multi-step-downgrade");
+            // As a pod whose etcd is set up by variables has them.
+            command.env("ETCD_HOST_WHITELIST", "example.com");
+            command.env("ETCD_LISTEN_CLIENT_HTTP_URLS", "http://127.0.0.1:1");
+            command.env("ETCD_LISTEN_METRICS_URLS", "http://127.0.0.1:1");
+            command.env("ETCD_ENABLE_LOG_ROTATION", "true");
+            command.env("ETCD_LOG_OUTPUTS", "/no/such/file");
             if extra.contains("--peer-cert-file") {
                 let url = format!("https://127.0.0.1:{}", free_port());
                 command.env("LISTEN_PEER_URLS", url);
