@@ -9,6 +9,7 @@ use crate::options::Member;
 pub struct Place<'a> {
     pub data_dir: &'a str,
     pub port: u16,
+    pub listen_peer_urls: &'a str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +48,7 @@ pub fn arguments(version: &EtcdVersion, member: &Member, place: &Place<'_>) -> V
         ("name", member.name.as_str()),
         ("data-dir", place.data_dir),
         ("initial-cluster", &member.initial_cluster),
-        ("listen-peer-urls", &member.listen_peer_urls),
+        ("listen-peer-urls", place.listen_peer_urls),
         ("initial-advertise-peer-urls", &member.initial_advertise_peer_urls),
         // A raft snapshot at once: etcd 3.6 and 3.7 panic when they replay what 3.4 wrote into
         // the log, such as its health checks ("detected disallowed v2 WAL"), and a log is replayed
@@ -77,6 +78,14 @@ fn wanted(extra: &[String]) -> impl Iterator<Item = &String> {
         is_value = *takes == Takes::Value && value.is_none();
         false
     })
+}
+
+/// The last value of a flag among arguments.
+pub fn value_of(name: &str, arguments: &[String]) -> Option<String> {
+    let at =
+        arguments.iter().rposition(|argument| flag(argument).is_some_and(|it| it.0 == name))?;
+    let (_, value) = flag(&arguments[at])?;
+    value.map(str::to_owned).or_else(|| arguments.get(at + 1).cloned())
 }
 
 /// Name and value of a flag. Go takes one dash for two.
@@ -133,13 +142,15 @@ mod tests {
             initial_cluster: "n=http://localhost:2380".to_owned(),
             initial_cluster_token: None,
             listen_peer_urls: "http://localhost:2380".to_owned(),
+            peer_port: None,
             initial_advertise_peer_urls: "http://localhost:2380".to_owned(),
             extra_arguments: extra.split_whitespace().map(str::to_owned).collect(),
         }
     }
 
     fn line(version: &str, extra: &str) -> String {
-        let place = Place { data_dir: "/d", port: 18629 };
+        let place =
+            Place { data_dir: "/d", port: 18629, listen_peer_urls: "http://localhost:2380" };
         arguments(&version.parse().unwrap(), &member(extra), &place).join(" ")
     }
 
@@ -182,7 +193,7 @@ mod tests {
         let arguments = arguments(
             &"3.6.14".parse().unwrap(),
             &member("--peer-cert-file /x --quota-backend-bytes=1"),
-            &Place { data_dir: "/d", port: 1 },
+            &Place { data_dir: "/d", port: 1, listen_peer_urls: "http://localhost:2380" },
         );
         for (variable, expected) in [
             ("ETCD_NAME", true),

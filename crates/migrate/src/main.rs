@@ -42,6 +42,7 @@ mod version_pair;
 mod wait;
 mod wal;
 mod walk;
+mod words;
 
 use std::env;
 use std::io::{self, Write};

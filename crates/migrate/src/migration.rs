@@ -15,7 +15,7 @@ use crate::failure::{Failure, Kind};
 use crate::found::{self, Contents, Found};
 use crate::journal::{self, Journal};
 use crate::lock::{self, Lock};
-use crate::options::{Format, Options, PlainBinaries};
+use crate::options::{Format, Member, Options, PlainBinaries};
 use crate::origin::{self, Origin, Unclear};
 use crate::orphan;
 use crate::plan::{self, Step};
@@ -96,11 +96,12 @@ fn walk(options: &Options, journey: &Journey, stop: &Stop, log: Log) -> Result<(
     let before = journey.journal.clone();
     let has_work = journey.steps.iter().any(Step::changes_data);
     let kept = before.as_ref().filter(|journal| journal.is_unfinished());
+    let member = served(options, &journey.found);
     let mut walk = Walk {
         options,
         shelf: &shelf(options),
         setting: Setting {
-            member: &options.member,
+            member: &member,
             timeouts: &options.timeouts,
             server_log: options.server_log,
             stop,
@@ -131,6 +132,23 @@ fn walk(options: &Options, journey: &Journey, stop: &Stop, log: Log) -> Result<(
         return outcome.and_then(|()| noted.map_err(|failure| walk.explain(failure)));
     }
     outcome
+}
+
+/// The member as its servers are started. A server publishes its name, so that of the only member
+/// is the one that the data has; and the port of one among others is known to those.
+fn served(options: &Options, found: &Found) -> Member {
+    let member = options.member.clone();
+    let Contents::Etcd3(data) = &found.contents else { return member };
+    let peer_port = member.peer_port.filter(|_| data.members.len() <= 1);
+    let Some(known) = data.only_member() else { return Member { peer_port, ..member } };
+    let urls = known.peer_urls.iter().map(|url| format!("{}={url}", known.name));
+    Member {
+        name: known.name.clone(),
+        initial_cluster: urls.collect::<Vec<_>>().join(","),
+        initial_advertise_peer_urls: known.peer_urls.join(","),
+        peer_port,
+        ..member
+    }
 }
 
 fn arrive(options: &Options, log: Log) -> Result<(), Failure> {
