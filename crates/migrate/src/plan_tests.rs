@@ -198,6 +198,34 @@ fn what_cannot_be_done_has_a_reason() {
     );
 }
 
+/// The journeys that the old image was tested with.
+#[test]
+fn what_the_old_image_was_tested_with_has_an_answer() {
+    let theirs = "3.0.17\n3.1.12";
+    check_with(theirs, "3.0.17", "3.1.12", "record 3.1.12");
+    check_with(
+        theirs,
+        "3.1.12",
+        "3.0.17",
+        "backup, downgrade 3.1.12 to 3.0.17 by snapshot, record 3.0.17",
+    );
+    check_with(theirs, "2.2.1", "3.1.12", "error: etcd 2.2 is not supported: only etcd 3 is");
+    check("3.0.17", "3.7.1", "error: cannot go to 3.7.1: this image bundles no etcd 3.1");
+    check(
+        "3.1.12",
+        "3.4.21",
+        "error: this image bundles no etcd 3.4.21, only 3.4.27, 3.5.33, 3.6.14, 3.7.1",
+    );
+    check("3.1.12", "3.4.27", "error: cannot go to 3.4.27: this image bundles no etcd 3.2");
+    let cluster = Known { members: 3, ..known("3.0.17") };
+    assert_eq!(plan(cluster, "3.1.12", theirs, Downgrades::OneMinor), "record 3.1.12");
+    let bundled: Bundled = theirs.parse().unwrap();
+    let origin = Origin::Etcd3(known("3.0.17"));
+    let to = "2.2.1/etcd2".parse().unwrap();
+    let refused = describe(steps(&origin, &to, &bundled, Downgrades::OneMinor));
+    assert_eq!(refused, "error: etcd2 storage is not supported");
+}
+
 #[test]
 fn clusters_and_credentials_limit_downgrades_only() {
     let cluster = |from| Known { members: 3, ..known(from) };

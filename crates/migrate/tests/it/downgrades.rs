@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::directory::{Directory, outcome};
-use crate::etcd::{Real, real};
+use crate::etcd::{Real, Seed, real, side_by_side};
 use crate::mount::Mount;
 
 /// The programs of two versions; the tool that restores writes a part and fails.
@@ -66,4 +68,56 @@ fn a_restore_that_does_not_fit_is_refused_before_anything_is_started() {
     mount.remount("size=4g");
     real.migrate(&directory, to, &[]);
     real.check(&directory, to, &seed.contents);
+}
+
+/// Data of a member that was told to go back, before or after it did.
+fn going_back(real: &Real, (from, to): (&str, &str), is_down: bool) -> Seed {
+    let seed = real.seed(from);
+    let etcd = real.start(&seed.directory, from);
+    let series = to.rsplit_once('.').unwrap().0;
+    let started = Instant::now();
+    while etcd.try_run(&["downgrade", "enable", series]).is_none() {
+        assert!(started.elapsed() < Duration::from_mins(1), "the downgrade is refused");
+        thread::sleep(Duration::from_millis(100));
+    }
+    let is_at = |status: &str| status.contains(&format!("\"storage\":\"{series}.0\""));
+    while is_down && !is_at(&etcd.get("/version")) {
+        assert!(started.elapsed() < Duration::from_mins(1), "the downgrade does not end");
+        thread::sleep(Duration::from_millis(100));
+    }
+    drop(etcd);
+    seed
+}
+
+fn plan_and_status(real: &Real, directory: &Directory, to: &str) -> (String, String) {
+    let run = |words: &[&str]| {
+        let (code, stdout, stderr) =
+            outcome(&directory.command(to, &real.bin_dir).args(words).output().unwrap());
+        assert_eq!(code, Some(0), "{stderr}");
+        stdout
+    };
+    (run(&["--plan"]), run(&["status"]))
+}
+
+#[test]
+fn a_downgrade_that_was_given_up_is_cancelled() {
+    let Some(real) = real("a downgrade given up") else { return };
+    let [to, from, newer] = [5, 6, 7].map(|minor| real.version(minor));
+    side_by_side(&[(false, from), (true, from), (true, newer)], |(is_down, target)| {
+        let seed = going_back(real, (from, to), *is_down);
+        let directory = &seed.directory;
+        let (plan, status) = plan_and_status(real, directory, target);
+        assert!(status.contains("to 3.5 is enabled"), "{status}");
+        // Who enabled it by hand finishes it by hand.
+        assert!(!plan.contains("cancel the downgrade"), "{plan}");
+        let journal =
+            format!("target {to}/etcd3\nstep downgrade {from} to {to} in place\noutcome running\n");
+        directory.write("data/.migrate/journal", journal.as_bytes());
+        let told = real.migrate(directory, target, &[]);
+        assert!(told.contains("cancel the downgrade with"), "{told}");
+        let (_, status) = plan_and_status(real, directory, target);
+        assert!(!status.contains("is enabled"), "{status}");
+        real.check(directory, target, &seed.contents);
+        println!("{from} -> {to} given up for {target}");
+    });
 }
