@@ -1,6 +1,7 @@
 use std::ffi::OsString;
 
 use super::*;
+use crate::arguments;
 use crate::failure::Kind;
 
 const REQUIRED: &str = "HOSTNAME=h DATA_DIRECTORY=/d TARGET_VERSION=3.6.14 TARGET_STORAGE=etcd3";
@@ -182,5 +183,24 @@ fn times_have_units() {
     }
     for text in ["", "s", "-1s", "1d", "99999999999999999999h", "9999999h"] {
         assert_eq!(parse_duration(text), None, "{text}");
+    }
+}
+
+#[test]
+fn every_flag_and_variable_is_in_the_help_and_in_the_manual() {
+    let help = include_str!("help.txt");
+    let manual = include_str!("../../../docs/migrate.md");
+    for flag in arguments::names() {
+        assert!(help.contains(&format!("--{flag}")), "--{flag} is not in the help");
+        assert!(
+            manual.contains(&format!("| `--{flag}`")) || manual.contains(&format!(", `--{flag}`")),
+            "--{flag} is not in the manual"
+        );
+    }
+    let words = help.split(|character: char| !character.is_ascii_uppercase() && character != '_');
+    let variables: Vec<_> = words.filter(|word| word.contains('_') && word.len() > 2).collect();
+    assert!(variables.len() > 12, "{variables:?}");
+    for variable in variables {
+        assert!(manual.contains(&format!("{variable}`")), "{variable} is not in the manual");
     }
 }
