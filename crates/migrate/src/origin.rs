@@ -26,8 +26,6 @@ pub struct Known {
     pub witness: Witness,
     pub members: usize,
     pub needs_credentials: bool,
-    /// An earlier run made sure that the next minor can take over, and recorded that.
-    pub is_cleared: bool,
     /// Entries wait in the log that only etcd 3.5 and older understand.
     pub replays_v2_requests: bool,
     /// An earlier run enabled a downgrade, and this one goes elsewhere.
@@ -43,6 +41,8 @@ pub enum Witness {
     File,
     /// `version.txt` names the next minor, which was recorded but has not upgraded the data yet.
     DataBeforeFile,
+    /// The same, and it was this program that recorded it, after it had cleared the way.
+    DataBeforeOurFile,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +81,6 @@ pub fn origin(found: &Found, trust: Trust) -> Result<Origin, Unclear> {
             witness,
             members: data.members.len(),
             needs_credentials: data.needs_credentials,
-            is_cleared: witness == Witness::DataBeforeFile && found.is_ours,
             replays_v2_requests: false,
             abandons_downgrade: false,
         }))
@@ -97,7 +96,9 @@ pub fn origin(found: &Found, trust: Trust) -> Result<Origin, Unclear> {
         (Some(file), Some(_)) if trust == Trust::File => by_file(file),
         (Some(_), Some(series)) if trust == Trust::Data => known(series, None, Witness::Data),
         (Some(file), Some(series)) if series.next() == Series::of(file) => {
-            known(series, None, Witness::DataBeforeFile)
+            let witness =
+                if found.is_ours { Witness::DataBeforeOurFile } else { Witness::DataBeforeFile };
+            known(series, None, witness)
         }
         (Some(file), Some(data)) => Err(Unclear::Contradiction { file: file.clone(), data }),
     }
@@ -134,18 +135,10 @@ mod tests {
     }
 
     #[test]
-    fn the_way_is_clear_when_this_program_recorded_the_next_minor() {
-        for (file, data, is_ours, expected) in [
-            ("3.6.14/etcd3", "3.5.0", true, true),
-            // The old program recorded it, whatever the patch of the data was.
-            ("3.6.4/etcd3", "3.5.0", false, false),
-            ("3.5.33/etcd3", "3.5.0", true, false),
-            ("", "3.5.0", true, false),
-        ] {
-            let found = Found { is_ours, ..found(file, data) };
-            let Ok(Origin::Etcd3(known)) = origin(&found, Trust::Neither) else { panic!("{file}") };
-            assert_eq!(known.is_cleared, expected, "{file} {data}");
-        }
+    fn the_old_program_recorded_the_next_minor_whatever_the_data_was() {
+        let found = Found { is_ours: false, ..found("3.6.4/etcd3", "3.5.0") };
+        let Ok(Origin::Etcd3(known)) = origin(&found, Trust::Neither) else { panic!() };
+        assert_eq!(known.witness, Witness::DataBeforeFile);
     }
 
     #[test]
@@ -154,7 +147,7 @@ mod tests {
         check("3.4.27/etcd3", "3.4.0", Neither, "3.4 3.4.27 Both");
         check("", "3.5.0", Neither, "3.5 ? Data");
         check("3.5.33/etcd3", "", Neither, "3.5 3.5.33 File");
-        check("3.5.33/etcd3", "3.4.0", Neither, "3.4 ? DataBeforeFile");
+        check("3.5.33/etcd3", "3.4.0", Neither, "3.4 ? DataBeforeOurFile");
         check("3.5.33/etcd3", "3.4.0", File, "3.5 3.5.33 File");
         check("3.5.33/etcd3", "3.4.0", Data, "3.4 ? Data");
         check("2.2.1/etcd2", "3.0.0", Neither, "Etcd2");

@@ -1,5 +1,4 @@
 use super::*;
-use crate::origin::Witness;
 
 const BUNDLED: &str = "3.4.27\n3.5.33\n3.6.14\n3.7.1\n";
 
@@ -13,7 +12,6 @@ fn known(text: &str) -> Known {
         witness: Witness::Both,
         members: 1,
         needs_credentials: false,
-        is_cleared: false,
         replays_v2_requests: false,
         abandons_downgrade: false,
     }
@@ -104,7 +102,7 @@ fn an_old_or_unknown_3_5_is_served_by_the_bundled_one_before_3_6() {
 
 #[test]
 fn a_restart_in_the_middle_of_a_rolling_upgrade_starts_no_server() {
-    let from = |text| Known { is_cleared: true, witness: Witness::DataBeforeFile, ..known(text) };
+    let from = |text| Known { witness: Witness::DataBeforeOurFile, ..known(text) };
     check_known(from("3.5.?"), "3.6.14", "record 3.6.14");
     // Back to where the others still are, or on to what comes after.
     check_known(from("3.5.?"), "3.5.33", "record 3.5.33");
@@ -113,6 +111,9 @@ fn a_restart_in_the_middle_of_a_rolling_upgrade_starts_no_server() {
     check_known(from("3.6.?"), "3.7.1", "record 3.7.1");
     let replaying = Known { replays_v2_requests: true, ..from("3.5.?") };
     check_known(replaying, "3.6.14", "record 3.6.14");
+    // The old program recorded the next minor, whatever the patch of the data was.
+    let theirs = Known { witness: Witness::DataBeforeFile, ..known("3.5.?") };
+    check_known(theirs, "3.6.14", "backup, serve 3.5.33, record 3.5.33, record 3.6.14");
 }
 
 #[test]

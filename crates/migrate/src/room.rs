@@ -73,7 +73,7 @@ mod tests {
         assert_eq!(mebibytes(&[Step::Backup, record]), [0, 0]);
         assert_eq!(mebibytes(&[Step::Backup, serve]), [64, 0]);
         assert_eq!(mebibytes(&[in_place]), [64, 0]);
-        assert_eq!(mebibytes(&[one.clone()]), [164, 164]);
+        assert_eq!(mebibytes(std::slice::from_ref(&one)), [164, 164]);
         assert_eq!(mebibytes(&[two, one]), [328, 328]);
     }
 }
