@@ -18,7 +18,14 @@ pub const STATE_DIR: &str = ".migrate";
 
 /// Entries that do not make a directory non-empty: those of a fresh file system, our own, and the
 /// certificates that etcd makes for itself (`--peer-auto-tls`) before it makes `member`.
-const NOTHING: &[&str] = &["lost+found", "version.txt", "version.txt-next", "fixtures"];
+const NOTHING: &[&str] = &[
+    "lost+found",
+    "System Volume Information",
+    "$RECYCLE.BIN",
+    "version.txt",
+    "version.txt-next",
+    "fixtures",
+];
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Found {

@@ -47,6 +47,7 @@ fn a_fresh_directory_holds_nothing() {
     assert_eq!(look(scratch.path()).unwrap(), Found::default());
     for name in [
         "lost+found/x",
+        "System Volume Information/x",
         ".migrate/lock",
         ".migrate/backup/2026-08-01T120000Z/member/snap/db",
         "version.txt-next",
