@@ -45,9 +45,11 @@ pub fn make(
     let copied = copy_directory(&member, &partial.join("member"), stop)
         .and_then(|()| copy_version_file(data_dir, &partial))
         .and_then(|()| shelf.end(&partial, &name));
-    let complete = copied.inspect_err(|_| {
+    let complete = copied.map_err(|failure| {
         // Half a copy is worth nothing and fills the disk.
         let _ = remove(&partial);
+        let is_interrupted = failure.kind != Kind::System;
+        if is_interrupted { failure } else { failure.hint(ELSEWHERE) }
     })?;
     let how = if shares { "sharing its blocks" } else { "copied" };
     log.info(

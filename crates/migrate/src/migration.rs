@@ -38,6 +38,7 @@ struct Journey {
 
 /// Prints what would be done. Reads only.
 pub fn plan(options: &Options, format: Format) -> Result<String, Failure> {
+    refuse_outside_wal(options)?;
     let bundled = carried::bundled(options.bundled.as_ref(), &options.bin_dir)?;
     let journey = peek(options, &bundled)?;
     let backup = shelf(options).directory;
@@ -56,6 +57,7 @@ pub fn status(data_dir: &Path, backups: Option<&Path>, format: Format) -> Result
 }
 
 pub fn run(options: &Options, log: Log) -> Result<(), Failure> {
+    refuse_outside_wal(options)?;
     let stop = Stop::listen().map_err(|error| {
         Failure::new(Kind::System, format_args!("cannot listen for signals: {error}"))
     })?;
@@ -164,6 +166,15 @@ fn arrive(options: &Options, log: Log) -> Result<(), Failure> {
 }
 
 impl Journey {
+    fn with_steps(self, options: &Options, bundled: &Bundled) -> Result<Self, Failure> {
+        let steps = plan::steps(&self.origin, &options.target, bundled, options.downgrades);
+        let steps = steps.map_err(|no_path| {
+            let failure = Failure::new(Kind::NotMigratable, &no_path);
+            no_path.hint().into_iter().fold(failure, Failure::hint)
+        })?;
+        Ok(Self { steps, ..self })
+    }
+
     /// Whether there is nothing to do and nothing to clear up.
     fn is_arrived(&self, options: &Options) -> bool {
         self.steps.len() == 1
@@ -173,17 +184,22 @@ impl Journey {
     }
 }
 
-/// The journey, read without the lock. What somebody writes to may look damaged in the moment of
+/// The journey, seen without the lock. What somebody writes to may look damaged in the moment of
 /// reading, and may have changed hands since.
 fn peek(options: &Options, bundled: &Bundled) -> Result<Journey, Failure> {
-    journey(options, bundled).or_else(|_| match lock::in_use(&options.data_dir) {
+    let seen = look(options).or_else(|_| match lock::in_use(&options.data_dir) {
         Some(in_use) => Err(in_use),
-        None => journey(options, bundled),
-    })
+        None => look(options),
+    });
+    seen?.with_steps(options, bundled)
 }
 
 fn journey(options: &Options, bundled: &Bundled) -> Result<Journey, Failure> {
-    refuse_outside_wal(options)?;
+    look(options)?.with_steps(options, bundled)
+}
+
+/// A journey without steps yet.
+fn look(options: &Options) -> Result<Journey, Failure> {
     if Swap::of(&options.data_dir).is_pending() {
         return Err(Failure::new(
             Kind::NotMigratable,
@@ -208,12 +224,7 @@ fn journey(options: &Options, bundled: &Bundled) -> Result<Journey, Failure> {
         known.abandons_downgrade =
             is_under_way && data.members.len() <= 1 && data.downgrade_to.is_some_and(|it| to > it);
     }
-    let steps =
-        plan::steps(&origin, &options.target, bundled, options.downgrades).map_err(|no_path| {
-            let failure = Failure::new(Kind::NotMigratable, &no_path);
-            no_path.hint().into_iter().fold(failure, Failure::hint)
-        })?;
-    Ok(Journey { found, journal, origin, steps })
+    Ok(Journey { found, journal, origin, steps: Vec::new() })
 }
 
 /// Only what lies in the data directory is read, copied and moved.

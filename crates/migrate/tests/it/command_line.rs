@@ -130,6 +130,9 @@ fn a_second_one_is_told_who_holds_the_directory() {
         "{stderr}"
     );
     assert_eq!(directory.version(), "");
+    // What can be told all the same is told.
+    assert_eq!(run(&directory, "3.6.13", &["--plan"]).0, Some(3));
+    assert_eq!(run(&directory, "3.6.14", &["--plan"]).0, Some(0));
 }
 
 #[test]
