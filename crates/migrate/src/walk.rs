@@ -156,18 +156,18 @@ impl Walk<'_> {
 
     fn back_up(&mut self, steps: &[Step]) -> Result<(), Failure> {
         let data_dir = &self.options.data_dir;
-        let db = data_dir.join("member").join("snap").join("db");
+        let member = data_dir.join("member");
+        let db = member.join("snap").join("db");
         let db_bytes = fs::metadata(&db).map_err(|error| Failure::file("read", &db, &error))?.len();
+        let room_bytes = room::of_steps(steps, db_bytes).saturating_sub(room::laid_out(&member));
         if !self.options.backups.enabled {
-            let needed = room::of_all_restores(steps, db_bytes);
-            room::check(data_dir, needed, "what the steps write")
+            room::check(data_dir, room_bytes, "what the steps write")
                 .map_err(|failure| failure.hint("nothing was changed"))?;
             self.log.info("no-backup", "no copy is made, as --no-backup asks");
             return Ok(());
         }
         // The copy from before an unfinished journey is the one worth keeping.
         let first = self.journal.backup.clone().filter(|path| path.is_dir());
-        let room_bytes = room::of_steps(steps, db_bytes);
         let copy = match backup::make(data_dir, self.shelf, room_bytes, (self.log, self.stop)) {
             Ok(copy) => copy,
             Err(failure) if failure.kind == Kind::System && first.is_some() => {
