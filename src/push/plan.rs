@@ -74,8 +74,9 @@ pub fn plan(content: &Content, wish: &Wish) -> Result<PushPlan, PushError> {
     }
     let images = content.images.iter().filter(is_wanted);
     let images: Vec<_> = images.collect();
-    // A part of an index is no index: nothing may name it as if it were all.
-    let is_all = images.len() == content.images.len();
+    // A part of an index is no index: nothing may name it as if it were all. Nor is a layout with
+    // one platform all of a release, so who names platforms gets those, whatever else there is.
+    let is_all = wish.platforms.is_empty();
     let own = content.images.iter().any(|image| image.manifest.digest == content.root.digest);
     let mut manifests: Vec<_> = images.iter().map(|image| image.manifest.clone()).collect();
     let mut tags = Vec::new();
@@ -289,6 +290,16 @@ mod tests {
             image 3.7.1-0-linux-arm
         ",
         );
+    }
+
+    #[test]
+    fn a_platform_that_is_named_is_never_the_whole() {
+        let mut content = content();
+        content.images.truncate(1);
+        let plan = plan(&content, &wish(&["linux/amd64"], &["latest"], false)).unwrap();
+        assert_eq!(plan.root, None);
+        let tags: Vec<_> = plan.tags.iter().map(|tag| &*tag.tag).collect();
+        assert_eq!(tags, ["3.7.1-0-linux-amd64"]);
     }
 
     #[test]

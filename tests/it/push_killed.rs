@@ -260,6 +260,16 @@ fn platforms_get_their_own_tags() {
     let desk = Desk::new(Habits::default());
     desk.push(&parcel, &["--platform", "linux/arm64", "-q"]).ok();
     assert_eq!(tags(&desk), "3.7.1-0-linux-arm64");
+    let two = ["--platform", "linux/arm64", "--platform", "linux/s390x", "-q"];
+    let lines = Desk::new(Habits::default()).push(&parcel, &two).ok();
+    assert_eq!(lines.lines().count(), 2, "each image is named: {lines}");
+    // Nor where the layout has nothing else, as `etcdimg build` makes it.
+    let (desk, only) = (Desk::new(Habits::default()), Parcel::new(&SEVEN[..1], 1000, 0));
+    desk.push(&only, &["--platform", "linux/amd64", "-q"]).ok();
+    assert_eq!(tags(&desk), "3.7.1-0-linux-amd64");
+    let desk = Desk::new(Habits::default());
+    desk.finish(desk.command(&only).env("ARCH", "amd64")).ok();
+    assert_eq!(tags(&desk), "3.7.1-0-linux-amd64");
     let error = desk.push(&parcel, &["--platform", "linux/riscv64"]).error();
     insta::assert_snapshot!(error, @r"
     error: the layout has no image for linux/riscv64
