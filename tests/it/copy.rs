@@ -7,7 +7,7 @@ use etcdimg::digest::Digest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::lying_registry::{Habits, LyingRegistry};
+use crate::lying_registry::{Habits, Lie, LyingRegistry};
 use crate::parcel::{self, Parcel, SEVEN};
 use crate::shop::{Run, without_digests};
 
@@ -94,6 +94,42 @@ fn an_image_is_copied_with_its_platforms_and_referrers() {
     let received = desk.to.state().received;
     desk.run(&["copy", &from, &to]).ok();
     assert_eq!(desk.to.state().received, received);
+}
+
+#[test]
+fn what_refers_to_an_image_is_copied_before_its_tag_is_set() {
+    let mut desk = Desk::new(Habits::default(), Habits::default());
+    let signature = desk.sign();
+    let refused = Lie::Says(400, &[], r#"{"errors": [{"code": "MANIFEST_INVALID"}]}"#);
+    desk.to = desk.to.lie("PUT", &format!("manifests/{signature}"), (0, 1), refused);
+    let (from, to) =
+        (format!("{}/etcd:3.7.1-0", desk.from.host()), format!("{}/etcd", desk.to.host()));
+    let error = without_digests(&desk.run(&["copy", &from, &to]).error());
+    insta::assert_snapshot!(error, @r"
+    error: cannot push the manifest … to to/etcd: 400 Bad Request, MANIFEST_INVALID
+    hint: run the command again: it goes on where it was stopped
+    hint: no tag has moved
+    exit 5
+    ");
+    assert!(desk.to.state().tags.is_empty());
+    desk.run(&["copy", &from, &to]).ok();
+    desk.assert_copied("etcd");
+}
+
+#[test]
+fn more_referrers_than_are_copied_are_an_error() {
+    let desk = Desk::new(Habits::default(), Habits::default());
+    for i in 0..1001 {
+        let subject = json!({ "digest": desk.parcel.index });
+        let bytes = json!({ "subject": subject, "i": i }).to_string().into_bytes();
+        let key = ("etcd".to_owned(), Digest::of(&bytes));
+        desk.from.state().manifests.insert(key, (parcel::MANIFEST.to_owned(), bytes));
+    }
+    let (from, to) =
+        (format!("{}/etcd:3.7.1-0", desk.from.host()), format!("{}/etcd", desk.to.host()));
+    let error = desk.run(&["copy", &from, &to]).error();
+    assert!(error.contains("more than 1000 documents refer to it"), "{error}");
+    assert!(desk.to.state().requests.is_empty());
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use etcdimg::digest::Digest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -57,7 +58,7 @@ impl Desk {
         let (plan, state) = (parcel.plan(), self.registry.state());
         for piece in &plan.blobs {
             let there = &state.blobs[&("etcd".to_owned(), piece.digest)];
-            assert_eq!(etcdimg::digest::Digest::of(there), piece.digest);
+            assert_eq!(Digest::of(there), piece.digest);
         }
         assert_eq!(state.tags[&("etcd".to_owned(), parcel.tag.clone())], parcel.index);
         assert_eq!(state.violations, Vec::<String>::new());
@@ -175,24 +176,88 @@ fn all_push_takes_no_part_for_the_whole() {
     ");
 }
 
-#[test]
-fn what_refers_to_an_image_goes_with_it() {
-    let (desk, parcel) = (Desk::new(Habits::default()), Parcel::small());
-    let signature = json!({
-        "schemaVersion": 2,
-        "mediaType": parcel::MANIFEST,
-        "config": parcel.add("application/vnd.oci.empty.v1+json", b"{}"),
-        "layers": [parcel.add("application/example.signature", b"signed")],
-        "subject": { "mediaType": parcel::INDEX, "digest": parcel.index, "size": 1 },
-    });
-    let entry = parcel.add(parcel::MANIFEST, signature.to_string().as_bytes());
+/// Adds a signature of the index, and one of that, to a layout.
+fn sign(parcel: &Parcel) -> [Digest; 2] {
     let mut entries = vec![parcel.layout().tagged().unwrap()[0].descriptor.clone()];
-    entries.push(entry.clone());
+    let mut subject = parcel.index;
+    let digests = ["signed", "signed again"].map(|text| {
+        let signature = json!({
+            "schemaVersion": 2,
+            "mediaType": parcel::MANIFEST,
+            "config": parcel.add("application/vnd.oci.empty.v1+json", b"{}"),
+            "layers": [parcel.add("application/example.signature", text.as_bytes())],
+            "subject": { "mediaType": parcel::INDEX, "digest": subject, "size": 1 },
+        });
+        let entry = parcel.add(parcel::MANIFEST, signature.to_string().as_bytes());
+        subject = entry["digest"].as_str().unwrap().parse().unwrap();
+        entries.push(entry);
+        subject
+    });
     parcel.name(&entries);
-    desk.push(&parcel, &[]).ok();
+    digests
+}
+
+#[test]
+fn what_refers_to_an_image_goes_with_it_and_before_its_tag() {
+    let (desk, parcel) = (Desk::new(Habits::default()), Parcel::small());
+    let signatures = sign(&parcel);
+    let run = desk.push(&parcel, &["--dry-run"]);
+    let said = run.stdout.lines().rev().take(5).collect::<Vec<_>>();
+    let said = said.into_iter().rev().collect::<Vec<_>>().join("\n");
+    insta::assert_snapshot!(said, @r"
+    push sha256:… 715 B application/vnd.oci.image.manifest.v1+json
+    push sha256:… 504 B application/vnd.oci.image.index.v1+json
+    push sha256:… 534 B application/vnd.oci.image.manifest.v1+json
+    push sha256:… 535 B application/vnd.oci.image.manifest.v1+json
+    tag registry/etcd:3.7.1-0 sha256:…
+    ");
+    let output = desk.command(&parcel).args(["--format", "json"]).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let report = &report["repositories"][0];
+    let named = report["referrers"].as_array().unwrap().iter().map(|it| it["digest"].clone());
+    assert!(named.eq(signatures.iter().map(|it| json!(it))), "{report}");
+    let requests = report["requests"].as_u64().unwrap();
+    let foretold = |name: &str| report["forecast"][name].as_u64().unwrap();
+    assert!((foretold("least")..=foretold("most")).contains(&requests), "{report}");
     desk.assert_there(&parcel);
-    let digest = entry["digest"].as_str().unwrap().parse().unwrap();
-    assert!(desk.registry.state().manifests.contains_key(&("etcd".to_owned(), digest)));
+    let state = desk.registry.state();
+    for digest in signatures {
+        assert!(state.manifests.contains_key(&("etcd".to_owned(), digest)));
+    }
+    let last = state.requests.last().unwrap();
+    assert_eq!((&*last.method, &*last.target), ("PUT", "/v2/etcd/manifests/3.7.1-0"));
+}
+
+#[test]
+fn a_signature_that_is_refused_leaves_the_tag_alone() {
+    let parcel = Parcel::small();
+    let [_, second] = sign(&parcel);
+    let refused = Lie::Says(400, &[], r#"{"errors": [{"code": "MANIFEST_INVALID"}]}"#);
+    let mut desk = Desk::new(Habits::default());
+    let part = format!("manifests/{second}");
+    desk.registry = desk.registry.lie("PUT", &part, (0, 99), refused);
+    insta::assert_snapshot!(desk.push(&parcel, &[]).error(), @r"
+    error: cannot push the manifest … to registry/etcd: 400 Bad Request, MANIFEST_INVALID
+    hint: run the command again: it goes on where it was stopped
+    hint: no tag has moved
+    exit 5
+    ");
+    assert!(desk.registry.state().tags.is_empty());
+}
+
+#[test]
+fn a_push_that_fails_among_its_tags_says_which_are_set() {
+    let parcel = Parcel::small();
+    let refused = Lie::Says(400, &[], r#"{"errors": [{"code": "TAG_INVALID"}]}"#);
+    let mut desk = Desk::new(Habits::default());
+    desk.registry = desk.registry.lie("PUT", "manifests/latest", (0, 99), refused);
+    insta::assert_snapshot!(desk.push(&parcel, &["--tag", "latest"]).error(), @r"
+    error: only these tags are set: 3.7.1-0
+      because: cannot tag … in registry/etcd as latest: 400 Bad Request, TAG_INVALID
+    hint: run the command again: it goes on where it was stopped
+    exit 5
+    ");
+    desk.assert_there(&parcel);
 }
 
 #[test]
@@ -238,12 +303,46 @@ fn a_rehearsal_moves_nothing_and_says_what_would() {
     push sha256:… 510 B application/vnd.oci.image.layer.v1.tar+gzip
     push sha256:… 510 B application/vnd.oci.image.layer.v1.tar+gzip
     push sha256:… 338 B application/vnd.oci.image.config.v1+json
+    push sha256:… 715 B application/vnd.oci.image.manifest.v1+json
+    push sha256:… 715 B application/vnd.oci.image.manifest.v1+json
+    push sha256:… 504 B application/vnd.oci.image.index.v1+json
     tag registry/etcd:3.7.1-0 sha256:…
     ");
     insta::assert_snapshot!(run.stderr.trim(), @"Would push registry/etcd: 301.7 kB moved, 0 B mounted, 0 B skipped, 20 to 29 requests");
     let state = desk.registry.state();
     assert!(state.requests.iter().all(|request| request.method == "HEAD"));
     assert!(state.blobs.is_empty() && state.tags.is_empty());
+}
+
+#[test]
+fn a_rehearsal_knows_what_can_be_mounted() {
+    let (desk, parcel) = (Desk::new(Habits::default()), Parcel::small());
+    for piece in parcel.plan().blobs {
+        let bytes = fs::read(parcel.blob(&piece.digest)).unwrap();
+        desk.registry.state().blobs.insert(("older".to_owned(), piece.digest), bytes);
+    }
+    let from = format!("{}/older", desk.registry.host());
+    let run = desk.push(&parcel, &["--dry-run", "--mount-from", &from]);
+    let is_blob = |line: &&str| !line.contains("manifest.v1") && !line.contains("index.v1");
+    let mut blobs = run.stdout.lines().filter(is_blob).filter(|line| !line.starts_with("tag "));
+    assert!(blobs.all(|line| line.starts_with("mount ")), "{}", run.stdout);
+    assert!(run.stderr.contains("0 B moved, 301.7 kB mounted, 0 B skipped"), "{}", run.stderr);
+    let state = desk.registry.state();
+    assert!(state.requests.iter().all(|request| request.method == "HEAD"));
+}
+
+#[test]
+fn each_repository_counts_its_own_requests() {
+    let (desk, parcel) = (Desk::new(Habits::default()), Parcel::small());
+    let team = format!("{}/team", desk.registry.host());
+    let mut command = desk.command(&parcel);
+    let output = command.args(["--registry", &team, "--format", "json"]).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let state = desk.registry.state();
+    for (at, path) in ["/v2/etcd/", "/v2/team/etcd/"].into_iter().enumerate() {
+        let made = state.requests.iter().filter(|it| it.target.starts_with(path)).count();
+        assert_eq!(report["repositories"][at]["requests"], made, "{path}");
+    }
 }
 
 #[test]
