@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -65,20 +66,26 @@ impl Desk {
     }
 }
 
-/// How often the program is killed: a few times, or as often as this variable says.
-fn kills() -> u32 {
-    std::env::var("ETCDIMG_TEST_KILLS").ok().and_then(|it| it.parse().ok()).unwrap_or(20)
+/// When the program is killed: so many times, at random between its start and its usual end.
+/// `ETCDIMG_TEST_KILLS` says how many times, `ETCDIMG_TEST_SEED` repeats a run.
+fn kills(whole: Duration, usual: u32) -> Vec<Duration> {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+    let kills = number("ETCDIMG_TEST_KILLS").unwrap_or(u64::from(usual));
+    // The keys of a map are the randomness that the standard library has.
+    let seed = number("ETCDIMG_TEST_SEED");
+    let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(()) % 1_000_000);
+    eprintln!("{kills} kills within {whole:?}, ETCDIMG_TEST_SEED={seed}");
+    let random = |i: u64| u32::from_str_radix(&Digest::of(format!("{seed} {i}")).hex()[..8], 16);
+    let part = |i| f64::from(random(i).unwrap()) / f64::from(u32::MAX);
+    (0..kills).map(|i| whole.mul_f64(part(i))).collect()
 }
 
-/// What was on its way arrives even when who sent it is no more; then it is quiet.
-fn settled(registry: &LyingRegistry) -> u64 {
-    loop {
-        let before = registry.state().received;
-        std::thread::sleep(Duration::from_millis(100));
-        if registry.state().received == before {
-            return before;
-        }
-    }
+/// Starts a program and kills it after a while; whether it was still at work.
+fn kill(command: &mut Command, after: Duration) -> bool {
+    let mut program = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(after);
+    program.kill().unwrap();
+    !program.wait().unwrap().success()
 }
 
 #[test]
@@ -94,15 +101,11 @@ fn a_push_that_was_killed_goes_on_and_sends_only_what_was_missing() {
         started.elapsed()
     };
     let (mut killed, mut offsets) = (0, BTreeSet::new());
-    for i in 0..kills() {
+    let kills = kills(whole, 40);
+    for after in &kills {
         let desk = Desk::new(habits.clone());
-        let after = whole.mul_f64((f64::from(i) + 0.5) / f64::from(kills()));
-        let mut push = desk.command(&parcel);
-        let mut push = push.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(after);
-        push.kill().unwrap();
-        killed += u32::from(!push.wait().unwrap().success());
-        let before = settled(&desk.registry);
+        killed += usize::from(kill(&mut desk.command(&parcel), *after));
+        let before = desk.registry.settled();
         assert!(before <= parcel.size());
         offsets.insert(before);
         desk.push(&parcel, &[]).ok();
@@ -110,8 +113,8 @@ fn a_push_that_was_killed_goes_on_and_sends_only_what_was_missing() {
         let received = desk.registry.state().received;
         assert_eq!(received, parcel.size(), "after {after:?}: {before} bytes were there");
     }
-    eprintln!("killed {killed} of {}, at {} different points", kills(), offsets.len());
-    assert!(killed >= kills() / 2, "only {killed} pushes were killed before their end");
+    eprintln!("killed {killed} of {}, at {} different points", kills.len(), offsets.len());
+    assert!(killed >= kills.len() / 2, "only {killed} pushes were killed before their end");
     assert!(offsets.len() > 3, "{offsets:?}");
 }
 
@@ -140,23 +143,59 @@ fn an_all_push_that_was_killed_builds_and_sends_only_what_was_missing() {
     let index = said.split('@').nth(1).unwrap().to_owned();
     let size = assert_released(&registry, &index);
     let mut killed = 0;
-    for i in 0..kills().div_ceil(2) {
+    let kills = kills(whole, 30);
+    for after in &kills {
         let registry = start();
         // Layers are made anew, so that there is something to build in between.
         let _ = fs::remove_dir_all(shop.out());
         let _ = fs::remove_dir_all(shop.cache().join("records/layer"));
-        let after = whole.mul_f64((f64::from(i) + 0.5) / f64::from(kills().div_ceil(2)));
-        let mut push = all_push(&registry);
-        let mut push = push.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(after);
-        push.kill().unwrap();
-        killed += u32::from(!push.wait().unwrap().success());
-        settled(&registry);
+        killed += usize::from(kill(&mut all_push(&registry), *after));
+        registry.settled();
         shop.finish(&mut all_push(&registry)).ok();
         assert_eq!(assert_released(&registry, &index), size);
         assert_eq!(registry.state().received, size, "after {after:?}");
     }
-    assert!(killed >= kills() / 4, "only {killed} were killed before their end");
+    eprintln!("killed {killed} of {}", kills.len());
+    assert!(killed >= kills.len() / 2, "only {killed} were killed before their end");
+}
+
+/// The most memory that a program has used so far, in KiB; nothing once it has ended.
+fn peak_kib(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
+}
+
+#[test]
+fn memory_does_not_grow_with_a_layer() {
+    let peaks = [1_u64 << 20, 300 << 20].map(|bytes| {
+        let (desk, parcel) = (Desk::new(Habits::default()), Parcel::new(&SEVEN[..1], 10, 0));
+        // Nothing but a length, on disk too.
+        let layer = parcel.path().join("layer");
+        fs::File::create(&layer).unwrap().set_len(bytes).unwrap();
+        let (digest, _) = Digest::of_reader(fs::File::open(&layer).unwrap()).unwrap();
+        fs::rename(&layer, parcel.blob(&digest)).unwrap();
+        let kind = "application/vnd.oci.image.layer.v1.tar+gzip";
+        let layer = json!({ "mediaType": kind, "digest": digest, "size": bytes });
+        let config = parcel.add("application/vnd.oci.image.config.v1+json", b"{}");
+        let manifest = json!({ "schemaVersion": 2, "config": config, "layers": [layer] });
+        let mut entry = parcel.add(parcel::MANIFEST, manifest.to_string().as_bytes());
+        entry["annotations"] = json!({ "org.opencontainers.image.ref.name": "large" });
+        parcel.name(&[entry]);
+        let mut push = desk.command(&parcel);
+        let mut push = push.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut peak = 0;
+        while push.try_wait().unwrap().is_none() {
+            peak = peak.max(peak_kib(push.id()).unwrap_or(0));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        assert!(push.wait().unwrap().success());
+        assert_eq!(desk.registry.settled(), bytes + 2);
+        peak
+    });
+    eprintln!("peaks with a layer of 1 MiB and of 300 MiB: {peaks:?} KiB");
+    assert!(peaks[1] < 128 << 10, "{peaks:?} KiB");
+    assert!(peaks[1] < peaks[0] + (32 << 10), "{peaks:?} KiB");
 }
 
 #[test]
