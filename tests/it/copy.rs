@@ -206,6 +206,21 @@ fn what_a_release_touches_is_listed() {
     assert_eq!(desk.run(&["promote", "--list", &reference, "-q"]).ok(), line);
     let layout = desk.parcel.path().to_str().unwrap();
     assert_eq!(desk.run(&["promote", "--list", layout, "-q"]).ok(), line);
+    insta::assert_snapshot!(desk.run(&["promote", "--list", layout]).stderr, @r"
+    note: it belongs to `dmap:` of etcd in the promoter's images.yaml; then these name the version:
+    note:   build/dependencies.yaml: `etcd`, `etcd-image`, `golang: etcd release version`
+    note:   cluster/gce/manifests/etcd.manifest: the tag and TARGET_VERSION
+    note:   cluster/gce/upgrade-aliases.sh: ETCD_IMAGE, ETCD_VERSION
+    note:   cmd/kubeadm/app/constants/constants.go: DefaultEtcdVersion, MinExternalEtcdVersion, SupportedEtcdVersion
+    note:   hack/lib/etcd.sh: ETCD_VERSION
+    note:   staging/src/k8s.io/sample-apiserver/artifacts/example/deployment.yaml: the tag
+    note:   test/e2e/testing-manifests/statefulset/etcd/statefulset.yaml: the tag
+    note:   test/utils/image/manifest.go: the tag
+    ");
+    let run = desk.run(&["promote", "--list", layout, "--format", "json"]);
+    let listed: Value = serde_json::from_str(&run.ok()).unwrap();
+    assert_eq!(listed["promoter"][desk.parcel.index.to_string()], json!(["3.7.1-0"]));
+    assert_eq!(listed["places"].as_array().unwrap().len(), 8);
 }
 
 #[test]
