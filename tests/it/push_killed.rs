@@ -66,11 +66,13 @@ impl Desk {
     }
 }
 
-/// When the program is killed: so many times, at random between its start and its usual end.
-/// `ETCDIMG_TEST_KILLS` says how many times, `ETCDIMG_TEST_SEED` repeats a run.
-fn kills(whole: Duration, usual: u32) -> Vec<Duration> {
+/// When the program is killed: at random between its start and its usual end, as often as takes a
+/// minute or so. `ETCDIMG_TEST_KILLS` says how many times, `ETCDIMG_TEST_SEED` repeats a run.
+fn kills(whole: Duration) -> Vec<Duration> {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
-    let kills = number("ETCDIMG_TEST_KILLS").unwrap_or(u64::from(usual));
+    // Half of the time until the kill, as a rule, and then all of it.
+    let usual = 60_000 / (whole.as_millis() as u64 * 3 / 2 + 300);
+    let kills = number("ETCDIMG_TEST_KILLS").unwrap_or(usual.clamp(10, 100));
     // The keys of a map are the randomness that the standard library has.
     let seed = number("ETCDIMG_TEST_SEED");
     let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(()) % 1_000_000);
@@ -101,7 +103,7 @@ fn a_push_that_was_killed_goes_on_and_sends_only_what_was_missing() {
         started.elapsed()
     };
     let (mut killed, mut offsets) = (0, BTreeSet::new());
-    let kills = kills(whole, 40);
+    let kills = kills(whole);
     for after in &kills {
         let desk = Desk::new(habits.clone());
         killed += usize::from(kill(&mut desk.command(&parcel), *after));
@@ -143,7 +145,7 @@ fn an_all_push_that_was_killed_builds_and_sends_only_what_was_missing() {
     let index = said.split('@').nth(1).unwrap().to_owned();
     let size = assert_released(&registry, &index);
     let mut killed = 0;
-    let kills = kills(whole, 30);
+    let kills = kills(whole);
     for after in &kills {
         let registry = start();
         // Layers are made anew, so that there is something to build in between.
@@ -156,7 +158,8 @@ fn an_all_push_that_was_killed_builds_and_sends_only_what_was_missing() {
         assert_eq!(registry.state().received, size, "after {after:?}");
     }
     eprintln!("killed {killed} of {}", kills.len());
-    assert!(killed >= kills.len() / 2, "only {killed} were killed before their end");
+    // The first one, which says how long it takes, has the most to do.
+    assert!(killed >= kills.len() / 4, "only {killed} were killed before their end");
 }
 
 /// The most memory that a program has used so far, in KiB; nothing once it has ended.
