@@ -71,7 +71,7 @@ impl Desk {
 fn kills(whole: Duration) -> Vec<Duration> {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
     // Half of the time until the kill, as a rule, and then all of it.
-    let usual = 60_000 / (whole.as_millis() as u64 * 3 / 2 + 300);
+    let usual = 60_000 / (u64::try_from(whole.as_millis()).unwrap() * 3 / 2 + 300);
     let kills = number("ETCDIMG_TEST_KILLS").unwrap_or(usual.clamp(10, 100));
     // The keys of a map are the randomness that the standard library has.
     let seed = number("ETCDIMG_TEST_SEED");
