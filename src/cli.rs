@@ -191,6 +191,10 @@ pub struct CompileArgs {
     /// Where buildx finds a cache (may be given several times)
     #[arg(long, value_name = "CACHE")]
     pub cache_from: Vec<String>,
+    /// How many compiles may run at once [default: what this machine's cores and memory bear]; a
+    /// builder of several nodes takes more
+    #[arg(long, short, value_name = "N")]
+    pub jobs: Option<NonZero<usize>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -349,6 +353,10 @@ pub struct LockArgs {
     /// Ask this URL before the mirrors of versions.yaml
     #[arg(long, value_name = "URL", value_parser = mirror)]
     pub mirror: Vec<Mirror>,
+    /// Lock the sums of Go for this host too, where a node of a builder runs, for example
+    /// linux-arm64 (may be given several times)
+    #[arg(long, value_name = "OS-ARCH", conflicts_with = "check")]
+    pub go_host: Vec<String>,
 }
 
 #[derive(Clone, Debug, Args)]
