@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use etcd_version::EtcdVersion;
 
 use super::container::{Container, Ended};
-use super::runtime::{self, Running, Runtime, RuntimeError, Signal};
+use super::runtime::{self, Inside, Running, Runtime, RuntimeError, Signal};
 use super::subject::Subject;
 
 /// How long a command may take.
@@ -248,10 +248,16 @@ impl<'a> Pod<'a> {
     /// Runs to the end, whatever that is.
     pub fn run(&self, container: &Container) -> Result<Ended, Stop> {
         self.stage.check()?;
-        if let Some(ended) = self.inner.run_inside(container) {
-            return Ok(ended?);
+        let patience = self.stage.limit(PATIENCE);
+        let goes_on = |after| after <= patience && self.stage.check().is_ok();
+        match self.inner.run_inside(container, &goes_on).transpose()? {
+            None => self.start(container)?.end(),
+            Some(Inside::Ended(ended)) => Ok(ended),
+            Some(Inside::GivenUp) => {
+                self.stage.check()?;
+                Err(too_long(patience, container.line()))
+            }
         }
-        self.start(container)?.end()
     }
 
     /// Runs to a good end; what was written to standard output.
@@ -264,6 +270,11 @@ impl<'a> Pod<'a> {
             .command(container.line())
             .log(&format!("{}{}", ended.stdout, ended.stderr)))
     }
+}
+
+fn too_long(patience: Duration, line: String) -> Stop {
+    Stop::failed(format_args!("a command did not end within {} s", patience.as_secs()))
+        .command(line)
 }
 
 /// A container that runs beside the case.
@@ -303,8 +314,7 @@ impl Process<'_> {
             self.stage.check()?;
             let patience = self.stage.limit(PATIENCE);
             if self.started.elapsed() > patience {
-                let what = format!("a command did not end within {} s", patience.as_secs());
-                return Err(Stop::failed(what).command(self.line.clone()).log(&self.log()));
+                return Err(too_long(patience, self.line.clone()).log(&self.log()));
             }
         }
     }

@@ -19,13 +19,18 @@ use bollard::query_parameters::{
 use futures_util::{Stream, StreamExt};
 use tokio::runtime::Runtime as Tokio;
 
-use super::{Pod, Running, Runtime, RuntimeError, Signal};
+use super::{GoesOn, Inside, Pod, Running, Runtime, RuntimeError, Signal};
 use crate::acceptance::container::{Container, Ended, Root};
 use crate::acceptance::subject::Subject;
 use crate::docker::{self, EngineError};
 
 /// Marks what is ours in an engine that others use too.
 const LABEL: &str = "dev.etcdimg.test";
+
+/// How often somebody who waits looks whether to stop.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long the engine itself may take for an answer, of which it has all it needs.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An engine with the image loaded; it is unloaded when this is dropped.
 #[derive(Clone)]
@@ -135,16 +140,24 @@ impl Pod for DockerPod {
         Ok(Box::new(self.inner.start(container, &network)?))
     }
 
-    fn run_inside(&self, container: &Container) -> Option<Result<Ended, RuntimeError>> {
+    fn run_inside(
+        &self,
+        container: &Container,
+        goes_on: GoesOn<'_>,
+    ) -> Option<Result<Inside, RuntimeError>> {
         let is_plain = container.volumes.is_empty()
             && container.user.is_none()
             && container.root == Root::Writable;
-        is_plain.then(|| self.execute(container))
+        is_plain.then(|| self.execute(container, goes_on))
     }
 }
 
 impl DockerPod {
-    fn execute(&self, container: &Container) -> Result<Ended, RuntimeError> {
+    fn execute(
+        &self,
+        container: &Container,
+        goes_on: GoesOn<'_>,
+    ) -> Result<Inside, RuntimeError> {
         let failed = || RuntimeError::because(format!("cannot run `{}`", container.line()));
         let started = Instant::now();
         let (engine, tokio) = (&self.inner.engine, &self.inner.tokio);
@@ -155,7 +168,7 @@ impl DockerPod {
             attach_stderr: Some(true),
             ..ExecConfig::default()
         };
-        let ended = tokio.block_on(async {
+        let running = async {
             let id = engine.create_exec(&self.holder.id, config).await?.id;
             let mut ended = Ended::default();
             if let StartExecResults::Attached { output, .. } = engine.start_exec(&id, None).await? {
@@ -163,11 +176,22 @@ impl DockerPod {
             }
             let code = engine.inspect_exec(&id).await?.exit_code;
             ended.code = code.and_then(|code| i32::try_from(code).ok()).unwrap_or(-1);
-            Ok::<_, Error>(ended)
+            ended.after = started.elapsed();
+            Ok::<_, Error>(Inside::Ended(ended))
+        };
+        // The engine's answer comes when the program ends, and some do not.
+        let watching = async {
+            while goes_on(started.elapsed()) {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let ended = tokio.block_on(async {
+            tokio::select! {
+                ended = running => ended,
+                () = watching => Ok(Inside::GivenUp),
+            }
         });
-        let mut ended = ended.map_err(failed())?;
-        ended.after = started.elapsed();
-        Ok(ended)
+        ended.map_err(failed())
     }
 }
 
@@ -198,7 +222,10 @@ impl DockerRunning {
     fn logs(&self) -> Result<(String, String), RuntimeError> {
         let options = LogsOptionsBuilder::new().stdout(true).stderr(true).build();
         let logs = collect(self.inner.engine.logs(&self.id, Some(options)));
-        self.inner.tokio.block_on(logs).map_err(RuntimeError::because("cannot read a log"))
+        let logs = async { tokio::time::timeout(PATIENCE, logs).await };
+        let logs = self.inner.tokio.block_on(logs);
+        let late = |_| RuntimeError::new("the engine does not come to the end of a log");
+        logs.map_err(late)?.map_err(RuntimeError::because("cannot read a log"))
     }
 
     fn exit_code(&self) -> Result<Option<i32>, RuntimeError> {

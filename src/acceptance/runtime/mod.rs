@@ -56,9 +56,24 @@ pub trait Pod: Send + Sync {
     fn start(&self, container: &Container) -> Result<Box<dyn Running>, RuntimeError>;
 
     /// Runs to the end in a way that is faster than a container of its own, if there is one.
-    fn run_inside(&self, _container: &Container) -> Option<Result<Ended, RuntimeError>> {
+    fn run_inside(
+        &self,
+        _container: &Container,
+        _goes_on: GoesOn<'_>,
+    ) -> Option<Result<Inside, RuntimeError>> {
         None
     }
+}
+
+/// Whether to wait on for what runs since that time.
+pub type GoesOn<'a> = &'a dyn Fn(Duration) -> bool;
+
+/// What became of a program inside of a pod.
+#[derive(Debug)]
+pub enum Inside {
+    Ended(Ended),
+    /// It may run on until the pod ends.
+    GivenUp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
