@@ -27,7 +27,7 @@ pub use stage::{Journey, Stop, Told, Trouble};
 pub use subject::{Sizes, Subject, SubjectError};
 pub use suite::{Case, Suite};
 
-use runtime::Runtime;
+use runtime::{Runtime, RuntimeError};
 use stage::Stage;
 
 /// How a case ended.
@@ -70,12 +70,19 @@ pub fn cases(subject: &Subject, suites: &[Suite]) -> Vec<(Suite, Case)> {
 /// Whether programs of the image start at all.
 pub fn runs(runtime: &dyn Runtime, folder: &Path) -> bool {
     let asked = container::Container::new(["/bin/sh", "-c", "exit 42"]);
-    let played = || -> Result<Option<i32>, runtime::RuntimeError> {
-        let folder = folder.join("probe");
-        std::fs::create_dir_all(&folder).map_err(runtime::RuntimeError::because("no folder"))?;
-        runtime.pod(&folder)?.start(&asked)?.wait(Duration::from_mins(1))
-    };
+    let played = || runtime.pod(&probe(folder)?)?.start(&asked)?.wait(Duration::from_mins(1));
     matches!(played(), Ok(Some(42)))
+}
+
+/// An error when no image could be run here.
+pub fn check(runtime: &dyn Runtime, folder: &Path) -> Result<(), RuntimeError> {
+    runtime.check(&probe(folder)?)
+}
+
+fn probe(folder: &Path) -> Result<std::path::PathBuf, RuntimeError> {
+    let folder = folder.join("probe");
+    std::fs::create_dir_all(&folder).map_err(RuntimeError::because("no folder for a container"))?;
+    Ok(folder)
 }
 
 impl Run<'_> {

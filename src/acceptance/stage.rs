@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use etcd_version::EtcdVersion;
 
 use super::container::{Container, Ended};
-use super::runtime::{self, Inside, Running, Runtime, RuntimeError, Signal};
+use super::runtime::{self, Blame, Inside, Running, Runtime, RuntimeError, Signal};
 use super::subject::Subject;
 
 /// How long a command may take.
@@ -60,11 +60,18 @@ pub struct Trouble {
     pub command: Option<String>,
     /// The last lines of whoever knows more.
     pub log: Vec<String>,
+    pub blame: Blame,
 }
 
 impl Stop {
     pub fn failed(what: impl Display) -> Self {
         Self::Failed(Trouble { what: what.to_string(), ..Trouble::default() })
+    }
+
+    /// It says nothing about the image.
+    fn could_not_run(why: impl Display) -> Self {
+        let what = format!("could not run: {why}");
+        Self::Failed(Trouble { what, blame: Blame::Machine, ..Trouble::default() })
     }
 
     /// With the last lines of a log, unless there are some from nearer to the trouble.
@@ -92,13 +99,22 @@ impl Stop {
 impl From<RuntimeError> for Stop {
     fn from(error: RuntimeError) -> Self {
         let because = error.source.as_ref().map(|source| format!(": {source}"));
-        Self::failed(format_args!("{error}{}", because.unwrap_or_default()))
+        let what = format!("{error}{}", because.unwrap_or_default());
+        match error.blame {
+            Blame::Image => Self::failed(what),
+            Blame::Machine => Self::could_not_run(what),
+        }
     }
 }
 
 impl From<std::io::Error> for Stop {
     fn from(error: std::io::Error) -> Self {
-        Self::failed(format_args!("the file system says: {error}"))
+        let what = format!("the file system says: {error}");
+        match error.kind() {
+            // Nobody but the programs of the image should have written it.
+            std::io::ErrorKind::NotFound => Self::failed(what),
+            _ => Self::could_not_run(what),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::context::{Context, runtime};
 use super::place::Place;
-use crate::acceptance::runtime::{Docker, Rootfs, Runtime};
+use crate::acceptance::runtime::{Blame, Docker, Rootfs, Runtime, RuntimeError};
 use crate::acceptance::{
     self, Case, CaseResult, Outcome, Results, Run, Sizes, Subject, SubjectError, Suite,
 };
@@ -166,6 +166,7 @@ fn means(
     folder: &Path,
 ) -> Result<Box<dyn Runtime>, Failure> {
     let means = native(context, choice, subject, folder)?;
+    acceptance::check(&*means, folder).map_err(|error| no_containers(&*means, error))?;
     if subject.is_foreign() && !acceptance::runs(&*means, folder) {
         let what = format!("nothing here runs programs of {}", subject.platform);
         return Err(Failure::new(Kind::Unavailable, what)
@@ -173,6 +174,20 @@ fn means(
             .hint("or `docker run --privileged --rm tonistiigi/binfmt --install all`"));
     }
     Ok(means)
+}
+
+fn no_containers(means: &dyn Runtime, error: RuntimeError) -> Failure {
+    let failure = Failure::new(Kind::Unavailable, error);
+    if means.name() == "docker" {
+        return failure
+            .hint("`docker run` of any image shows whether the engine starts containers")
+            .hint("`--runtime rootfs` needs no engine");
+    }
+    failure
+        .hint(
+            "util-linux (setpriv, unshare, nsenter, mount) is needed, and root or user namespaces",
+        )
+        .hint("`--runtime docker` takes an engine")
 }
 
 fn native(
@@ -237,6 +252,11 @@ fn verdict(
     }
     let failed: Vec<_> =
         results.failed().map(|(case, _)| format!("{}/{}", case.suite, case.case)).collect();
+    if !failed.is_empty() && results.failed().all(|(_, it)| it.blame == Blame::Machine) {
+        let what = format!("{} of {} cases could not run", failed.len(), results.cases.len());
+        return Err(Failure::new(Kind::Unavailable, what)
+            .hint("they say why; nothing was found out about the image by them"));
+    }
     if !failed.is_empty() {
         return Err(Failure::new(
             Kind::TestFailed,

@@ -22,6 +22,7 @@ fn results() -> Results {
         what: "it did not stop\n  expected 0".to_owned(),
         command: Some("etcd --name <m>".to_owned()),
         log: vec!["the \u{1b}[31mlast\u{1b}[0m line".to_owned()],
+        ..Trouble::default()
     };
     Results {
         reference: "etcd:3.6.14-0".to_owned(),

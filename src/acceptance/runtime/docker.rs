@@ -27,6 +27,8 @@ use crate::docker::{self, EngineError};
 /// Marks what is ours in an engine that others use too.
 const LABEL: &str = "dev.etcdimg.test";
 
+/// What shells say of a program that they cannot start.
+const NOT_STARTED: i32 = 127;
 /// How often somebody who waits looks whether to stop.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long the engine itself may take for an answer, of which it has all it needs.
@@ -70,11 +72,19 @@ impl Runtime for Docker {
         "docker"
     }
 
+    fn check(&self, _folder: &Path) -> Result<(), RuntimeError> {
+        // That the image has no shell which starts is found out by the engine after all else.
+        self.inner.start(&Container::new(["/bin/sh", "-c", "exit 0"]), "none").map(drop)
+    }
+
     fn pod(&self, _folder: &Path) -> Result<Box<dyn Pod>, RuntimeError> {
         // The shell ends at once when it is told to: it has set a trap, as the first process must.
         let wait = "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done";
         let holder = Container::new(["/bin/sh", "-c", wait]);
         let holder = self.inner.start(&holder, "none")?;
+        if let Some(why) = &holder.refused {
+            return Err(RuntimeError::of_image(format!("the image's shell does not start: {why}")));
+        }
         Ok(Box::new(DockerPod { inner: Arc::clone(&self.inner), holder }))
     }
 }
@@ -105,10 +115,23 @@ impl Inner {
         };
         let created = self.tokio.block_on(self.engine.create_container(None, body));
         let id = created.map_err(failed())?.id;
-        let running = DockerRunning { inner: Arc::clone(self), id };
+        let mut running = DockerRunning { inner: Arc::clone(self), id, refused: None };
         let started = self.engine.start_container(&running.id, None);
-        self.tokio.block_on(started).map_err(failed())?;
+        match refusal(self.tokio.block_on(started)).map_err(failed())? {
+            Ok(()) => {}
+            Err(why) => running.refused = Some(why),
+        }
         Ok(running)
+    }
+}
+
+/// Engines call it a bad request when the image has no such program, or none that starts: that is
+/// the image's fault and nobody else's.
+fn refusal<T>(answer: Result<T, Error>) -> Result<Result<T, String>, Error> {
+    match answer {
+        Ok(done) => Ok(Ok(done)),
+        Err(Error::DockerResponseServerError { status_code: 400, message }) => Ok(Err(message)),
+        Err(error) => Err(error),
     }
 }
 
@@ -153,11 +176,7 @@ impl Pod for DockerPod {
 }
 
 impl DockerPod {
-    fn execute(
-        &self,
-        container: &Container,
-        goes_on: GoesOn<'_>,
-    ) -> Result<Inside, RuntimeError> {
+    fn execute(&self, container: &Container, goes_on: GoesOn<'_>) -> Result<Inside, RuntimeError> {
         let failed = || RuntimeError::because(format!("cannot run `{}`", container.line()));
         let started = Instant::now();
         let (engine, tokio) = (&self.inner.engine, &self.inner.tokio);
@@ -171,8 +190,14 @@ impl DockerPod {
         let running = async {
             let id = engine.create_exec(&self.holder.id, config).await?.id;
             let mut ended = Ended::default();
-            if let StartExecResults::Attached { output, .. } = engine.start_exec(&id, None).await? {
-                (ended.stdout, ended.stderr) = collect(output).await?;
+            match refusal(engine.start_exec(&id, None).await)? {
+                Ok(StartExecResults::Attached { output, .. }) => {
+                    (ended.stdout, ended.stderr) = collect(output).await?;
+                }
+                Ok(StartExecResults::Detached) => {}
+                Err(stderr) => {
+                    return Ok(Inside::Ended(Ended { code: NOT_STARTED, stderr, ..ended }));
+                }
             }
             let code = engine.inspect_exec(&id).await?.exit_code;
             ended.code = code.and_then(|code| i32::try_from(code).ok()).unwrap_or(-1);
@@ -216,10 +241,15 @@ async fn collect(
 struct DockerRunning {
     inner: Arc<Inner>,
     id: String,
+    /// Why the engine did not start the program.
+    refused: Option<String>,
 }
 
 impl DockerRunning {
     fn logs(&self) -> Result<(String, String), RuntimeError> {
+        if let Some(why) = &self.refused {
+            return Ok((String::new(), why.clone()));
+        }
         let options = LogsOptionsBuilder::new().stdout(true).stderr(true).build();
         let logs = collect(self.inner.engine.logs(&self.id, Some(options)));
         let logs = async { tokio::time::timeout(PATIENCE, logs).await };
@@ -229,6 +259,9 @@ impl DockerRunning {
     }
 
     fn exit_code(&self) -> Result<Option<i32>, RuntimeError> {
+        if self.refused.is_some() {
+            return Ok(Some(NOT_STARTED));
+        }
         let inspected = self.inner.engine.inspect_container(&self.id, None);
         let lost = RuntimeError::because("a container can no longer be watched");
         let state = self.inner.tokio.block_on(inspected).map_err(lost)?.state.unwrap_or_default();

@@ -20,25 +20,40 @@ pub use wine::Wine;
 use super::container::{Container, Ended};
 use crate::process::{Invocation, Streams};
 
-/// Why a container could not be started or watched: nothing that the image is to blame for.
+/// What has to be mended when something did not work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Blame {
+    #[default]
+    Image,
+    /// This machine, its engine or its disk, so that the image may be good.
+    Machine,
+}
+
+/// Why a container could not be started or watched.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
 pub struct RuntimeError {
     pub what: String,
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    pub blame: Blame,
 }
 
 impl RuntimeError {
     pub fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), source: None }
+        Self { what: what.into(), source: None, blame: Blame::Machine }
+    }
+
+    /// The machine did its part.
+    pub fn of_image(what: impl Into<String>) -> Self {
+        Self { blame: Blame::Image, ..Self::new(what) }
     }
 
     pub fn because<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
         what: impl Into<String>,
     ) -> impl FnOnce(E) -> Self {
         let what = what.into();
-        move |error| Self { what, source: Some(error.into()) }
+        move |error| Self { source: Some(error.into()), ..Self::new(what) }
     }
 }
 
@@ -46,6 +61,9 @@ impl RuntimeError {
 pub trait Runtime: Send + Sync {
     /// `docker` or `rootfs`.
     fn name(&self) -> &'static str;
+
+    /// Whether containers can be started here at all, whatever is in the image.
+    fn check(&self, folder: &Path) -> Result<(), RuntimeError>;
 
     /// A pod with a network of its own, which has nothing but a loopback device.
     fn pod(&self, folder: &Path) -> Result<Box<dyn Pod>, RuntimeError>;
