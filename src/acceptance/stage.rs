@@ -24,7 +24,7 @@ pub struct Stage<'a> {
     pub subject: &'a Subject,
     runtime: Option<&'a dyn Runtime>,
     folder: &'a Path,
-    interrupted: &'a AtomicBool,
+    pub interrupted: &'a AtomicBool,
     count: AtomicU32,
     told: Mutex<Told>,
 }

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use tempfile::TempDir;
+use tokio::signal::{self, unix::SignalKind};
+
 use super::context::{Context, runtime};
 use super::place::Place;
 use crate::acceptance::runtime::{Blame, Docker, Rootfs, Runtime, RuntimeError};
 use crate::acceptance::{
-    self, Case, CaseResult, Outcome, Results, Run, Sizes, Subject, SubjectError, Suite,
+    self, Case, CaseResult, Outcome, Owner, Results, Run, Sizes, Subject, SubjectError, Suite,
 };
 use crate::cli::{Format, RuntimeChoice, TestArgs};
 use crate::docker::EngineError;
@@ -19,7 +22,8 @@ use crate::platform::Platform;
 use crate::push::{Image, Piece};
 
 pub(super) fn run(context: &Context, arguments: &TestArgs) -> Result<(), Failure> {
-    let suites = if arguments.suite.is_empty() { &Suite::ALL[..] } else { &arguments.suite };
+    let is_wanted = |it: &Suite| arguments.suite.is_empty() || arguments.suite.contains(it);
+    let suites = &Suite::ALL.into_iter().filter(is_wanted).collect::<Vec<_>>();
     let platform = platform(arguments)?;
     let wanted = |image: &Image| wanted(image, suites, &platform);
     let place = Place::open(context, &arguments.access, &arguments.place, &wanted)?;
@@ -111,17 +115,19 @@ fn play(
     cases: &[(Suite, Case)],
 ) -> Result<(), Failure> {
     let started = Instant::now();
-    let folder = tempfile::Builder::new()
-        .prefix("etcdimg-test-")
-        .tempdir()
-        .map_err(|error| Failure::new(Kind::Io, error))?;
+    // Before anything is made that would have to be removed.
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let listening = listen(&interrupted)?;
+    let folder = folder()?;
     let means = if cases.iter().any(|(suite, _)| suite.needs_runtime()) {
-        Some(means(context, arguments.runtime, subject, folder.path())?)
+        let means = means(context, arguments.runtime, subject, (folder.path(), &interrupted));
+        if interrupted.load(Ordering::Relaxed) {
+            return Err(stopped());
+        }
+        Some(means?)
     } else {
         None
     };
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let listening = listen(&interrupted)?;
     let run = Run {
         subject,
         runtime: means.as_deref(),
@@ -163,9 +169,9 @@ fn means(
     context: &Context,
     choice: RuntimeChoice,
     subject: &Subject,
-    folder: &Path,
+    (folder, interrupted): (&Path, &AtomicBool),
 ) -> Result<Box<dyn Runtime>, Failure> {
-    let means = native(context, choice, subject, folder)?;
+    let means = native(context, choice, subject, (folder, interrupted))?;
     acceptance::check(&*means, folder).map_err(|error| no_containers(&*means, error))?;
     if subject.is_foreign() && !acceptance::runs(&*means, folder) {
         let what = format!("nothing here runs programs of {}", subject.platform);
@@ -194,10 +200,10 @@ fn native(
     context: &Context,
     choice: RuntimeChoice,
     subject: &Subject,
-    folder: &Path,
+    (folder, interrupted): (&Path, &AtomicBool),
 ) -> Result<Box<dyn Runtime>, Failure> {
     if choice != RuntimeChoice::Rootfs {
-        match Docker::new(subject, runtime()?) {
+        match Docker::new(subject, runtime()?, interrupted) {
             Ok(docker) => return Ok(Box::new(docker)),
             Err(EngineError::NoEngine(_)) if choice == RuntimeChoice::Auto => {
                 context.ui.note("no Docker engine answers; the image runs in namespaces instead");
@@ -209,16 +215,35 @@ fn native(
     Ok(Box::new(rootfs.map_err(|error| Failure::new(Kind::Unavailable, error))?))
 }
 
-/// Ctrl-C ends every case, and what the cases started, before the program ends.
+/// For everything that a run makes, and without what killed runs left beside it.
+fn folder() -> Result<TempDir, Failure> {
+    const PREFIX: &str = "etcdimg-test-";
+    acceptance::sweep(&std::env::temp_dir(), PREFIX);
+    let folder = tempfile::Builder::new().prefix(PREFIX).tempdir();
+    let folder = folder.and_then(|folder| Owner::this().mark(folder.path()).map(|()| folder));
+    folder.map_err(|error| Failure::new(Kind::Io, error))
+}
+
+/// Ctrl-C and its kin end every case, and what the cases started, before the program ends.
 fn listen(interrupted: &Arc<AtomicBool>) -> Result<tokio::runtime::Runtime, Failure> {
     let runtime = runtime()?;
-    let flag = Arc::clone(interrupted);
-    runtime.spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            flag.store(true, Ordering::Relaxed);
-        }
-    });
+    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+        let entered = runtime.enter();
+        let heard = signal::unix::signal(kind);
+        drop(entered);
+        let mut heard = heard.map_err(|error| Failure::new(Kind::Other, error))?;
+        let flag = Arc::clone(interrupted);
+        runtime.spawn(async move {
+            if heard.recv().await.is_some() {
+                flag.store(true, Ordering::Relaxed);
+            }
+        });
+    }
     Ok(runtime)
+}
+
+fn stopped() -> Failure {
+    Failure::new(Kind::Other, "interrupted; the results are those of a part")
 }
 
 fn say(context: &Context, result: &CaseResult) {
@@ -248,7 +273,7 @@ fn verdict(
     interrupted: &AtomicBool,
 ) -> Result<(), Failure> {
     if interrupted.load(Ordering::Relaxed) {
-        return Err(Failure::new(Kind::Other, "interrupted; the results are those of a part"));
+        return Err(stopped());
     }
     let failed: Vec<_> =
         results.failed().map(|(case, _)| format!("{}/{}", case.suite, case.case)).collect();

@@ -2,8 +2,10 @@
 //! network. What needs no volume and leaves no trace is run inside of it, which is faster.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,19 +15,22 @@ use bollard::errors::Error;
 use bollard::exec::StartExecResults;
 use bollard::models::{ContainerCreateBody, ExecConfig, HostConfig};
 use bollard::query_parameters::{
-    KillContainerOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
-    RemoveImageOptions,
+    KillContainerOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder,
+    LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptions,
 };
 use futures_util::{Stream, StreamExt};
 use tokio::runtime::Runtime as Tokio;
 
 use super::{GoesOn, Inside, Pod, Running, Runtime, RuntimeError, Signal};
 use crate::acceptance::container::{Container, Ended, Root};
+use crate::acceptance::owner::Owner;
 use crate::acceptance::subject::Subject;
 use crate::docker::{self, EngineError};
 
 /// Marks what is ours in an engine that others use too.
 const LABEL: &str = "dev.etcdimg.test";
+/// The image's name in the engine; its tag says whose it is, as the label of a container does.
+const REPOSITORY: &str = "etcdimg-test";
 
 /// What shells say of a program that they cannot start.
 const NOT_STARTED: i32 = 127;
@@ -44,18 +49,60 @@ pub struct Docker {
 struct Inner {
     engine: Engine,
     tokio: Tokio,
+    owner: String,
     reference: String,
 }
 
 impl Docker {
-    /// Loads the image under a name that no other image has.
-    pub fn new(subject: &Subject, tokio: Tokio) -> Result<Self, EngineError> {
+    /// Loads the image under a name that no other image has, nor another run for this one.
+    pub fn new(
+        subject: &Subject,
+        tokio: Tokio,
+        interrupted: &AtomicBool,
+    ) -> Result<Self, EngineError> {
         let engine = tokio.block_on(docker::connect())?;
-        let digest = subject.manifest_document().digest();
-        let reference = format!("etcdimg-test:{}", &digest.hex()[..16]);
-        let source = subject.archive(reference.clone());
-        tokio.block_on(docker::load(&source))?;
-        Ok(Self { inner: Arc::new(Inner { engine, tokio, reference }) })
+        tokio.block_on(remove_leftovers(&engine));
+        let owner = Owner::this().to_string();
+        let reference = format!("{REPOSITORY}:{owner}");
+        // From here on: half a load may have brought it.
+        let inner = Arc::new(Inner { engine, tokio, owner, reference });
+        let source = subject.archive(inner.reference.clone());
+        let watching = async {
+            while !interrupted.load(Ordering::Relaxed) {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        inner.tokio.block_on(async {
+            tokio::select! {
+                loaded = docker::load(&source) => loaded,
+                () = watching => Err(EngineError::Archive(ErrorKind::Interrupted.into())),
+            }
+        })?;
+        Ok(Self { inner })
+    }
+}
+
+/// What runs that were killed could not remove.
+async fn remove_leftovers(engine: &Engine) {
+    let is_gone = |owner: &str| owner.parse::<Owner>().is_ok_and(|owner| owner.is_gone());
+    let filters = HashMap::from([("label", vec![LABEL])]);
+    let all = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+    for container in engine.list_containers(Some(all)).await.unwrap_or_default() {
+        let owner = container.labels.unwrap_or_default().remove(LABEL).unwrap_or_default();
+        if let Some(id) = container.id.filter(|_| is_gone(&owner)) {
+            let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+            let _ = engine.remove_container(&id, Some(options)).await;
+        }
+    }
+    let filters = HashMap::from([("reference", vec![REPOSITORY])]);
+    let ours = ListImagesOptionsBuilder::new().filters(&filters).build();
+    let images = engine.list_images(Some(ours)).await.unwrap_or_default();
+    for name in images.into_iter().flat_map(|image| image.repo_tags) {
+        let owner = name.strip_prefix(REPOSITORY).and_then(|rest| rest.strip_prefix(':'));
+        if owner.is_some_and(is_gone) {
+            let options = RemoveImageOptions { force: true, ..RemoveImageOptions::default() };
+            let _ = engine.remove_image(&name, Some(options), None).await;
+        }
     }
 }
 
@@ -109,7 +156,7 @@ impl Inner {
             cmd: Some(command(container)),
             env: Some(environment(container)),
             user: container.user.map(|(uid, gid)| format!("{uid}:{gid}")),
-            labels: Some(HashMap::from([(LABEL.to_owned(), std::process::id().to_string())])),
+            labels: Some(HashMap::from([(LABEL.to_owned(), self.owner.clone())])),
             host_config: Some(host_config),
             ..ContainerCreateBody::default()
         };

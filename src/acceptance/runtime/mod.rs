@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -117,6 +118,7 @@ fn to_the_end(
     invocation: &Invocation,
     folder: &Path,
     at_most: Duration,
+    interrupted: &AtomicBool,
 ) -> Result<Ended, RuntimeError> {
     let program = invocation.arguments.iter().rev().take(3).rev();
     let program = program.map(|it| it.to_string_lossy()).collect::<Vec<_>>().join(" ");
@@ -133,6 +135,9 @@ fn to_the_end(
     let code = loop {
         if let Some(code) = child.poll().map_err(failed())? {
             break code;
+        }
+        if interrupted.load(Ordering::Relaxed) {
+            return Err(RuntimeError::new("interrupted"));
         }
         if started.elapsed() > at_most {
             return Err(RuntimeError::new(format!("`… {program}` does not end")));
