@@ -208,6 +208,12 @@ impl<'a> Stage<'a> {
         Ok(Pod { inner: runtime.pod(&folder)?, stage: self })
     }
 
+    /// A user who is not root; without one the case is skipped.
+    pub fn other_user(&self) -> Result<(u32, u32), Stop> {
+        let nobody = || Err("nothing here can run the image".to_owned());
+        self.runtime.map_or_else(nobody, Runtime::other_user).map_err(Stop::Skipped)
+    }
+
     /// A time limit, or what it is under an emulator.
     pub fn limit(&self, natively: Duration) -> Duration {
         if self.subject.is_foreign() { natively * EMULATED } else { natively }

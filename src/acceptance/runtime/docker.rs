@@ -21,7 +21,7 @@ use bollard::query_parameters::{
 use futures_util::{Stream, StreamExt};
 use tokio::runtime::Runtime as Tokio;
 
-use super::{GoesOn, Inside, Pod, Running, Runtime, RuntimeError, Signal};
+use super::{GoesOn, Inside, OTHER_USER, Pod, Running, Runtime, RuntimeError, Signal};
 use crate::acceptance::container::{Container, Ended, Root};
 use crate::acceptance::owner::Owner;
 use crate::acceptance::subject::Subject;
@@ -51,6 +51,7 @@ struct Inner {
     tokio: Tokio,
     owner: String,
     reference: String,
+    user: Option<(u32, u32)>,
 }
 
 impl Docker {
@@ -64,8 +65,9 @@ impl Docker {
         tokio.block_on(remove_leftovers(&engine));
         let owner = Owner::this().to_string();
         let reference = format!("{REPOSITORY}:{owner}");
+        let user = tokio.block_on(user(&engine));
         // From here on: half a load may have brought it.
-        let inner = Arc::new(Inner { engine, tokio, owner, reference });
+        let inner = Arc::new(Inner { engine, tokio, owner, reference, user });
         let source = subject.archive(inner.reference.clone());
         let watching = async {
             while !interrupted.load(Ordering::Relaxed) {
@@ -80,6 +82,16 @@ impl Docker {
         })?;
         Ok(Self { inner })
     }
+}
+
+/// As whom containers run where the image says nobody: for a user who is not root as that user,
+/// who could else not read, move or remove what they write. In an engine without root, the
+/// container's root is that user already.
+async fn user(engine: &Engine) -> Option<(u32, u32)> {
+    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+    let options = engine.info().await.ok().and_then(|it| it.security_options).unwrap_or_default();
+    let is_rootless = options.iter().any(|it| it.contains("rootless"));
+    (!user.is_root() && !is_rootless).then(|| (user.as_raw(), group.as_raw()))
 }
 
 /// What runs that were killed could not remove.
@@ -124,6 +136,13 @@ impl Runtime for Docker {
         self.inner.start(&Container::new(["/bin/sh", "-c", "exit 0"]), "none").map(drop)
     }
 
+    fn other_user(&self) -> Result<(u32, u32), String> {
+        if rustix::process::geteuid().is_root() {
+            return Ok(OTHER_USER);
+        }
+        self.inner.user.ok_or_else(|| "an engine without root has no other user here".to_owned())
+    }
+
     fn pod(&self, _folder: &Path) -> Result<Box<dyn Pod>, RuntimeError> {
         // The shell ends at once when it is told to: it has set a trap, as the first process must.
         let wait = "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done";
@@ -155,7 +174,7 @@ impl Inner {
             image: Some(self.reference.clone()),
             cmd: Some(command(container)),
             env: Some(environment(container)),
-            user: container.user.map(|(uid, gid)| format!("{uid}:{gid}")),
+            user: container.user.or(self.user).map(|(uid, gid)| format!("{uid}:{gid}")),
             labels: Some(HashMap::from([(LABEL.to_owned(), self.owner.clone())])),
             host_config: Some(host_config),
             ..ContainerCreateBody::default()

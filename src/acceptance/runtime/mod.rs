@@ -58,6 +58,9 @@ impl RuntimeError {
     }
 }
 
+/// Nobody in particular; root can give them folders.
+const OTHER_USER: (u32, u32) = (65_532, 65_532);
+
 /// Makes pods of one image.
 pub trait Runtime: Send + Sync {
     /// `docker` or `rootfs`.
@@ -65,6 +68,9 @@ pub trait Runtime: Send + Sync {
 
     /// Whether containers can be started here at all, whatever is in the image.
     fn check(&self, folder: &Path) -> Result<(), RuntimeError>;
+
+    /// A user who is not root, whom servers may run as; or why there is none.
+    fn other_user(&self) -> Result<(u32, u32), String>;
 
     /// A pod with a network of its own, which has nothing but a loopback device.
     fn pod(&self, folder: &Path) -> Result<Box<dyn Pod>, RuntimeError>;

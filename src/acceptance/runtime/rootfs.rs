@@ -3,14 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Pod, Running, Runtime, RuntimeError, Signal, find};
+use super::{OTHER_USER, Pod, Running, Runtime, RuntimeError, Signal, find};
 use crate::acceptance::container::{Container, Root};
 use crate::acceptance::subject::Subject;
 use crate::process::{Child, Invocation, Streams};
@@ -95,6 +96,11 @@ impl Runtime for Rootfs {
             Some(0) => Ok(()),
             _ => Err(no_container(&running.stderr()?)),
         }
+    }
+
+    fn other_user(&self) -> Result<(u32, u32), String> {
+        let why = "a namespace that is made without root has no other user";
+        if self.is_root { Ok(OTHER_USER) } else { Err(why.to_owned()) }
     }
 
     fn pod(&self, folder: &Path) -> Result<Box<dyn Pod>, RuntimeError> {
@@ -286,6 +292,8 @@ impl Drop for RootfsRunning {
             let _ = self.signal(Signal::Kill);
             let _ = self.child.kill();
         }
+        // The kernel's own, which nobody but root could look into, nor remove therefore.
+        let _ = fs::set_permissions(self.own.join("work/work"), Permissions::from_mode(0o700));
         // What it wrote over the image is of no interest any more.
         let _ = fs::remove_dir_all(self.own.join("upper"));
     }
