@@ -249,9 +249,23 @@ impl Subject {
         self.bundled.first().expect("`look` refuses an image without versions")
     }
 
-    /// Each version with the next one.
-    pub fn steps(&self) -> impl Iterator<Item = (&EtcdVersion, &EtcdVersion)> {
-        self.bundled.iter().zip(self.bundled.iter().skip(1))
+    /// The newest patch of each minor: the one that `migrate` starts.
+    pub fn minors(&self) -> Vec<&EtcdVersion> {
+        minors(&self.bundled)
+    }
+
+    /// Each minor with the next one.
+    pub fn steps(&self) -> Vec<(&EtcdVersion, &EtcdVersion)> {
+        let minors = self.minors();
+        minors.iter().copied().zip(minors.iter().copied().skip(1)).collect()
+    }
+
+    /// Each older patch with the newest one of its minor.
+    pub fn patches(&self) -> Vec<(&EtcdVersion, &EtcdVersion)> {
+        let newest =
+            |it: &&EtcdVersion| self.minors().into_iter().find(|newest| newest.is_same_series(it));
+        let pairs = self.bundled.iter().filter_map(|it| Some((it, newest(&it)?)));
+        pairs.filter(|(older, newest)| older != newest).collect()
     }
 
     /// Reads all layers once for what is in them.
@@ -351,6 +365,11 @@ impl Subject {
             Box::new(file)
         })
     }
+}
+
+fn minors(bundled: &[EtcdVersion]) -> Vec<&EtcdVersion> {
+    // In ascending order, so the last one of a minor is its newest.
+    bundled.chunk_by(EtcdVersion::is_same_series).filter_map(<[_]>::last).collect()
 }
 
 fn document(layout: &Layout, descriptor: &Descriptor) -> Result<Vec<u8>, SubjectError> {
