@@ -131,7 +131,7 @@ impl Run<'_> {
             Ok(()) => Outcome::Passed,
             // Who was interrupted with us did not fail.
             Err(Stop::Failed(_)) if self.interrupted.load(Ordering::Relaxed) => return None,
-            Err(Stop::Failed(trouble)) => Outcome::Failed(trouble),
+            Err(Stop::Failed(trouble)) => Outcome::Failed(stage.explain(trouble)),
             Err(Stop::Skipped(why)) => Outcome::Skipped(why),
             Err(Stop::Interrupted) => return None,
         };

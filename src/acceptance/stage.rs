@@ -1,7 +1,8 @@
 use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use etcd_version::EtcdVersion;
@@ -18,6 +19,8 @@ const EMULATED: u32 = 10;
 const LOOK: Duration = Duration::from_millis(100);
 /// How much of a log is shown with a failure.
 const SHOWN_LINES: usize = 12;
+/// The same of each of several servers.
+const SHOWN_LINES_EACH: usize = 6;
 
 /// Where a case plays: the image, what runs it, and a folder of its own.
 pub struct Stage<'a> {
@@ -27,6 +30,17 @@ pub struct Stage<'a> {
     pub interrupted: &'a AtomicBool,
     count: AtomicU32,
     told: Mutex<Told>,
+    /// Whose commands are those of the procedure; others may run beside it.
+    player: ThreadId,
+    seen: Mutex<Seen>,
+}
+
+/// What helps to understand a failure and nobody asks for otherwise.
+#[derive(Debug, Default)]
+struct Seen {
+    command: Option<String>,
+    /// Last lines of what still ran when the case stopped.
+    logs: Vec<(String, Vec<String>)>,
 }
 
 /// What a case told while it ran.
@@ -80,9 +94,7 @@ impl Stop {
         if let Self::Failed(trouble) = &mut self
             && trouble.log.is_empty()
         {
-            let lines: Vec<_> = text.lines().collect();
-            let shown = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
-            trouble.log.extend(shown.iter().map(|line| (*line).to_owned()));
+            trouble.log = last_lines(text, SHOWN_LINES);
         }
         self
     }
@@ -116,6 +128,12 @@ impl From<std::io::Error> for Stop {
             _ => Self::could_not_run(what),
         }
     }
+}
+
+fn last_lines(text: &str, count: usize) -> Vec<String> {
+    let lines: Vec<_> = text.lines().collect();
+    let shown = &lines[lines.len().saturating_sub(count)..];
+    shown.iter().map(|line| (*line).to_owned()).collect()
 }
 
 /// An error when something is not as it should be.
@@ -168,7 +186,33 @@ impl<'a> Stage<'a> {
             interrupted,
             count: AtomicU32::new(0),
             told: Mutex::default(),
+            player: thread::current().id(),
+            seen: Mutex::default(),
         }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn saw(&self, container: &Container) {
+        if thread::current().id() == self.player {
+            self.seen().command = Some(container.line());
+        }
+    }
+
+    /// With the last command, unless a nearer one is known, and the logs of the servers that ran.
+    pub fn explain(&self, mut trouble: Trouble) -> Trouble {
+        let seen = self.seen();
+        trouble.command = trouble.command.or_else(|| seen.command.clone());
+        for (line, log) in &seen.logs {
+            let is_new = log.last().is_some_and(|last| !trouble.log.contains(last));
+            if is_new {
+                trouble.log.push(format!("{line} said:"));
+                trouble.log.extend(log.iter().cloned());
+            }
+        }
+        trouble
     }
 
     pub fn told(&self) -> Told {
@@ -237,7 +281,7 @@ impl<'a> Stage<'a> {
             ensure(started.elapsed() < patience, || {
                 format!("waited {} s for {what}", patience.as_secs())
             })?;
-            std::thread::sleep(pause);
+            thread::sleep(pause);
             pause = (pause * 2).min(LOOK);
         }
         Ok(())
@@ -263,13 +307,21 @@ impl<'a> Pod<'a> {
 
     pub fn start(&self, container: &Container) -> Result<Process<'a>, Stop> {
         self.stage.check()?;
+        self.stage.saw(container);
         let running = self.inner.start(container)?;
-        Ok(Process { running, line: container.line(), stage: self.stage, started: Instant::now() })
+        Ok(Process {
+            running,
+            line: container.line(),
+            stage: self.stage,
+            started: Instant::now(),
+            has_ended: false,
+        })
     }
 
     /// Runs to the end, whatever that is.
     pub fn run(&self, container: &Container) -> Result<Ended, Stop> {
         self.stage.check()?;
+        self.stage.saw(container);
         let patience = self.stage.limit(PATIENCE);
         let goes_on = |after| after <= patience && self.stage.check().is_ok();
         match self.inner.run_inside(container, &goes_on).transpose()? {
@@ -305,6 +357,7 @@ pub struct Process<'a> {
     line: String,
     stage: &'a Stage<'a>,
     started: Instant,
+    has_ended: bool,
 }
 
 impl fmt::Debug for Process<'_> {
@@ -326,6 +379,7 @@ impl Process<'_> {
     pub fn end(mut self) -> Result<Ended, Stop> {
         loop {
             if let Some(code) = self.running.wait(LOOK)? {
+                self.has_ended = true;
                 return Ok(Ended {
                     code,
                     stdout: self.running.stdout()?,
@@ -348,5 +402,17 @@ impl Process<'_> {
 
     pub fn line(&self) -> &str {
         &self.line
+    }
+}
+
+/// Cases end what they start; what is dropped before was running when something failed.
+impl Drop for Process<'_> {
+    fn drop(&mut self) {
+        if !self.has_ended && self.stage.check().is_ok() {
+            let words = self.line.split(' ').filter(|word| !word.contains("ETCD_"));
+            let name = words.take(2).collect::<Vec<_>>().join(" ");
+            let log = last_lines(&self.log(), SHOWN_LINES_EACH);
+            self.stage.seen().logs.push((name, log));
+        }
     }
 }
