@@ -13,10 +13,10 @@ use crate::mutant::{Image, rewrite};
 
 /// Layers of the image: the base, four versions of etcd, migrate.
 const BASE: usize = 0;
-const NEWEST: usize = 4;
-const MIGRATE: usize = 5;
+pub(crate) const NEWEST: usize = 4;
+pub(crate) const MIGRATE: usize = 5;
 
-fn is_skipped() -> bool {
+pub(crate) fn is_skipped() -> bool {
     let is_skipped = env::var_os("ETCDIMG_REAL").is_none();
     if is_skipped {
         eprintln!("skipped: no real parts; `scripts/real-parts run cargo test` brings them");
@@ -29,7 +29,7 @@ fn etcdimg(arguments: &[&str]) -> Output {
 }
 
 /// The image as quickstart makes it where no release host is in reach; built once.
-fn image() -> &'static Path {
+pub(crate) fn image() -> &'static Path {
     static IMAGE: OnceLock<PathBuf> = OnceLock::new();
     IMAGE.get_or_init(|| {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("acceptance");
@@ -52,7 +52,7 @@ fn image() -> &'static Path {
 }
 
 /// Exit code and results of suites or cases on an image.
-fn results(layout: &Path, arguments: &[&str]) -> (Option<i32>, Value, String) {
+pub(crate) fn results(layout: &Path, arguments: &[&str]) -> (Option<i32>, Value, String) {
     let all = [&["test", layout.to_str().unwrap(), "--format=json"], arguments].concat();
     let output = etcdimg(&all);
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -138,7 +138,7 @@ fn cases_are_listed_and_chosen_by_name() {
 // --- images that are wrong in one thing ----------------------------------------------
 
 /// A copy of the image that shares its blobs.
-fn copy(folder: &Path) -> PathBuf {
+pub(crate) fn copy(folder: &Path) -> PathBuf {
     let layout = folder.join("layout");
     let copied = Command::new("cp").arg("-rl").arg(image()).arg(&layout).status().unwrap();
     assert!(copied.success());
@@ -172,7 +172,12 @@ fn with_header(image: &mut Image, layer: usize, path: &str, change: fn(&mut tar:
     assert!(is_found, "{path}");
 }
 
-fn with_bytes(image: &mut Image, layer: usize, path: &str, change: impl Fn(Vec<u8>) -> Vec<u8>) {
+pub(crate) fn with_bytes(
+    image: &mut Image,
+    layer: usize,
+    path: &str,
+    change: impl Fn(Vec<u8>) -> Vec<u8>,
+) {
     let mut is_found = false;
     change_layer(image, layer, |name, header, bytes| {
         let is_it = name == path;
@@ -199,7 +204,7 @@ fn patched(mut bytes: Vec<u8>, from: &str, to: &str) -> Vec<u8> {
 }
 
 /// A program that passes for migrate when only looked at; `body` is what it does.
-fn false_migrate(folder: &Path, body: &str) -> Vec<u8> {
+pub(crate) fn false_migrate(folder: &Path, body: &str) -> Vec<u8> {
     let source = folder.join("false.rs");
     let version = env!("CARGO_PKG_VERSION");
     let text = format!(
@@ -229,7 +234,7 @@ fn false_migrate(folder: &Path, body: &str) -> Vec<u8> {
 
 /// `wrong` must make `fails` fail, and none of `passes`.
 #[track_caller]
-fn check(fails: &[&str], passes: &[&str], wrong: impl FnOnce(&mut Image, &Path)) {
+pub(crate) fn check(fails: &[&str], passes: &[&str], wrong: impl FnOnce(&mut Image, &Path)) {
     if is_skipped() {
         return;
     }
