@@ -2,6 +2,7 @@
 //! with the programs of the image.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::acceptance::certificates::Certificates;
 use crate::acceptance::container::Container;
@@ -10,6 +11,8 @@ use crate::acceptance::runtime::Signal;
 use crate::acceptance::stage::{Pod, Stage, Stop, ensure, same};
 use crate::acceptance::suite::Case;
 
+/// How long who is refused may ask.
+const SHORT: Duration = Duration::from_secs(5);
 /// Where the load balancer listens.
 const BALANCER: &str = "127.0.0.1:4001";
 
@@ -91,7 +94,9 @@ fn certificates(stage: &Stage<'_>) -> Result<(), Stop> {
 fn a_stranger_is_refused(pod: &Pod<'_>, tls: &Certificates, endpoint: &str) -> Result<(), Stop> {
     pod.stage().step("a client without a certificate asks");
     let version = pod.stage().subject.newest();
-    let words = ["--cacert=/tls/ca.crt", "--dial-timeout=3s", "get", "/registry/pods/a"];
+    // The tool tries again until then.
+    let limit = format!("--command-timeout={}s", pod.stage().limit(SHORT).as_secs());
+    let words = ["--cacert=/tls/ca.crt", "--dial-timeout=3s", &limit, "get", "/registry/pods/a"];
     let stranger = ctl(&Wish::default(), version, endpoint, &words);
     let ended = pod.run(&stranger.volume(&tls.folder, "/tls"))?;
     ensure(ended.code != 0 && !ended.stdout.contains("secret"), || {
