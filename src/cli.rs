@@ -191,6 +191,10 @@ pub struct CompileArgs {
     /// Where buildx finds a cache (may be given several times)
     #[arg(long, value_name = "CACHE")]
     pub cache_from: Vec<String>,
+    /// How many compiles may run at once [default: what this machine's cores and memory bear]; a
+    /// builder of several nodes takes more
+    #[arg(long, short, value_name = "N")]
+    pub jobs: Option<NonZero<usize>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -45,6 +45,14 @@ impl Platform {
     }
 }
 
+/// The release of a Windows by its `os.version`, as base images are tagged.
+pub fn windows_release(os_version: &str) -> Option<&'static str> {
+    const BUILDS: [(&str, &str); 3] =
+        [("17763", "1809"), ("20348", "ltsc2022"), ("26100", "ltsc2025")];
+    let build = os_version.split('.').nth(2)?;
+    BUILDS.iter().find(|(known, _)| *known == build).map(|(_, release)| *release)
+}
+
 impl FromStr for Platform {
     type Err = ParseError;
 

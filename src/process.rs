@@ -81,11 +81,12 @@ impl Invocation {
         })
     }
 
-    /// Runs to the end; what it says on standard error, line by line, goes to `each`, and both
-    /// outputs to a log.
+    /// Runs to the end; what it says on standard error, line by line, goes to `each`, which may
+    /// add to the log what it makes of it, and the other output to that log.
     pub fn run_lines(&self, log: &Path, mut each: impl FnMut(&str)) -> Result<(), ProcessError> {
         let start = |source| ProcessError::Start { command: self.to_string(), source };
-        let file = File::create(log).map_err(start)?;
+        File::create(log).map_err(start)?;
+        let file = File::options().append(true).open(log).map_err(start)?;
         let mut child =
             self.command().stdout(file).stderr(Stdio::piped()).spawn().map_err(start)?;
         if let Some(stderr) = child.stderr.take() {

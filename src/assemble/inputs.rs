@@ -41,7 +41,8 @@ pub(super) fn all_programs(
             unique.push(&layer.source);
         }
     }
-    let made = parallel::each(&unique, workshop.tools.jobs, |source, jobs| {
+    let Toolchains { jobs: n_cores, at_once, .. } = *workshop.tools;
+    let made = parallel::each(&unique, n_cores, at_once, |source, jobs| {
         let tools = Toolchains { jobs, ..workshop.tools.clone() };
         programs(&Workshop { tools: &tools, ..*workshop }, source)
     })?;

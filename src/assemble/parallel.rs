@@ -7,14 +7,16 @@ use std::thread;
 /// What the linker of one large Go program needs, with room to spare.
 const BYTES_EACH: u64 = 1 << 30;
 
-/// Calls `work` for each item, with the number of jobs it may start. The first error ends the
+/// Calls `work` for each item, with the number of jobs it may start; `at_once` is what a person
+/// wants, who may know of other machines. The first error ends the
 /// rest: what is being worked on is finished, nothing else is begun.
 pub(super) fn each<I: Sync, T: Send, E: Send>(
     items: &[I],
     n_cores: usize,
+    at_once: Option<usize>,
     work: impl Fn(&I, usize) -> Result<T, E> + Sync,
 ) -> Result<Vec<T>, E> {
-    let n_workers = n_cores.min(by_memory()).min(items.len()).max(1);
+    let n_workers = at_once.unwrap_or_else(|| n_cores.min(by_memory())).min(items.len()).max(1);
     let jobs = n_cores.div_ceil(n_workers);
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let done = Mutex::new(Vec::new());
@@ -55,14 +57,14 @@ mod tests {
 
     #[test]
     fn results_stand_in_the_order_of_the_items() {
-        let doubled = each(&[1, 2, 3, 4, 5], 2, |n, _| Ok::<_, ()>(n * 2));
+        let doubled = each(&[1, 2, 3, 4, 5], 2, None, |n, _| Ok::<_, ()>(n * 2));
         assert_eq!(doubled, Ok(vec![2, 4, 6, 8, 10]));
     }
 
     #[test]
     fn cores_are_shared_and_none_is_left_idle() {
         let jobs = |n_items: usize, n_cores| {
-            each(&vec![(); n_items], n_cores, |(), jobs| Ok::<_, ()>(jobs)).unwrap()[0]
+            each(&vec![(); n_items], n_cores, None, |(), jobs| Ok::<_, ()>(jobs)).unwrap()[0]
         };
         assert_eq!(jobs(1, 8), 8);
         assert_eq!(jobs(3, 1), 1);
@@ -70,9 +72,20 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_for_more_than_there_are_cores_gets_it() {
+        let barrier = std::sync::Barrier::new(3);
+        let jobs = each(&[(); 3], 1, Some(3), |(), jobs| {
+            // Only three at the same time get past it.
+            barrier.wait();
+            Ok::<_, ()>(jobs)
+        });
+        assert_eq!(jobs, Ok(vec![1; 3]));
+    }
+
+    #[test]
     fn nothing_is_begun_after_a_failure() {
         let begun = AtomicUsize::new(0);
-        let result = each(&[0; 100], 1, |_, _| {
+        let result = each(&[0; 100], 1, None, |_, _| {
             begun.fetch_add(1, Ordering::Relaxed);
             Err::<(), _>("no")
         });

@@ -19,7 +19,7 @@ use crate::layer::format::{Compression, FORMAT};
 use crate::layer::{Layer, LayerError, NONDISTRIBUTABLE_TYPE};
 use crate::layout::LayoutError;
 use crate::plan::BaseSource;
-use crate::platform::Platform;
+use crate::platform::{Platform, windows_release};
 use crate::registry::RegistryError;
 use crate::store::{Store, StoreError};
 use crate::ui::Ui;
@@ -144,8 +144,13 @@ fn read(
     let layers = layers(&manifest, &config).map_err(unreadable)?;
     let environment = config.config().as_ref().and_then(|it| it.env().clone()).unwrap_or_default();
     let os_version = raw["os.version"].as_str().map(str::to_owned);
-    if platform.is_windows() && os_version.is_none() {
-        return Err(BaseError::NoWindows { base: source.to_string() });
+    if platform.is_windows() {
+        let no_windows = || BaseError::NoWindows { base: source.to_string() };
+        let received = os_version.clone().ok_or_else(no_windows)?;
+        if !is_release(&received, platform) {
+            let (base, expected) = (source.to_string(), platform.to_string());
+            return Err(BaseError::WrongPlatform { base, expected, received });
+        }
     }
     Ok(Base {
         layers,
@@ -174,11 +179,31 @@ fn manifest(
         return serde_json::from_value(value).map_err(unreadable);
     }
     let index: ImageIndex = serde_json::from_value(value).map_err(unreadable)?;
-    let found = index.manifests().iter().find(|descriptor| is_for(descriptor, platform));
+    let known = os_versions(&bytes);
+    let mut listed = index.manifests().iter().zip(&known);
+    let found = listed.find(|(descriptor, os_version)| {
+        let is_release = os_version.as_ref().is_none_or(|it| is_release(it, platform));
+        is_for(descriptor, platform) && is_release
+    });
+    let found = found.map(|(descriptor, _)| descriptor);
     let no_platform =
         || BaseError::NoPlatform { base: source.to_string(), platform: platform.to_string() };
     let child = digest_of(found.ok_or_else(no_platform)?).map_err(|_| no_platform())?;
     serde_json::from_slice(&blobs.manifest(&child)?).map_err(unreadable)
+}
+
+/// Whether an `os.version` is of the release of Windows that a platform names. Of releases that we
+/// do not know nobody can tell.
+fn is_release(os_version: &str, platform: &Platform) -> bool {
+    let release = windows_release(os_version);
+    platform.os_version.as_deref().is_none_or(|wanted| release.is_none_or(|it| it == wanted))
+}
+
+/// `os.version` of each manifest; oci-spec looks for it under another name.
+fn os_versions(index: &[u8]) -> Vec<Option<String>> {
+    let index: Value = serde_json::from_slice(index).unwrap_or_default();
+    let manifests = index["manifests"].as_array().into_iter().flatten();
+    manifests.map(|it| it["platform"]["os.version"].as_str().map(str::to_owned)).collect()
 }
 
 /// Whether an index means this platform by a descriptor.

@@ -10,6 +10,7 @@ use crate::cli::{BuildArgs, Format};
 use crate::docker::{self, ArchiveSource};
 use crate::failure::{Failure, Kind};
 use crate::image::Image;
+use crate::layer::Layer;
 use crate::plan::Plan;
 
 pub(super) fn run(context: &Context, arguments: &BuildArgs) -> Result<(), Failure> {
@@ -80,6 +81,13 @@ fn source(plan: &Plan, built: &Built) -> Result<ArchiveSource, Failure> {
         )
         .hint("name one with `--arch ARCH`")
     })?;
+    let is_here = |layer: &&Layer| built.layout.blob_path(&layer.digest).is_file();
+    if let Some(layer) = image.layers.iter().find(|layer| !is_here(layer)) {
+        let why = format!("a Docker archive holds whole images, and {} is elsewhere", layer.digest);
+        return Err(Failure::new(Kind::Other, why).hint(
+            "build without `--sparse`; layers that must not be distributed cannot be loaded",
+        ));
+    }
     let reference = format!("{}:{}", plan.repository, plan.tag);
     Ok(ArchiveSource { layout: built.layout.clone(), image: image.clone(), reference })
 }

@@ -87,6 +87,7 @@ impl Context {
             environment: environment(PASSED_ON),
             network: if self.is_offline { Network::Forbidden } else { Network::Allowed },
             jobs: std::thread::available_parallelism().map_or(1, NonZero::get),
+            at_once: None,
             builder: Builder::Host,
         }
     }
@@ -108,6 +109,8 @@ impl Context {
         });
         let builder = match (arguments.builder, buildx) {
             (BuilderKind::Host, _) | (BuilderKind::Auto, None) => Builder::Host,
+            // A builder fetches the inputs of a compile by itself.
+            (BuilderKind::Auto, _) if self.is_offline => Builder::Host,
             (BuilderKind::Auto, Some(buildx)) => Builder::Auto(buildx, Arc::default()),
             (BuilderKind::Buildx, Some(buildx)) => Builder::Buildx(buildx),
             (BuilderKind::Buildx, None) => {
@@ -116,7 +119,7 @@ impl Context {
                     .hint("`--builder-image IMAGE@DIGEST` names one"));
             }
         };
-        Ok(Toolchains { builder, ..tools })
+        Ok(Toolchains { builder, at_once: arguments.jobs.map(NonZero::get), ..tools })
     }
 
     /// Calls with everything that building needs.

@@ -134,6 +134,7 @@ impl From<CompileError> for Failure {
                 let hints = [
                     "`scripts/cross` brings both parts that are needed into the cache, for every platform".to_owned(),
                     format!("by hand: `rustup component add rust-src`, and zig {zig} with cargo-zigbuild on PATH (`pip install ziglang=={zig} cargo-zigbuild`)"),
+                    "or `--builder buildx`, where an engine answers".to_owned(),
                     format!("or, with other bytes as a result: `rustup target add {triple}`, and a C compiler for it on PATH"),
                 ];
                 hints.into_iter().fold(Self::new(Kind::Compile, error), Self::hint)
@@ -146,6 +147,9 @@ impl From<CompileError> for Failure {
             CompileError::Offline { .. } => {
                 Self::new(Kind::Unavailable, error).hint("`etcdimg fetch` brings it, with the same flags as this build")
             }
+            CompileError::OfflineBuildx { .. } => Self::new(Kind::Unavailable, error).hint(
+                "`--builder host` compiles with what `etcdimg fetch --from source` brought",
+            ),
             CompileError::Process { .. } => Self::new(Kind::Compile, error),
         }
     }

@@ -264,7 +264,11 @@ fn compile_in(
         .iter()
         .map(|(name, package)| {
             let out = Path::new("/out").join(name);
-            call(arguments(source, package, &out), Network::Forbidden)
+            let mut arguments = arguments(source, package, &out);
+            if !buildx.has_own_cores() {
+                arguments.insert(1, format!("-p={}", tools.jobs).into());
+            }
+            call(arguments, Network::Forbidden)
         })
         .collect();
     let what = format!("etcd {version} for {platform}");

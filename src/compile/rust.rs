@@ -160,6 +160,8 @@ fn compile(
     ui.command(command.to_string());
     let what = format!("migrate for {}", source.triple);
     let log = tools.log(&format!("migrate-{}", source.triple))?;
+    let clean = stage.invocation(tools, cross, tools.find("cargo")?, clean(source));
+    clean.run(&log).map_err(tools.failed(what.clone()))?;
     command.run(&log).map_err(tools.failed(what.clone()))?;
     let compiled = keep(store, "migrate", &stage.program(source))?;
     ui.status("Compiled", format!("{what} {}", crate::ui::size(compiled.size)));
@@ -174,6 +176,14 @@ fn arguments(source: &WorkspaceSource, cross: &Cross) -> Vec<OsString> {
     arguments
 }
 
+/// Throws away what cargo compiled of our own crates: it takes them for fresh when the files are
+/// older, and those of another checkout may be.
+fn clean(source: &WorkspaceSource) -> Vec<OsString> {
+    let target = format!("--target={}", source.triple);
+    let fixed = ["clean", "--offline", "--profile=image", "--package=migrate"];
+    fixed.iter().chain(&["--package=etcd-version", &target]).map(OsString::from).collect()
+}
+
 /// The same by buildx.
 fn compile_in(
     buildx: &Buildx,
@@ -182,7 +192,7 @@ fn compile_in(
     source: &WorkspaceSource,
     ui: &Ui,
 ) -> Result<Compiled, CompileError> {
-    let build = build(tools, &buildx.image, source);
+    let build = build(tools, buildx, source);
     let scratch = tools.scratch()?;
     let out = buildx.run(tools, &build, scratch.path(), ui)?;
     let compiled = keep(store, "migrate", &out.join("migrate"))?;
@@ -192,7 +202,7 @@ fn compile_in(
 }
 
 /// What buildx is told: `scripts/cross` brings into the builder what it brings to a host.
-fn build(tools: &Toolchains, image: &str, source: &WorkspaceSource) -> Build {
+fn build(tools: &Toolchains, buildx: &Buildx, source: &WorkspaceSource) -> Build {
     let home = format!("{CACHE}/cargo");
     let inside = Toolchains {
         root: ROOT.into(),
@@ -205,8 +215,9 @@ fn build(tools: &Toolchains, image: &str, source: &WorkspaceSource) -> Build {
     let call = |program: PathBuf, arguments| {
         let mut invocation = stage.invocation(&inside, &cross, program, arguments);
         invocation.environment.insert("CARGO_HOME".to_owned(), home.clone().into());
-        // The builder has cores of its own.
-        invocation.environment.remove("CARGO_BUILD_JOBS");
+        if buildx.has_own_cores() {
+            invocation.environment.remove("CARGO_BUILD_JOBS");
+        }
         invocation
     };
     let mut crates: Vec<OsString> =
@@ -229,10 +240,10 @@ fn build(tools: &Toolchains, image: &str, source: &WorkspaceSource) -> Build {
     arguments.insert(0, "zigbuild".into());
     arguments.push("--offline".into());
     // One step, because the build folder is a cache that may be gone in the next one.
-    let call_of_zig = call(cargo_zigbuild, arguments);
+    let (clean, zigbuild) = (call("cargo".into(), clean(source)), call(cargo_zigbuild, arguments));
     let program = stage.program(source);
     let compile = [Step::Shell(format!(
-        "{call_of_zig} && \\\n    mkdir -p /out && cp {} /out/migrate",
+        "({clean}) && \\\n    {zigbuild} && \\\n    mkdir -p /out && cp {} /out/migrate",
         program.display()
     ))];
     let what = format!("migrate for {}", source.triple);
@@ -241,30 +252,17 @@ fn build(tools: &Toolchains, image: &str, source: &WorkspaceSource) -> Build {
     let wrapper = stage.wrapper(&Path::new(CACHE).join("rustup"), Path::new(&home));
     Build {
         what: "migrate".to_owned(),
-        platform: platform(&source.triple).to_owned(),
+        platform: source.platform.to_string(),
         log: format!("buildx-migrate-{}", source.triple),
         dockerfile: dockerfile(
             &what,
-            image,
+            &buildx.image,
             &[(&id, &target), ("etcdimg-zig", "/opt/etcdimg/zig")],
             &fetch,
             &compile,
         ),
         inputs: [owned(&tooling), owned(INPUTS)].concat(),
         written: Some((WRAPPER_NAME, wrapper)),
-    }
-}
-
-/// For buildx, which is told what the result is for; the compiler goes by the triple.
-fn platform(triple: &str) -> &'static str {
-    match triple.split('-').next().unwrap_or_default() {
-        "aarch64" => "linux/arm64",
-        "armv7" => "linux/arm/v7",
-        "powerpc64le" => "linux/ppc64le",
-        "riscv64gc" => "linux/riscv64",
-        "s390x" => "linux/s390x",
-        _ if triple.contains("-windows-") => "windows/amd64",
-        _ => "linux/amd64",
     }
 }
 
@@ -417,7 +415,7 @@ fn key(
     source: &WorkspaceSource,
     instead: &str,
 ) -> Result<Digest, CompileError> {
-    let WorkspaceSource { rust, zig, triple } = source;
+    let WorkspaceSource { rust, zig, triple, .. } = source;
     let mut text = format!("{RECIPE}\n{rust} {zig} {triple}\n{instead}");
     for input in INPUTS {
         add(&mut text, &tools.root, Path::new(input))?;
@@ -454,6 +452,7 @@ mod tests {
             environment: BTreeMap::new(),
             network: Network::Allowed,
             jobs: 2,
+            at_once: None,
             builder: Builder::Host,
         }
     }
@@ -463,6 +462,7 @@ mod tests {
             rust: "1.95.0".to_owned(),
             zig: "0.17.0".to_owned(),
             triple: "s390x-unknown-linux-musl".to_owned(),
+            platform: "linux/s390x".parse().unwrap(),
         }
     }
 

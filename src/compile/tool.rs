@@ -17,6 +17,8 @@ pub enum CompileError {
     Process { what: String, source: ProcessError },
     #[error("{what}: something is not in the cache, and --offline forbids to fetch it")]
     Offline { what: String, source: Box<ProcessError> },
+    #[error("{what}: buildx fetches what it compiles, and --offline forbids that")]
+    OfflineBuildx { what: String },
     #[error("{tool} is not on this machine")]
     NoTool { tool: String },
     #[error(
@@ -63,6 +65,8 @@ pub struct Toolchains {
     pub network: Network,
     /// How many jobs each compiler may run.
     pub jobs: usize,
+    /// How many compilers may run at once, where a person said so.
+    pub at_once: Option<usize>,
     /// Whose compilers they are.
     pub builder: Builder,
 }

@@ -251,6 +251,7 @@ mod tests {
             rust: "1.0.0".into(),
             zig: "0.1.0".into(),
             triple: "t".into(),
+            platform: "linux/arm/v7".parse().unwrap(),
         });
         let image = ImagePlan {
             platform: "linux/arm/v7".parse().unwrap(),

@@ -9,6 +9,7 @@ use super::{
 use crate::catalog::{BundledEtcd, Locked, Origin, Target, release_file};
 use crate::layer::format::FORMAT;
 use crate::layer::windows::{FILES, HIVES};
+use crate::platform::Platform;
 
 const BIN: &str = "usr/local/bin";
 
@@ -143,6 +144,7 @@ fn migrate(locked: &Locked, target: &Target) -> LayerPlan {
         rust: locked.catalog.versions.rust.clone(),
         zig: locked.catalog.versions.zig.clone(),
         triple: target.triple.clone(),
+        platform: Platform { os_version: None, ..target.platform.clone() },
     };
     LayerPlan {
         name: "migrate".into(),

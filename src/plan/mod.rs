@@ -118,6 +118,8 @@ pub struct WorkspaceSource {
     /// Links it, and has the C library.
     pub zig: String,
     pub triple: String,
+    /// What the triple means: one program is for every release of Windows.
+    pub platform: Platform,
 }
 
 /// One path of a layer. Everything belongs to root.

@@ -32,7 +32,9 @@ pub fn compare(
         info.go.split_whitespace().next().unwrap_or_default(),
     );
     compare("main package", &main_package(wanted), info.path);
-    for (key, value) in settings(wanted) {
+    let variant = wanted.platform.variant.as_deref();
+    let arm = variant.map(|variant| ("GOARM", variant.trim_start_matches('v')));
+    for (key, value) in settings(wanted).into_iter().chain(arm) {
         // Go before 1.18 recorded none.
         if let Some(received) = info.setting(key) {
             compare(key, value, received);

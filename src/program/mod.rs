@@ -14,7 +14,7 @@ use object::read::elf::{ElfFile32, ElfFile64, FileHeader, ProgramHeader};
 use crate::platform::Platform;
 
 /// Part of every layer's cache key: a stricter check looks again at what is in the cache.
-pub const CHECK_VERSION: u32 = 1;
+pub const CHECK_VERSION: u32 = 2;
 
 /// What a program has to be.
 #[derive(Clone, Copy, Debug)]

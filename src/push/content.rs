@@ -8,6 +8,7 @@ use crate::digest::Digest;
 use crate::image::json::canonical;
 use crate::image::{BASE_LABEL, LAYER_LABEL};
 use crate::layout::Layout;
+use crate::platform::windows_release;
 use crate::registry::{Manifest, Naming, Repository};
 
 /// An image cannot contain itself, but a hostile layout may try.
@@ -224,12 +225,7 @@ impl Image {
 
 /// The name of a Windows release, by which its base image is tagged.
 fn release(os_version: &str) -> String {
-    match os_version.split('.').nth(2) {
-        Some("17763") => "1809".to_owned(),
-        Some("20348") => "ltsc2022".to_owned(),
-        Some("26100") => "ltsc2025".to_owned(),
-        _ => os_version.to_owned(),
-    }
+    windows_release(os_version).unwrap_or(os_version).to_owned()
 }
 
 pub(super) fn is_index(media_type: &str) -> bool {

@@ -5,7 +5,6 @@ use oci_spec::image::Descriptor;
 
 use super::contents::Contents;
 use crate::digest::{Digest, Hasher};
-use crate::image::LAYER_LABEL;
 use crate::layout::Layout;
 
 /// Reads a layer once: its stored bytes, its tar and its files are all looked at on the way.
@@ -20,11 +19,7 @@ pub(super) fn read(
     let name = format!("layer {}", digest.short());
     let file = File::open(layout.blob_path(&digest)).map_err(|error| format!("{name}: {error}"))?;
     let mut stored = Hashing::new(BufReader::with_capacity(1 << 17, file));
-    let is_ours = descriptor.annotations().as_ref().is_some_and(|it| it.contains_key(LAYER_LABEL));
-    // What lies over our layers may replace any file in them.
-    if !is_ours && contents.has_ours() {
-        contents.fault(format!("{name} lies over ours, and does not say what it is"));
-    }
+    let is_ours = super::is_ours(descriptor);
     let (actual_diff_id, unreadable) = decompress(&mut stored, descriptor, is_ours, contents);
     if is_ours {
         contents.end_of_layer(&name);

@@ -155,10 +155,13 @@ impl Walk<'_> {
             self.fault(tag, "the index names no image");
         }
         let raw: Value = serde_json::from_slice(bytes).unwrap_or_default();
+        let mut known = BTreeSet::new();
         for (i, child) in index.manifests().iter().enumerate() {
             let listed = &raw["manifests"][i]["platform"];
             if listed.is_null() {
                 self.fault(tag, format!("{} has no platform in the index", child.digest()));
+            } else if !known.insert(listed.to_string()) {
+                self.fault(tag, format!("the index has two images for {listed}"));
             }
             self.document(tag, child, listed);
         }
@@ -202,6 +205,9 @@ impl Walk<'_> {
     fn check_platform(&mut self, place: &str, listed: &Value, config: &Value) {
         if config["os"] == "windows" && !config["os.version"].is_string() {
             self.fault(place, "the config has no os.version, which says which Windows runs it");
+        }
+        if config["architecture"] == "arm" && !config["variant"].is_string() {
+            self.fault(place, "the config has no variant, which says which arm runs it");
         }
         if listed.is_null() {
             return;
@@ -247,9 +253,7 @@ impl Walk<'_> {
 
     /// A layer of a Windows base, which is not ours, that is not here.
     fn left(&self, descriptor: &Descriptor, config: &ImageConfiguration) -> Option<Digest> {
-        let annotations = descriptor.annotations().as_ref();
-        let is_ours = annotations.is_some_and(|it| it.contains_key(LAYER_LABEL));
-        let is_base = config.os().to_string() == "windows" && !is_ours;
+        let is_base = config.os().to_string() == "windows" && !is_ours(descriptor);
         let digest = descriptor.digest().to_string().parse().ok()?;
         let is_left = is_base && !self.layout.blob_path(&digest).exists();
         is_left.then_some(digest)
@@ -278,6 +282,11 @@ impl Walk<'_> {
             &platform(&serde_json::to_value(config).unwrap_or_default()),
         );
         for (descriptor, diff_id) in manifest.layers().iter().zip(diff_ids) {
+            // What lies over our layers may replace any file in them, also when it is not here.
+            if contents.has_ours() && !is_ours(descriptor) {
+                let digest = descriptor.digest();
+                contents.fault(format!("{digest} lies over ours, and does not say what it is"));
+            }
             if descriptor.media_type().to_string() == NONDISTRIBUTABLE_TYPE {
                 self.foreign(place, descriptor);
                 continue;
@@ -299,6 +308,11 @@ impl Walk<'_> {
         }
         n_programs
     }
+}
+
+/// Whether a layer says what it is, as ours do.
+fn is_ours(descriptor: &Descriptor) -> bool {
+    descriptor.annotations().as_ref().is_some_and(|it| it.contains_key(LAYER_LABEL))
 }
 
 fn platform(config: &Value) -> String {

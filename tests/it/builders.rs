@@ -24,16 +24,10 @@ fn both_builders_make_the_same_bytes() {
     // A cache of its own, which has nothing of what the host compiled.
     let cache = workshop.path("cache");
     let image = format!("--builder-image={}", builder_image(&workshop));
-    let buildx = build(
-        &workshop,
-        "buildx",
-        &[
-            "--builder=buildx",
-            &image,
-            &format!("--buildx-builder={builder}"),
-            &format!("--cache-dir={}", cache.display()),
-        ],
-    );
+    let name = format!("--buildx-builder={builder}");
+    let kept = format!("--cache-dir={}", cache.display());
+    let flags = [&image, &name, &kept].map(String::as_str);
+    let buildx = build(&workshop, "buildx", &[&["--builder=buildx"], &flags[..]].concat());
     assert_eq!(host, buildx);
     let mut logs: Vec<_> = fs::read_dir(cache.join("logs"))
         .unwrap()
@@ -49,6 +43,24 @@ fn both_builders_make_the_same_bytes() {
             "buildx-migrate-x86_64-pc-windows-gnu.log",
         ]
     );
+    a_failed_compile_fails_the_build(&workshop, &flags);
+}
+
+/// The old tool shipped the programs of the last build instead.
+fn a_failed_compile_fails_the_build(workshop: &Workshop, flags: &[&str]) {
+    workshop.break_migrate();
+    let fixed = ["build", "--from=source", "--builder=buildx", "--platform=linux/ppc64le"];
+    let bases: Vec<_> = workshop.bases.iter().map(String::as_str).collect();
+    let said = workshop.fails(6, &[&fixed[..], flags, &bases].concat());
+    assert!(said.contains("cannot compile migrate for linux/ppc64le"), "{said}");
+    assert!(said.contains("error: broken on purpose"), "{said}");
+    let log = "logs/buildx-migrate-powerpc64le-unknown-linux-musl.log";
+    assert!(said.contains(log), "{said}");
+    let log = fs::read_to_string(workshop.path("cache").join(log)).unwrap();
+    assert!(log.contains("error: broken on purpose"), "{log}");
+
+    let said = workshop.fails(5, &[&["--offline"], &fixed[..], flags, &bases].concat());
+    assert!(said.contains("--offline forbids that") && said.contains("--builder host"), "{said}");
 }
 
 /// The digest of an index of all platforms: equal ones have equal programs in them.

@@ -61,7 +61,10 @@ pub fn manifests(
 fn missing(state: &State, repository: &str, body: &[u8]) -> Option<&'static str> {
     let document: Value = serde_json::from_slice(body).unwrap();
     let digest = |it: &Value| it["digest"].as_str().unwrap().parse::<Digest>().unwrap();
-    let is_foreign = |it: &Value| it["mediaType"].as_str().unwrap().contains("foreign");
+    let is_foreign = |it: &Value| {
+        let media_type = it["mediaType"].as_str().unwrap();
+        media_type.contains("foreign") || media_type.contains("nondistributable")
+    };
     let layers = document["layers"].as_array().into_iter().flatten();
     let config = Some(&document["config"]).filter(|it| it.is_object());
     for blob in layers.chain(config).filter(|it| !is_foreign(it)) {

@@ -76,6 +76,39 @@ fn the_github_matrix_is_one_line_with_one_job_for_each_platform() {
 }
 
 #[test]
+fn a_new_platform_is_one_more_file() {
+    let shop = Shop::empty();
+    let refused = shop.run("plan", &["--arch", "riscv64"]).error();
+    assert_snapshot!(refused, @"
+    error: targets/ has no file for linux/riscv64
+    exit 3
+    ");
+    let file = "targets/linux-riscv64.yaml";
+    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join(file), shop.root().join(file)).unwrap();
+    shop.relock();
+    let plan = shop.run("plan", &["--arch", "riscv64", "--format", "json"]).ok();
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    let image = &plan["images"][0];
+    assert_eq!(image["platform"], "linux/riscv64");
+    assert_eq!(image["layers"][0]["source"]["goarch"], "riscv64");
+    assert_eq!(image["layers"][1]["source"]["triple"], "riscv64gc-unknown-linux-musl");
+    assert_eq!(image["environment"]["ETCD_UNSUPPORTED_ARCH"], "riscv64");
+    let matrix = shop.run("plan", &["--format", "github-matrix", "--arch", "amd64,riscv64"]).ok();
+    assert_snapshot!(matrix, @r#"{"include":[{"platform":"linux/amd64","name":"linux-amd64","tag":"3.4.21-0"},{"platform":"linux/riscv64","name":"linux-riscv64","tag":"3.4.21-0"}]}"#);
+}
+
+#[test]
+fn the_matrix_of_the_repository_has_every_default_platform() {
+    let mut plan = std::process::Command::new(env!("CARGO_BIN_EXE_etcdimg"));
+    plan.args(["-C", env!("CARGO_MANIFEST_DIR"), "plan", "--format", "github-matrix"]);
+    let output = plan.env_remove("ARCH").output().unwrap();
+    let matrix: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let jobs = matrix["include"].as_array().unwrap();
+    let names: Vec<_> = jobs.iter().map(|job| job["name"].as_str().unwrap()).collect();
+    assert_snapshot!(names.join(" "), @"linux-amd64 linux-arm-v7 linux-arm64 linux-ppc64le linux-s390x windows-amd64-ltsc2022 windows-amd64-ltsc2025");
+}
+
+#[test]
 fn a_platform_or_base_that_is_not_there_is_named() {
     let shop = Shop::empty();
     assert_snapshot!(shop.run("plan", &["--platform", "linux/arm64"]).error(), @"

@@ -12,7 +12,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::mutant::{Image, rewrite};
+use crate::mutant::{Image, gunzip, rewrite};
 use crate::platforms_pulled::an_engine_runs_what_it_pulled;
 use crate::schema;
 use crate::workshop::{LAST, Workshop, run, tool};
@@ -30,6 +30,7 @@ fn all_build_makes_seven_images_that_clients_take_and_machines_run() {
     eprint!("{}", workshop.build("all-build", &[]));
     workshop.etcdimg(&["verify", "layout"]);
     the_index_lists_every_default_platform(&workshop);
+    migrate_is_small(&workshop);
     nothing_is_compiled_twice(&workshop);
     clients_take_every_image(&workshop);
     for platform in LINUX {
@@ -127,6 +128,23 @@ fn acceptance_passes(workshop: &Workshop) {
         let results = test(&[&["layout", arch], suites].concat());
         assert_eq!(results["skipped"], 0);
         assert_eq!(results["platform"], platform);
+    }
+}
+
+/// It is in every image, and the program that starts first.
+fn migrate_is_small(workshop: &Workshop) {
+    const MOST: u64 = 1_500_000;
+    for descriptor in workshop.index()["manifests"].as_array().unwrap() {
+        let manifest = workshop.document(&descriptor["digest"]);
+        let last = &manifest["layers"].as_array().unwrap().last().unwrap()["digest"];
+        let tar = gunzip(&fs::read(workshop.blob(last)).unwrap());
+        let mut tar = tar::Archive::new(&tar[..]);
+        let entries = tar.entries().unwrap().map(Result::unwrap);
+        let is_migrate = |path: &Path| path.file_stem().is_some_and(|stem| stem == "migrate");
+        let sizes = entries.filter(|it| is_migrate(&it.path().unwrap())).map(|it| it.size());
+        // On Windows it has a second path, which has no bytes of its own.
+        let size = sizes.max().unwrap();
+        assert!((100_000..=MOST).contains(&size), "{size} {}", descriptor["platform"]);
     }
 }
 

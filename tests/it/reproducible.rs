@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 use crate::shop::{self, Shop, is_root, shared_cache};
 
@@ -129,6 +130,38 @@ fn programs_compiled_anew_elsewhere_are_the_same() {
     }
     assert_eq!(run.ok(), expected);
     check_same(&first, &second);
+    sources_older_than_the_last_compile_are_compiled(&second, &expected);
+    a_failed_compile_fails_the_build(&second);
+}
+
+/// As those of another checkout may be, or of an archive that was unpacked with its times.
+fn sources_older_than_the_last_compile_are_compiled(shop: &Shop, before: &str) {
+    const FILE: &str = "crates/migrate/src/report.rs";
+    shop.edit(FILE, "start and stop etcd", "begin and end etcd");
+    let file = fs::File::options().append(true).open(shop.root().join(FILE)).unwrap();
+    file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_hours(1)).unwrap();
+    let run = shop.run("build", &["--from", "source"]);
+    assert!(run.stderr.contains("Compiled migrate for "), "{}", run.stderr);
+    assert_ne!(run.ok(), before);
+}
+
+/// The old tool shipped the programs of the last build instead.
+fn a_failed_compile_fails_the_build(shop: &Shop) {
+    const FILE: &str = "crates/migrate/src/main.rs";
+    let main = shop.root().join(FILE);
+    let text = fs::read_to_string(&main).unwrap();
+    fs::write(&main, format!("{text}\ncompile_error!(\"broken on purpose\");\n")).unwrap();
+    let before = shop::files(&shop.out());
+    let run = shop.run("build", &["--from", "source"]);
+    assert_eq!(run.code, Some(6), "{}", run.stderr);
+    for part in [
+        "error: cannot compile migrate for x86_64-unknown-linux-musl",
+        "error: broken on purpose",
+        "the whole log is in `SHOP/cache/logs/migrate-x86_64-unknown-linux-musl.log`",
+    ] {
+        assert!(run.stderr.contains(part), "{part} is not in\n{}", run.stderr);
+    }
+    assert_eq!(shop::files(&shop.out()), before);
 }
 
 /// `--from source` compiles what a release would have brought; only the labels tell them apart.

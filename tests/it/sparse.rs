@@ -16,6 +16,9 @@ const REPOSITORY: &str = "windows/nanoserver";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
+const FOREIGN: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+const URL: &str = "https://elsewhere.invalid/layer";
+
 /// A base that no cache has, with one layer.
 struct Base {
     manifest: Digest,
@@ -24,7 +27,8 @@ struct Base {
 }
 
 impl Base {
-    fn new(registry: &LyingRegistry) -> Self {
+    /// With a layer of its own, and an `os.version`.
+    fn new(registry: &LyingRegistry, layer_type: &str, os_version: &str) -> Self {
         let unique = format!("{} {:?}", process::id(), std::time::SystemTime::now());
         let bytes = shop::archive(|tar| shop::file(tar, "Files/unique", unique.as_bytes()));
         let mut state = registry.state();
@@ -34,10 +38,14 @@ impl Base {
             json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() })
         };
         let config = json!({
-            "os": "windows", "architecture": "amd64", "os.version": "10.0.20348.1",
+            "os": "windows", "architecture": "amd64", "os.version": os_version,
+            "os.features": ["win32k"],
             "rootfs": { "type": "layers", "diff_ids": [Digest::of(gunzip(&bytes))] },
         });
-        let layer = blob(LAYER, &bytes);
+        let mut layer = blob(layer_type, &bytes);
+        if layer_type != LAYER {
+            layer["urls"] = json!([URL]);
+        }
         let manifest = json!({
             "schemaVersion": 2, "mediaType": parcel::MANIFEST,
             "config": blob(CONFIG, config.to_string().as_bytes()), "layers": [layer],
@@ -61,7 +69,7 @@ impl Base {
 fn a_layer_of_windows_is_fetched_only_for_a_destination_that_lacks_it() {
     let start = || LyingRegistry::start(Habits::default());
     let (origin, lacking, having) = (start(), start(), start());
-    let base = Base::new(&origin);
+    let base = Base::new(&origin, LAYER, "10.0.20348.1");
     let workshop = Workshop::new();
     let bases =
         format!("--base=nanoserver-ltsc2022={}/{REPOSITORY}@{}", origin.host(), base.manifest);
@@ -116,4 +124,46 @@ fn a_layer_of_windows_is_fetched_only_for_a_destination_that_lacks_it() {
         workshop.refused(&["push", "layout", "--registry", &lacking.host(), "--repository=etcd"]);
     assert!(said.contains(&ours.hex()), "{said}");
     assert_eq!(lacking.state().requests.len(), requests);
+}
+
+#[test]
+fn a_layer_that_must_not_be_distributed_stays_where_it_is() {
+    let (origin, to) =
+        (LyingRegistry::start(Habits::default()), LyingRegistry::start(Habits::default()));
+    let base = Base::new(&origin, FOREIGN, "10.0.20348.1");
+    let workshop = Workshop::new();
+    let build = |base: &Base| {
+        let place = format!("{}/{REPOSITORY}@{}", origin.host(), base.manifest);
+        let fixed = ["build", "--from=source", "--builder=host", "--out=layout"];
+        let fixed = fixed.into_iter().chain(["--platform=windows/amd64:ltsc2022"]);
+        fixed.map(str::to_owned).chain([format!("--base=nanoserver-ltsc2022={place}")]).collect()
+    };
+    let words: Vec<String> = build(&base);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    workshop.etcdimg(&words);
+    workshop.etcdimg(&["verify", "layout"]);
+    let listed = workshop.index()["manifests"][0].clone();
+    let manifest = workshop.document(&listed["digest"]);
+    let layer = &manifest["layers"][0];
+    let kind = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
+    assert_eq!((&layer["mediaType"], &layer["urls"]), (&json!(kind), &json!([URL])));
+    let config = workshop.document(&manifest["config"]["digest"]);
+    for document in [&listed["platform"], &config] {
+        assert_eq!(document["os.version"], "10.0.20348.1");
+        assert_eq!(document["os.features"], json!(["win32k"]));
+    }
+    workshop.etcdimg(&["push", "layout", "--registry", &to.host(), "--repository=etcd"]);
+    let pushed = ("etcd".to_owned(), base.layer);
+    assert!(!to.state().blobs.contains_key(&pushed));
+    assert_eq!(base.asked(&origin), 0);
+
+    let archive = format!("--output=docker-archive:{}", workshop.path("a.tar").display());
+    let said = workshop.fails(1, &[&words[..], &[&archive]].concat());
+    assert!(said.contains("a Docker archive holds whole images"), "{said}");
+
+    // Of another release than the platform.
+    let base = Base::new(&origin, LAYER, "10.0.26100.1");
+    let words = build(&base);
+    let said = workshop.refused(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(said.contains("10.0.26100.1, the image for windows/amd64:ltsc2022"), "{said}");
 }

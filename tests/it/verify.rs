@@ -184,6 +184,24 @@ fn platforms_agree() {
     hint: remove the layout and run `etcdimg build` again
     "#);
     assert_snapshot!(after(|image| {
+        image.index["manifests"][0]["platform"]["variant"] = json!("v3");
+        image.save();
+    }), @r#"
+    error: `SHOP/out` has 1 fault
+      3.4.21-0 linux/amd64: variant is "v3" in the index and null in the config
+    hint: remove the layout and run `etcdimg build` again
+    "#);
+    assert_snapshot!(after(|image| {
+        let twin = image.index["manifests"][0].clone();
+        image.index["manifests"].as_array_mut().unwrap().push(twin);
+        image.save();
+        // Whose digest is the one of before.
+    }), @r#"
+    error: `SHOP/out` has 1 fault
+      3.4.21-0: the index has two images for {"architecture":"amd64","os":"linux"}
+    hint: remove the layout and run `etcdimg build` again
+    "#);
+    assert_snapshot!(after(|image| {
         image.index["manifests"][0].as_object_mut().unwrap().remove("platform");
         image.save();
     }), @"
@@ -291,7 +309,26 @@ fn a_layer_over_ours_is_found() {
         image.save();
     }), @"
     error: `SHOP/out` has 1 fault
-      3.4.21-0 linux/amd64: layer … lies over ours, and does not say what it is
+      3.4.21-0 linux/amd64: sha256:… lies over ours, and does not say what it is
+    hint: remove the layout and run `etcdimg build` again
+    ");
+}
+
+/// Also when it is not here, as layers that must not be distributed are not.
+#[test]
+fn a_layer_over_ours_that_is_elsewhere_is_found() {
+    assert_snapshot!(after(|image| {
+        let mut layer = image.manifest["layers"][0].clone();
+        layer["mediaType"] = json!("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip");
+        layer["digest"] = json!(format!("sha256:{}", "7".repeat(64)));
+        layer["urls"] = json!(["https://elsewhere.invalid/layer"]);
+        image.manifest["layers"].as_array_mut().unwrap().push(layer);
+        let diff_id = image.config["rootfs"]["diff_ids"][0].clone();
+        image.config["rootfs"]["diff_ids"].as_array_mut().unwrap().push(diff_id);
+        image.save();
+    }), @"
+    error: `SHOP/out` has 1 fault
+      3.4.21-0 linux/amd64: sha256:… lies over ours, and does not say what it is
     hint: remove the layout and run `etcdimg build` again
     ");
 }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::mutant::gunzip;
+use crate::shop::copy_folder;
 
 pub const LAST: &str = "3.7.1";
 
@@ -66,9 +67,13 @@ impl Workshop {
 
     /// What a run that must fail says, from `error:` on.
     pub fn refused(&self, arguments: &[&str]) -> String {
+        self.fails(4, arguments)
+    }
+
+    pub fn fails(&self, code: i32, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(4), "{}\n{said}", arguments.join(" "));
+        assert_eq!(output.status.code(), Some(code), "{}\n{said}", arguments.join(" "));
         said[said.find("error: ").unwrap()..].to_owned()
     }
 
@@ -77,6 +82,16 @@ impl Workshop {
         command.arg("-C").arg(self.path("root")).args(arguments).current_dir(self.folder.path());
         command.env_remove("ARCH");
         command.output().unwrap()
+    }
+
+    /// Gives `migrate` a line that no compiler takes.
+    pub fn break_migrate(&self) {
+        let crates = self.path("root/crates");
+        fs::remove_file(&crates).unwrap();
+        copy_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("crates"), &crates);
+        let main = crates.join("migrate/src/main.rs");
+        let text = fs::read_to_string(&main).unwrap();
+        fs::write(main, format!("{text}\ncompile_error!(\"broken on purpose\");\n")).unwrap();
     }
 
     /// What a build says on standard error.

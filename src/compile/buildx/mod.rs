@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use super::tool::{CompileError, Toolchains};
+use super::tool::{CompileError, Network, Toolchains};
 use crate::process::Invocation;
 use crate::ui::Ui;
 
@@ -92,6 +92,12 @@ pub(super) struct Build {
 }
 
 impl Buildx {
+    /// Whether its compilers share no cores with others of ours: a builder that has a name may be
+    /// elsewhere, while the engine's own one is here.
+    pub(super) fn has_own_cores(&self) -> bool {
+        self.name.is_some()
+    }
+
     /// Runs the build; the programs are then in the returned folder's `out`.
     pub(super) fn run(
         &self,
@@ -100,6 +106,10 @@ impl Buildx {
         scratch: &Path,
         ui: &Ui,
     ) -> Result<PathBuf, CompileError> {
+        let what = format!("{} for {}", build.what, build.platform);
+        if tools.network == Network::Forbidden {
+            return Err(CompileError::OfflineBuildx { what });
+        }
         let context = scratch.join("context");
         for input in &build.inputs {
             copy(&tools.root.join(input), &context.join(input))?;
@@ -114,7 +124,6 @@ impl Buildx {
         let command = self.invocation(tools, build, &file, &context, &out)?;
         ui.command(command.to_string());
         let log = tools.log(&build.log)?;
-        let what = format!("{} for {}", build.what, build.platform);
         let mut progress = progress::Progress::new(&log, &what, ui);
         let ran = command.run_lines(&log, |line| progress.line(line));
         progress.finish()?;

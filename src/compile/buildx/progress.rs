@@ -36,8 +36,9 @@ struct Log {
 
 /// Turns the stream into a log that people read, and says what is going on.
 pub(super) struct Progress<'a> {
-    log: PathBuf,
-    text: Vec<u8>,
+    path: PathBuf,
+    /// Written as it comes, so that a build which is killed leaves its log.
+    log: io::Result<File>,
     /// Steps that were told already: BuildKit repeats itself.
     told: BTreeSet<String>,
     what: &'a str,
@@ -46,7 +47,8 @@ pub(super) struct Progress<'a> {
 
 impl<'a> Progress<'a> {
     pub(super) fn new(log: &Path, what: &'a str, ui: &'a Ui) -> Self {
-        Self { log: log.to_owned(), text: Vec::new(), told: BTreeSet::new(), what, ui }
+        let file = File::options().create(true).append(true).open(log);
+        Self { path: log.to_owned(), log: file, told: BTreeSet::new(), what, ui }
     }
 
     /// What is not such a document is Docker's own complaint: it goes into the log as it is.
@@ -80,13 +82,16 @@ impl<'a> Progress<'a> {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        self.text.extend(bytes);
+        if let Ok(log) = &mut self.log
+            && let Err(error) = log.write_all(bytes)
+        {
+            self.log = Err(error);
+        }
     }
 
-    /// Puts the readable text into the place of the stream.
+    /// Whether all of it was written.
     pub(super) fn finish(self) -> Result<(), CompileError> {
-        let write = || -> io::Result<()> { File::create(&self.log)?.write_all(&self.text) };
-        write().map_err(CompileError::io(&self.log))
+        self.log.map(drop).map_err(CompileError::io(&self.path))
     }
 }
 
