@@ -124,7 +124,9 @@ mod tests {
         let dead = Owner { started: "1".to_owned(), ..this.clone() };
         for (name, owner) in [("run-a", Some(&this)), ("run-b", Some(&dead)), ("run-c", None)] {
             fs::create_dir(parent.path().join(name)).unwrap();
-            owner.map(|owner| owner.mark(&parent.path().join(name)).unwrap());
+            if let Some(owner) = owner {
+                owner.mark(&parent.path().join(name)).unwrap();
+            }
         }
         fs::create_dir(parent.path().join("other")).unwrap();
         dead.mark(&parent.path().join("other")).unwrap();
