@@ -1,15 +1,14 @@
 use super::etcd::Cluster;
 use super::stage::{Stop, ensure};
 
-/// What a transaction of etcd takes at most, unless it is told otherwise.
-const PUTS_IN_ONE: usize = 100;
+/// In one transaction. The whole of it stands in one variable of the environment, where Docker is
+/// asked, and no variable is longer than 128 KiB.
+pub const PUTS_IN_ONE: usize = 2000;
+const LEASES: usize = 3;
 
-/// Writes keys as Kubernetes names them, some of them again, one away, one on a lease, and
+/// Writes keys as Kubernetes names them, some of them again, one away, some on leases, and
 /// compacts the history. Returns everything there is then.
 pub fn write(cluster: &Cluster<'_>, count: usize) -> Result<String, Stop> {
-    let granted = cluster.ctl(&["lease", "grant", "100000"])?;
-    let lease = granted.split_whitespace().nth(1).unwrap_or_default().to_owned();
-    ensure(!lease.is_empty(), || format!("no lease in `{granted}`"))?;
     let keys: Vec<_> = (0..count).collect();
     for block in keys.chunks(PUTS_IN_ONE) {
         let puts: Vec<_> =
@@ -17,7 +16,13 @@ pub fn write(cluster: &Cluster<'_>, count: usize) -> Result<String, Stop> {
         let text = format!("\n{}\n\n\n", puts.join("\n"));
         cluster.pod.must(&cluster.asked(&["txn"]).input(text))?;
     }
-    cluster.ctl(&["put", "/registry/leased", "x", &format!("--lease={lease}")])?;
+    for number in 0..LEASES {
+        let granted = cluster.ctl(&["lease", "grant", "100000"])?;
+        let lease = granted.split_whitespace().nth(1).unwrap_or_default().to_owned();
+        ensure(!lease.is_empty(), || format!("no lease in `{granted}`"))?;
+        let key = format!("/registry/leased/{number}");
+        cluster.ctl(&["put", &key, "x", &format!("--lease={lease}")])?;
+    }
     cluster.ctl(&["put", "/registry/pods/000000", "changed"])?;
     cluster.ctl(&["del", "/registry/pods/000001"])?;
     cluster.ctl(&["compact", "3"])?;
@@ -33,7 +38,10 @@ pub fn read(cluster: &Cluster<'_>) -> Result<String, Stop> {
         keys.split_once("\"kvs\"").ok_or_else(|| Stop::failed("there are no keys any more"))?;
     let revision = header.split("\"revision\":").nth(1).and_then(|rest| rest.split(',').next());
     let leases = cluster.ctl(&["lease", "list"])?;
-    Ok(format!("{} {keys}{leases}", revision.unwrap_or_default()))
+    // Listed as they expire, which servers compute anew when they start.
+    let mut leases: Vec<_> = leases.lines().collect();
+    leases.sort_unstable();
+    Ok(format!("{} {keys}{}", revision.unwrap_or_default(), leases.join(" ")))
 }
 
 /// An error that names the first difference.

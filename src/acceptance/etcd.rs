@@ -5,6 +5,7 @@ use etcd_version::EtcdVersion;
 
 use super::certificates::Certificates;
 use super::container::{Container, Ended, Root};
+use super::contents::PUTS_IN_ONE;
 use super::runtime::Signal;
 use super::stage::{Pod, Process, Stop};
 use super::subject::Subject;
@@ -19,6 +20,8 @@ pub struct Wish {
     pub tls: Option<Certificates>,
     pub user: Option<(u32, u32)>,
     pub read_only_root: bool,
+    /// `name:password`, which clients log in with.
+    pub login: Option<String>,
 }
 
 /// Members on the loopback device of one pod.
@@ -88,6 +91,12 @@ impl<'a> Cluster<'a> {
         urls.collect::<Vec<_>>().join(",")
     }
 
+    /// Every client does from now on.
+    pub fn log_in(&mut self, login: &str) {
+        let wishes = self.members.iter_mut().map(|it| &mut it.wish).chain([&mut self.wish]);
+        wishes.for_each(|wish| wish.login = Some(login.to_owned()));
+    }
+
     /// Starts all at once and waits until every one of them is healthy.
     pub fn start_all(&mut self) -> Result<(), Stop> {
         self.members.iter_mut().try_for_each(Member::start)?;
@@ -132,6 +141,7 @@ pub fn ctl(wish: &Wish, version: &EtcdVersion, endpoints: &str, words: &[&str]) 
     if wish.tls.is_some() {
         command.extend(Certificates::client_flags(TLS));
     }
+    command.extend(wish.login.iter().map(|login| format!("--user={login}")));
     command.extend(words.iter().map(|word| (*word).to_owned()));
     let container = Container::new(command).env("ETCDCTL_API", "3");
     match &wish.tls {
@@ -193,6 +203,8 @@ impl Member<'_> {
             format!("--initial-cluster={}", self.initial_cluster),
             format!("--initial-cluster-state={}", self.state),
             "--logger=zap".to_owned(),
+            // Cases write thousands of keys, and each call of a tool takes its time.
+            format!("--max-txn-ops={PUTS_IN_ONE}"),
         ];
         if self.wish.tls.is_some() {
             command.extend(Certificates::server_flags(TLS));

@@ -10,6 +10,7 @@ mod container;
 mod contents;
 mod etcd;
 mod kubelet;
+mod owner;
 pub mod report;
 pub mod runtime;
 mod stage;
@@ -23,12 +24,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use owner::{Owner, sweep};
 pub use report::{Gap, Results, Verdict};
 pub use stage::{Journey, Stop, Told, Trouble};
 pub use subject::{Sizes, Subject, SubjectError};
 pub use suite::{Case, Suite};
 
-use runtime::Runtime;
+use runtime::{Runtime, RuntimeError};
 use stage::Stage;
 
 /// How a case ended.
@@ -71,12 +73,19 @@ pub fn cases(subject: &Subject, suites: &[Suite]) -> Vec<(Suite, Case)> {
 /// Whether programs of the image start at all.
 pub fn runs(runtime: &dyn Runtime, folder: &Path) -> bool {
     let asked = container::Container::new(["/bin/sh", "-c", "exit 42"]);
-    let played = || -> Result<Option<i32>, runtime::RuntimeError> {
-        let folder = folder.join("probe");
-        std::fs::create_dir_all(&folder).map_err(runtime::RuntimeError::because("no folder"))?;
-        runtime.pod(&folder)?.start(&asked)?.wait(Duration::from_mins(1))
-    };
+    let played = || runtime.pod(&probe(folder)?)?.start(&asked)?.wait(Duration::from_mins(1));
     matches!(played(), Ok(Some(42)))
+}
+
+/// An error when no image could be run here.
+pub fn check(runtime: &dyn Runtime, folder: &Path) -> Result<(), RuntimeError> {
+    runtime.check(&probe(folder)?)
+}
+
+fn probe(folder: &Path) -> Result<std::path::PathBuf, RuntimeError> {
+    let folder = folder.join("probe");
+    std::fs::create_dir_all(&folder).map_err(RuntimeError::because("no folder for a container"))?;
+    Ok(folder)
 }
 
 impl Run<'_> {
@@ -123,7 +132,7 @@ impl Run<'_> {
             Ok(()) => Outcome::Passed,
             // Who was interrupted with us did not fail.
             Err(Stop::Failed(_)) if self.interrupted.load(Ordering::Relaxed) => return None,
-            Err(Stop::Failed(trouble)) => Outcome::Failed(trouble),
+            Err(Stop::Failed(trouble)) => Outcome::Failed(stage.explain(trouble)),
             Err(Stop::Skipped(why)) => Outcome::Skipped(why),
             Err(Stop::Interrupted) => return None,
         };

@@ -1,13 +1,14 @@
 use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use etcd_version::EtcdVersion;
 
 use super::container::{Container, Ended};
-use super::runtime::{self, Running, Runtime, RuntimeError, Signal};
+use super::runtime::{self, Blame, Inside, Running, Runtime, RuntimeError, Signal};
 use super::subject::Subject;
 
 /// How long a command may take.
@@ -18,15 +19,28 @@ const EMULATED: u32 = 10;
 const LOOK: Duration = Duration::from_millis(100);
 /// How much of a log is shown with a failure.
 const SHOWN_LINES: usize = 12;
+/// The same of each of several servers.
+const SHOWN_LINES_EACH: usize = 6;
 
 /// Where a case plays: the image, what runs it, and a folder of its own.
 pub struct Stage<'a> {
     pub subject: &'a Subject,
     runtime: Option<&'a dyn Runtime>,
     folder: &'a Path,
-    interrupted: &'a AtomicBool,
+    pub interrupted: &'a AtomicBool,
     count: AtomicU32,
     told: Mutex<Told>,
+    /// Whose commands are those of the procedure; others may run beside it.
+    player: ThreadId,
+    seen: Mutex<Seen>,
+}
+
+/// What helps to understand a failure and nobody asks for otherwise.
+#[derive(Debug, Default)]
+struct Seen {
+    command: Option<String>,
+    /// Last lines of what still ran when the case stopped.
+    logs: Vec<(String, Vec<String>)>,
 }
 
 /// What a case told while it ran.
@@ -60,11 +74,18 @@ pub struct Trouble {
     pub command: Option<String>,
     /// The last lines of whoever knows more.
     pub log: Vec<String>,
+    pub blame: Blame,
 }
 
 impl Stop {
     pub fn failed(what: impl Display) -> Self {
         Self::Failed(Trouble { what: what.to_string(), ..Trouble::default() })
+    }
+
+    /// It says nothing about the image.
+    fn could_not_run(why: impl Display) -> Self {
+        let what = format!("could not run: {why}");
+        Self::Failed(Trouble { what, blame: Blame::Machine, ..Trouble::default() })
     }
 
     /// With the last lines of a log, unless there are some from nearer to the trouble.
@@ -73,9 +94,7 @@ impl Stop {
         if let Self::Failed(trouble) = &mut self
             && trouble.log.is_empty()
         {
-            let lines: Vec<_> = text.lines().collect();
-            let shown = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
-            trouble.log.extend(shown.iter().map(|line| (*line).to_owned()));
+            trouble.log = last_lines(text, SHOWN_LINES);
         }
         self
     }
@@ -92,14 +111,29 @@ impl Stop {
 impl From<RuntimeError> for Stop {
     fn from(error: RuntimeError) -> Self {
         let because = error.source.as_ref().map(|source| format!(": {source}"));
-        Self::failed(format_args!("{error}{}", because.unwrap_or_default()))
+        let what = format!("{error}{}", because.unwrap_or_default());
+        match error.blame {
+            Blame::Image => Self::failed(what),
+            Blame::Machine => Self::could_not_run(what),
+        }
     }
 }
 
 impl From<std::io::Error> for Stop {
     fn from(error: std::io::Error) -> Self {
-        Self::failed(format_args!("the file system says: {error}"))
+        let what = format!("the file system says: {error}");
+        match error.kind() {
+            // Nobody but the programs of the image should have written it.
+            std::io::ErrorKind::NotFound => Self::failed(what),
+            _ => Self::could_not_run(what),
+        }
     }
+}
+
+fn last_lines(text: &str, count: usize) -> Vec<String> {
+    let lines: Vec<_> = text.lines().collect();
+    let shown = &lines[lines.len().saturating_sub(count)..];
+    shown.iter().map(|line| (*line).to_owned()).collect()
 }
 
 /// An error when something is not as it should be.
@@ -152,7 +186,33 @@ impl<'a> Stage<'a> {
             interrupted,
             count: AtomicU32::new(0),
             told: Mutex::default(),
+            player: thread::current().id(),
+            seen: Mutex::default(),
         }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn saw(&self, container: &Container) {
+        if thread::current().id() == self.player {
+            self.seen().command = Some(container.line());
+        }
+    }
+
+    /// With the last command, unless a nearer one is known, and the logs of the servers that ran.
+    pub fn explain(&self, mut trouble: Trouble) -> Trouble {
+        let seen = self.seen();
+        trouble.command = trouble.command.or_else(|| seen.command.clone());
+        for (line, log) in &seen.logs {
+            let is_new = log.last().is_some_and(|last| !trouble.log.contains(last));
+            if is_new {
+                trouble.log.push(format!("{line} said:"));
+                trouble.log.extend(log.iter().cloned());
+            }
+        }
+        trouble
     }
 
     pub fn told(&self) -> Told {
@@ -192,6 +252,12 @@ impl<'a> Stage<'a> {
         Ok(Pod { inner: runtime.pod(&folder)?, stage: self })
     }
 
+    /// A user who is not root; without one the case is skipped.
+    pub fn other_user(&self) -> Result<(u32, u32), Stop> {
+        let nobody = || Err("nothing here can run the image".to_owned());
+        self.runtime.map_or_else(nobody, Runtime::other_user).map_err(Stop::Skipped)
+    }
+
     /// A time limit, or what it is under an emulator.
     pub fn limit(&self, natively: Duration) -> Duration {
         if self.subject.is_foreign() { natively * EMULATED } else { natively }
@@ -215,7 +281,7 @@ impl<'a> Stage<'a> {
             ensure(started.elapsed() < patience, || {
                 format!("waited {} s for {what}", patience.as_secs())
             })?;
-            std::thread::sleep(pause);
+            thread::sleep(pause);
             pause = (pause * 2).min(LOOK);
         }
         Ok(())
@@ -241,17 +307,31 @@ impl<'a> Pod<'a> {
 
     pub fn start(&self, container: &Container) -> Result<Process<'a>, Stop> {
         self.stage.check()?;
+        self.stage.saw(container);
         let running = self.inner.start(container)?;
-        Ok(Process { running, line: container.line(), stage: self.stage, started: Instant::now() })
+        Ok(Process {
+            running,
+            line: container.line(),
+            stage: self.stage,
+            started: Instant::now(),
+            has_ended: false,
+        })
     }
 
     /// Runs to the end, whatever that is.
     pub fn run(&self, container: &Container) -> Result<Ended, Stop> {
         self.stage.check()?;
-        if let Some(ended) = self.inner.run_inside(container) {
-            return Ok(ended?);
+        self.stage.saw(container);
+        let patience = self.stage.limit(PATIENCE);
+        let goes_on = |after| after <= patience && self.stage.check().is_ok();
+        match self.inner.run_inside(container, &goes_on).transpose()? {
+            None => self.start(container)?.end(),
+            Some(Inside::Ended(ended)) => Ok(ended),
+            Some(Inside::GivenUp) => {
+                self.stage.check()?;
+                Err(too_long(patience, container.line()))
+            }
         }
-        self.start(container)?.end()
     }
 
     /// Runs to a good end; what was written to standard output.
@@ -266,12 +346,18 @@ impl<'a> Pod<'a> {
     }
 }
 
+fn too_long(patience: Duration, line: String) -> Stop {
+    Stop::failed(format_args!("a command did not end within {} s", patience.as_secs()))
+        .command(line)
+}
+
 /// A container that runs beside the case.
 pub struct Process<'a> {
     running: Box<dyn Running>,
     line: String,
     stage: &'a Stage<'a>,
     started: Instant,
+    has_ended: bool,
 }
 
 impl fmt::Debug for Process<'_> {
@@ -293,6 +379,7 @@ impl Process<'_> {
     pub fn end(mut self) -> Result<Ended, Stop> {
         loop {
             if let Some(code) = self.running.wait(LOOK)? {
+                self.has_ended = true;
                 return Ok(Ended {
                     code,
                     stdout: self.running.stdout()?,
@@ -303,8 +390,7 @@ impl Process<'_> {
             self.stage.check()?;
             let patience = self.stage.limit(PATIENCE);
             if self.started.elapsed() > patience {
-                let what = format!("a command did not end within {} s", patience.as_secs());
-                return Err(Stop::failed(what).command(self.line.clone()).log(&self.log()));
+                return Err(too_long(patience, self.line.clone()).log(&self.log()));
             }
         }
     }
@@ -316,5 +402,17 @@ impl Process<'_> {
 
     pub fn line(&self) -> &str {
         &self.line
+    }
+}
+
+/// Cases end what they start; what is dropped before was running when something failed.
+impl Drop for Process<'_> {
+    fn drop(&mut self) {
+        if !self.has_ended && self.stage.check().is_ok() {
+            let words = self.line.split(' ').filter(|word| !word.contains("ETCD_"));
+            let name = words.take(2).collect::<Vec<_>>().join(" ");
+            let log = last_lines(&self.log(), SHOWN_LINES_EACH);
+            self.stage.seen().logs.push((name, log));
+        }
     }
 }

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use tempfile::TempDir;
+use tokio::signal::{self, unix::SignalKind};
+
 use super::context::{Context, runtime};
 use super::place::Place;
-use crate::acceptance::runtime::{Docker, Rootfs, Runtime};
+use crate::acceptance::runtime::{Docker, Rootfs, Runtime, RuntimeError};
 use crate::acceptance::{
-    self, Case, CaseResult, Gap, Outcome, Results, Run, Sizes, Subject, SubjectError, Suite,
+    self, Case, CaseResult, Gap, Outcome, Owner, Results, Run, Sizes, Subject, SubjectError, Suite,
     Verdict,
 };
 use crate::cli::{Format, RuntimeChoice, TestArgs};
@@ -20,7 +23,8 @@ use crate::platform::Platform;
 use crate::push::{Image, Piece};
 
 pub(super) fn run(context: &Context, arguments: &TestArgs) -> Result<(), Failure> {
-    let suites = if arguments.suite.is_empty() { &Suite::ALL[..] } else { &arguments.suite };
+    let is_wanted = |it: &Suite| arguments.suite.is_empty() || arguments.suite.contains(it);
+    let suites = &Suite::ALL.into_iter().filter(is_wanted).collect::<Vec<_>>();
     let platform = platform(arguments)?;
     let wanted = |image: &Image| wanted(image, suites, &platform);
     let place = Place::open(context, &arguments.access, &arguments.place, &wanted)?;
@@ -112,17 +116,19 @@ fn play(
     cases: &[(Suite, Case)],
 ) -> Result<(), Failure> {
     let started = Instant::now();
-    let folder = tempfile::Builder::new()
-        .prefix("etcdimg-test-")
-        .tempdir()
-        .map_err(|error| Failure::new(Kind::Io, error))?;
+    // Before anything is made that would have to be removed.
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let listening = listen(&interrupted)?;
+    let folder = folder()?;
     let means = if cases.iter().any(|(suite, _)| suite.needs_runtime()) {
-        Some(means(context, arguments.runtime, subject, folder.path())?)
+        let means = means(context, arguments.runtime, subject, (folder.path(), &interrupted));
+        if interrupted.load(Ordering::Relaxed) {
+            return Err(stopped());
+        }
+        Some(means?)
     } else {
         None
     };
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let listening = listen(&interrupted)?;
     let run = Run {
         subject,
         runtime: means.as_deref(),
@@ -167,9 +173,10 @@ fn means(
     context: &Context,
     choice: RuntimeChoice,
     subject: &Subject,
-    folder: &Path,
+    (folder, interrupted): (&Path, &AtomicBool),
 ) -> Result<Box<dyn Runtime>, Failure> {
-    let means = native(context, choice, subject, folder)?;
+    let means = native(context, choice, subject, (folder, interrupted))?;
+    acceptance::check(&*means, folder).map_err(|error| no_containers(&*means, error))?;
     if subject.is_foreign() && !acceptance::runs(&*means, folder) {
         let what = format!("nothing here runs programs of {}", subject.platform);
         return Err(Failure::new(Kind::Unavailable, what)
@@ -179,14 +186,28 @@ fn means(
     Ok(means)
 }
 
+fn no_containers(means: &dyn Runtime, error: RuntimeError) -> Failure {
+    let failure = Failure::new(Kind::Unavailable, error);
+    if means.name() == "docker" {
+        return failure
+            .hint("`docker run` of any image shows whether the engine starts containers")
+            .hint("`--runtime rootfs` needs no engine");
+    }
+    failure
+        .hint(
+            "util-linux (setpriv, unshare, nsenter, mount) is needed, and root or user namespaces",
+        )
+        .hint("`--runtime docker` takes an engine")
+}
+
 fn native(
     context: &Context,
     choice: RuntimeChoice,
     subject: &Subject,
-    folder: &Path,
+    (folder, interrupted): (&Path, &AtomicBool),
 ) -> Result<Box<dyn Runtime>, Failure> {
     if choice != RuntimeChoice::Rootfs {
-        match Docker::new(subject, runtime()?) {
+        match Docker::new(subject, runtime()?, interrupted) {
             Ok(docker) => return Ok(Box::new(docker)),
             Err(EngineError::NoEngine(_)) if choice == RuntimeChoice::Auto => {
                 context.ui.note("no Docker engine answers; the image runs in namespaces instead");
@@ -198,16 +219,35 @@ fn native(
     Ok(Box::new(rootfs.map_err(|error| Failure::new(Kind::Unavailable, error))?))
 }
 
-/// Ctrl-C ends every case, and what the cases started, before the program ends.
+/// For everything that a run makes, and without what killed runs left beside it.
+fn folder() -> Result<TempDir, Failure> {
+    const PREFIX: &str = "etcdimg-test-";
+    acceptance::sweep(&std::env::temp_dir(), PREFIX);
+    let folder = tempfile::Builder::new().prefix(PREFIX).tempdir();
+    let folder = folder.and_then(|folder| Owner::this().mark(folder.path()).map(|()| folder));
+    folder.map_err(|error| Failure::new(Kind::Io, error))
+}
+
+/// Ctrl-C and its kin end every case, and what the cases started, before the program ends.
 fn listen(interrupted: &Arc<AtomicBool>) -> Result<tokio::runtime::Runtime, Failure> {
     let runtime = runtime()?;
-    let flag = Arc::clone(interrupted);
-    runtime.spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            flag.store(true, Ordering::Relaxed);
-        }
-    });
+    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+        let entered = runtime.enter();
+        let heard = signal::unix::signal(kind);
+        drop(entered);
+        let mut heard = heard.map_err(|error| Failure::new(Kind::Other, error))?;
+        let flag = Arc::clone(interrupted);
+        runtime.spawn(async move {
+            if heard.recv().await.is_some() {
+                flag.store(true, Ordering::Relaxed);
+            }
+        });
+    }
     Ok(runtime)
+}
+
+fn stopped() -> Failure {
+    Failure::new(Kind::Other, "interrupted; the results are those of a part")
 }
 
 fn say(context: &Context, result: &CaseResult) {
@@ -245,10 +285,16 @@ fn verdict(results: &Results) -> Result<(), Failure> {
         Verdict::Incomplete(gap) => {
             let kind = match gap {
                 Gap::Interrupted { .. } => Kind::Other,
-                Gap::NothingRan => Kind::Unavailable,
+                Gap::NothingRan | Gap::CouldNotRun { .. } => Kind::Unavailable,
                 Gap::Missing(_) => Kind::TestFailed,
             };
-            Err(Failure::new(kind, gap.to_string()))
+            let failure = Failure::new(kind, gap.to_string());
+            Err(match gap {
+                Gap::CouldNotRun { .. } => {
+                    failure.hint("they say why; nothing was found out about the image by them")
+                }
+                _ => failure,
+            })
         }
     }
 }

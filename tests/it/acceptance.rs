@@ -14,10 +14,10 @@ use crate::mutant::{Image, rewrite};
 
 /// Layers of the image: the base, four versions of etcd, migrate.
 const BASE: usize = 0;
-const NEWEST: usize = 4;
-const MIGRATE: usize = 5;
+pub(crate) const NEWEST: usize = 4;
+pub(crate) const MIGRATE: usize = 5;
 
-fn is_skipped() -> bool {
+pub(crate) fn is_skipped() -> bool {
     let is_skipped = env::var_os("ETCDIMG_REAL").is_none();
     if is_skipped {
         eprintln!("skipped: no real parts; `scripts/real-parts run cargo test` brings them");
@@ -30,7 +30,7 @@ fn etcdimg(arguments: &[&str]) -> Output {
 }
 
 /// The image as quickstart makes it where no release host is in reach; built once.
-fn image() -> &'static Path {
+pub(crate) fn image() -> &'static Path {
     static IMAGE: OnceLock<PathBuf> = OnceLock::new();
     IMAGE.get_or_init(|| {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("acceptance");
@@ -53,7 +53,7 @@ fn image() -> &'static Path {
 }
 
 /// Exit code and results of suites or cases on an image.
-fn results(layout: &Path, arguments: &[&str]) -> (Option<i32>, Value, String) {
+pub(crate) fn results(layout: &Path, arguments: &[&str]) -> (Option<i32>, Value, String) {
     results_of(Path::new(env!("CARGO_BIN_EXE_etcdimg")), layout, arguments)
 }
 
@@ -196,7 +196,7 @@ fn cases_are_listed_and_chosen_by_name() {
 // --- images that are wrong in one thing ----------------------------------------------
 
 /// A copy of the image that shares its blobs.
-fn copy(folder: &Path) -> PathBuf {
+pub(crate) fn copy(folder: &Path) -> PathBuf {
     let layout = folder.join("layout");
     let copied = Command::new("cp").arg("-rl").arg(image()).arg(&layout).status().unwrap();
     assert!(copied.success());
@@ -230,7 +230,12 @@ fn with_header(image: &mut Image, layer: usize, path: &str, change: fn(&mut tar:
     assert!(is_found, "{path}");
 }
 
-fn with_bytes(image: &mut Image, layer: usize, path: &str, change: impl Fn(Vec<u8>) -> Vec<u8>) {
+pub(crate) fn with_bytes(
+    image: &mut Image,
+    layer: usize,
+    path: &str,
+    change: impl Fn(Vec<u8>) -> Vec<u8>,
+) {
     let mut is_found = false;
     change_layer(image, layer, |name, header, bytes| {
         let is_it = name == path;
@@ -257,7 +262,7 @@ fn patched(mut bytes: Vec<u8>, from: &str, to: &str) -> Vec<u8> {
 }
 
 /// A program that passes for migrate when only looked at; `body` is what it does.
-fn false_migrate(folder: &Path, body: &str) -> Vec<u8> {
+pub(crate) fn false_migrate(folder: &Path, body: &str) -> Vec<u8> {
     let source = folder.join("false.rs");
     let version = env!("CARGO_PKG_VERSION");
     let text = format!(
@@ -288,7 +293,7 @@ fn false_migrate(folder: &Path, body: &str) -> Vec<u8> {
 /// `wrong` must make `fails` fail and nothing else: not `passes`, and no other case of `structure`
 /// and `run`, which are cheap enough to be played as a whole.
 #[track_caller]
-fn check(fails: &[&str], passes: &[&str], wrong: impl FnOnce(&mut Image, &Path)) {
+pub(crate) fn check(fails: &[&str], passes: &[&str], wrong: impl FnOnce(&mut Image, &Path)) {
     let _ = check_why(fails, passes, wrong);
 }
 

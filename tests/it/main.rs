@@ -6,6 +6,7 @@
 )]
 
 mod acceptance;
+mod acceptance_runs;
 mod architecture;
 mod builders;
 mod catalog;

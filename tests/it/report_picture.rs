@@ -34,6 +34,7 @@ fn results() -> Results {
         what: "it took 31 s to stop".to_owned(),
         command: Some("/usr/local/bin/etcd-3.7.1 --name=member0".to_owned()),
         log: vec!["{\"level\":\"info\",\"msg\":\"received signal; shutting down\"}".to_owned()],
+        ..Trouble::default()
     };
     let mut serve =
         case(Suite::Run, "serve", "a server starts and stops", Outcome::Failed(trouble), 31);

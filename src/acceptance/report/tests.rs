@@ -1,4 +1,5 @@
 use super::*;
+use crate::acceptance::runtime::Blame;
 use crate::acceptance::{Suite, Told};
 
 fn case(suite: Suite, name: &str, outcome: Outcome) -> CaseResult {
@@ -22,6 +23,7 @@ fn results() -> Results {
         what: "it did not stop\n  expected 0".to_owned(),
         command: Some("etcd --name <m>".to_owned()),
         log: vec!["the \u{1b}[31mlast\u{1b}[0m line".to_owned()],
+        ..Trouble::default()
     };
     Results {
         reference: "etcd:3.6.14-0".to_owned(),
@@ -148,6 +150,20 @@ fn the_verdict_is_the_same_everywhere() {
         1,
         &[],
         r#"tests="2" failures="0" errors="1" skipped="1"; 1 in JUnit; incomplete failed 0; incomplete; nothing could be tested here"#,
+    );
+    let machine = Trouble { blame: Blame::Machine, ..Trouble::default() };
+    let unable = || case(Suite::Run, "shell", Outcome::Failed(machine.clone()));
+    check(
+        vec![passed(), unable()],
+        2,
+        &[],
+        r#"tests="3" failures="1" errors="1" skipped="0"; 2 in JUnit; incomplete failed 1; incomplete; 1 of 2 cases could not run"#,
+    );
+    check(
+        vec![failed(), unable()],
+        2,
+        &[],
+        r#"tests="2" failures="2" errors="0" skipped="0"; 2 in JUnit; failed failed 2; failed; complete"#,
     );
     // Ctrl-C.
     check(

@@ -1,6 +1,7 @@
 use std::fmt;
 
 use super::Results;
+use crate::acceptance::runtime::Blame;
 use crate::acceptance::{Outcome, Suite};
 
 /// What all the results say together; every report shows it, and the exit code follows it.
@@ -8,7 +9,7 @@ use crate::acceptance::{Outcome, Suite};
 pub enum Verdict {
     Passed,
     Failed(String),
-    /// Nothing failed, and too little was played to say that everything passed.
+    /// Too little was played to say that the image is right or wrong.
     Incomplete(Gap),
 }
 
@@ -19,6 +20,11 @@ pub enum Gap {
         planned: usize,
     },
     NothingRan,
+    /// All that failed did so for want of something on this machine.
+    CouldNotRun {
+        failed: usize,
+        played: usize,
+    },
     /// `--require` asks for it.
     Missing(Suite),
 }
@@ -32,6 +38,9 @@ impl Results {
         }
         let failed: Vec<_> =
             self.failed().map(|(case, _)| format!("{}/{}", case.suite, case.case)).collect();
+        if !failed.is_empty() && self.failed().all(|(_, it)| it.blame == Blame::Machine) {
+            return Verdict::Incomplete(Gap::CouldNotRun { failed: failed.len(), played });
+        }
         if !failed.is_empty() {
             let what = format!("{} of {played} cases failed: {}", failed.len(), failed.join(", "));
             return Verdict::Failed(what);
@@ -63,6 +72,9 @@ impl fmt::Display for Gap {
         match self {
             Self::Interrupted { played, planned } => {
                 write!(f, "interrupted after {played} of {planned} cases")
+            }
+            Self::CouldNotRun { failed, played } => {
+                write!(f, "{failed} of {played} cases could not run")
             }
             Self::NothingRan => f.write_str("nothing could be tested here"),
             Self::Missing(suite) => {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,32 +21,56 @@ pub use wine::Wine;
 use super::container::{Container, Ended};
 use crate::process::{Invocation, Streams};
 
-/// Why a container could not be started or watched: nothing that the image is to blame for.
+/// What has to be mended when something did not work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Blame {
+    #[default]
+    Image,
+    /// This machine, its engine or its disk, so that the image may be good.
+    Machine,
+}
+
+/// Why a container could not be started or watched.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
 pub struct RuntimeError {
     pub what: String,
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    pub blame: Blame,
 }
 
 impl RuntimeError {
     pub fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), source: None }
+        Self { what: what.into(), source: None, blame: Blame::Machine }
+    }
+
+    /// The machine did its part.
+    pub fn of_image(what: impl Into<String>) -> Self {
+        Self { blame: Blame::Image, ..Self::new(what) }
     }
 
     pub fn because<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
         what: impl Into<String>,
     ) -> impl FnOnce(E) -> Self {
         let what = what.into();
-        move |error| Self { what, source: Some(error.into()) }
+        move |error| Self { source: Some(error.into()), ..Self::new(what) }
     }
 }
+
+/// Nobody in particular; root can give them folders.
+const OTHER_USER: (u32, u32) = (65_532, 65_532);
 
 /// Makes pods of one image.
 pub trait Runtime: Send + Sync {
     /// `docker` or `rootfs`.
     fn name(&self) -> &'static str;
+
+    /// Whether containers can be started here at all, whatever is in the image.
+    fn check(&self, folder: &Path) -> Result<(), RuntimeError>;
+
+    /// A user who is not root, whom servers may run as; or why there is none.
+    fn other_user(&self) -> Result<(u32, u32), String>;
 
     /// A pod with a network of its own, which has nothing but a loopback device.
     fn pod(&self, folder: &Path) -> Result<Box<dyn Pod>, RuntimeError>;
@@ -56,9 +81,24 @@ pub trait Pod: Send + Sync {
     fn start(&self, container: &Container) -> Result<Box<dyn Running>, RuntimeError>;
 
     /// Runs to the end in a way that is faster than a container of its own, if there is one.
-    fn run_inside(&self, _container: &Container) -> Option<Result<Ended, RuntimeError>> {
+    fn run_inside(
+        &self,
+        _container: &Container,
+        _goes_on: GoesOn<'_>,
+    ) -> Option<Result<Inside, RuntimeError>> {
         None
     }
+}
+
+/// Whether to wait on for what runs since that time.
+pub type GoesOn<'a> = &'a dyn Fn(Duration) -> bool;
+
+/// What became of a program inside of a pod.
+#[derive(Debug)]
+pub enum Inside {
+    Ended(Ended),
+    /// It may run on until the pod ends.
+    GivenUp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +124,7 @@ fn to_the_end(
     invocation: &Invocation,
     folder: &Path,
     at_most: Duration,
+    interrupted: &AtomicBool,
 ) -> Result<Ended, RuntimeError> {
     let program = invocation.arguments.iter().rev().take(3).rev();
     let program = program.map(|it| it.to_string_lossy()).collect::<Vec<_>>().join(" ");
@@ -100,6 +141,9 @@ fn to_the_end(
     let code = loop {
         if let Some(code) = child.poll().map_err(failed())? {
             break code;
+        }
+        if interrupted.load(Ordering::Relaxed) {
+            return Err(RuntimeError::new("interrupted"));
         }
         if started.elapsed() > at_most {
             return Err(RuntimeError::new(format!("`… {program}` does not end")));

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -49,14 +50,15 @@ const GROUPS: &str = "/sys/fs/cgroup";
 const PATIENCE: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
-pub struct Node {
+pub struct Node<'a> {
     first: Child,
+    interrupted: &'a AtomicBool,
     folder: PathBuf,
     /// Every id that podman has printed: its pods, and more.
     ids: Mutex<BTreeSet<String>>,
 }
 
-impl Node {
+impl<'a> Node<'a> {
     /// Nothing when this machine has no podman, or none that may run here.
     pub fn find_podman() -> Result<(), String> {
         if !rustix::process::geteuid().is_root() {
@@ -67,7 +69,11 @@ impl Node {
         missing.map_or(Ok(()), |name| Err(format!("{name} is not installed")))
     }
 
-    pub fn boot(folder: &Path, addresses: &[&str]) -> Result<Self, RuntimeError> {
+    pub fn boot(
+        folder: &Path,
+        addresses: &[&str],
+        interrupted: &'a AtomicBool,
+    ) -> Result<Self, RuntimeError> {
         let failed = || RuntimeError::because("cannot make a node for podman");
         for name in ["etcd", "pki", "storage", "tmp"] {
             fs::create_dir_all(folder.join(name)).map_err(failed())?;
@@ -98,7 +104,7 @@ impl Node {
             let said = fs::read_to_string(folder.join("node.log")).unwrap_or_default();
             return Err(RuntimeError::new(format!("cannot make a node for podman: {said}")));
         }
-        Ok(Self { first, folder: folder.to_owned(), ids: Mutex::default() })
+        Ok(Self { first, interrupted, folder: folder.to_owned(), ids: Mutex::default() })
     }
 
     /// What lies below /var/lib/etcd on the node.
@@ -171,14 +177,14 @@ impl Node {
                 ("TMPDIR".to_owned(), own("tmp").into()),
             ]),
         };
-        let ended = to_the_end(&invocation, &self.folder, PATIENCE)?;
+        let ended = to_the_end(&invocation, &self.folder, PATIENCE, self.interrupted)?;
         let ids = ended.stdout.split_whitespace().filter(|word| word.len() == ID_LENGTH);
         self.ids().extend(ids.map(str::to_owned));
         Ok(ended)
     }
 }
 
-impl Drop for Node {
+impl Drop for Node<'_> {
     fn drop(&mut self) {
         // Its processes end before the first one has, its mounts and its network with them. Podman
         // is not asked: it may be what does not answer.

@@ -3,21 +3,24 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Pod, Running, Runtime, RuntimeError, Signal};
+use super::{OTHER_USER, Pod, Running, Runtime, RuntimeError, Signal, find};
 use crate::acceptance::container::{Container, Root};
 use crate::acceptance::subject::Subject;
 use crate::process::{Child, Invocation, Streams};
 
-/// Makes what a container expects around its root and becomes the container's program.
+/// Makes what a container expects around its root and becomes the container's program; 125 is
+/// what engines and chroot say when there was no container.
 const ENTER: &str = r#"
 set -e
+trap 'exit 125' EXIT
 mount -t overlay overlay -o "lowerdir=$IMAGE,upperdir=$OWN/upper,workdir=$OWN/work" "$OWN/root"
 cd "$OWN/root"
 [ ! -d proc ] || mount -t proc proc proc
@@ -48,6 +51,11 @@ echo up
 exec sleep 2147483647
 "#;
 
+/// What `ENTER` ends with.
+const NO_CONTAINER: i32 = 125;
+/// How long namespaces and mounts may take.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// The unpacked image.
 #[derive(Debug)]
 pub struct Rootfs {
@@ -77,7 +85,28 @@ impl Runtime for Rootfs {
         "rootfs"
     }
 
+    fn check(&self, folder: &Path) -> Result<(), RuntimeError> {
+        let pod = self.hold(folder)?;
+        let mut running = pod.enter(&Container::default(), &[path_of("true")])?;
+        match running.wait(PATIENCE)? {
+            Some(0) => Ok(()),
+            _ => Err(no_container(&running.stderr()?)),
+        }
+    }
+
+    fn other_user(&self) -> Result<(u32, u32), String> {
+        let why = "a namespace that is made without root has no other user";
+        if self.is_root { Ok(OTHER_USER) } else { Err(why.to_owned()) }
+    }
+
     fn pod(&self, folder: &Path) -> Result<Box<dyn Pod>, RuntimeError> {
+        Ok(Box::new(self.hold(folder)?))
+    }
+}
+
+impl Rootfs {
+    /// A network, and the process that holds it.
+    fn hold(&self, folder: &Path) -> Result<RootfsPod, RuntimeError> {
         let failed = || RuntimeError::because("cannot make a network for a pod");
         let (reader, writer) = std::io::pipe().map_err(failed())?;
         let mut words = vec!["--pdeathsig", "KILL", "unshare", "--net"];
@@ -100,14 +129,14 @@ impl Runtime for Rootfs {
                 said.trim()
             )));
         }
-        Ok(Box::new(RootfsPod {
+        Ok(RootfsPod {
             image: self.image.clone(),
             image_environment: self.environment.clone(),
             is_root: self.is_root,
             holder,
             folder: folder.to_owned(),
             count: AtomicU32::new(0),
-        }))
+        })
     }
 }
 
@@ -122,6 +151,23 @@ struct RootfsPod {
 
 impl Pod for RootfsPod {
     fn start(&self, container: &Container) -> Result<Box<dyn Running>, RuntimeError> {
+        let mut inside = vec![path_of("chroot")];
+        if let Some((uid, gid)) = container.user {
+            inside.push(format!("--userspec={uid}:{gid}"));
+        }
+        inside.push(".".to_owned());
+        inside.extend(container.command.iter().cloned());
+        Ok(Box::new(self.enter(container, &inside)?))
+    }
+}
+
+impl RootfsPod {
+    /// Becomes a program of this machine in a container, standing in the container's root.
+    fn enter(
+        &self,
+        container: &Container,
+        program: &[String],
+    ) -> Result<RootfsRunning, RuntimeError> {
         let failed = || RuntimeError::because(format!("cannot start `{}`", container.line()));
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         let own = self.folder.join(format!("container-{count}"));
@@ -137,15 +183,13 @@ impl Pod for RootfsPod {
             stderr: create("stderr").map_err(failed())?.into(),
         };
         let child = self
-            .enter(container, &own)
+            .words(container, program, &own)
             .spawn(streams)
             .map_err(RuntimeError::because(format!("cannot start `{}`", container.line())))?;
-        Ok(Box::new(RootfsRunning { child, own, code: None }))
+        Ok(RootfsRunning { child, own, code: None })
     }
-}
 
-impl RootfsPod {
-    fn enter(&self, container: &Container, own: &Path) -> Invocation {
+    fn words(&self, container: &Container, program: &[String], own: &Path) -> Invocation {
         let mut words = vec!["--pdeathsig".to_owned(), "KILL".to_owned(), "nsenter".to_owned()];
         words.push(format!("--net=/proc/{}/ns/net", self.holder.id()));
         if !self.is_root {
@@ -157,12 +201,7 @@ impl RootfsPod {
         words.extend(["sh", "-c", ENTER, "enter"].map(str::to_owned));
         let environment = self.image_environment.iter().chain(&container.environment);
         words.extend(environment.map(|(name, value)| format!("{name}={value}")));
-        words.push("chroot".to_owned());
-        if let Some((uid, gid)) = container.user {
-            words.push(format!("--userspec={uid}:{gid}"));
-        }
-        words.push(own.join("root").display().to_string());
-        words.extend(container.command.iter().cloned());
+        words.extend(program.iter().cloned());
         let volumes: Vec<_> = container
             .volumes
             .iter()
@@ -211,6 +250,9 @@ impl Running for RootfsRunning {
             thread::sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
             pause = (pause * 2).min(Duration::from_millis(20));
         }
+        if self.code == Some(NO_CONTAINER) {
+            return Err(no_container(&self.stderr()?));
+        }
         Ok(self.code)
     }
 
@@ -246,9 +288,20 @@ impl Drop for RootfsRunning {
             let _ = self.signal(Signal::Kill);
             let _ = self.child.kill();
         }
+        // The kernel's own, which nobody but root could look into, nor remove therefore.
+        let _ = fs::set_permissions(self.own.join("work/work"), Permissions::from_mode(0o700));
         // What it wrote over the image is of no interest any more.
         let _ = fs::remove_dir_all(self.own.join("upper"));
     }
+}
+
+fn no_container(said: &str) -> RuntimeError {
+    RuntimeError::new(format!("namespaces and mounts cannot be made here: {}", said.trim()))
+}
+
+/// Of this machine: the PATH of the image may not lead to it.
+fn path_of(program: &str) -> String {
+    find(program).map_or_else(|| program.to_owned(), |path| path.display().to_string())
 }
 
 fn read(path: &Path) -> Result<String, RuntimeError> {

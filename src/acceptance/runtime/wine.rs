@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::{RuntimeError, find, to_the_end};
@@ -26,14 +27,19 @@ const PATIENCE: Duration = Duration::from_mins(3);
 const LIBRARY: &str = "windows/system32/bcryptprimitives.dll";
 
 #[derive(Debug)]
-pub struct Wine {
+pub struct Wine<'a> {
     program: PathBuf,
     folder: PathBuf,
+    interrupted: &'a AtomicBool,
 }
 
-impl Wine {
+impl<'a> Wine<'a> {
     /// A Windows with the image in it, or why there can be none here.
-    pub fn boot(subject: &Subject, folder: &Path) -> Result<Result<Self, String>, RuntimeError> {
+    pub fn boot(
+        subject: &Subject,
+        folder: &Path,
+        interrupted: &'a AtomicBool,
+    ) -> Result<Result<Self, String>, RuntimeError> {
         let names = ["wine", "wine64"];
         let Some(program) = names.into_iter().find_map(find) else {
             return Ok(Err("wine is not installed".to_owned()));
@@ -41,7 +47,7 @@ impl Wine {
         if find("unshare").is_none() {
             return Ok(Err("unshare is not installed".to_owned()));
         }
-        let wine = Self { program, folder: folder.to_owned() };
+        let wine = Self { program, folder: folder.to_owned(), interrupted };
         let ended = wine.start(Path::new("/"), &["wineboot", "--init"], &BTreeMap::new())?;
         if ended.code != 0 || !wine.drive().is_dir() {
             let last = ended.stderr.lines().last().unwrap_or_default().to_owned();
@@ -118,6 +124,6 @@ impl Wine {
             passed_on: super::path(),
             environment,
         };
-        to_the_end(&invocation, &self.folder, PATIENCE)
+        to_the_end(&invocation, &self.folder, PATIENCE, self.interrupted)
     }
 }

@@ -37,7 +37,7 @@ fn setting(stage: &Stage<'_>) -> Setting {
 }
 
 /// A node with the image in podman's storage.
-fn node(stage: &Stage<'_>) -> Result<Node, Stop> {
+fn node<'a>(stage: &Stage<'a>) -> Result<Node<'a>, Stop> {
     Node::find_podman().map_err(Stop::Skipped)?;
     let folder = stage.folder("node")?;
     let archive = folder.join("image.tar");
@@ -45,13 +45,13 @@ fn node(stage: &Stage<'_>) -> Result<Node, Stop> {
     docker::write_archive(&stage.subject.archive(setting(stage).image), &mut out)?;
     out.flush()?;
     drop(out);
-    let node = Node::boot(&folder, &ADDRESSES)?;
+    let node = Node::boot(&folder, &ADDRESSES, stage.interrupted)?;
     must(&node, &["load", "--quiet", "--input", &archive.display().to_string()])?;
     fs::remove_file(archive)?;
     Ok(node)
 }
 
-fn must(node: &Node, words: &[&str]) -> Result<String, Stop> {
+fn must(node: &Node<'_>, words: &[&str]) -> Result<String, Stop> {
     let ended = node.podman(words)?;
     if ended.code == 0 {
         return Ok(ended.stdout);
@@ -62,7 +62,7 @@ fn must(node: &Node, words: &[&str]) -> Result<String, Stop> {
 }
 
 /// Writes the manifest to where podman finds it and plays it.
-fn play(node: &Node, file: &manifests::File) -> Result<(), Stop> {
+fn play(node: &Node<'_>, file: &manifests::File) -> Result<(), Stop> {
     // Its folder of data is the one place that node and host share.
     let path = node.pki().join(&file.name);
     fs::write(&path, &file.text)?;
@@ -72,7 +72,7 @@ fn play(node: &Node, file: &manifests::File) -> Result<(), Stop> {
     must(node, &["kube", "play", keep, &path.display().to_string()]).map(drop)
 }
 
-fn log(node: &Node, container: &str) -> String {
+fn log(node: &Node<'_>, container: &str) -> String {
     node.podman(&["logs", container]).map(|ended| ended.stdout + &ended.stderr).unwrap_or_default()
 }
 

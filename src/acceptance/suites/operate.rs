@@ -1,18 +1,32 @@
 //! Kubernetes' guide to operating etcd (seed: "Operating etcd clusters for Kubernetes"), done
 //! with the programs of the image.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use crate::acceptance::certificates::Certificates;
 use crate::acceptance::container::Container;
 use crate::acceptance::etcd::{Cluster, DATA, Wish, ctl};
+use crate::acceptance::runtime::Signal;
 use crate::acceptance::stage::{Pod, Stage, Stop, ensure, same};
 use crate::acceptance::suite::Case;
 use crate::acceptance::suites::stateful_set;
+
+/// How long who is refused may ask.
+const SHORT: Duration = Duration::from_secs(5);
+/// Where the load balancer listens.
+const BALANCER: &str = "127.0.0.1:4001";
 
 pub fn cases() -> Vec<Case> {
     vec![
         Case::new("single-node", "a cluster of one serves", |stage| serves(stage, 1)),
         Case::new("five-members", "a cluster of five serves, and two may fail", five_members),
         Case::new("client-certificates", "a client without a certificate is refused", certificates),
+        Case::new(
+            "load-balancer",
+            "clients that know only a load balancer are served, also while a member is stopped",
+            load_balancer,
+        ),
         Case::new("replace-member", "a failed member is removed and another one joins", replace),
         Case::new("snapshot", "a snapshot is saved, looked at and restored", snapshot),
         Case::new(
@@ -79,14 +93,76 @@ fn certificates(stage: &Stage<'_>) -> Result<(), Stop> {
     let wish = Wish { tls: Some(tls.clone()), ..Wish::default() };
     let mut cluster = started(&pod, 3, wish)?;
     is_written(&cluster, "secret")?;
-    stage.step("a client without a certificate asks");
-    let version = stage.subject.newest();
-    let words = ["--cacert=/tls/ca.crt", "--dial-timeout=3s", "get", "/registry/pods/a"];
-    let stranger = ctl(&Wish::default(), version, &cluster.members[0].client_url(), &words);
+    a_stranger_is_refused(&pod, &tls, &cluster.members[0].client_url())?;
+    cluster.stop_all()
+}
+
+fn a_stranger_is_refused(pod: &Pod<'_>, tls: &Certificates, endpoint: &str) -> Result<(), Stop> {
+    pod.stage().step("a client without a certificate asks");
+    let version = pod.stage().subject.newest();
+    // The tool tries again until then.
+    let limit = format!("--command-timeout={}s", pod.stage().limit(SHORT).as_secs());
+    let words = ["--cacert=/tls/ca.crt", "--dial-timeout=3s", &limit, "get", "/registry/pods/a"];
+    let stranger = ctl(&Wish::default(), version, endpoint, &words);
     let ended = pod.run(&stranger.volume(&tls.folder, "/tls"))?;
     ensure(ended.code != 0 && !ended.stdout.contains("secret"), || {
         "a client without a certificate was served".to_owned()
+    })
+}
+
+/// `$LB` of the guide, what `--etcd-servers` of every API server names. etcd's own TCP gateway
+/// plays it, which hands connections on in turn and does not look into TLS.
+fn load_balancer(stage: &Stage<'_>) -> Result<(), Stop> {
+    let pod = stage.pod()?;
+    let tls = Certificates::make(stage.folder("tls")?)?;
+    let wish = Wish { tls: Some(tls.clone()), ..Wish::default() };
+    let mut cluster = started(&pod, 3, wish.clone())?;
+    stage.step("start the load balancer");
+    let version = stage.subject.newest();
+    let urls = cluster.endpoints();
+    let mut balancer = pod.start(&Container::new([
+        &format!("/usr/local/bin/etcd-{version}"),
+        "gateway",
+        "start",
+        &format!("--listen-addr={BALANCER}"),
+        &format!("--endpoints={}", urls.replace("https://", "")),
+        // How soon a member that came back is asked again.
+        "--retry-delay=1s",
+    ]))?;
+    let endpoint = format!("https://{BALANCER}");
+    let client = |words: &[&str]| ctl(&wish, version, &endpoint, words);
+    stage.until("the load balancer to answer", || {
+        ensure(balancer.has_ended()?.is_none(), || "the load balancer ended".to_owned())
+            .map_err(|stop| stop.log(&balancer.log()))?;
+        Ok(pod.run(&client(&["endpoint", "health"]))?.code == 0)
     })?;
+    let is_served = |value: &str| {
+        pod.must(&client(&["put", "/registry/pods/a", value]))?;
+        let said = pod.must(&client(&["get", "/registry/pods/a", "--print-value-only"]))?;
+        same("the value", value, said.trim_end())
+    };
+    stage.step("a client that knows nothing else writes, reads, and meets every member");
+    is_served("secret")?;
+    let mut met = BTreeSet::new();
+    stage.until("the load balancer to ask every member", || {
+        let said = pod.must(&client(&["endpoint", "status", "-w=json"]))?;
+        let status: serde_json::Value = serde_json::from_str(&said).unwrap_or_default();
+        met.insert(status[0]["Status"]["header"]["member_id"].to_string());
+        Ok(met.len() == 3)
+    })?;
+    a_stranger_is_refused(&pod, &tls, &endpoint)?;
+    for index in 0..3 {
+        stage.step(format_args!("{} is stopped", cluster.members[index].name));
+        cluster.members[index].stop()?;
+        // More than there are members, so that its turn comes.
+        for write in 0..5 {
+            is_served(&format!("without {index}, {write}"))?;
+        }
+        cluster.members[index].start()?;
+        cluster.members[index].wait_until_healthy()?;
+    }
+    balancer.signal(Signal::Term)?;
+    balancer.end()?;
     cluster.stop_all()
 }
 

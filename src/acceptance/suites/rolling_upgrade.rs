@@ -52,7 +52,7 @@ fn upgrade(stage: &Stage<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Result<()
     let writer = Writer::new(&cluster.wish, from, endpoints.join(","));
     thread::scope(|scope| {
         let writing = scope.spawn(|| writer.run(&pod));
-        let outcome = walk(stage, &mut cluster, to, &writer);
+        let outcome = walk(stage, &mut cluster, (from, to), &writer);
         writer.stop.store(true, Ordering::Relaxed);
         let written = writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         outcome.and(written)
@@ -69,7 +69,7 @@ fn upgrade(stage: &Stage<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Result<()
 fn walk(
     stage: &Stage<'_>,
     cluster: &mut Cluster<'_>,
-    to: &EtcdVersion,
+    (from, to): (&EtcdVersion, &EtcdVersion),
     writer: &Writer,
 ) -> Result<(), Stop> {
     for index in 0..cluster.members.len() {
@@ -91,19 +91,32 @@ fn walk(
         cluster.members[index].start()?;
         cluster.members[index].wait_until_healthy()?;
         let before = writer.acknowledged();
-        stage.until("the writer to go on", || Ok(writer.acknowledged() > before))?;
+        stage
+            .until("the writer to go on", || Ok(writer.acknowledged() > before))
+            .map_err(|stop| stop.command(writer.line()).log(&writer.last_error()))?;
         let all_are_new = index + 1 == cluster.members.len();
         if !all_are_new {
             stage.step("5. the cluster keeps the old version while members differ");
-            let version = cluster_version(cluster)?;
-            ensure(version != to.series(), || "the cluster version went ahead".to_owned())?;
+            stage.until(&format!("the cluster to be at {}", from.series()), || {
+                let version = cluster_version(cluster)?;
+                let is_ahead = version == to.series();
+                ensure(!is_ahead, || "the cluster version went ahead".to_owned())?;
+                Ok(version == from.series())
+            })?;
         }
     }
-    stage.step(format_args!("the cluster version becomes {}", to.series()));
-    stage.until("the cluster version", || Ok(cluster_version(cluster)? == to.series()))
+    becomes(cluster, to)
 }
 
-/// The version that a member reports for the cluster, as `3.6`.
+fn becomes(cluster: &Cluster<'_>, version: &EtcdVersion) -> Result<(), Stop> {
+    let (stage, series) = (cluster.pod.stage(), version.series());
+    stage.step(format_args!("the cluster version becomes {series}"));
+    stage.until(&format!("the cluster to be at {series}"), || {
+        Ok(cluster_version(cluster)? == series)
+    })
+}
+
+/// The version that a member reports for the cluster, as `3.6`; empty where it cannot be read yet.
 fn cluster_version(cluster: &Cluster<'_>) -> Result<String, Stop> {
     // Read from the data, because /version asks for a client with a certificate.
     let member = cluster.members.last().expect("clusters have members");
@@ -162,7 +175,7 @@ fn go_back(stage: &Stage<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Result<()
         cluster.members[index].start()?;
         cluster.members[index].wait_until_healthy()?;
     }
-    stage.until("the cluster version", || Ok(cluster_version(&cluster)? == to.series()))?;
+    becomes(&cluster, to)?;
     stage.step("now it is too late to go back: migrate refuses a member of three");
     cluster.members[0].stop()?;
     let refused = pod.run(&cluster.members[0].migration(from))?;
@@ -182,10 +195,11 @@ struct Writer {
     told: Mutex<Written>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Written {
     acknowledged: usize,
     errors: usize,
+    last_error: String,
     longest_window: Duration,
 }
 
@@ -201,7 +215,7 @@ impl Writer {
     }
 
     fn told(&self) -> Written {
-        *self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     fn acknowledged(&self) -> usize {
@@ -213,8 +227,8 @@ impl Writer {
         while !self.stop.load(Ordering::Relaxed) {
             let number = self.acknowledged();
             let (key, value) = (format!("/writer/{number:06}"), format!("value-{number}"));
-            let put = ctl(&self.wish, &self.version, &self.endpoints, &["put", &key, &value]);
-            let is_done = pod.run(&put)?.code == 0;
+            let ended = pod.run(&self.put(&key, &value))?;
+            let is_done = ended.code == 0;
             let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             if is_done {
                 told.acknowledged += 1;
@@ -222,9 +236,22 @@ impl Writer {
                 last = Instant::now();
             } else {
                 told.errors += 1;
+                told.last_error = ended.stderr;
             }
         }
         Ok(())
+    }
+
+    fn put(&self, key: &str, value: &str) -> Container {
+        ctl(&self.wish, &self.version, &self.endpoints, &["put", key, value])
+    }
+
+    fn line(&self) -> String {
+        self.put("KEY", "VALUE").line()
+    }
+
+    fn last_error(&self) -> String {
+        self.told().last_error
     }
 
     fn check(&self, cluster: &Cluster<'_>) -> Result<(), Stop> {
@@ -234,7 +261,8 @@ impl Writer {
             let expected = [format!("/writer/{number:06}"), format!("value-{number}")];
             let received = lines.get(2 * number..2 * number + 2).unwrap_or_default();
             ensure(received == expected, || {
-                format!("the write {number} was acknowledged and is lost")
+                let received = received.join(" ");
+                format!("the write {number} was acknowledged and is lost: there is `{received}`")
             })?;
         }
         Ok(())

@@ -22,7 +22,7 @@ pub fn cases() -> Vec<Case> {
             serve(it, &Wish { read_only_root: true, ..Wish::default() })
         }),
         Case::new("non-root-user", "the same as a user who is not root", |it| {
-            serve(it, &Wish { user: Some((65_532, 65_532)), ..Wish::default() })
+            serve(it, &Wish { user: Some(it.other_user()?), ..Wish::default() })
         }),
     ]
 }

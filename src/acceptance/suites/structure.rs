@@ -1,8 +1,8 @@
 //! The image's contract (docs/image.md), path by path. Runs nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use etcd_version::BUNDLED_PATH;
+use etcd_version::{BUNDLED_PATH, EtcdVersion};
 
 use crate::acceptance::stage::{Stage, Stop, ensure, same};
 use crate::acceptance::subject::{FileEntry, FileKind, Sizes, Subject};
@@ -146,11 +146,18 @@ fn config(stage: &Stage<'_>) -> Result<(), Stop> {
     }
     let user = config["User"].as_str().unwrap_or_default();
     ensure(user.is_empty(), || format!("User is set: {user}"))?;
-    let environment = stage.subject.environment();
-    let path = environment.get("PATH").map(String::as_str).unwrap_or_default();
+    let mut environment = stage.subject.environment();
+    // Which one is the base's affair.
+    let path = environment.remove("PATH").unwrap_or_default();
     ensure(path.split(':').any(|it| it == "/usr/local/bin"), || {
         format!("PATH does not lead to /usr/local/bin: `{path}`")
     })?;
+    let join = |all: BTreeMap<String, String>| {
+        all.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+    };
+    let architecture = stage.subject.platform.architecture.as_str();
+    let expected = expected_environment(architecture, stage.subject.newest());
+    same("the environment beside PATH", &join(expected), &join(environment))?;
     let platform = &stage.subject.platform;
     for (name, expected) in [
         ("os", Some(&platform.os)),
@@ -162,6 +169,18 @@ fn config(stage: &Stage<'_>) -> Result<(), Stop> {
         same(&format!("`{name}` of the config"), expected, received)?;
     }
     Ok(())
+}
+
+/// Servers take every `ETCD_…` for a flag, so there must be no other. etcd runs on machines that
+/// its maintainers do not test (etcd, server/etcdmain/etcd.go, checkSupportArch) only when told to.
+fn expected_environment(architecture: &str, newest: &EtcdVersion) -> BTreeMap<String, String> {
+    let at_home: &[&str] = if newest.minor() <= 4 {
+        &["amd64", "ppc64le"]
+    } else {
+        &["amd64", "arm64", "ppc64le", "s390x"]
+    };
+    let told = ("ETCD_UNSUPPORTED_ARCH".to_owned(), architecture.to_owned());
+    (!at_home.contains(&architecture)).then_some(told).into_iter().collect()
 }
 
 fn labels(stage: &Stage<'_>) -> Result<(), Stop> {
@@ -228,4 +247,25 @@ fn size(stage: &Stage<'_>) -> Result<(), Stop> {
         })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_machines_that_etcd_does_not_know_are_told_so() {
+        for (architecture, version, expected) in [
+            ("amd64", "3.4.21", None),
+            ("arm64", "3.4.21", Some("arm64")),
+            ("arm64", "3.7.1", None),
+            ("s390x", "3.5.33", None),
+            ("arm", "3.7.1", Some("arm")),
+            ("riscv64", "3.7.1", Some("riscv64")),
+        ] {
+            let environment = expected_environment(architecture, &version.parse().unwrap());
+            let told = environment.get("ETCD_UNSUPPORTED_ARCH").map(String::as_str);
+            assert_eq!(told, expected, "{architecture} {version}");
+        }
+    }
 }

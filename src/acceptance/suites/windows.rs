@@ -47,12 +47,13 @@ pub fn cases(subject: &Subject) -> Vec<Case> {
             ),
         ]);
     }
-    let under_wine = |play: fn(&Stage<'_>, &Subject, &Wine) -> Result<(), Stop>| {
+    let under_wine = |play: fn(&Stage<'_>, &Subject, &Wine<'_>) -> Result<(), Stop>| {
         let image = first.clone();
         move |stage: &Stage<'_>| {
             let subject = open(stage, &image)?;
             stage.step("make a Windows with the image on drive C:");
-            let wine = Wine::boot(&subject, &stage.folder("wine")?)?.map_err(Stop::Skipped)?;
+            let wine = Wine::boot(&subject, &stage.folder("wine")?, stage.interrupted)?;
+            let wine = wine.map_err(Stop::Skipped)?;
             play(stage, &subject, &wine)
         }
     };
@@ -179,7 +180,7 @@ fn shared_layers(stage: &Stage<'_>) -> Result<(), Stop> {
     })
 }
 
-fn must(wine: &Wine, words: &[&str]) -> Result<String, Stop> {
+fn must(wine: &Wine<'_>, words: &[&str]) -> Result<String, Stop> {
     let ended = wine.run(words, &BTreeMap::new())?;
     is_good(&ended, words)?;
     Ok(ended.stdout)
@@ -194,7 +195,7 @@ fn is_good(ended: &Ended, words: &[&str]) -> Result<(), Stop> {
         .log(&format!("{}{}", ended.stdout, ended.stderr)))
 }
 
-fn programs(stage: &Stage<'_>, subject: &Subject, wine: &Wine) -> Result<(), Stop> {
+fn programs(stage: &Stage<'_>, subject: &Subject, wine: &Wine<'_>) -> Result<(), Stop> {
     let plain = names(subject.newest().minor())
         .iter()
         .map(|name| (format!(r"C:\usr\local\bin\{name}.exe"), *name, subject.newest()));
@@ -229,7 +230,7 @@ fn environment(subject: &Subject) -> BTreeMap<String, OsString> {
     pairs.map(|(name, value)| (name.to_owned(), OsString::from(value))).into()
 }
 
-fn plan(stage: &Stage<'_>, subject: &Subject, wine: &Wine) -> Result<(), Stop> {
+fn plan(stage: &Stage<'_>, subject: &Subject, wine: &Wine<'_>) -> Result<(), Stop> {
     let data = wine.drive().join("data");
     fs::create_dir(&data)?;
     stage.step("migrate.exe --plan");
@@ -242,11 +243,11 @@ fn plan(stage: &Stage<'_>, subject: &Subject, wine: &Wine) -> Result<(), Stop> {
     ensure(fs::read_dir(&data)?.next().is_none(), || "a plan wrote into the directory".to_owned())
 }
 
-fn empty(stage: &Stage<'_>, subject: &Subject, wine: &Wine) -> Result<(), Stop> {
+fn empty(stage: &Stage<'_>, subject: &Subject, wine: &Wine<'_>) -> Result<(), Stop> {
     migrated(stage, subject, wine, &[r"C:\usr\local\bin\migrate.exe"])
 }
 
-fn wrapper(stage: &Stage<'_>, subject: &Subject, wine: &Wine) -> Result<(), Stop> {
+fn wrapper(stage: &Stage<'_>, subject: &Subject, wine: &Wine<'_>) -> Result<(), Stop> {
     let words = ["cmd", "/c", r"C:\bin\migrate-if-needed.bat"];
     migrated(stage, subject, wine, &words)?;
     stage.step("an unknown flag");
@@ -254,7 +255,12 @@ fn wrapper(stage: &Stage<'_>, subject: &Subject, wine: &Wine) -> Result<(), Stop
     ensure(ended.code == 2, || format!("the exit code is {}, not 2", ended.code))
 }
 
-fn migrated(stage: &Stage<'_>, subject: &Subject, wine: &Wine, words: &[&str]) -> Result<(), Stop> {
+fn migrated(
+    stage: &Stage<'_>,
+    subject: &Subject,
+    wine: &Wine<'_>,
+    words: &[&str],
+) -> Result<(), Stop> {
     let data = wine.drive().join("data");
     fs::create_dir(&data)?;
     for again in ["for the first time", "again"] {
