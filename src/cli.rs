@@ -353,6 +353,10 @@ pub struct LockArgs {
     /// Ask this URL before the mirrors of versions.yaml
     #[arg(long, value_name = "URL", value_parser = mirror)]
     pub mirror: Vec<Mirror>,
+    /// Lock the sums of Go for this host too, where a node of a builder runs, for example
+    /// linux-arm64 (may be given several times)
+    #[arg(long, value_name = "OS-ARCH", conflicts_with = "check")]
+    pub go_host: Vec<String>,
 }
 
 #[derive(Clone, Debug, Args)]

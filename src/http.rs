@@ -117,7 +117,10 @@ impl Client {
         let policy = match self.redirects {
             0 => Policy::none(),
             // Takes the Authorization header away when the host, port or scheme changes.
-            most => Policy::limited(most),
+            most => Policy::custom(move |attempt| match attempt.previous().last() {
+                Some(from) if loses_tls(from, attempt.url()) => attempt.error(LosesTls),
+                _ => Policy::limited(most).redirect(attempt),
+            }),
         };
         let mut builder = reqwest::Client::builder()
             .user_agent(USER_AGENT)
@@ -139,6 +142,16 @@ impl Client {
         let client = more(builder).build().map_err(failed)?;
         Ok(known.get_or_init(|| client))
     }
+}
+
+/// What a redirect must not do.
+#[derive(Debug, thiserror::Error)]
+#[error("a redirect from TLS to a place without")]
+struct LosesTls;
+
+/// Whether the way from one URL to another leaves TLS. On this machine nobody listens in.
+pub fn loses_tls(from: &Url, to: &Url) -> bool {
+    from.scheme() == "https" && to.scheme() == "http" && !(is_loopback(from) && is_loopback(to))
 }
 
 /// Whether a URL names this machine.
@@ -177,6 +190,20 @@ mod tests {
     #[track_caller]
     fn check(url: &str, expected: bool) {
         assert_eq!(is_loopback(&url.parse().unwrap()), expected);
+    }
+
+    #[test]
+    fn nobody_is_led_from_tls_to_a_place_without() {
+        for (from, to, expected) in [
+            ("https://a.example/", "http://a.example/", true),
+            ("https://127.0.0.1/", "http://a.example/", true),
+            ("https://a.example/", "http://127.0.0.1/", true),
+            ("https://127.0.0.1/", "http://localhost/", false),
+            ("https://a.example/", "https://b.example/", false),
+            ("http://a.example/", "http://b.example/", false),
+        ] {
+            assert_eq!(loses_tls(&from.parse().unwrap(), &to.parse().unwrap()), expected, "{to}");
+        }
     }
 
     #[test]

@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn a_member_that_is_longer_than_listed_is_refused() {
         let mut deflated = flate2::write::DeflateEncoder::new(Vec::new(), Compression::fast());
-        deflated.write_all(&[0; 1 << 20]).unwrap();
+        deflated.write_all(&vec![0; 1 << 20]).unwrap();
         let deflated = deflated.finish().unwrap();
         let large = Made { method: 8, size: 4, ..file("etcd/etcd", &deflated) };
         for member in [large, Made { size: 3, ..file("etcd/etcd", b"etcd") }] {

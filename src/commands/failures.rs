@@ -1,5 +1,6 @@
 //! What the errors of the modules mean to a person: the exit code and what to do next.
 
+use std::error::Error;
 use std::io;
 
 use crate::assemble::BuildError;
@@ -185,29 +186,64 @@ impl From<RegistryError> for Failure {
 
 impl From<RemoteError> for Failure {
     fn from(error: RemoteError) -> Self {
+        Advice::about(&error).on(error)
+    }
+}
+
+/// What a registry's error means, apart from the error, which may be the reason of another one.
+struct Advice {
+    kind: Kind,
+    hint: Option<&'static str>,
+}
+
+impl Advice {
+    fn about(error: &RemoteError) -> Self {
         const LOGIN: &str = "`docker login REGISTRY` or `podman login REGISTRY` leaves a login that is found; or `--username USER --password-stdin`";
+        let advice = |kind, hint| Self { kind, hint };
         if let RemoteError::Auth { source: AuthError::Credentials(_), .. } = error {
-            return Self::new(Kind::Other, error);
+            return advice(Kind::Other, None);
         }
         if error.is_denied() {
-            return Self::new(Kind::Unavailable, error).hint(LOGIN);
+            return advice(Kind::Unavailable, Some(LOGIN));
         }
         if error.is_wrong_bytes() {
-            let failure = Self::new(Kind::Verification, error);
-            return failure.hint("no tag has moved; `etcdimg verify` looks at the layout");
+            let hint = "`etcdimg verify` looks at the layout";
+            return advice(Kind::Verification, Some(hint));
         }
         if error.is_local() {
-            return Self::new(Kind::Io, error);
+            return advice(Kind::Io, None);
         }
-        Self::new(Kind::Unavailable, error)
-            .hint("no tag has moved; run the command again: it goes on where it was stopped")
+        let hint = "run the command again: it goes on where it was stopped";
+        advice(Kind::Unavailable, Some(hint))
+    }
+
+    fn on(self, error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
+        self.hint.into_iter().fold(Failure::new(self.kind, error), Failure::hint)
+    }
+}
+
+/// What a push that ended among its tags ended with.
+fn reason(error: &PushError) -> Advice {
+    match error {
+        PushError::Partly { source, .. } | PushError::Unsure { source, .. } => reason(source),
+        PushError::Remote(error) => Advice::about(error),
+        PushError::Taken { .. } => {
+            let hint = "`--force` takes the tag from the other image";
+            Advice { kind: Kind::Taken, hint: Some(hint) }
+        }
+        _ => Advice { kind: Kind::Other, hint: None },
     }
 }
 
 impl From<PushError> for Failure {
     fn from(error: PushError) -> Self {
         match error {
-            PushError::Remote(error) => error.into(),
+            PushError::Remote(error) => {
+                let is_told = !error.is_denied() && !error.is_local();
+                let failure = Self::from(error);
+                if is_told { failure.hint("no tag has moved") } else { failure }
+            }
+            PushError::Partly { .. } | PushError::Unsure { .. } => reason(&error).on(error),
             PushError::Layout(error) => error.into(),
             PushError::Taken { next: Some(ref next), .. } => {
                 let revision = next.rsplit_once('-').map_or("", |(_, revision)| revision);

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -84,7 +85,7 @@ fn make(
         catalog: catalog.digest(),
         releases,
         sources: sources(catalog)?,
-        toolchains: toolchains(context, catalog, known)?,
+        toolchains: toolchains(context, arguments, catalog, known)?,
         bases,
     })
 }
@@ -101,9 +102,11 @@ fn sources(catalog: &Catalog) -> Result<Vec<SourceLock>, Failure> {
     catalog.versions.bundled.iter().map(|etcd| source(&etcd.version)).collect()
 }
 
-/// Sums of other hosts stay; the ones of this host are asked for where they are missing.
+/// Sums of other hosts stay; the ones of this host, and of those that somebody named, are asked for
+/// where they are missing.
 fn toolchains(
     context: &Context,
+    arguments: &LockArgs,
     catalog: &Catalog,
     known: Option<&Lock>,
 ) -> Result<Vec<ToolchainLock>, Failure> {
@@ -112,13 +115,14 @@ fn toolchains(
         catalog.versions.bundled.iter().map(|etcd| etcd.go.clone()).collect();
     releases.sort();
     releases.dedup();
-    let host = compile::host();
+    let mut hosts = BTreeSet::from([compile::host()]);
+    hosts.extend(arguments.go_host.iter().cloned());
     let mut locks: Vec<_> = known.map(|lock| lock.toolchains.clone()).unwrap_or_default();
     locks.retain(|lock| releases.contains(&lock.go));
-    for go in releases {
-        if !locks.iter().any(|lock| lock.go == go && lock.host == host) {
-            let sum = compile::toolchain_sum(&tools, &go, &host, &context.ui)?;
-            locks.push(ToolchainLock::new(go, host.clone(), sum));
+    for (go, host) in releases.iter().flat_map(|go| hosts.iter().map(move |host| (go, host))) {
+        if !locks.iter().any(|lock| lock.go == *go && lock.host == *host) {
+            let sum = compile::toolchain_sum(&tools, go, host, &context.ui)?;
+            locks.push(ToolchainLock::new(go.clone(), host.clone(), sum));
         }
     }
     locks.sort_by(|a, b| (&a.go, &a.host).cmp(&(&b.go, &b.host)));

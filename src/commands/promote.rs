@@ -12,10 +12,10 @@ use crate::registry::Naming;
 
 /// What else names the version in Kubernetes, and has to follow.
 const PLACES: [&str; 8] = [
-    "build/dependencies.yaml: `etcd`, `etcd-image`",
+    "build/dependencies.yaml: `etcd`, `etcd-image`, `golang: etcd release version`",
     "cluster/gce/manifests/etcd.manifest: the tag and TARGET_VERSION",
     "cluster/gce/upgrade-aliases.sh: ETCD_IMAGE, ETCD_VERSION",
-    "cmd/kubeadm/app/constants/constants.go: DefaultEtcdVersion, SupportedEtcdVersion",
+    "cmd/kubeadm/app/constants/constants.go: DefaultEtcdVersion, MinExternalEtcdVersion, SupportedEtcdVersion",
     "hack/lib/etcd.sh: ETCD_VERSION",
     "staging/src/k8s.io/sample-apiserver/artifacts/example/deployment.yaml: the tag",
     "test/e2e/testing-manifests/statefulset/etcd/statefulset.yaml: the tag",

@@ -13,7 +13,7 @@ use crate::digest::Digest;
 use crate::failure::{Failure, Kind};
 use crate::platform::Platform;
 use crate::push::{
-    Content, Overwrite, PushPlan, Pusher, Report, TagState, Way, Wish, plan, refer, subject,
+    Content, ManifestReport, Overwrite, PushPlan, Pusher, Report, TagState, Way, Wish, plan,
 };
 use crate::registry::{Bringer, Naming, Repository};
 use crate::ui::size;
@@ -73,6 +73,8 @@ fn deliver(
     let tags = own.into_iter().chain(arguments.tag.iter().cloned()).collect();
     let wish = Wish { platforms, tags, with_platform_tags: arguments.platform_tags };
     let plan = plan(&whole, &wish)?;
+    let referrers = shelves.referrers(&plan)?;
+    let plan = plan.with_referrers(&referrers)?;
     if let Some(text) = catalog.and_then(|catalog| lacking(catalog, &whole, &wish)) {
         context.ui.warning(text);
     }
@@ -149,24 +151,7 @@ impl Shipment<'_> {
         }
         let lock = remote.host().lock(repository).await;
         let _lock = lock.map_err(|error| Failure::new(Kind::Io, error))?;
-        let report = pusher.push(self.plan).await?;
-        self.referrers(&pusher).await?;
-        Ok(report)
-    }
-
-    /// Signatures and the like, which a layout names without a tag.
-    async fn referrers(&self, pusher: &Pusher<'_>) -> Result<(), Failure> {
-        let documents = self.plan.manifests.iter().chain(&self.plan.root);
-        let subjects: Vec<_> = documents.map(|manifest| manifest.digest).collect();
-        for layout in self.shelves.layouts() {
-            for descriptor in layout.untagged()? {
-                let content = Content::read(layout, &descriptor)?;
-                if subject(&content.root).is_some_and(|subject| subjects.contains(&subject)) {
-                    refer(pusher, &content).await?;
-                }
-            }
-        }
-        Ok(())
+        Ok(pusher.push(self.plan).await?)
     }
 }
 
@@ -222,14 +207,17 @@ fn sources(
     Ok(sources)
 }
 
-/// Standard output is one line for each repository, or all of it as JSON.
+/// Standard output is one line for each repository, or for each image that was named; or all of it
+/// as JSON.
 fn print(context: &Context, arguments: &DeliveryArgs, reports: &[Report]) -> Result<(), Failure> {
     for report in reports {
         context.ui.status(if arguments.dry_run { "Would push" } else { "Pushed" }, summary(report));
         if arguments.dry_run && context.format == Format::Text {
             dry_lines(report).for_each(|line| context.ui.out(line));
         } else if context.format == Format::Text {
-            context.ui.out(format!("{}@{}", report.repository, report.digest));
+            for digest in &report.named {
+                context.ui.out(format!("{}@{digest}", report.repository));
+            }
         }
     }
     if context.format == Format::Text {
@@ -255,15 +243,20 @@ fn summary(report: &Report) -> String {
 
 /// What would move, as `verb digest size`.
 fn dry_lines(report: &Report) -> impl Iterator<Item = String> + '_ {
-    let blobs = report.blobs.iter().map(|blob| {
-        let verb = match blob.way {
-            Way::Present => "skip",
-            Way::Mounted { .. } => "mount",
-            Way::Uploaded { .. } => "push",
-            Way::Foreign => "leave",
-        };
-        format!("{verb} {} {} {}", blob.digest, size(blob.size), blob.media_type)
+    let verb = |way: &Way| match way {
+        Way::Present => "skip",
+        Way::Mounted { .. } => "mount",
+        Way::Uploaded { .. } => "push",
+        Way::Foreign => "leave",
+    };
+    let blobs = report.blobs.iter().map(move |blob| {
+        format!("{} {} {} {}", verb(&blob.way), blob.digest, size(blob.size), blob.media_type)
     });
+    let documents = report.manifests.iter().chain(&report.referrers);
+    let documents =
+        documents.map(move |ManifestReport { media_type, digest, size: bytes, way }| {
+            format!("{} {digest} {} {media_type}", verb(way), size(*bytes as u64))
+        });
     let tags = report.tags.iter().map(|tag| {
         let verb = match tag.state {
             TagState::Same => "keep",
@@ -272,5 +265,5 @@ fn dry_lines(report: &Report) -> impl Iterator<Item = String> + '_ {
         };
         format!("{verb} {}:{} {}", report.repository, tag.tag, tag.digest)
     });
-    blobs.chain(tags)
+    blobs.chain(documents).chain(tags)
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::digest::Digest;
 use crate::failure::{Failure, Kind};
 use crate::layout::{Layout, LayoutError, Tagged};
-use crate::push::{Content, Image, PushError, PushPlan};
+use crate::push::{Content, Image, PushError, PushPlan, subject};
 use crate::registry::Repository;
 
 /// A layout, and what of it is to be pushed.
@@ -48,7 +48,7 @@ impl Shelves {
 
     /// Before anything moves: is all of it here, or known to be elsewhere?
     pub(super) fn check(&self, plan: &PushPlan) -> Result<(), Failure> {
-        for piece in plan.blobs.iter().filter(|piece| !self.left.contains_key(&piece.digest)) {
+        for piece in plan.all_blobs().filter(|piece| !self.left.contains_key(&piece.digest)) {
             let known = fs::metadata(self.path(&piece.digest));
             if !known.is_ok_and(|known| known.len() == piece.size) {
                 return Err(PushError::Lacks(piece.digest).into());
@@ -66,8 +66,30 @@ impl Shelves {
         self.all.first().map(|(_, tagged)| tagged.tag.as_str())
     }
 
-    pub(super) fn layouts(&self) -> impl Iterator<Item = &Layout> {
-        self.all.iter().map(|(layout, _)| layout)
+    /// Signatures and the like, which a layout names without a tag: what refers to a document of the
+    /// plan, and to those in turn.
+    pub(super) fn referrers(&self, plan: &PushPlan) -> Result<Vec<Content>, Failure> {
+        let documents = plan.manifests.iter().chain(&plan.root);
+        let mut subjects: Vec<_> = documents.map(|manifest| manifest.digest).collect();
+        let mut open = Vec::new();
+        for (layout, _) in &self.all {
+            for descriptor in layout.untagged()? {
+                open.push(Content::read(layout, &descriptor)?);
+            }
+        }
+        let mut found: Vec<Content> = Vec::new();
+        let refers = |subjects: &[Digest], content: &Content| {
+            subject(&content.root).is_some_and(|subject| subjects.contains(&subject))
+        };
+        while let Some(at) = open.iter().position(|content| refers(&subjects, content)) {
+            let content = open.swap_remove(at);
+            // Several layouts may hold it.
+            if !subjects.contains(&content.root.digest) {
+                subjects.push(content.root.digest);
+                found.push(content);
+            }
+        }
+        Ok(found)
     }
 
     pub(super) fn path(&self, digest: &Digest) -> PathBuf {

@@ -169,8 +169,11 @@ pub fn toolchain_sum(
 ) -> Result<String, CompileError> {
     let module = format!("golang.org/toolchain@v0.0.1-go{go}.{host}");
     let scratch = tools.scratch()?;
+    // Nothing here ever starts what is for another host.
+    let is_own = host == self::host();
+    let cache = if is_own { tools.work.join("go-mod") } else { scratch.path().join("go-mod") };
     let environment = BTreeMap::from([
-        ("GOMODCACHE".to_owned(), tools.work.join("go-mod").into()),
+        ("GOMODCACHE".to_owned(), cache.into()),
         ("GOFLAGS".to_owned(), "-modcacherw".into()),
         ("GOWORK".to_owned(), "off".into()),
     ]);
@@ -299,7 +302,7 @@ fn check_sum(lock: &Lock, go: &str) -> String {
     let sums = sums.concat();
     format!(
         "for sum in {CACHE}/go-mod/cache/download/golang.org/toolchain/@v/v0.0.1-go{go}.*.ziphash; do \\\n    \
-         [ ! -e \"$sum\" ] || grep -qxF{sums} \"$sum\" || {{ echo 'Go {go} is not the locked one' >&2; exit 1; }}; \\\n    \
+         [ ! -e \"$sum\" ] || grep -qxF{sums} \"$sum\" || {{ echo 'Go {go} is not a locked one: see etcdimg lock --go-host' >&2; exit 1; }}; \\\n    \
          done"
     )
 }

@@ -4,12 +4,8 @@
 //!
 //! Not responsible for: how a registry is spoken to (`registry`), or in which order (`push`).
 
-use std::path::PathBuf;
-
 use crate::digest::Digest;
-use crate::push::{
-    Content, Overwrite, PushError, Pusher, Report, Wish, documents, get, plan, refer,
-};
+use crate::push::{Content, Overwrite, PushError, Pusher, Report, Wish, documents, get, plan};
 use crate::registry::{Bringer, Manifest, Naming, Puller, Remote};
 use crate::store::Store;
 use crate::ui::Ui;
@@ -41,23 +37,19 @@ impl Copier<'_> {
         let root = get(self.from, naming).await?;
         let content = self.content(&root).await?;
         let plan = plan(&content, &Wish { tags: tags.to_vec(), ..Wish::default() })?;
+        let plan = plan.with_referrers(&self.referrers(&content).await?)?;
         let source = |_: &Digest| Some(self.from.repository().clone());
         let bring = Bringer { puller: self.puller, repository: &source };
         let path = |digest: &Digest| self.store.path(digest);
-        let report = self.pusher(&bring, &path).push(&plan).await?;
-        self.referrers(&content, &bring).await?;
-        Ok(report)
-    }
-
-    fn pusher<'b>(&'b self, bring: &'b Bringer<'b>, path: &'b Path<'b>) -> Pusher<'b> {
-        Pusher {
+        let pusher = Pusher {
             remote: self.to,
             sources: self.sources,
-            path,
-            bring: Some(bring),
+            path: &path,
+            bring: Some(&bring),
             overwrite: self.overwrite,
             ui: self.ui,
-        }
+        };
+        pusher.push(&plan).await
     }
 
     /// All documents below one.
@@ -72,28 +64,28 @@ impl Copier<'_> {
     }
 
     /// What refers to the root and to each image, and to those in turn.
-    async fn referrers(&self, content: &Content, bring: &Bringer<'_>) -> Result<(), PushError> {
+    async fn referrers(&self, content: &Content) -> Result<Vec<Content>, PushError> {
         let images = content.images.iter().map(|image| image.manifest.digest);
         let mut open: Vec<_> = images.chain([content.root.digest]).collect();
         open.dedup();
-        let mut seen = 0;
+        let mut found: Vec<Content> = Vec::new();
         while let Some(subject) = open.pop() {
-            for descriptor in self.from.referrers(&subject).await? {
+            let listed = self.from.referrers(&subject).await?;
+            if found.len() + listed.len() > MOST_REFERRERS {
+                // Better none than a copy that silently lacks some.
+                let why = format!("more than {MOST_REFERRERS} documents refer to it");
+                return Err(PushError::Document { digest: content.root.digest, why });
+            }
+            for descriptor in listed {
                 let digest = descriptor["digest"].as_str().and_then(|it| it.parse().ok());
-                let Some(digest) = digest.filter(|_| seen < MOST_REFERRERS) else { continue };
-                seen += 1;
+                let is_known = |digest| found.iter().any(|it| it.root.digest == digest);
+                let Some(digest) = digest.filter(|digest| !is_known(*digest)) else { continue };
                 let referrer = get(self.from, &self.by_digest(digest)).await?;
-                let content = self.content(&referrer).await?;
-                let path = |digest: &Digest| self.store.path(digest);
-                refer(&self.pusher(bring, &path), &content).await?;
-                self.ui.status(
-                    "Copied",
-                    format!("{} which refers to {}", digest.short(), subject.short()),
-                );
+                found.push(self.content(&referrer).await?);
                 open.push(digest);
             }
         }
-        Ok(())
+        Ok(found)
     }
 
     fn by_digest(&self, digest: Digest) -> Naming {
@@ -101,6 +93,3 @@ impl Copier<'_> {
         Naming { repository, tag: None, digest: Some(digest) }
     }
 }
-
-/// Where the file of a blob will be.
-type Path<'a> = dyn Fn(&Digest) -> PathBuf + Sync + 'a;

@@ -26,7 +26,7 @@ pub(crate) async fn answer(
 ) -> Result<Vec<u8>, Tried> {
     let mut attempts = 1;
     loop {
-        let cause = match answer_once(client, options, &request).await {
+        let cause = match answer_once(client, options, url, &request).await {
             Ok(bytes) => return Ok(bytes),
             Err(cause) => cause,
         };
@@ -42,13 +42,15 @@ pub(crate) async fn answer(
 async fn answer_once(
     client: &Client,
     options: &Options,
+    url: &Url,
     request: &impl Fn(&Client) -> Result<RequestBuilder, ClientError>,
 ) -> Result<Vec<u8>, Cause> {
     let asking = async {
         let transport = |error: reqwest::Error| receive::transport(&error, options.stall_timeout);
         let mut response = request(client)?.send().await.map_err(transport)?;
         if response.status() != StatusCode::OK {
-            return Err(reply::refusal(response.status(), response.headers()));
+            let cause = reply::refusal(response.status(), response.headers());
+            return Err(cause.said_by(url, response.url()));
         }
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(transport)? {

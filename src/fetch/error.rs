@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use reqwest::StatusCode;
+use reqwest::{StatusCode, Url};
 
 use crate::digest::Digest;
 use crate::http::ClientError;
@@ -102,6 +102,18 @@ impl Cause {
                     || *code == StatusCode::TOO_MANY_REQUESTS
             }
             _ => false,
+        }
+    }
+
+    /// A challenge is for the host that was asked. To whoever a redirect leads instead, nobody says
+    /// who we are.
+    #[must_use]
+    pub(super) fn said_by(self, asked: &Url, answered: &Url) -> Self {
+        match self {
+            Self::Status { code, retry_after, .. } if asked.origin() != answered.origin() => {
+                Self::Status { code, retry_after, challenge: None }
+            }
+            cause => cause,
         }
     }
 

@@ -21,7 +21,7 @@ pub(crate) use answer::answer;
 pub(crate) use download::{Blob, Downloader};
 pub use error::{Cause, FetchError, Tried};
 pub(crate) use receive::transport;
-pub(crate) use reply::refusal;
+pub(crate) use reply::{challenge, refusal};
 pub(crate) use retry::wait_before;
 pub(crate) use source::Source;
 

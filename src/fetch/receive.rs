@@ -48,11 +48,11 @@ impl Downloader<'_> {
         headers: &HeaderMap,
     ) -> Result<(), Fault> {
         let mut response = self.ask(job, url, headers).await?;
-        let mut reply = judge(&response, job)?;
+        let mut reply = judge(&response, url, job)?;
         if reply == Reply::CannotResume {
             job.partial.restart()?;
             response = self.ask(job, url, headers).await?;
-            reply = judge(&response, job)?;
+            reply = judge(&response, url, job)?;
         }
         job.validator = reply::validator(response.headers());
         let total = match reply {
@@ -119,8 +119,9 @@ impl Job<'_> {
     }
 }
 
-fn judge(response: &Response, job: &Job<'_>) -> Result<Reply, Cause> {
+fn judge(response: &Response, asked: &Url, job: &Job<'_>) -> Result<Reply, Cause> {
     Reply::of(response.status(), response.headers(), job.partial.len(), job.blob)
+        .map_err(|cause| cause.said_by(asked, response.url()))
 }
 
 /// A file is so near that going on in the middle is not worth a case of its own.

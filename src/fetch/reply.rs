@@ -83,8 +83,16 @@ pub(crate) fn refusal(code: StatusCode, headers: &HeaderMap) -> Cause {
     Cause::Status {
         code,
         retry_after: text(headers, &RETRY_AFTER).and_then(|value| retry::retry_after(value, now)),
-        challenge: text(headers, &WWW_AUTHENTICATE).map(ToOwned::to_owned),
+        challenge: challenge(headers).map(ToOwned::to_owned),
     }
+}
+
+/// How to be let in. Some offer several ways; a bearer token is what can be scoped.
+pub(crate) fn challenge(headers: &HeaderMap) -> Option<&str> {
+    let offers = headers.get_all(WWW_AUTHENTICATE).iter();
+    let offers: Vec<_> = offers.filter_map(|offer| offer.to_str().ok()).collect();
+    let is_bearer = |offer: &&&str| offer.to_ascii_lowercase().starts_with("bearer");
+    offers.iter().find(is_bearer).or(offers.first()).copied()
 }
 
 struct Range {

@@ -12,6 +12,7 @@ use crate::registry::Manifest;
 
 const CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 const LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+const FOREIGN: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
 const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
@@ -41,13 +42,25 @@ fn image(image: &Image) -> Result<Image, PushError> {
     let manifest: Value =
         serde_json::from_slice(&image.manifest.bytes).map_err(|error| fault(error.to_string()))?;
     let descriptor = |media_type: &str, value: &Value| json!({ "mediaType": media_type, "digest": value["digest"], "size": value["size"] });
+    let mut pieces = image.pieces.clone();
+    let (config, of_layers) =
+        pieces.split_first_mut().ok_or_else(|| fault("it is empty".into()))?;
+    CONFIG.clone_into(&mut config.media_type);
     let mut layers = Vec::new();
-    for layer in manifest["layers"].as_array().into_iter().flatten() {
+    let all = manifest["layers"].as_array().into_iter().flatten();
+    for (layer, piece) in all.zip(of_layers) {
         let media_type = layer["mediaType"].as_str().unwrap_or_default();
         if !media_type.ends_with("gzip") {
             return Err(fault(format!("Docker has no media type for {media_type}")));
         }
-        layers.push(descriptor(LAYER, layer));
+        let media_type = if piece.is_foreign { FOREIGN } else { LAYER };
+        media_type.clone_into(&mut piece.media_type);
+        let mut converted = descriptor(media_type, layer);
+        if piece.is_foreign {
+            // The only place where it is.
+            converted["urls"] = layer["urls"].clone();
+        }
+        layers.push(converted);
     }
     let converted = json!({
         "schemaVersion": 2,
@@ -56,11 +69,7 @@ fn image(image: &Image) -> Result<Image, PushError> {
         "layers": layers,
     });
     let manifest = Manifest::new(MANIFEST, canonical(&converted));
-    let pieces = image.pieces.iter().enumerate().map(|(i, piece)| {
-        let media_type = if i == 0 { CONFIG } else { LAYER }.to_owned();
-        super::Piece { media_type, ..piece.clone() }
-    });
-    Ok(Image { manifest, pieces: pieces.collect(), ..image.clone() })
+    Ok(Image { manifest, pieces, ..image.clone() })
 }
 
 fn list(root: &Manifest, renamed: &BTreeMap<Digest, &Manifest>) -> Result<Manifest, PushError> {

@@ -2,7 +2,7 @@ use crate::digest::Digest;
 use crate::layout::LayoutError;
 use crate::registry::RemoteError;
 
-/// Why a push was not begun, or not finished. Whatever it is, no tag has moved.
+/// Why a push was not begun, or not finished. No tag has moved, but where it says so.
 #[derive(Debug, thiserror::Error)]
 pub enum PushError {
     #[error("{repository} has another image tagged {tag}\n  expected {ours}\n  received {known}")]
@@ -24,6 +24,10 @@ pub enum PushError {
     Lacks(Digest),
     #[error("{0} is not there")]
     Nothing(String),
+    #[error("only these tags are set: {done}")]
+    Partly { done: String, source: Box<PushError> },
+    #[error("nobody knows whether the tag {tag} is set")]
+    Unsure { tag: String, source: Box<PushError> },
     #[error(transparent)]
     Remote(#[from] RemoteError),
     #[error(transparent)]

@@ -1,5 +1,5 @@
 //! From a layout into registries, so that no tag ever names something incomplete: blobs, then
-//! image manifests, then the index, and the tags last.
+//! image manifests, then the index, what refers to them, and the tags last.
 //!
 //! `content` reads what there is, `plan` decides (pure), `run` obeys. Not responsible for: how a
 //! registry is spoken to (`registry`), or what is built.
@@ -15,7 +15,7 @@ mod run;
 
 pub use content::{Content, Image, Piece};
 pub use error::PushError;
-pub use plan::{Forecast, PushPlan, Survey, TagPlan, Wish, plan};
+pub use plan::{Forecast, Found, PushPlan, ReferrerPlan, Survey, TagPlan, Wish, plan};
 pub use pull::{documents, get};
-pub use referrers::{refer, subject};
+pub use referrers::subject;
 pub use run::{BlobReport, ManifestReport, Overwrite, Pusher, Report, TagReport, TagState, Way};

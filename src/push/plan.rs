@@ -34,6 +34,17 @@ pub struct PushPlan {
     pub tags: Vec<TagPlan>,
     /// Which blobs each manifest needs.
     pub needs: BTreeMap<Digest, Vec<Digest>>,
+    /// What refers to all this: signatures, bills of material.
+    pub referrers: Vec<ReferrerPlan>,
+}
+
+/// Something that refers to an image by `subject`. It goes when its subject is there, and before
+/// the tags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReferrerPlan {
+    pub manifest: Manifest,
+    /// What it needs, without tags.
+    pub parts: PushPlan,
 }
 
 /// A tag, and what it is to name.
@@ -47,15 +58,40 @@ pub struct TagPlan {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
     pub tags: BTreeMap<String, Option<Digest>>,
-    pub blobs: BTreeSet<Digest>,
+    /// Of the blobs that were asked for.
+    pub blobs: BTreeMap<Digest, Found>,
+}
+
+/// Where a registry has a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    Here,
+    /// In a repository that it can be mounted from; so many are asked before.
+    Elsewhere(u64),
+    Nowhere,
 }
 
 /// How many requests a push takes when nothing goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Forecast {
+    /// When every blob is there that nobody has asked for, and the registry is of the kind sort.
     pub least: u64,
-    /// The same, unless the registry is one that we have never met.
+    /// When none is. The same after asking, in a registry that we have met, without referrers.
     pub most: u64,
+}
+
+/// What a count of requests goes by.
+struct Odds<'a> {
+    survey: &'a Survey,
+    manners: Manners,
+    /// From how many repositories a blob may be mounted.
+    sources: u64,
+    /// Where a blob is that nobody has asked for.
+    unasked: Found,
+    /// What it takes to get to know a registry.
+    learning: u64,
+    /// What it takes to make a referrer known.
+    listing: u64,
 }
 
 /// Decides everything and does nothing.
@@ -74,8 +110,9 @@ pub fn plan(content: &Content, wish: &Wish) -> Result<PushPlan, PushError> {
     }
     let images = content.images.iter().filter(is_wanted);
     let images: Vec<_> = images.collect();
-    // A part of an index is no index: nothing may name it as if it were all.
-    let is_all = images.len() == content.images.len();
+    // A part of an index is no index: nothing may name it as if it were all. Nor is a layout with
+    // one platform all of a release, so who names platforms gets those, whatever else there is.
+    let is_all = wish.platforms.is_empty();
     let own = content.images.iter().any(|image| image.manifest.digest == content.root.digest);
     let mut manifests: Vec<_> = images.iter().map(|image| image.manifest.clone()).collect();
     let mut tags = Vec::new();
@@ -107,6 +144,7 @@ pub fn plan(content: &Content, wish: &Wish) -> Result<PushPlan, PushError> {
         root: is_all.then(|| content.root.clone()),
         tags,
         needs: needs.collect(),
+        referrers: Vec::new(),
     })
 }
 
@@ -127,8 +165,42 @@ fn dedup(tags: &mut Vec<TagPlan>) {
 }
 
 impl PushPlan {
+    /// The same with what refers to it, in an order in which subjects come first.
+    pub fn with_referrers(mut self, referrers: &[Content]) -> Result<Self, PushError> {
+        let mut known: BTreeSet<_> = self.blobs.iter().map(|piece| piece.digest).collect();
+        for content in referrers {
+            let mut parts = plan(content, &Wish::default())?;
+            parts.root = None;
+            parts.manifests.retain(|manifest| manifest.digest != content.root.digest);
+            // Signatures share their empty config.
+            parts.blobs.retain(|piece| known.insert(piece.digest));
+            self.referrers.push(ReferrerPlan { manifest: content.root.clone(), parts });
+        }
+        Ok(self)
+    }
+
+    /// Those of the referrers included.
+    pub fn all_blobs(&self) -> impl Iterator<Item = &Piece> {
+        let of_referrers = self.referrers.iter().flat_map(|referrer| &referrer.parts.blobs);
+        self.blobs.iter().chain(of_referrers)
+    }
+
     pub fn size_bytes(&self) -> u64 {
         self.blobs.iter().map(|piece| piece.size).sum()
+    }
+
+    /// Whether anything but tags and referrers may be missing.
+    pub fn has_work(&self, survey: &Survey) -> bool {
+        let is_open = self.tags.is_empty() || self.open_tags(survey).next().is_some();
+        is_open && !self.is_proven_by(survey)
+    }
+
+    /// The root, where it cannot wait for a tag to bring it: no tag does, or something refers to it.
+    pub fn root_before_tags(&self) -> Option<&Manifest> {
+        let is_subject = !self.referrers.is_empty();
+        let root = self.root.as_ref()?;
+        let is_tagged = self.tags.iter().any(|tag| tag.manifest.digest == root.digest);
+        Some(root).filter(|_| is_subject || !is_tagged)
     }
 
     /// Whether a tag that names the root already proves that everything is there.
@@ -151,66 +223,76 @@ impl PushPlan {
 
     /// `sources` is from how many repositories a blob may be mounted.
     pub fn forecast(&self, survey: &Survey, manners: &Manners, sources: u64) -> Forecast {
-        let known = manners.tells_by_mount.is_some();
-        let kind = Manners {
-            tells_by_mount: Some(Told::Yes),
-            takes_single_post: Some(Told::Yes),
-            ..manners.clone()
+        let is_known = manners.tells_by_mount.is_some();
+        let said = |told| {
+            let told = Some(told).filter(|_| !is_known);
+            Manners {
+                tells_by_mount: told.or(manners.tells_by_mount),
+                takes_single_post: told.or(manners.takes_single_post),
+                ..manners.clone()
+            }
         };
-        let strict = Manners {
-            tells_by_mount: Some(Told::No),
-            takes_single_post: Some(Told::No),
-            ..manners.clone()
+        let best = Odds {
+            survey,
+            manners: said(Told::Yes),
+            sources,
+            unasked: Found::Here,
+            learning: u64::from(!is_known),
+            listing: 0,
         };
-        if known {
-            let requests = self.requests(survey, manners, sources, 0);
-            return Forecast { least: requests, most: requests };
-        }
-        let Forecast { least, most } = Forecast {
-            least: self.requests(survey, &kind, sources, 1),
-            most: self.requests(survey, &strict, sources, 3),
+        let worst = Odds {
+            manners: said(Told::No),
+            unasked: Found::Nowhere,
+            learning: if is_known { 0 } else { 3 },
+            // Without the API: the list that stands in for it is read and written.
+            listing: 2,
+            ..best
         };
-        Forecast { least, most }
+        Forecast { least: self.requests(&best), most: self.requests(&worst) }
     }
 
-    fn requests(&self, survey: &Survey, manners: &Manners, sources: u64, learning: u64) -> u64 {
+    fn requests(&self, odds: &Odds<'_>) -> u64 {
         let asked = self.tags.len() as u64;
-        let open = self.open_tags(survey).count() as u64;
-        if open == 0 && !self.tags.is_empty() {
-            return asked;
-        }
         // Each is looked at once more before it is set.
-        let tagging = 2 * open;
-        if self.is_proven_by(survey) {
-            return asked + tagging;
-        }
-        let blobs: u64 =
-            self.blobs.iter().map(|it| blob_requests(it, survey, manners, sources)).sum();
-        let learning = if self.blobs.is_empty() { 0 } else { learning };
-        let is_named = self
-            .root
-            .as_ref()
-            .is_none_or(|root| self.tags.iter().any(|tag| tag.manifest.digest == root.digest));
-        let root = u64::from(!is_named);
-        asked + learning + blobs + self.manifests.len() as u64 + root + tagging
+        let tagging = 2 * self.open_tags(odds.survey).count() as u64;
+        let documents = if self.has_work(odds.survey) {
+            let learning = if self.blobs.is_empty() { 0 } else { odds.learning };
+            learning + self.deliveries(odds)
+        } else {
+            0
+        };
+        let referrers = self.referrers.iter();
+        let referring = referrers.map(|it| it.parts.deliveries(odds) + 1 + odds.listing);
+        asked + documents + referring.sum::<u64>() + tagging
+    }
+
+    /// Of blobs and manifests.
+    fn deliveries(&self, odds: &Odds<'_>) -> u64 {
+        let blobs: u64 = self.blobs.iter().map(|piece| odds.blob(piece)).sum();
+        blobs + self.manifests.len() as u64 + u64::from(self.root_before_tags().is_some())
     }
 }
 
-/// What `Remote::push_blob` does with one blob.
-fn blob_requests(piece: &Piece, survey: &Survey, manners: &Manners, sources: u64) -> u64 {
-    if survey.blobs.contains(&piece.digest) {
-        return 1;
-    }
-    let sending = pieces(piece.size, manners);
-    if manners.tells_by_mount == Some(Told::Yes) {
-        return 1 + sources + sending;
-    }
-    let is_single =
-        piece.size <= crate::registry::SMALL && manners.takes_single_post == Some(Told::Yes);
-    match sources {
-        0 if is_single => 2,
-        0 => 2 + sending,
-        sources => 1 + sources + sending,
+impl Odds<'_> {
+    /// What `Remote::push_blob` does with one blob.
+    fn blob(&self, piece: &Piece) -> u64 {
+        let Self { manners, sources, .. } = self;
+        match self.survey.blobs.get(&piece.digest).unwrap_or(&self.unasked) {
+            Found::Here => return 1,
+            Found::Elsewhere(before) => return 1 + before + 1,
+            Found::Nowhere => {}
+        }
+        let sending = pieces(piece.size, manners);
+        if manners.tells_by_mount == Some(Told::Yes) {
+            return 1 + sources + sending;
+        }
+        let is_single =
+            piece.size <= crate::registry::SMALL && manners.takes_single_post == Some(Told::Yes);
+        match sources {
+            0 if is_single => 2,
+            0 => 2 + sending,
+            sources => 1 + sources + sending,
+        }
     }
 }
 
@@ -292,24 +374,66 @@ mod tests {
     }
 
     #[test]
+    fn a_platform_that_is_named_is_never_the_whole() {
+        let mut content = content();
+        content.images.truncate(1);
+        let plan = plan(&content, &wish(&["linux/amd64"], &["latest"], false)).unwrap();
+        assert_eq!(plan.root, None);
+        let tags: Vec<_> = plan.tags.iter().map(|tag| &*tag.tag).collect();
+        assert_eq!(tags, ["3.7.1-0-linux-amd64"]);
+    }
+
+    #[test]
     fn requests_are_counted_before_they_are_made() {
         let plan = plan(&content(), &wish(&[], &[], false)).unwrap();
-        let nothing = Survey { tags: [("3.7.1-0".to_owned(), None)].into(), ..Survey::default() };
         let told = |told| Manners { tells_by_mount: Some(told), ..Manners::default() };
-        let requests = |survey: &Survey, manners: &Manners| plan.forecast(survey, manners, 0);
-        let exactly = |requests| Forecast { least: requests, most: requests };
+        let requests = |survey: &Survey, manners: &Manners| {
+            let Forecast { least, most } = plan.forecast(survey, manners, 0);
+            (least, most)
+        };
+        let found = |found| plan.blobs.iter().map(|piece| (piece.digest, found)).collect();
+        let tagged = |digest| [("3.7.1-0".to_owned(), digest)].into();
+        let survey = |blobs| Survey { tags: tagged(None), blobs };
         // One look at the tag, two for each blob, one for each manifest; the tag, looked at again.
-        assert_eq!(requests(&nothing, &told(Told::Yes)), exactly(1 + 5 * 2 + 2 + 2));
-        assert_eq!(requests(&nothing, &told(Told::No)), exactly(1 + 5 * 3 + 2 + 2));
-        let all = plan.blobs.iter().map(|piece| piece.digest).collect();
-        let blobs = Survey { blobs: all, ..nothing.clone() };
-        assert_eq!(requests(&blobs, &told(Told::Yes)), exactly(1 + 5 + 2 + 2));
+        let nowhere = survey(found(Found::Nowhere));
+        assert_eq!(requests(&nowhere, &told(Told::Yes)), (1 + 5 * 2 + 2 + 2, 1 + 5 * 2 + 2 + 2));
+        assert_eq!(requests(&nowhere, &told(Told::No)), (1 + 5 * 3 + 2 + 2, 1 + 5 * 3 + 2 + 2));
+        assert_eq!(requests(&nowhere, &Manners::default()), (16, 23));
+        let here = survey(found(Found::Here));
+        assert_eq!(requests(&here, &told(Told::Yes)), (1 + 5 + 2 + 2, 1 + 5 + 2 + 2));
+        let elsewhere = survey(found(Found::Elsewhere(1)));
+        assert_eq!(requests(&elsewhere, &told(Told::Yes)).1, 1 + 5 * 3 + 2 + 2);
+        // Blobs that nobody has asked for may all be there, or none.
+        let unasked = survey(BTreeMap::new());
+        assert_eq!(requests(&unasked, &told(Told::Yes)), (1 + 5 + 2 + 2, 1 + 5 * 2 + 2 + 2));
         let root = plan.root.as_ref().unwrap().digest;
-        let same =
-            Survey { tags: [("3.7.1-0".to_owned(), Some(root))].into(), ..Survey::default() };
-        assert_eq!(requests(&same, &told(Told::Yes)), exactly(1));
-        let unknown = requests(&nothing, &Manners::default());
-        assert_eq!((unknown.least, unknown.most), (16, 23));
+        let same = Survey { tags: tagged(Some(root)), ..Survey::default() };
+        assert_eq!(requests(&same, &told(Told::Yes)), (1, 1));
+    }
+
+    #[test]
+    fn what_refers_to_the_root_comes_after_it_and_before_the_tags() {
+        let signature = |name: &str| Content {
+            root: Manifest::new("signature", name.as_bytes()),
+            indexes: Vec::new(),
+            images: vec![super::super::Image {
+                manifest: Manifest::new("signature", name.as_bytes()),
+                platform: None,
+                os_version: None,
+                pieces: vec![piece("empty", 2), piece(name, 9)],
+            }],
+        };
+        let plan = plan(&content(), &wish(&[], &[], false)).unwrap();
+        assert_eq!(plan.root_before_tags(), None);
+        let bare = plan.forecast(&Survey::default(), &Manners::default(), 0);
+        let plan = plan.with_referrers(&[signature("one"), signature("two")]).unwrap();
+        assert_eq!(plan.root_before_tags(), plan.root.as_ref());
+        let blobs = |it: &ReferrerPlan| it.parts.blobs.len();
+        assert_eq!(plan.referrers.iter().map(blobs).collect::<Vec<_>>(), [2, 1]);
+        let signed = plan.forecast(&Survey::default(), &Manners::default(), 0);
+        // The root by its digest, three blobs, two manifests; at worst two lists by tags.
+        assert_eq!(signed.least - bare.least, 1 + 3 + 2);
+        assert_eq!(signed.most - bare.most, 1 + 3 * 3 + 2 + 2 * 2);
     }
 
     #[track_caller]
@@ -339,13 +463,12 @@ mod tests {
         Wish { platforms, tags, with_platform_tags }
     }
 
+    fn piece(name: &str, size: u64) -> Piece {
+        let (digest, media_type) = (Digest::of(name), name.to_owned());
+        Piece { digest, size, media_type, is_foreign: false }
+    }
+
     fn content() -> Content {
-        let piece = |name: &str, size| Piece {
-            digest: Digest::of(name),
-            size,
-            media_type: name.to_owned(),
-            is_foreign: false,
-        };
         let image = |platform: &str, pieces: Vec<Piece>| super::super::Image {
             manifest: Manifest::new("image", platform.as_bytes()),
             platform: Some(platform.to_owned()),

@@ -2,22 +2,16 @@
 
 use serde_json::{Value, json};
 
-use super::{Content, PushError, Pusher, Wish, plan};
+use super::PushError;
 use crate::digest::Digest;
 use crate::image::INDEX_TYPE;
 use crate::image::json::canonical;
-use crate::registry::{Known, Manifest, Naming, Remote, Unwanted, referrers_tag};
+use crate::registry::{Manifest, Naming, Remote, Unwanted, referrers_tag};
 
-/// Hands over a manifest that has a subject, and keeps the list of referrers where the registry
-/// does not (distribution-spec, "Pushing Manifests with Subject").
-async fn attach(remote: &Remote, referrer: &Manifest) -> Result<(), PushError> {
-    let put = |error: Unwanted| match error {
-        Unwanted::Incomplete(error) | Unwanted::Other(error) => PushError::Remote(error),
-    };
-    let known = remote.put_manifest(referrer, None).await.map_err(put)?;
-    let Some(subject) = subject(referrer).filter(|_| known == Known::ByDigest) else {
-        return Ok(());
-    };
+/// Keeps the list of referrers where the registry does not (distribution-spec, "Pushing Manifests
+/// with Subject").
+pub(super) async fn enlist(remote: &Remote, referrer: &Manifest) -> Result<(), PushError> {
+    let Some(subject) = subject(referrer) else { return Ok(()) };
     let tag = referrers_tag(&subject);
     let repository = remote.repository().clone();
     let naming = Naming { repository, tag: Some(tag.clone()), digest: None };
@@ -33,17 +27,10 @@ async fn attach(remote: &Remote, referrer: &Manifest) -> Result<(), PushError> {
     manifests.push(descriptor(referrer));
     let list = json!({ "schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests });
     let list = Manifest::new(INDEX_TYPE, canonical(&list));
-    remote.put_manifest(&list, Some(&tag)).await.map_err(put)?;
-    Ok(())
-}
-
-/// Pushes something that refers to an image: its blobs and what is below it, and itself last.
-pub async fn refer(pusher: &Pusher<'_>, content: &Content) -> Result<(), PushError> {
-    let mut plan = plan(content, &Wish::default())?;
-    plan.root = None;
-    plan.manifests.retain(|manifest| manifest.digest != content.root.digest);
-    pusher.push(&plan).await?;
-    attach(pusher.remote, &content.root).await
+    match remote.put_manifest(&list, Some(&tag)).await {
+        Ok(_) => Ok(()),
+        Err(Unwanted::Incomplete(error) | Unwanted::Other(error)) => Err(error.into()),
+    }
 }
 
 /// What a manifest refers to.

@@ -8,7 +8,10 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
 
-use super::{Forecast, Piece, PushError, PushPlan, Survey, check};
+use super::referrers::enlist;
+use super::{
+    Forecast, Found, Piece, PushError, PushPlan, ReferrerPlan, Survey, TagPlan, check, subject,
+};
 use crate::digest::Digest;
 use crate::registry::{
     Belief, Blob, Bring, Delivery, Known, Manifest, Moved, Remote, RemoteError, Unwanted,
@@ -44,11 +47,16 @@ pub enum Overwrite {
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     pub repository: String,
-    /// What was pushed: the index, or the only image.
+    /// What was pushed: the index, or the first image.
     pub digest: Digest,
+    /// The index, or each image where there is none.
+    #[serde(skip)]
+    pub named: Vec<Digest>,
     pub media_type: String,
     pub tags: Vec<TagReport>,
     pub manifests: Vec<ManifestReport>,
+    /// What refers to them.
+    pub referrers: Vec<ManifestReport>,
     pub blobs: Vec<BlobReport>,
     pub moved_bytes: u64,
     pub mounted_bytes: u64,
@@ -80,6 +88,9 @@ pub struct ManifestReport {
     pub media_type: String,
     pub digest: Digest,
     pub size: usize,
+    /// Documents are so small that they are handed over unasked.
+    #[serde(flatten)]
+    pub way: Way,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -92,7 +103,7 @@ pub struct BlobReport {
     pub way: Way,
 }
 
-/// How a blob came there.
+/// How something came there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "way", rename_all = "kebab-case")]
 pub enum Way {
@@ -118,20 +129,23 @@ impl From<Moved> for Way {
 }
 
 impl Pusher<'_> {
-    /// Whatever fails, the tags are as they were.
+    /// Whatever fails before the first tag is set, the tags are as they were; what fails later says
+    /// which are set.
     pub async fn push(&self, plan: &PushPlan) -> Result<Report, PushError> {
-        let before = self.remote.host().requests();
+        let before = self.remote.requests();
         let survey = check::tags(self.remote, plan).await?;
         self.refuse(plan, &survey).await?;
         let forecast = self.forecast(plan, &survey);
-        let is_open = plan.open_tags(&survey).next().is_some() || plan.tags.is_empty();
         let mut ways = BTreeMap::new();
-        if is_open && !plan.is_proven_by(&survey) {
+        if plan.has_work(&survey) {
             ways = self.blobs(plan).await?;
             self.manifests(plan, &ways).await?;
         }
+        for referrer in &plan.referrers {
+            ways.extend(self.refer(referrer).await?);
+        }
         self.tags(plan, &survey).await?;
-        let requests = self.remote.host().requests() - before;
+        let requests = self.remote.requests() - before;
         Ok(self.report(plan, &survey, &ways, requests, forecast))
     }
 
@@ -139,26 +153,40 @@ impl Pusher<'_> {
     pub async fn rehearse(&self, plan: &PushPlan) -> Result<Report, PushError> {
         let mut survey = check::tags(self.remote, plan).await?;
         self.refuse(plan, &survey).await?;
-        let is_open = plan.open_tags(&survey).next().is_some() || plan.tags.is_empty();
-        let mut ways = BTreeMap::new();
-        if is_open && !plan.is_proven_by(&survey) {
-            let asking = plan.blobs.iter().map(async |piece| {
-                let is_there = self.remote.has_blob(&piece.digest, piece.size).await?;
-                Ok::<_, RemoteError>((piece.digest, is_there.then_some(())))
-            });
-            let known: Vec<_> =
-                stream::iter(asking).buffer_unordered(AT_ONCE).try_collect().await?;
-            survey.blobs =
-                known.iter().filter_map(|(digest, is_there)| is_there.map(|()| *digest)).collect();
-            ways = plan
-                .blobs
-                .iter()
-                .filter(|piece| !survey.blobs.contains(&piece.digest))
-                .map(|piece| (piece.digest, Way::Uploaded { sent: piece.size }))
-                .collect();
-        }
+        let is_wanted = plan.has_work(&survey);
+        let own = plan.blobs.iter().filter(|_| is_wanted);
+        let of_referrers = plan.referrers.iter().flat_map(|referrer| &referrer.parts.blobs);
+        let asking = own
+            .chain(of_referrers)
+            .map(async |piece| Ok::<_, RemoteError>((piece, self.find(piece).await?)));
+        let found: Vec<_> = stream::iter(asking.collect::<Vec<_>>())
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await?;
+        survey.blobs = found.iter().map(|(piece, found)| (piece.digest, *found)).collect();
+        let way = |piece: &Piece, found: Found| match found {
+            Found::Here => Way::Present,
+            Found::Elsewhere(at) => {
+                let from = usize::try_from(at).ok().and_then(|at| self.sources.get(at)).cloned();
+                Way::Mounted { from }
+            }
+            Found::Nowhere => Way::Uploaded { sent: piece.size },
+        };
+        let ways = found.iter().map(|(piece, found)| (piece.digest, way(piece, *found))).collect();
         let forecast = self.forecast(plan, &survey);
         Ok(self.report(plan, &survey, &ways, 0, forecast))
+    }
+
+    async fn find(&self, piece: &Piece) -> Result<Found, RemoteError> {
+        if self.remote.has_blob(&piece.digest, piece.size).await? {
+            return Ok(Found::Here);
+        }
+        for (at, source) in (0..).zip(self.sources) {
+            if self.remote.can_mount(source, &piece.digest, piece.size).await? {
+                return Ok(Found::Elsewhere(at));
+            }
+        }
+        Ok(Found::Nowhere)
     }
 
     fn forecast(&self, plan: &PushPlan, survey: &Survey) -> Forecast {
@@ -235,14 +263,24 @@ impl Pusher<'_> {
         for index in indexes {
             self.put(plan, ways, index, None).await?;
         }
-        let root = plan
-            .root
-            .iter()
-            .filter(|root| plan.tags.iter().all(|tag| tag.manifest.digest != root.digest));
-        for root in root {
+        if let Some(root) = plan.root_before_tags() {
             self.put(plan, ways, root, None).await?;
         }
         Ok(())
+    }
+
+    /// What refers to something that is there, with its blobs and what is below it, itself last.
+    async fn refer(&self, referrer: &ReferrerPlan) -> Result<BTreeMap<Digest, Way>, PushError> {
+        let ReferrerPlan { manifest, parts } = referrer;
+        let ways = self.blobs(parts).await?;
+        self.manifests(parts, &ways).await?;
+        if self.put(parts, &ways, manifest, None).await? == Known::ByDigest {
+            enlist(self.remote, manifest).await?;
+        }
+        let subject = subject(manifest).map(|it| it.short()).unwrap_or_default();
+        let text = format!("{} which refers to {subject}", manifest.digest.short());
+        self.ui.status("Pushed", text);
+        Ok(ways)
     }
 
     /// A registry that misses a blob which it said to have gets it, said or not.
@@ -293,22 +331,45 @@ impl Pusher<'_> {
         Ok(())
     }
 
-    /// Looks once more at each tag before it is set: another may have been faster.
     async fn tags(&self, plan: &PushPlan, survey: &Survey) -> Result<(), PushError> {
-        let nothing = BTreeMap::new();
+        let mut done = Vec::new();
         for tag in plan.open_tags(survey) {
-            let known = self.remote.tagged(&tag.tag).await?;
-            if known == Some(tag.manifest.digest) {
-                continue;
+            match self.tag(plan, survey, tag).await {
+                Ok(()) => done.push(&*tag.tag),
+                Err(error) if done.is_empty() => return Err(error),
+                Err(error) => {
+                    let (done, source) = (done.join(", "), Box::new(error));
+                    return Err(PushError::Partly { done, source });
+                }
             }
-            let as_before = known == survey.tags.get(&tag.tag).copied().flatten();
-            if let Some(known) = known.filter(|_| !as_before || self.overwrite == Overwrite::Never)
-            {
-                return Err(check::refusal(self.remote, plan, tag, known).await);
-            }
-            self.put(plan, &nothing, &tag.manifest, Some(&tag.tag)).await?;
-            self.ui.status("Tagged", format!("{}:{}", self.remote.repository(), tag.tag));
         }
+        Ok(())
+    }
+
+    /// Looks once more before it sets a tag: another may have been faster. And after a refusal: what
+    /// counts is what the tag names, not what the registry says about it.
+    async fn tag(&self, plan: &PushPlan, survey: &Survey, tag: &TagPlan) -> Result<(), PushError> {
+        let ours = Some(tag.manifest.digest);
+        let known = self.remote.tagged(&tag.tag).await?;
+        if known == ours {
+            return Ok(());
+        }
+        let as_before = known == survey.tags.get(&tag.tag).copied().flatten();
+        if let Some(known) = known.filter(|_| !as_before || self.overwrite == Overwrite::Never) {
+            return Err(check::refusal(self.remote, plan, tag, known).await);
+        }
+        let nothing = BTreeMap::new();
+        if let Err(error) = self.put(plan, &nothing, &tag.manifest, Some(&tag.tag)).await {
+            match self.remote.tagged(&tag.tag).await {
+                Ok(now) if now == ours => self.ui.note(format!("{error}; but it is")),
+                Ok(_) => return Err(error),
+                Err(_) => {
+                    let (tag, source) = (tag.tag.clone(), Box::new(error));
+                    return Err(PushError::Unsure { tag, source });
+                }
+            }
+        }
+        self.ui.status("Tagged", format!("{}:{}", self.remote.repository(), tag.tag));
         Ok(())
     }
 
@@ -321,6 +382,7 @@ impl Pusher<'_> {
         forecast: Forecast,
     ) -> Report {
         let root = plan.root.as_ref().or(plan.manifests.first());
+        let named = plan.root.iter().chain(plan.manifests.iter().filter(|_| plan.root.is_none()));
         let way = |piece: &Piece| ways.get(&piece.digest).cloned().unwrap_or(Way::Present);
         let blob = |piece: &Piece, way: Way| BlobReport {
             media_type: piece.media_type.clone(),
@@ -328,7 +390,7 @@ impl Pusher<'_> {
             size: piece.size,
             way,
         };
-        let blobs: Vec<_> = plan.blobs.iter().map(|piece| blob(piece, way(piece))).collect();
+        let blobs: Vec<_> = plan.all_blobs().map(|piece| blob(piece, way(piece))).collect();
         let sum = |is: &dyn Fn(&Way) -> bool| {
             blobs.iter().filter(|it| is(&it.way)).map(|it| it.size).sum::<u64>()
         };
@@ -336,13 +398,18 @@ impl Pusher<'_> {
             Way::Uploaded { sent } => sent,
             _ => 0,
         });
+        let has_work = plan.has_work(survey);
         let documents = plan.manifests.iter().chain(plan.root.iter());
+        let referrers = plan.referrers.iter();
+        let referrers = referrers.flat_map(|it| it.parts.manifests.iter().chain([&it.manifest]));
         Report {
             repository: self.remote.repository().to_string(),
             digest: root.map_or(Digest::of(""), |root| root.digest),
+            named: named.map(|manifest| manifest.digest).collect(),
             media_type: root.map(|root| root.media_type.clone()).unwrap_or_default(),
             tags: plan.tags.iter().map(|tag| tag_report(tag, survey)).collect(),
-            manifests: documents.map(manifest_report).collect(),
+            manifests: documents.map(|it| manifest_report(it, has_work)).collect(),
+            referrers: referrers.map(|it| manifest_report(it, true)).collect(),
             moved_bytes: moved.sum(),
             mounted_bytes: sum(&|way| matches!(way, Way::Mounted { .. })),
             skipped_bytes: sum(&|way| *way == Way::Present),
@@ -357,7 +424,7 @@ impl Pusher<'_> {
     }
 }
 
-fn tag_report(tag: &super::TagPlan, survey: &Survey) -> TagReport {
+fn tag_report(tag: &TagPlan, survey: &Survey) -> TagReport {
     let digest = tag.manifest.digest;
     let state = match survey.tags.get(&tag.tag).copied().flatten() {
         Some(known) if known == digest => TagState::Same,
@@ -367,9 +434,11 @@ fn tag_report(tag: &super::TagPlan, survey: &Survey) -> TagReport {
     TagReport { tag: tag.tag.clone(), digest, state }
 }
 
-fn manifest_report(manifest: &Manifest) -> ManifestReport {
+fn manifest_report(manifest: &Manifest, is_sent: bool) -> ManifestReport {
     let Manifest { media_type, digest, bytes } = manifest;
-    ManifestReport { media_type: media_type.clone(), digest: *digest, size: bytes.len() }
+    let sent = bytes.len() as u64;
+    let way = if is_sent { Way::Uploaded { sent } } else { Way::Present };
+    ManifestReport { media_type: media_type.clone(), digest: *digest, size: bytes.len(), way }
 }
 
 impl std::fmt::Debug for Pusher<'_> {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, HeaderName, LOCATION, RANGE, WWW_AUTHENTICATE};
+use reqwest::header::{HeaderMap, HeaderName, LOCATION, RANGE};
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 
 use crate::digest::Digest;
-use crate::fetch::{Cause, refusal};
-use crate::http::is_loopback;
+use crate::fetch::{Cause, challenge, refusal};
+use crate::http::loses_tls;
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
@@ -44,11 +44,7 @@ impl Answer {
     }
 
     pub(super) fn challenge(&self) -> Option<&str> {
-        // Some offer several; a bearer token is what can be scoped.
-        let offers = self.headers.get_all(WWW_AUTHENTICATE).iter();
-        let offers: Vec<_> = offers.filter_map(|offer| offer.to_str().ok()).collect();
-        let is_bearer = |offer: &&&str| offer.to_ascii_lowercase().starts_with("bearer");
-        offers.iter().find(is_bearer).or(offers.first()).copied()
+        challenge(&self.headers)
     }
 
     /// What the registry says the content is.
@@ -74,10 +70,7 @@ impl Answer {
     pub(super) fn location(&self) -> Option<Url> {
         let location = self.url.join(self.text(&LOCATION)?).ok()?;
         let is_known = matches!(location.scheme(), "http" | "https");
-        let is_worse = location.scheme() == "http"
-            && self.url.scheme() == "https"
-            && !(is_loopback(&location) && is_loopback(&self.url));
-        Some(location).filter(|_| is_known && !is_worse)
+        Some(location).filter(|to| is_known && !loses_tls(&self.url, to))
     }
 
     pub(super) fn is_redirect(&self) -> bool {
@@ -131,6 +124,8 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::header::WWW_AUTHENTICATE;
+
     use super::*;
 
     fn answer(status: u16, headers: &[(&'static str, &str)], body: &str) -> Answer {

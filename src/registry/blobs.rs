@@ -94,13 +94,25 @@ impl Remote {
             StatusCode::NOT_FOUND => Ok(false),
             StatusCode::OK => {
                 check_digest(&what, &answer, *digest)?;
-                let length = answer.text(&reqwest::header::CONTENT_LENGTH);
-                let length = length.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-                // Some say 0 to HEAD whatever it is. Another size is another thing.
-                Ok(length == 0 || length == size)
+                Ok(is_whole(&answer, size))
             }
             _ => Err(RemoteError::refused(&what, &answer)),
         }
+    }
+
+    /// Whether another repository of the registry has a blob, and lets us see it. To mount it is to
+    /// change this one.
+    pub async fn can_mount(
+        &self,
+        source: &str,
+        digest: &Digest,
+        size: u64,
+    ) -> Result<bool, RemoteError> {
+        let what = format!("ask {source} for the blob {}", digest.short());
+        let call =
+            Call::new(Method::HEAD, self.repository().neighbour(source).url("blobs", digest));
+        let answer = self.ask(&what, &call).await?;
+        Ok(answer.status == StatusCode::OK && is_whole(&answer, size))
     }
 
     /// Brings a blob in, by what costs least: it is there; it is mounted; it is uploaded, from
@@ -112,9 +124,15 @@ impl Remote {
         let mut journal = Journal::open(folder, self.repository(), blob.digest);
         let upload = Upload::new(self, &what, blob, Sent::told_to(delivery.listener.clone()));
         if let Some(location) = journal.location() {
-            if let Some((location, offset)) = self.resume(&location, blob).await {
+            // Since it was begun, another machine may have brought the blob.
+            if let Some(moved) = self.arrived(&what, delivery).await? {
+                journal.forget();
+                return Ok(moved);
+            }
+            if let Some((location, offset)) = self.resume(&what, &location, blob).await? {
                 delivery.bring().await?;
-                return upload.run(&mut journal, location, offset).await;
+                let smallest = journal.smallest();
+                return upload.at_least(smallest).run(&mut journal, location, offset).await;
             }
             journal.forget();
         }
@@ -127,15 +145,46 @@ impl Remote {
         }
     }
 
-    /// Where an upload of an earlier process stands; nothing when the registry has given it up.
-    async fn resume(&self, location: &Url, blob: &Blob) -> Option<(Url, u64)> {
-        let answer = self.send(&Call::new(Method::GET, location.clone())).await.ok()?;
-        if !matches!(answer.status, StatusCode::NO_CONTENT | StatusCode::OK | StatusCode::ACCEPTED)
-        {
-            return None;
+    /// Whether a blob need not be uploaded any more. A mount that becomes an upload is none: the one
+    /// that is on its way has gone further.
+    async fn arrived(
+        &self,
+        what: &str,
+        delivery: &Delivery<'_>,
+    ) -> Result<Option<Moved>, RemoteError> {
+        let blob = delivery.blob;
+        if delivery.belief == Belief::Insists {
+            return Ok(None);
         }
-        let offset = answer.received().filter(|offset| *offset <= blob.size)?;
-        Some((answer.location().unwrap_or_else(|| location.clone()), offset))
+        if self.has_blob(&blob.digest, blob.size).await? {
+            return Ok(Some(Moved::Present));
+        }
+        for source in delivery.sources {
+            if let Some(Opened::Done(moved)) = self.mount(what, blob, Some(source)).await? {
+                return Ok(Some(moved));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where an upload of an earlier process stands; nothing when the registry has given it up, or
+    /// cannot be moved to say.
+    async fn resume(
+        &self,
+        what: &str,
+        location: &Url,
+        blob: &Blob,
+    ) -> Result<Option<(Url, u64)>, RemoteError> {
+        let answer = match self.ask(what, &Call::new(Method::GET, location.clone())).await {
+            Ok(answer) => answer,
+            // The host that it is at may be gone for good. A new upload may have another.
+            Err(RemoteError::Failed { .. } | RemoteError::Refused { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let is_alive = matches!(answer.status.as_u16(), 200 | 202 | 204);
+        let offset = answer.received().filter(|offset| is_alive && *offset <= blob.size);
+        let location = answer.location().unwrap_or_else(|| location.clone());
+        Ok(offset.map(|offset| (location, offset)))
     }
 
     async fn open(&self, what: &str, delivery: &Delivery<'_>) -> Result<Opened, RemoteError> {
@@ -252,10 +301,10 @@ impl Remote {
     }
 
     /// A new upload, when the old one is lost.
-    pub(super) async fn reopen(&self, what: &str) -> Result<Url, RemoteError> {
+    pub(super) async fn reopen(&self, what: &str) -> Result<(Url, u64), RemoteError> {
         let answer = self.post(what, &[], Payload::Nothing).await?;
         match opened(what, &answer)? {
-            Opened::At(location, _) => Ok(location),
+            Opened::At(location, smallest) => Ok((location, smallest)),
             Opened::Done(_) => Err(RemoteError::senseless(what, "an upload that is done at once")),
         }
     }
@@ -276,6 +325,13 @@ impl Remote {
         }
         self.ask(what, &call.with(payload)).await
     }
+}
+
+/// Some say 0 to HEAD whatever it is. Another size is another thing.
+fn is_whole(answer: &Answer, size: u64) -> bool {
+    let length = answer.text(&reqwest::header::CONTENT_LENGTH);
+    let length = length.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    length == 0 || length == size
 }
 
 /// A registry that accepts an upload says where it goes on.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -47,7 +46,6 @@ pub struct Host {
     authorizations: Mutex<BTreeMap<Scope, Authorization>>,
     /// One at a time asks for a token; the others then have it.
     desk: tokio::sync::Mutex<()>,
-    requests: AtomicU64,
 }
 
 impl Host {
@@ -60,15 +58,8 @@ impl Host {
             pace: Pace::new(),
             authorizations: Mutex::default(),
             desk: tokio::sync::Mutex::default(),
-            requests: AtomicU64::new(0),
             options,
         })
-    }
-
-    /// How many requests the registry got from us, those included that were in vain. Its token
-    /// server is another host.
-    pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
     }
 
     /// The first wait for something that is only late.
@@ -108,12 +99,7 @@ impl Host {
         let mut url = repository.root().clone();
         url.set_path("/v2/");
         let Ok(request) = self.client.request(Method::GET, url) else { return true };
-        self.count();
         request.timeout(self.options.fetch.connect_timeout).send().await.is_ok()
-    }
-
-    pub(super) fn count(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What lets us in, if we know: from an earlier answer, or because the registry is known to

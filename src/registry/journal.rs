@@ -25,6 +25,9 @@ struct Entry {
     repository: String,
     digest: Digest,
     location: Option<String>,
+    /// `Upload::at_least`, which the registry says only once.
+    #[serde(default)]
+    smallest: u64,
 }
 
 impl std::fmt::Debug for Entry {
@@ -40,7 +43,12 @@ impl Journal {
         let path = folder.join("uploads").join(name);
         let known = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let is_ours = |entry: &Entry| entry.repository == repository && entry.digest == digest;
-        let entry = known.filter(is_ours).unwrap_or(Entry { repository, digest, location: None });
+        let entry = known.filter(is_ours).unwrap_or(Entry {
+            repository,
+            digest,
+            location: None,
+            smallest: 0,
+        });
         Self { path, entry }
     }
 
@@ -48,12 +56,17 @@ impl Journal {
         Url::parse(self.entry.location.as_deref()?).ok()
     }
 
-    /// The registry will know the upload by this.
-    pub(super) fn note(&mut self, location: &Url) -> io::Result<()> {
+    pub(super) fn smallest(&self) -> u64 {
+        self.entry.smallest
+    }
+
+    /// The registry will know the upload by this, and takes no smaller pieces.
+    pub(super) fn note(&mut self, location: &Url, smallest: u64) -> io::Result<()> {
         if self.entry.location.as_deref() == Some(location.as_str()) {
             return Ok(());
         }
         self.entry.location = Some(location.to_string());
+        self.entry.smallest = smallest;
         let folder = self.path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder)?;
         // A temporary file is made with mode 0600.
@@ -82,8 +95,9 @@ mod tests {
             Journal::open(folder.path(), &repository.parse().unwrap(), Digest::of(b""))
         };
         let location = Url::parse("https://a.example/u1?_state=secret").unwrap();
-        open("a.example/etcd").note(&location).unwrap();
+        open("a.example/etcd").note(&location, 7).unwrap();
         assert_eq!(open("a.example/etcd").location(), Some(location));
+        assert_eq!(open("a.example/etcd").smallest(), 7);
         assert_eq!(open("a.example/other").location(), None);
         assert!(!format!("{:?}", open("a.example/etcd")).contains("secret"));
         open("a.example/etcd").forget();

@@ -69,6 +69,11 @@ impl Repository {
         Self { root: root.unwrap_or_else(|_| self.root.clone()), ..self.clone() }
     }
 
+    /// Another repository of the same registry.
+    pub(super) fn neighbour(&self, path: &str) -> Self {
+        Self { path: path.to_owned(), ..self.clone() }
+    }
+
     /// Where the registry answers: its scheme, host and port.
     pub(super) fn root(&self) -> &Url {
         &self.root

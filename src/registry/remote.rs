@@ -2,6 +2,7 @@
 //! patience, and an eye on the clock.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
@@ -29,6 +30,7 @@ pub struct Remote {
     pub(super) host: Arc<Host>,
     repository: Repository,
     scope: Scope,
+    requests: Arc<AtomicU64>,
 }
 
 /// A request that can be sent as often as it takes. Without `Debug`: an upload's location may
@@ -76,14 +78,20 @@ impl Remote {
     /// To pull from a repository.
     pub fn pulling(host: Arc<Host>, repository: Repository) -> Self {
         let scope = Scope::pull(&repository);
-        Self { host, repository, scope }
+        Self { host, repository, scope, requests: Arc::default() }
     }
 
     /// To push into a repository; `sources` are paths of others in the same registry that blobs
     /// may be mounted from.
     pub fn pushing(host: Arc<Host>, repository: Repository, sources: &[String]) -> Self {
         let scope = Scope::push(&repository, sources);
-        Self { host, repository, scope }
+        Self { host, repository, scope, requests: Arc::default() }
+    }
+
+    /// How many requests the registry got for this repository, those included that were in vain. Its
+    /// token server is another host.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     pub fn repository(&self) -> &Repository {
@@ -192,7 +200,7 @@ impl Remote {
             let attached = call.payload.attach(request, &call.sent).await;
             request = attached.map_err(NoAnswer::File)?;
         }
-        host.count();
+        self.requests.fetch_add(1, Ordering::Relaxed);
         let stall = host.options.fetch.stall_timeout;
         let transport = |error: reqwest::Error| fetch::transport(&error, stall);
         let response = self.watch(call, request.send()).await?.map_err(transport)?;

@@ -78,7 +78,7 @@ impl<'a> Upload<'a> {
         // time is no progress.
         let (mut attempts, mut furthest) = (1, offset);
         loop {
-            journal.note(&place.location).map_err(|source| self.io(source))?;
+            journal.note(&place.location, self.smallest).map_err(|source| self.io(source))?;
             let (cause, spoilt) = match self.step(&place).await? {
                 Step::Done => break,
                 Step::Further(further) => {
@@ -206,7 +206,8 @@ impl<'a> Upload<'a> {
             return Ok(None);
         }
         self.piece = self.piece.min(CAREFUL_PIECE);
-        let location = self.remote.reopen(self.what).await?;
+        let (location, smallest) = self.remote.reopen(self.what).await?;
+        self.smallest = smallest;
         Ok(Some(Place { location, offset: 0 }))
     }
 

@@ -2,8 +2,10 @@
 //! person who made it reads.
 
 use std::fs;
+use std::io::Write as _;
 
 use insta::assert_snapshot;
+use serde_json::json;
 
 use crate::lying_registry::{Habits, LyingRegistry};
 use crate::parcel::{Parcel, SEVEN};
@@ -356,4 +358,41 @@ fn a_push_beside_a_broken_catalog_asks_nobody() {
     assert_eq!(push.code, Some(3), "{}", push.stderr);
     assert!(push.stderr.starts_with("error: versions.yaml:2: revison: unknown key\n"));
     assert!(registry.state().requests.is_empty());
+}
+
+/// Go for a node of a builder, from a module proxy in a folder.
+#[test]
+fn sums_of_go_for_other_hosts_are_locked_when_somebody_asks() {
+    const VERSION: &str = "v0.0.1-go1.16.15.linux-arm64";
+    let shop = Shop::empty();
+    let proxy = shop.path("proxy/golang.org/toolchain/@v");
+    fs::create_dir_all(&proxy).unwrap();
+    let mut zip = rawzip::ZipArchiveWriter::new(Vec::new());
+    let name = format!("golang.org/toolchain@{VERSION}/VERSION");
+    let (mut entry, config) = zip.new_file(&name).start().unwrap();
+    let mut writer = config.wrap(&mut entry);
+    writer.write_all(b"go1.16.15").unwrap();
+    let (_, descriptor) = writer.finish().unwrap();
+    entry.finish(descriptor).unwrap();
+    fs::write(proxy.join(format!("{VERSION}.zip")), zip.finish().unwrap()).unwrap();
+    fs::write(proxy.join(format!("{VERSION}.info")), json!({ "Version": VERSION }).to_string())
+        .unwrap();
+    fs::write(proxy.join(format!("{VERSION}.mod")), "module golang.org/toolchain\n").unwrap();
+    let lock = |arguments: &[&str]| {
+        let mut lock = shop.command("lock");
+        lock.env("GOPROXY", format!("file://{}", shop.path("proxy").display()));
+        lock.env("GONOSUMDB", "golang.org/toolchain").env("GOFLAGS", "");
+        shop.finish(lock.args(arguments))
+    };
+    let file = || fs::read_to_string(shop.root().join("etcdimg.lock")).unwrap();
+    lock(&["--go-host=linux-arm64"]).ok();
+    let text = file();
+    let host = "  - go: 1.16.15\n    host: linux-arm64\n    sum: \"h1:";
+    assert!(text.contains(host) && text.contains("host: linux-amd64"), "{text}");
+    // Who does not ask keeps it.
+    lock(&[]).ok();
+    assert_eq!(file(), text);
+    let said = lock(&["--go-host=linux-vax"]).error();
+    assert!(said.contains("there is no Go toolchain 1.16.15 for linux-vax"), "{said}");
+    assert_eq!(file(), text);
 }

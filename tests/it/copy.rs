@@ -7,7 +7,7 @@ use etcdimg::digest::Digest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::lying_registry::{Habits, LyingRegistry};
+use crate::lying_registry::{Habits, Lie, LyingRegistry};
 use crate::parcel::{self, Parcel, SEVEN};
 use crate::shop::{Run, without_digests};
 
@@ -97,6 +97,42 @@ fn an_image_is_copied_with_its_platforms_and_referrers() {
 }
 
 #[test]
+fn what_refers_to_an_image_is_copied_before_its_tag_is_set() {
+    let mut desk = Desk::new(Habits::default(), Habits::default());
+    let signature = desk.sign();
+    let refused = Lie::Says(400, &[], r#"{"errors": [{"code": "MANIFEST_INVALID"}]}"#);
+    desk.to = desk.to.lie("PUT", &format!("manifests/{signature}"), (0, 1), refused);
+    let (from, to) =
+        (format!("{}/etcd:3.7.1-0", desk.from.host()), format!("{}/etcd", desk.to.host()));
+    let error = without_digests(&desk.run(&["copy", &from, &to]).error());
+    insta::assert_snapshot!(error, @r"
+    error: cannot push the manifest … to to/etcd: 400 Bad Request, MANIFEST_INVALID
+    hint: run the command again: it goes on where it was stopped
+    hint: no tag has moved
+    exit 5
+    ");
+    assert!(desk.to.state().tags.is_empty());
+    desk.run(&["copy", &from, &to]).ok();
+    desk.assert_copied("etcd");
+}
+
+#[test]
+fn more_referrers_than_are_copied_are_an_error() {
+    let desk = Desk::new(Habits::default(), Habits::default());
+    for i in 0..1001 {
+        let subject = json!({ "digest": desk.parcel.index });
+        let bytes = json!({ "subject": subject, "i": i }).to_string().into_bytes();
+        let key = ("etcd".to_owned(), Digest::of(&bytes));
+        desk.from.state().manifests.insert(key, (parcel::MANIFEST.to_owned(), bytes));
+    }
+    let (from, to) =
+        (format!("{}/etcd:3.7.1-0", desk.from.host()), format!("{}/etcd", desk.to.host()));
+    let error = desk.run(&["copy", &from, &to]).error();
+    assert!(error.contains("more than 1000 documents refer to it"), "{error}");
+    assert!(desk.to.state().requests.is_empty());
+}
+
+#[test]
 fn referrers_are_listed_by_a_tag_where_there_is_no_api() {
     let old = Habits { knows_referrers: false, ..Habits::default() };
     let desk = Desk::new(Habits::default(), old);
@@ -170,6 +206,21 @@ fn what_a_release_touches_is_listed() {
     assert_eq!(desk.run(&["promote", "--list", &reference, "-q"]).ok(), line);
     let layout = desk.parcel.path().to_str().unwrap();
     assert_eq!(desk.run(&["promote", "--list", layout, "-q"]).ok(), line);
+    insta::assert_snapshot!(desk.run(&["promote", "--list", layout]).stderr, @r"
+    note: it belongs to `dmap:` of etcd in the promoter's images.yaml; then these name the version:
+    note:   build/dependencies.yaml: `etcd`, `etcd-image`, `golang: etcd release version`
+    note:   cluster/gce/manifests/etcd.manifest: the tag and TARGET_VERSION
+    note:   cluster/gce/upgrade-aliases.sh: ETCD_IMAGE, ETCD_VERSION
+    note:   cmd/kubeadm/app/constants/constants.go: DefaultEtcdVersion, MinExternalEtcdVersion, SupportedEtcdVersion
+    note:   hack/lib/etcd.sh: ETCD_VERSION
+    note:   staging/src/k8s.io/sample-apiserver/artifacts/example/deployment.yaml: the tag
+    note:   test/e2e/testing-manifests/statefulset/etcd/statefulset.yaml: the tag
+    note:   test/utils/image/manifest.go: the tag
+    ");
+    let run = desk.run(&["promote", "--list", layout, "--format", "json"]);
+    let listed: Value = serde_json::from_str(&run.ok()).unwrap();
+    assert_eq!(listed["promoter"][desk.parcel.index.to_string()], json!(["3.7.1-0"]));
+    assert_eq!(listed["places"].as_array().unwrap().len(), 8);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
@@ -128,6 +129,7 @@ struct Inner {
     habits: Mutex<Habits>,
     rules: Mutex<Vec<Rule>>,
     state: Mutex<State>,
+    connections: AtomicUsize,
 }
 
 pub struct LyingRegistry(Arc<Inner>);
@@ -141,13 +143,19 @@ impl LyingRegistry {
             habits: Mutex::new(habits),
             rules: Mutex::default(),
             state: Mutex::default(),
+            connections: AtomicUsize::new(0),
         });
         let served = Arc::clone(&inner);
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let inner = Arc::clone(&served);
                 // The client hanging up is part of some plays.
-                thread::spawn(move || inner.serve(&stream?));
+                inner.connections.fetch_add(1, Ordering::SeqCst);
+                thread::spawn(move || {
+                    let served = stream.and_then(|stream| inner.serve(&stream));
+                    inner.connections.fetch_sub(1, Ordering::SeqCst);
+                    served
+                });
             }
         });
         Self(inner)
@@ -181,6 +189,19 @@ impl LyingRegistry {
     /// Its own token server gives `1`, `2` and so on, which are good until they are revoked.
     pub fn hand_out_tokens(&self, life: &'static str) {
         self.state().life = Some(life);
+    }
+
+    /// Waits until nobody is connected: what was on its way arrives even when who sent it is no more.
+    /// Then says how many bytes of blobs there are.
+    pub fn settled(&self) -> u64 {
+        while !self.is_alone() {
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.state().received
+    }
+
+    pub fn is_alone(&self) -> bool {
+        self.0.connections.load(Ordering::SeqCst) == 0
     }
 
     /// `HEAD manifests`, `POST uploads` and so on, counted.

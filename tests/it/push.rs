@@ -6,7 +6,7 @@ use std::fs;
 use etcdimg::digest::Digest;
 use etcdimg::push::{Content, Overwrite, Pusher, TagState, Way, Wish, plan};
 use etcdimg::registry::{Login, Secret};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::fetch::ui;
 use crate::lying_registry::Lie;
@@ -43,6 +43,8 @@ async fn a_new_revision_sends_only_what_is_new() {
     bench.assert_there(&next);
     assert_eq!(bench.received() - before, report.moved_bytes);
     assert!(report.moved_bytes < next.size() / 100, "{}", report.moved_bytes);
+    // What is there and what is not, nobody knew.
+    assert!((report.forecast.least..report.forecast.most).contains(&report.requests), "{report:?}");
 }
 
 #[tokio::test]
@@ -81,7 +83,7 @@ async fn a_first_push_of_seven_images_takes_two_requests_for_each_blob() {
     let (_, report) = bench.arrives().await;
     // The tag twice, 22 blobs with two each, 7 images, the index by its tag.
     assert_eq!(report.requests, 2 + 2 * 22 + 7 + 1);
-    assert_eq!((report.forecast.least, report.forecast.most), (report.requests, report.requests));
+    assert_eq!(report.forecast.most, report.requests);
 }
 
 #[tokio::test]
@@ -103,6 +105,34 @@ async fn foreign_layers_stay_where_they_are() {
     let report = pusher.push(&plan).await.unwrap();
     assert_eq!(report.blobs[1].way, Way::Foreign);
     assert_eq!(bench.registry.state().blobs.len(), 1);
+}
+
+#[tokio::test]
+async fn foreign_layers_are_foreign_in_docker_types_too() {
+    const FOREIGN: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+    let bench = Bench::honest();
+    let parcel = &bench.parcel;
+    let oci = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
+    let mut foreign = parcel.add(oci, b"ms");
+    foreign["urls"] = json!(["https://mcr.example/blob"]);
+    let own = parcel.add("application/vnd.oci.image.layer.v1.tar+gzip", b"own");
+    let config = parcel.add("application/vnd.oci.image.config.v1+json", b"{}");
+    let manifest = json!({ "schemaVersion": 2, "config": config, "layers": [foreign, own] });
+    let manifest = parcel.add(parcel::MANIFEST, manifest.to_string().as_bytes());
+    let content = Content::read(&parcel.layout(), &manifest).unwrap().in_docker_types().unwrap();
+    let document: Value = serde_json::from_slice(&content.root.bytes).unwrap();
+    assert_eq!(document["layers"][0]["mediaType"], FOREIGN);
+    assert_eq!(document["layers"][0]["urls"], json!(["https://mcr.example/blob"]));
+    assert_eq!(document["layers"][1].get("urls"), None);
+    let plan = plan(&content, &Wish { tags: vec!["w".into()], ..Wish::default() }).unwrap();
+    assert_eq!((plan.blobs.len(), &*plan.foreign[0].media_type), (2, FOREIGN));
+    let (remote, ui, layout) = (bench.remote(), ui(), parcel.layout());
+    let path = |digest: &Digest| layout.blob_path(digest);
+    let (remote, sources, overwrite) = (&remote, &[][..], Overwrite::Never);
+    let pusher = Pusher { remote, sources, path: &path, bring: None, overwrite, ui: &ui };
+    // The registry would miss a plain layer that nobody gave it.
+    let report = pusher.push(&plan).await.unwrap();
+    assert_eq!(report.blobs[2].way, Way::Foreign);
 }
 
 // --- what is there already -----------------------------------------------------------------

@@ -6,7 +6,7 @@ use std::time::Duration;
 use etcdimg::digest::Digest;
 use etcdimg::fetch::Options;
 use etcdimg::http::Trust;
-use etcdimg::push::{Overwrite, PushError, Pusher, Report};
+use etcdimg::push::{Overwrite, PushError, PushPlan, Pusher, Report};
 use etcdimg::registry::{Credentials, Host, HostOptions, Login, Remote, Repository};
 use tempfile::TempDir;
 
@@ -96,6 +96,10 @@ impl Bench {
     }
 
     pub async fn push_parcel(&self, parcel: &Parcel) -> Result<Report, PushError> {
+        self.push_plan(parcel, &parcel.plan()).await
+    }
+
+    pub async fn push_plan(&self, parcel: &Parcel, plan: &PushPlan) -> Result<Report, PushError> {
         let (remote, ui, layout) = (self.remote(), ui(), parcel.layout());
         let _lock = remote.host().lock(remote.repository()).await.unwrap();
         let pusher = Pusher {
@@ -106,7 +110,7 @@ impl Bench {
             overwrite: self.overwrite,
             ui: &ui,
         };
-        pusher.push(&parcel.plan()).await
+        pusher.push(plan).await
     }
 
     /// The push goes well, and everything is where it should be.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use etcdimg::registry::{Remote, Repository};
 
-use crate::lying_registry::{Lie, State};
+use crate::lying_registry::{Habits, Lie, State};
 use crate::parcel::{Parcel, SEVEN};
 use crate::push_bench::{ALWAYS, Bench, ONCE, habits};
 
@@ -103,6 +103,76 @@ async fn a_registry_that_is_not_there_is_an_error() {
     let error = remote.tagged("3.7.1-0").await.unwrap_err().to_string();
     let text = error.replace(&gone.to_string(), "registry");
     insta::assert_snapshot!(text, @"cannot ask registry/etcd what 3.7.1-0 names: cannot connect: Connection refused (os error 111), after 5 attempts");
+}
+
+// --- uploads of an earlier run -------------------------------------------------------------
+
+/// A registry that has a part of two layers, from a push that came to no end.
+async fn interrupted(change: impl FnOnce(&mut Habits)) -> Bench {
+    let mut bench = Bench::new(habits(change));
+    bench.parcel = Parcel::new(&SEVEN[..1], 200_000, 0);
+    bench.piece_bytes = 30_000;
+    let bench = bench.and("PATCH", "uploads", (2, 1), Lie::Says(403, &[], ""));
+    bench.push().await.unwrap_err();
+    assert!(bench.registry.state().tags.is_empty());
+    while !bench.registry.is_alone() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let before = bench.received();
+    assert!(before > 0 && before < bench.parcel.size(), "{before}");
+    bench
+}
+
+#[tokio::test]
+async fn a_registry_that_is_busy_for_a_moment_has_not_lost_an_upload() {
+    for lie in [Lie::Says(503, &[], ""), Lie::Says(429, &[], ""), Lie::DoesSilently] {
+        let bench = interrupted(|_| {}).await.and("GET", "uploads", (0, 3), lie);
+        let (bench, _) = bench.arrives().await;
+        assert_eq!(bench.received(), bench.parcel.size(), "nothing is sent twice");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_whose_place_is_gone_for_good_starts_over() {
+    let lie = Lie::Says(503, &[], "");
+    interrupted(|_| {}).await.and("GET", "uploads", (0, 40), lie).arrives().await;
+}
+
+#[tokio::test]
+async fn a_blob_that_somebody_else_has_brought_is_not_sent_to_its_end() {
+    let bench = interrupted(|_| {}).await;
+    for piece in bench.parcel.plan().blobs {
+        let bytes = std::fs::read(bench.parcel.blob(&piece.digest)).unwrap();
+        bench.registry.state().blobs.insert(("etcd".to_owned(), piece.digest), bytes);
+    }
+    let before = bench.received();
+    let (bench, report) = bench.arrives().await;
+    assert_eq!((report.moved_bytes, bench.received()), (0, before));
+}
+
+#[tokio::test]
+async fn a_blob_that_can_be_mounted_now_is_not_sent_to_its_end() {
+    let mut bench = interrupted(|_| {}).await;
+    bench.sources = vec!["older".to_owned()];
+    for piece in bench.parcel.plan().blobs {
+        let bytes = std::fs::read(bench.parcel.blob(&piece.digest)).unwrap();
+        bench.registry.state().blobs.insert(("older".to_owned(), piece.digest), bytes);
+    }
+    let before = bench.received();
+    let (bench, report) = bench.arrives().await;
+    assert_eq!((report.moved_bytes, bench.received()), (0, before));
+}
+
+#[tokio::test]
+async fn the_smallest_piece_is_known_to_the_next_run() {
+    let mut bench = interrupted(|it| it.smallest_chunk = 50_000).await;
+    bench.piece_bytes = 10_000;
+    let before = bench.registry.state().requests.len();
+    let (bench, _) = bench.arrives().await;
+    let state = bench.registry.state();
+    let pieces = state.requests[before..].iter().filter(|it| it.method == "PATCH");
+    let pieces: Vec<_> = pieces.map(|it| it.length).collect();
+    assert!(!pieces.is_empty() && pieces.iter().all(|length| *length >= 50_000), "{pieces:?}");
 }
 
 // --- pieces -------------------------------------------------------------------------------

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use etcdimg::digest::Digest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -57,27 +59,35 @@ impl Desk {
         let (plan, state) = (parcel.plan(), self.registry.state());
         for piece in &plan.blobs {
             let there = &state.blobs[&("etcd".to_owned(), piece.digest)];
-            assert_eq!(etcdimg::digest::Digest::of(there), piece.digest);
+            assert_eq!(Digest::of(there), piece.digest);
         }
         assert_eq!(state.tags[&("etcd".to_owned(), parcel.tag.clone())], parcel.index);
         assert_eq!(state.violations, Vec::<String>::new());
     }
 }
 
-/// How often the program is killed: a few times, or as often as this variable says.
-fn kills() -> u32 {
-    std::env::var("ETCDIMG_TEST_KILLS").ok().and_then(|it| it.parse().ok()).unwrap_or(20)
+/// When the program is killed: at random between its start and its usual end, as often as takes a
+/// minute or so. `ETCDIMG_TEST_KILLS` says how many times, `ETCDIMG_TEST_SEED` repeats a run.
+fn kills(whole: Duration) -> Vec<Duration> {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+    // Half of the time until the kill, as a rule, and then all of it.
+    let usual = 60_000 / (u64::try_from(whole.as_millis()).unwrap() * 3 / 2 + 300);
+    let kills = number("ETCDIMG_TEST_KILLS").unwrap_or(usual.clamp(10, 100));
+    // The keys of a map are the randomness that the standard library has.
+    let seed = number("ETCDIMG_TEST_SEED");
+    let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(()) % 1_000_000);
+    eprintln!("{kills} kills within {whole:?}, ETCDIMG_TEST_SEED={seed}");
+    let random = |i: u64| u32::from_str_radix(&Digest::of(format!("{seed} {i}")).hex()[..8], 16);
+    let part = |i| f64::from(random(i).unwrap()) / f64::from(u32::MAX);
+    (0..kills).map(|i| whole.mul_f64(part(i))).collect()
 }
 
-/// What was on its way arrives even when who sent it is no more; then it is quiet.
-fn settled(registry: &LyingRegistry) -> u64 {
-    loop {
-        let before = registry.state().received;
-        std::thread::sleep(Duration::from_millis(100));
-        if registry.state().received == before {
-            return before;
-        }
-    }
+/// Starts a program and kills it after a while; whether it was still at work.
+fn kill(command: &mut Command, after: Duration) -> bool {
+    let mut program = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(after);
+    program.kill().unwrap();
+    !program.wait().unwrap().success()
 }
 
 #[test]
@@ -93,15 +103,11 @@ fn a_push_that_was_killed_goes_on_and_sends_only_what_was_missing() {
         started.elapsed()
     };
     let (mut killed, mut offsets) = (0, BTreeSet::new());
-    for i in 0..kills() {
+    let kills = kills(whole);
+    for after in &kills {
         let desk = Desk::new(habits.clone());
-        let after = whole.mul_f64((f64::from(i) + 0.5) / f64::from(kills()));
-        let mut push = desk.command(&parcel);
-        let mut push = push.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(after);
-        push.kill().unwrap();
-        killed += u32::from(!push.wait().unwrap().success());
-        let before = settled(&desk.registry);
+        killed += usize::from(kill(&mut desk.command(&parcel), *after));
+        let before = desk.registry.settled();
         assert!(before <= parcel.size());
         offsets.insert(before);
         desk.push(&parcel, &[]).ok();
@@ -109,8 +115,8 @@ fn a_push_that_was_killed_goes_on_and_sends_only_what_was_missing() {
         let received = desk.registry.state().received;
         assert_eq!(received, parcel.size(), "after {after:?}: {before} bytes were there");
     }
-    eprintln!("killed {killed} of {}, at {} different points", kills(), offsets.len());
-    assert!(killed >= kills() / 2, "only {killed} pushes were killed before their end");
+    eprintln!("killed {killed} of {}, at {} different points", kills.len(), offsets.len());
+    assert!(killed >= kills.len() / 2, "only {killed} pushes were killed before their end");
     assert!(offsets.len() > 3, "{offsets:?}");
 }
 
@@ -132,6 +138,14 @@ fn an_all_push_that_was_killed_builds_and_sends_only_what_was_missing() {
         command.args(["--registry", &registry.host(), "-q"]);
         command
     };
+    // Layers are made anew, so that there is something to build in between.
+    let forget = || {
+        let _ = fs::remove_dir_all(shop.out());
+        let _ = fs::remove_dir_all(shop.cache().join("records/layer"));
+    };
+    // The first one has the most to do, and says nothing about how long the others take.
+    shop.finish(&mut all_push(&start())).ok();
+    forget();
     let registry = start();
     let started = Instant::now();
     let said = shop.finish(&mut all_push(&registry)).ok();
@@ -139,23 +153,57 @@ fn an_all_push_that_was_killed_builds_and_sends_only_what_was_missing() {
     let index = said.split('@').nth(1).unwrap().to_owned();
     let size = assert_released(&registry, &index);
     let mut killed = 0;
-    for i in 0..kills().div_ceil(2) {
+    let kills = kills(whole);
+    for after in &kills {
         let registry = start();
-        // Layers are made anew, so that there is something to build in between.
-        let _ = fs::remove_dir_all(shop.out());
-        let _ = fs::remove_dir_all(shop.cache().join("records/layer"));
-        let after = whole.mul_f64((f64::from(i) + 0.5) / f64::from(kills().div_ceil(2)));
-        let mut push = all_push(&registry);
-        let mut push = push.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(after);
-        push.kill().unwrap();
-        killed += u32::from(!push.wait().unwrap().success());
-        settled(&registry);
+        forget();
+        killed += usize::from(kill(&mut all_push(&registry), *after));
+        registry.settled();
         shop.finish(&mut all_push(&registry)).ok();
         assert_eq!(assert_released(&registry, &index), size);
         assert_eq!(registry.state().received, size, "after {after:?}");
     }
-    assert!(killed >= kills() / 4, "only {killed} were killed before their end");
+    eprintln!("killed {killed} of {}", kills.len());
+    assert!(killed >= kills.len() / 4, "only {killed} were killed before their end");
+}
+
+/// The most memory that a program has used so far, in KiB; nothing once it has ended.
+fn peak_kib(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
+}
+
+#[test]
+fn memory_does_not_grow_with_a_layer() {
+    let peaks = [1_u64 << 20, 300 << 20].map(|bytes| {
+        let (desk, parcel) = (Desk::new(Habits::default()), Parcel::new(&SEVEN[..1], 10, 0));
+        // Nothing but a length, on disk too.
+        let layer = parcel.path().join("layer");
+        fs::File::create(&layer).unwrap().set_len(bytes).unwrap();
+        let (digest, _) = Digest::of_reader(fs::File::open(&layer).unwrap()).unwrap();
+        fs::rename(&layer, parcel.blob(&digest)).unwrap();
+        let kind = "application/vnd.oci.image.layer.v1.tar+gzip";
+        let layer = json!({ "mediaType": kind, "digest": digest, "size": bytes });
+        let config = parcel.add("application/vnd.oci.image.config.v1+json", b"{}");
+        let manifest = json!({ "schemaVersion": 2, "config": config, "layers": [layer] });
+        let mut entry = parcel.add(parcel::MANIFEST, manifest.to_string().as_bytes());
+        entry["annotations"] = json!({ "org.opencontainers.image.ref.name": "large" });
+        parcel.name(&[entry]);
+        let mut push = desk.command(&parcel);
+        let mut push = push.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut peak = 0;
+        while push.try_wait().unwrap().is_none() {
+            peak = peak.max(peak_kib(push.id()).unwrap_or(0));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        assert!(push.wait().unwrap().success());
+        assert_eq!(desk.registry.settled(), bytes + 2);
+        peak
+    });
+    eprintln!("peaks with a layer of 1 MiB and of 300 MiB: {peaks:?} KiB");
+    assert!(peaks[1] < 128 << 10, "{peaks:?} KiB");
+    assert!(peaks[1] < peaks[0] + (32 << 10), "{peaks:?} KiB");
 }
 
 #[test]
@@ -175,24 +223,88 @@ fn all_push_takes_no_part_for_the_whole() {
     ");
 }
 
-#[test]
-fn what_refers_to_an_image_goes_with_it() {
-    let (desk, parcel) = (Desk::new(Habits::default()), Parcel::small());
-    let signature = json!({
-        "schemaVersion": 2,
-        "mediaType": parcel::MANIFEST,
-        "config": parcel.add("application/vnd.oci.empty.v1+json", b"{}"),
-        "layers": [parcel.add("application/example.signature", b"signed")],
-        "subject": { "mediaType": parcel::INDEX, "digest": parcel.index, "size": 1 },
-    });
-    let entry = parcel.add(parcel::MANIFEST, signature.to_string().as_bytes());
+/// Adds a signature of the index, and one of that, to a layout.
+fn sign(parcel: &Parcel) -> [Digest; 2] {
     let mut entries = vec![parcel.layout().tagged().unwrap()[0].descriptor.clone()];
-    entries.push(entry.clone());
+    let mut subject = parcel.index;
+    let digests = ["signed", "signed again"].map(|text| {
+        let signature = json!({
+            "schemaVersion": 2,
+            "mediaType": parcel::MANIFEST,
+            "config": parcel.add("application/vnd.oci.empty.v1+json", b"{}"),
+            "layers": [parcel.add("application/example.signature", text.as_bytes())],
+            "subject": { "mediaType": parcel::INDEX, "digest": subject, "size": 1 },
+        });
+        let entry = parcel.add(parcel::MANIFEST, signature.to_string().as_bytes());
+        subject = entry["digest"].as_str().unwrap().parse().unwrap();
+        entries.push(entry);
+        subject
+    });
     parcel.name(&entries);
-    desk.push(&parcel, &[]).ok();
+    digests
+}
+
+#[test]
+fn what_refers_to_an_image_goes_with_it_and_before_its_tag() {
+    let (desk, parcel) = (Desk::new(Habits::default()), Parcel::small());
+    let signatures = sign(&parcel);
+    let run = desk.push(&parcel, &["--dry-run"]);
+    let said = run.stdout.lines().rev().take(5).collect::<Vec<_>>();
+    let said = said.into_iter().rev().collect::<Vec<_>>().join("\n");
+    insta::assert_snapshot!(said, @r"
+    push sha256:… 715 B application/vnd.oci.image.manifest.v1+json
+    push sha256:… 504 B application/vnd.oci.image.index.v1+json
+    push sha256:… 534 B application/vnd.oci.image.manifest.v1+json
+    push sha256:… 535 B application/vnd.oci.image.manifest.v1+json
+    tag registry/etcd:3.7.1-0 sha256:…
+    ");
+    let output = desk.command(&parcel).args(["--format", "json"]).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let report = &report["repositories"][0];
+    let named = report["referrers"].as_array().unwrap().iter().map(|it| it["digest"].clone());
+    assert!(named.eq(signatures.iter().map(|it| json!(it))), "{report}");
+    let requests = report["requests"].as_u64().unwrap();
+    let foretold = |name: &str| report["forecast"][name].as_u64().unwrap();
+    assert!((foretold("least")..=foretold("most")).contains(&requests), "{report}");
     desk.assert_there(&parcel);
-    let digest = entry["digest"].as_str().unwrap().parse().unwrap();
-    assert!(desk.registry.state().manifests.contains_key(&("etcd".to_owned(), digest)));
+    let state = desk.registry.state();
+    for digest in signatures {
+        assert!(state.manifests.contains_key(&("etcd".to_owned(), digest)));
+    }
+    let last = state.requests.last().unwrap();
+    assert_eq!((&*last.method, &*last.target), ("PUT", "/v2/etcd/manifests/3.7.1-0"));
+}
+
+#[test]
+fn a_signature_that_is_refused_leaves_the_tag_alone() {
+    let parcel = Parcel::small();
+    let [_, second] = sign(&parcel);
+    let refused = Lie::Says(400, &[], r#"{"errors": [{"code": "MANIFEST_INVALID"}]}"#);
+    let mut desk = Desk::new(Habits::default());
+    let part = format!("manifests/{second}");
+    desk.registry = desk.registry.lie("PUT", &part, (0, 99), refused);
+    insta::assert_snapshot!(desk.push(&parcel, &[]).error(), @r"
+    error: cannot push the manifest … to registry/etcd: 400 Bad Request, MANIFEST_INVALID
+    hint: run the command again: it goes on where it was stopped
+    hint: no tag has moved
+    exit 5
+    ");
+    assert!(desk.registry.state().tags.is_empty());
+}
+
+#[test]
+fn a_push_that_fails_among_its_tags_says_which_are_set() {
+    let parcel = Parcel::small();
+    let refused = Lie::Says(400, &[], r#"{"errors": [{"code": "TAG_INVALID"}]}"#);
+    let mut desk = Desk::new(Habits::default());
+    desk.registry = desk.registry.lie("PUT", "manifests/latest", (0, 99), refused);
+    insta::assert_snapshot!(desk.push(&parcel, &["--tag", "latest"]).error(), @r"
+    error: only these tags are set: 3.7.1-0
+      because: cannot tag … in registry/etcd as latest: 400 Bad Request, TAG_INVALID
+    hint: run the command again: it goes on where it was stopped
+    exit 5
+    ");
+    desk.assert_there(&parcel);
 }
 
 #[test]
@@ -238,12 +350,46 @@ fn a_rehearsal_moves_nothing_and_says_what_would() {
     push sha256:… 510 B application/vnd.oci.image.layer.v1.tar+gzip
     push sha256:… 510 B application/vnd.oci.image.layer.v1.tar+gzip
     push sha256:… 338 B application/vnd.oci.image.config.v1+json
+    push sha256:… 715 B application/vnd.oci.image.manifest.v1+json
+    push sha256:… 715 B application/vnd.oci.image.manifest.v1+json
+    push sha256:… 504 B application/vnd.oci.image.index.v1+json
     tag registry/etcd:3.7.1-0 sha256:…
     ");
     insta::assert_snapshot!(run.stderr.trim(), @"Would push registry/etcd: 301.7 kB moved, 0 B mounted, 0 B skipped, 20 to 29 requests");
     let state = desk.registry.state();
     assert!(state.requests.iter().all(|request| request.method == "HEAD"));
     assert!(state.blobs.is_empty() && state.tags.is_empty());
+}
+
+#[test]
+fn a_rehearsal_knows_what_can_be_mounted() {
+    let (desk, parcel) = (Desk::new(Habits::default()), Parcel::small());
+    for piece in parcel.plan().blobs {
+        let bytes = fs::read(parcel.blob(&piece.digest)).unwrap();
+        desk.registry.state().blobs.insert(("older".to_owned(), piece.digest), bytes);
+    }
+    let from = format!("{}/older", desk.registry.host());
+    let run = desk.push(&parcel, &["--dry-run", "--mount-from", &from]);
+    let is_blob = |line: &&str| !line.contains("manifest.v1") && !line.contains("index.v1");
+    let mut blobs = run.stdout.lines().filter(is_blob).filter(|line| !line.starts_with("tag "));
+    assert!(blobs.all(|line| line.starts_with("mount ")), "{}", run.stdout);
+    assert!(run.stderr.contains("0 B moved, 301.7 kB mounted, 0 B skipped"), "{}", run.stderr);
+    let state = desk.registry.state();
+    assert!(state.requests.iter().all(|request| request.method == "HEAD"));
+}
+
+#[test]
+fn each_repository_counts_its_own_requests() {
+    let (desk, parcel) = (Desk::new(Habits::default()), Parcel::small());
+    let team = format!("{}/team", desk.registry.host());
+    let mut command = desk.command(&parcel);
+    let output = command.args(["--registry", &team, "--format", "json"]).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let state = desk.registry.state();
+    for (at, path) in ["/v2/etcd/", "/v2/team/etcd/"].into_iter().enumerate() {
+        let made = state.requests.iter().filter(|it| it.target.starts_with(path)).count();
+        assert_eq!(report["repositories"][at]["requests"], made, "{path}");
+    }
 }
 
 #[test]
@@ -260,6 +406,16 @@ fn platforms_get_their_own_tags() {
     let desk = Desk::new(Habits::default());
     desk.push(&parcel, &["--platform", "linux/arm64", "-q"]).ok();
     assert_eq!(tags(&desk), "3.7.1-0-linux-arm64");
+    let two = ["--platform", "linux/arm64", "--platform", "linux/s390x", "-q"];
+    let lines = Desk::new(Habits::default()).push(&parcel, &two).ok();
+    assert_eq!(lines.lines().count(), 2, "each image is named: {lines}");
+    // Nor where the layout has nothing else, as `etcdimg build` makes it.
+    let (desk, only) = (Desk::new(Habits::default()), Parcel::new(&SEVEN[..1], 1000, 0));
+    desk.push(&only, &["--platform", "linux/amd64", "-q"]).ok();
+    assert_eq!(tags(&desk), "3.7.1-0-linux-amd64");
+    let desk = Desk::new(Habits::default());
+    desk.finish(desk.command(&only).env("ARCH", "amd64")).ok();
+    assert_eq!(tags(&desk), "3.7.1-0-linux-amd64");
     let error = desk.push(&parcel, &["--platform", "linux/riscv64"]).error();
     insta::assert_snapshot!(error, @r"
     error: the layout has no image for linux/riscv64

@@ -211,10 +211,8 @@ fn the_registry_counts_the_requests_that_were_foretold() {
     // Known by now: the tag twice and set, two for each blob, one for each image.
     let report = push(&first, "counted/first");
     assert_eq!(report["requests"], counted("counted/first"));
-    assert_eq!(
-        report["forecast"],
-        json!({ "least": counted("counted/first"), "most": counted("counted/first") })
-    );
+    // It did not know that nothing is there, which is the most that can be.
+    assert_eq!(report["forecast"]["most"], counted("counted/first"));
     assert_eq!(counted("counted/first"), 2 + 2 * blobs + 7 + 1);
     // Nothing to do.
     assert_eq!(push(&first, "counted/first")["requests"], 1);
@@ -223,7 +221,10 @@ fn the_registry_counts_the_requests_that_were_foretold() {
     let next = Parcel::new(&SEVEN, 200_000, 1);
     let before = counted("counted/first");
     let report = push(&next, "counted/first");
-    assert_eq!(report["requests"], counted("counted/first") - before);
+    let made = counted("counted/first") - before;
+    assert_eq!(report["requests"], made);
+    let foretold = |name: &str| report["forecast"][name].as_u64().unwrap();
+    assert!((foretold("least")..=foretold("most")).contains(&made), "{report}");
     assert!(report["moved_bytes"].as_u64().unwrap() < next.size() / 100, "{report}");
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use etcdimg::digest::Digest;
-use etcdimg::push::{Overwrite, PushError, TagState};
+use etcdimg::push::{Overwrite, PushError, TagState, Wish, plan};
 
 use crate::lying_registry::{Lie, State};
 use crate::parcel::{self, Parcel, SEVEN};
@@ -103,4 +103,49 @@ async fn a_registry_that_keeps_its_tags_says_so() {
     let text = r#"{"errors": [{"code": "TAG_INVALID", "message": "the tag is immutable"}]}"#;
     let bench = Bench::lying("PUT", "manifests/3.7.1-0", ALWAYS, Lie::Says(409, &[], text));
     insta::assert_snapshot!(bench.fails().await, @"cannot tag … in registry/etcd as 3.7.1-0: 409 Conflict, TAG_INVALID: the tag is immutable");
+}
+
+// --- answers about the tag itself ----------------------------------------------------------
+
+#[tokio::test]
+async fn a_tag_that_is_set_is_set_whatever_the_answer_says() {
+    let digest = Some(Digest::of("other").to_string());
+    for lie in [
+        Lie::DoesButSays(500),
+        Lie::DoesButSays(409),
+        Lie::DoesSilently,
+        Lie::DoesButHeader("docker-content-digest", digest),
+    ] {
+        Bench::lying("PUT", "manifests/3.7.1-0", ALWAYS, lie).arrives().await;
+    }
+}
+
+#[tokio::test]
+async fn a_tag_that_is_not_set_is_an_error() {
+    let bench = Bench::lying("PUT", "manifests/3.7.1-0", ALWAYS, Lie::Says(500, &[], ""));
+    insta::assert_snapshot!(bench.fails().await, @"cannot tag … in registry/etcd as 3.7.1-0: 500 Internal Server Error");
+    // A promise without a deed is found out when the same is pushed again.
+    let bench = Bench::lying("PUT", "manifests/3.7.1-0", ONCE, Lie::Says(201, &[], ""));
+    bench.push().await.unwrap();
+    bench.arrives().await;
+}
+
+#[tokio::test]
+async fn nobody_claims_to_know_of_a_tag_what_nobody_knows() {
+    let bench = Bench::lying("PUT", "manifests/3.7.1-0", ALWAYS, Lie::DoesButSays(500));
+    let bench = bench.and("HEAD", "manifests/3.7.1-0", (2, 99), Lie::Says(403, &[], ""));
+    let error = bench.push().await.unwrap_err();
+    assert!(matches!(&error, PushError::Unsure { tag, .. } if tag == "3.7.1-0"), "{error}");
+}
+
+#[tokio::test]
+async fn who_fails_at_the_second_tag_says_that_the_first_is_set() {
+    let denied = Lie::Says(403, &[], r#"{"errors": [{"code": "DENIED"}]}"#);
+    let bench = Bench::lying("PUT", "manifests/latest", ALWAYS, denied);
+    let tags = ["3.7.1-0", "latest", "newest"].map(ToOwned::to_owned).to_vec();
+    let plan = plan(&bench.parcel.content(), &Wish { tags, ..Wish::default() }).unwrap();
+    let error = bench.push_plan(&bench.parcel, &plan).await.unwrap_err();
+    assert_eq!(error.to_string(), "only these tags are set: 3.7.1-0");
+    bench.assert_there(&bench.parcel);
+    assert_eq!(bench.registry.state().tags.len(), 1);
 }

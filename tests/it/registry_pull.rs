@@ -1,8 +1,12 @@
 //! Pulling from a registry on 127.0.0.1.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Lines};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use etcdimg::digest::Digest;
+use etcdimg::http::{Client, Trust, reason};
 use etcdimg::registry::{Credentials, Puller, Reference, RegistryError};
 
 use crate::fetch::{Bench, FILE, ui};
@@ -124,6 +128,102 @@ async fn a_token_is_never_sent_to_another_host() {
     assert_eq!(sent.last().unwrap().as_deref(), Some("Bearer t0ken"));
     assert_eq!(elsewhere.heard("authorization"), [None]);
     assert_eq!(elsewhere.heard("referer"), [None]);
+}
+
+#[tokio::test]
+async fn nobody_a_redirect_leads_to_can_ask_who_we_are() {
+    let (server, elsewhere) = (ReleaseServer::start(), ReleaseServer::start());
+    let (bench, folder) = (Bench::new(), tempfile::tempdir().unwrap());
+    let auths = format!(r#"{{"auths": {{"{}": {{"auth": "bWU6c2VjcmV0"}}}}}}"#, server.host());
+    fs::write(folder.path().join("config.json"), auths).unwrap();
+    let digest = Digest::of(MANIFEST);
+    // It asks for the login of a token server of its own, and then simply for the login.
+    let realm = elsewhere.on("/token", [Answer::file(br#"{"token": "t"}"#)]);
+    let bearer = format!(r#"Bearer realm="{realm}""#);
+    for challenge in [&*bearer, "Basic realm=\"here\""] {
+        let answer = Answer::file(MANIFEST).only_for("Basic bWU6c2VjcmV0", challenge);
+        let stored = elsewhere.on("/stored", [answer]);
+        server.on(&format!("/v2/etcd/manifests/{digest}"), [Answer::redirect(&stored)]);
+        server.on("/v2/etcd/manifests/latest", [Answer::redirect(&stored)]);
+        let reference: Reference = format!("{}/etcd@{digest}", server.host()).parse().unwrap();
+        let (ui, credentials) = (ui(), Credentials::load(folder.path()).unwrap());
+        let puller = Puller::new(&bench.store, &bench.options, &ui, credentials);
+        let error = puller.pull_manifest(&reference).await.unwrap_err();
+        assert!(error.to_string().ends_with("401 Unauthorized"), "{error}");
+        let error = puller.resolve(&reference.repository, "latest").await.unwrap_err();
+        assert!(error.to_string().ends_with("401 Unauthorized"), "{error}");
+    }
+    assert!(elsewhere.heard("authorization").iter().all(Option::is_none));
+    assert!(elsewhere.requests().iter().all(|request| !request.target.starts_with("/token")));
+}
+
+/// A server with TLS that answers `/` with a redirect, for as long as it lives.
+struct TlsRedirect {
+    server: Child,
+    /// It would end with the pipe that it speaks into.
+    _said: Lines<BufReader<ChildStdout>>,
+    _folder: tempfile::TempDir,
+    port: String,
+}
+
+impl TlsRedirect {
+    /// Nothing where there is no openssl.
+    fn start(to: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut openssl = Command::new("openssl");
+        openssl
+            .current_dir(&folder)
+            .args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"]);
+        openssl.args(["-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", "key", "-out", "cert"]);
+        openssl.args(["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]);
+        if !openssl.output().is_ok_and(|made| made.status.success()) {
+            return None;
+        }
+        let answer = format!("HTTP/1.0 307 Said\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n");
+        fs::write(folder.path().join("stored"), answer).unwrap();
+        let mut openssl = Command::new("openssl");
+        openssl.current_dir(&folder).args(["s_server", "-accept", "127.0.0.1:0", "-HTTP"]);
+        openssl.args(["-cert", "cert", "-key", "key"]).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut server = openssl.spawn().unwrap();
+        let mut said = BufReader::new(server.stdout.take().unwrap()).lines();
+        let accepts = said.by_ref().map(Result::unwrap).find(|line| line.starts_with("ACCEPT"));
+        let port = accepts.unwrap().rsplit(':').next().unwrap().to_owned();
+        Some(Self { server, _said: said, _folder: folder, port })
+    }
+}
+
+impl Drop for TlsRedirect {
+    fn drop(&mut self) {
+        self.server.kill().unwrap();
+        self.server.wait().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_from_tls_to_a_place_without_is_not_followed() {
+    // Nobody is at this address (RFC 5737), and nobody must be looked for there.
+    let Some(server) = TlsRedirect::start("http://192.0.2.1/stored") else {
+        eprintln!("skipped: no openssl");
+        return;
+    };
+    let trust = Trust { unverified: ["127.0.0.1".to_owned()].into(), ..Trust::default() };
+    let client = Client::new(Duration::from_secs(2), Duration::from_secs(2)).trusting(trust);
+    let url = format!("https://127.0.0.1:{}/stored", server.port).parse().unwrap();
+    let error = client.get(url).unwrap().send().await.unwrap_err();
+    assert_eq!(reason(&error), "a redirect from TLS to a place without");
+}
+
+#[tokio::test]
+async fn a_bearer_token_is_preferred_among_several_ways_in() {
+    let (registry, bench) = (TokenRegistry::start(), Bench::new());
+    let digest = Digest::of(MANIFEST);
+    let asks = Answer::status(401)
+        .header("www-authenticate", "Basic realm=\"here\"")
+        .header("www-authenticate", &registry.challenge);
+    registry
+        .server
+        .on(&format!("/v2/library/busybox/manifests/{digest}"), [asks, Answer::file(MANIFEST)]);
+    assert_eq!(pull_manifest(&bench, &registry.reference(digest)).await.unwrap(), MANIFEST);
 }
 
 #[tokio::test]

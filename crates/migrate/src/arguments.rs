@@ -111,6 +111,11 @@ impl Arguments {
     }
 }
 
+#[cfg(test)]
+pub fn names() -> impl Iterator<Item = &'static str> {
+    VALUED.iter().chain(SWITCHES).copied()
+}
+
 fn find(names: &[&'static str], name: &str) -> Option<&'static str> {
     names.iter().find(|known| **known == name).copied()
 }

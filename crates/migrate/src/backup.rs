@@ -9,45 +9,48 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::comparison::has_same_bytes;
-use crate::durable;
 use crate::event::{Log, timestamp};
 use crate::failure::{Failure, Kind};
 use crate::platform;
+use crate::room;
+use crate::shelf::Shelf;
 use crate::stop::Stop;
 
-/// What a copy is called until it is complete.
-const PARTIAL: &str = "partial";
+const ELSEWHERE: &str =
+    "nothing was changed; --backup-dir names another place, --no-backup makes none";
 
-/// Copies `member` and `version.txt` into a new directory under `backups` and returns it.
-pub fn make(data_dir: &Path, backups: &Path, log: Log, stop: &Stop) -> Result<PathBuf, Failure> {
-    let failed = |error: &io::Error| {
-        Failure::file("back up to", backups, error)
-            .hint("nothing was changed; --backup-dir names another place, --no-backup makes none")
-    };
-    let partial = backups.join(PARTIAL);
-    remove(&partial).map_err(|error| failed(&error))?;
-    fs::create_dir_all(&partial).map_err(|error| failed(&error))?;
-    platform::copy_ownership(data_dir, backups).map_err(|error| failed(&error))?;
+/// Copies `member` and `version.txt` into a new directory on the shelf and returns it. There must
+/// be room for what comes afterwards, too.
+pub fn make(
+    data_dir: &Path,
+    shelf: &Shelf,
+    room_bytes: u64,
+    (log, stop): (Log, &Stop),
+) -> Result<PathBuf, Failure> {
+    let failed =
+        |error: &io::Error| Failure::file("back up to", &shelf.directory, error).hint(ELSEWHERE);
+    let partial = shelf.begin().map_err(|error| failed(&error))?;
     let member = data_dir.join("member");
     let probe = partial.join("probe");
     let shares = shares_blocks(&member.join("snap").join("db"), &probe);
     let size_bytes = size(&member).map_err(|error| failed(&error))?;
-    if !shares {
-        check_space(backups, size_bytes)?;
-    }
-    let copied = copy_directory(&member, &partial.join("member"), stop)
-        .and_then(|()| copy_version_file(data_dir, &partial));
-    if let Err(failure) = copied {
-        // Half a copy is worth nothing and fills the disk.
-        let _ = remove(&partial);
-        return Err(failure);
-    }
+    check_room(data_dir, shelf, if shares { 0 } else { size_bytes }, room_bytes).inspect_err(
+        |_| {
+            let _ = remove(&partial);
+        },
+    )?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     // Windows allows no colon in a name.
-    let complete = unused(backups, &timestamp(now.as_secs()).replace(':', ""));
-    fs::rename(&partial, &complete)
-        .and_then(|()| platform::sync_directory(backups))
-        .map_err(|error| failed(&error))?;
+    let name = timestamp(now.as_secs()).replace(':', "");
+    let copied = copy_directory(&member, &partial.join("member"), stop)
+        .and_then(|()| copy_version_file(data_dir, &partial))
+        .and_then(|()| shelf.end(&partial, &name));
+    let complete = copied.map_err(|failure| {
+        // Half a copy is worth nothing and fills the disk.
+        let _ = remove(&partial);
+        let is_interrupted = failure.kind != Kind::System;
+        if is_interrupted { failure } else { failure.hint(ELSEWHERE) }
+    })?;
     let how = if shares { "sharing its blocks" } else { "copied" };
     log.info(
         "backup",
@@ -56,60 +59,22 @@ pub fn make(data_dir: &Path, backups: &Path, log: Log, stop: &Stop) -> Result<Pa
     Ok(complete)
 }
 
-/// Removes all but the newest copies and the one to keep. Their names sort by time.
-pub fn retain(backups: &Path, count: usize, keep: &Path, log: Log) {
-    let mut copies = copies(backups);
-    copies.truncate(copies.len().saturating_sub(count));
-    for copy in copies.into_iter().filter(|copy| copy != keep) {
-        match remove(&copy) {
-            Ok(()) => log.info("retain", format_args!("removed the old copy {}", copy.display())),
-            Err(error) => {
-                log.warn("retain", format_args!("cannot remove {}: {error}", copy.display()));
-            }
-        }
-    }
-}
-
-/// The complete copies, the oldest first.
-pub fn copies(backups: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(backups) else { return Vec::new() };
-    let mut copies: Vec<_> =
-        entries.flatten().map(|entry| entry.path()).filter(|path| is_copy(path)).collect();
-    copies.sort();
-    copies
-}
-
-/// Only what this program named: the old one left other things under the same name.
-fn is_copy(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    name.len() >= 18 && name.as_bytes()[10] == b'T' && path.join("member").is_dir()
-}
-
-fn unused(directory: &Path, name: &str) -> PathBuf {
-    let path = directory.join(name);
-    if !path.exists() {
-        return path;
-    }
-    let later = (1..).map(|count| durable::beside(&path, &format!("-{count}")));
-    later.into_iter().find(|path| !path.exists()).unwrap_or(path)
-}
-
-fn check_space(backups: &Path, needed: u64) -> Result<(), Failure> {
-    let free = platform::free_bytes(backups)
-        .map_err(|error| Failure::file("look at the free space of", backups, &error))?;
-    match free {
-        Some(free) if free < needed => Err(Failure::new(
-            Kind::System,
-            format_args!(
-                "{} has {} MiB free, and a copy of the data needs {} MiB",
-                backups.display(),
-                free >> 20,
-                (needed >> 20) + 1
-            ),
-        )
-        .hint("nothing was changed; --backup-dir names another place, --no-backup makes none")),
-        _ => Ok(()),
-    }
+fn check_room(
+    data_dir: &Path,
+    shelf: &Shelf,
+    copy_bytes: u64,
+    room_bytes: u64,
+) -> Result<(), Failure> {
+    let is_same = platform::is_same_file_system(data_dir, &shelf.directory)
+        .map_err(|error| Failure::file("look at", &shelf.directory, &error))?;
+    let checked = if is_same {
+        let what = "a copy of the data with what the steps write";
+        room::check(&shelf.directory, copy_bytes + room_bytes, what)
+    } else {
+        room::check(&shelf.directory, copy_bytes, "a copy of the data")
+            .and_then(|()| room::check(data_dir, room_bytes, "what the steps write"))
+    };
+    checked.map_err(|failure| failure.hint(ELSEWHERE))
 }
 
 fn shares_blocks(db: &Path, probe: &Path) -> bool {
@@ -200,12 +165,17 @@ mod tests {
         scratch.write("data/member/snap/db", &[7; 5000]);
         scratch.write("data/member/wal/0.wal", b"log");
         scratch.write("data/version.txt", b"3.4.27/etcd3");
+        scratch.write("data/.migrate/lock", b"");
         scratch
     }
 
+    fn make_on(shelf: &Shelf, data_dir: &Path) -> Result<PathBuf, Failure> {
+        make(data_dir, shelf, 0, (Log::new(Format::Text), &Stop::default()))
+    }
+
     fn make_in(scratch: &Scratch) -> Result<PathBuf, Failure> {
-        let (data_dir, backups) = (scratch.path().join("data"), scratch.path().join("data.bak"));
-        make(&data_dir, &backups, Log::new(Format::Text), &Stop::default())
+        let data_dir = scratch.path().join("data");
+        make_on(&Shelf::of(&data_dir, None), &data_dir)
     }
 
     #[test]
@@ -224,10 +194,57 @@ mod tests {
         let scratch = example();
         scratch.write("data.bak/member/snap/db", b"of the old program");
         let copies: Vec<_> = (0..4).map(|_| make_in(&scratch).unwrap()).collect();
-        retain(&scratch.path().join("data.bak"), 2, &copies[0], Log::new(Format::Text));
+        // A copy of earlier code has no label.
+        fs::remove_file(copies[1].join("data-directory")).unwrap();
+        let shelf = Shelf::of(&scratch.path().join("data"), None);
+        assert_eq!(shelf.copies(), copies);
+        shelf.retain(2, &copies[0], Log::new(Format::Text));
         let kept: Vec<_> = copies.iter().map(|copy| copy.exists()).collect();
         assert_eq!(kept, [true, false, true, true]);
         assert!(scratch.path().join("data.bak/member/snap/db").exists());
+    }
+
+    #[test]
+    fn a_place_for_several_directories_loses_no_copy_of_another_and_keeps_its_mode() {
+        let place = Scratch::new();
+        place.write("notes.txt", b"mine");
+        let kept = place.path().join("2020-01-01T000000Z");
+        place.write("2020-01-01T000000Z/member/snap/db", b"of whom?");
+        let directories = [example(), example()];
+        let shelves = directories.each_ref().map(|directory| {
+            let data_dir = directory.path().join("data");
+            (Shelf::of(&data_dir, Some(place.path())), data_dir)
+        });
+        let [one, other] =
+            shelves.each_ref().map(|(shelf, data_dir)| make_on(shelf, data_dir).unwrap());
+        let newest = make_on(&shelves[0].0, &shelves[0].1).unwrap();
+        // Half a copy of the other, which may be at work now.
+        let half = shelves[1].0.begin().unwrap();
+        shelves[0].0.retain(1, &newest, Log::new(Format::Text));
+        assert!(!one.exists() && newest.exists() && other.exists() && kept.exists());
+        make_on(&shelves[0].0, &shelves[0].1).unwrap();
+        assert!(half.exists());
+        assert_eq!(shelves[1].0.copies(), [kept, other]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_a_place_that_was_made_for_the_copies_is_like_the_data() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let scratch = example();
+        let mode = |name: &str| fs::metadata(scratch.path().join(name)).unwrap().permissions();
+        let set = |name: &str, mode| platform::set_mode(&scratch.path().join(name), mode).unwrap();
+        set("data", 0o700);
+        scratch.write("shared/notes.txt", b"");
+        set("shared", 0o755);
+        for (place, expected) in [("shared", 0o755), ("new", 0o700)] {
+            let data_dir = scratch.path().join("data");
+            let shelf = Shelf::of(&data_dir, Some(&scratch.path().join(place)));
+            let copy = make_on(&shelf, &data_dir).unwrap();
+            assert_eq!(mode(place).mode() & 0o777, expected, "{place}");
+            assert_eq!(fs::metadata(copy).unwrap().permissions().mode() & 0o777, 0o700);
+        }
     }
 
     #[test]

@@ -69,17 +69,21 @@ impl Walk<'_> {
         self.serve(from, |server| server.wait_until_healthy())?;
         let swap = Swap::of(&self.options.data_dir);
         swap.clear()?;
-        self.restore(from, to, &swap)?;
-        platform::copy_ownership(&swap.member, &swap.restored.join("member"))
-            .and_then(|()| sync_all(&swap.restored))
-            .map_err(|error| Failure::file("make durable", &swap.restored, &error))?;
-        swap.finish()?;
+        let swapped = self.restore(from, to, &swap).and_then(|()| swap.finish());
+        swapped.inspect_err(|_| swap.discard())?;
         swap.clear()?;
         self.upgrade(to)
     }
 
-    /// Turns the database into a data directory of the older version.
+    /// Turns the database into a durable data directory of the older version.
     fn restore(&self, from: &EtcdVersion, to: &EtcdVersion, swap: &Swap) -> Result<(), Failure> {
+        self.run_tools(from, to, swap)?;
+        platform::copy_ownership(&swap.member, &swap.restored.join("member"))
+            .and_then(|()| sync_all(&swap.restored))
+            .map_err(|error| Failure::file("make durable", &swap.restored, &error))
+    }
+
+    fn run_tools(&self, from: &EtcdVersion, to: &EtcdVersion, swap: &Swap) -> Result<(), Failure> {
         let identity = self.identity()?;
         let db = |member: &Path| member.join("snap").join("db");
         if !has_schema(from) {
@@ -203,11 +207,22 @@ impl Swap {
         rename().map_err(|error| Failure::file("move the restored data to", &self.member, &error))
     }
 
-    fn clear(&self) -> Result<(), Failure> {
+    /// Removes what is of no use as long as there is a `member`, and fills the disk.
+    pub fn clear(&self) -> Result<(), Failure> {
+        if !self.member.exists() {
+            return Ok(());
+        }
         for path in [&self.restored, &self.replaced, &self.staged] {
             backup::remove(path).map_err(|error| Failure::file("remove", path, &error))?;
         }
         Ok(())
+    }
+
+    /// Removes what a restore that failed has written. The next run would, too.
+    fn discard(&self) {
+        if self.member.exists() {
+            let _ = self.targets().try_for_each(backup::remove);
+        }
     }
 }
 
@@ -292,6 +307,25 @@ mod tests {
         swap.finish().unwrap();
         assert!(!swap.is_pending());
         assert_eq!(fs::read(scratch.path().join("member/snap/db")).unwrap(), b"new");
+    }
+
+    #[test]
+    fn what_a_restore_left_is_removed_only_when_there_is_a_member() {
+        let scratch = Scratch::new();
+        let swap = Swap::of(scratch.path());
+        let left = ["restored/member", "staged/member", "replaced"];
+        let there = || left.map(|name| scratch.path().join(".migrate").join(name).exists());
+        for name in left {
+            scratch.write(&format!(".migrate/{name}/snap/db"), b"");
+        }
+        swap.discard();
+        swap.clear().unwrap();
+        assert_eq!(there(), [true, true, true]);
+        scratch.write("member/snap/db", b"");
+        swap.discard();
+        assert_eq!(there(), [false, false, true]);
+        swap.clear().unwrap();
+        assert_eq!(there(), [false, false, false]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The file system or the machine refused something before any step began.
+    /// The file system or the machine refused something before a step could change the data.
     System,
     Usage,
     NotMigratable,
@@ -58,10 +58,10 @@ impl Failure {
         self
     }
 
-    /// The same failure, met while a step was under way.
+    /// The same failure, met when a step had begun: every other kind says that nothing changed.
     #[must_use]
     pub fn in_step(mut self) -> Self {
-        if self.kind == Kind::System {
+        if !matches!(self.kind, Kind::Interrupted(_)) {
             self.kind = Kind::StepFailed;
         }
         self

@@ -16,18 +16,29 @@ use crate::version_pair::VersionPair;
 /// the directory may be a mount point on a read-only root, so there is no other place.
 pub const STATE_DIR: &str = ".migrate";
 
-/// Entries that do not make a directory non-empty: those of a fresh file system and our own.
-const NOTHING: &[&str] = &["lost+found", STATE_DIR, "version.txt-next"];
+/// Entries that do not make a directory non-empty: those of a fresh file system, our own, and the
+/// certificates that etcd makes for itself (`--peer-auto-tls`) before it makes `member`.
+const NOTHING: &[&str] = &[
+    "lost+found",
+    "System Volume Information",
+    "$RECYCLE.BIN",
+    "version.txt",
+    "version.txt-next",
+    "fixtures",
+];
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Found {
     pub contents: Contents,
     pub file: Option<VersionPair>,
+    /// Whether this program has worked here, so that `version.txt` is its word and not that of the
+    /// old one, which recorded the next minor version whatever the data was.
+    pub is_ours: bool,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub enum Contents {
-    /// Missing, empty, or holding nothing but `version.txt`: no etcd has started here yet.
+    /// Missing, or holding nothing that an etcd or a user put there: no etcd has started here yet.
     #[default]
     Nothing,
     /// A write-ahead log without a v3 database.
@@ -89,24 +100,41 @@ pub fn look(data_dir: &Path) -> Result<Found, Failure> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::default()),
         Err(error) => return Err(Failure::file("read the data directory", data_dir, &error)),
     };
-    let mut is_empty = true;
+    let mut is_fresh = true;
     for entry in entries {
-        let entry = entry.map_err(|error| Failure::file("read", data_dir, &error))?;
-        is_empty &= NOTHING.iter().any(|name| entry.file_name() == *name);
+        let path = entry.map_err(|error| Failure::file("read", data_dir, &error))?.path();
+        is_fresh &= is_nothing(&path);
     }
-    if is_empty {
-        return Ok(Found::default());
-    }
-    let file = read_version_file(data_dir)?;
-    let contents = look_at_member(&data_dir.join("member"), data_dir, file.is_some())?;
-    Ok(Found { contents, file })
+    let contents = if is_fresh {
+        refuse_set_aside(data_dir)?;
+        Contents::Nothing
+    } else {
+        look_at_member(&data_dir.join("member"), data_dir)?
+    };
+    let is_ours = data_dir.join(STATE_DIR).join("lock").exists();
+    Ok(Found { contents, file: read_version_file(data_dir)?, is_ours })
 }
 
-fn look_at_member(
-    member: &Path,
-    data_dir: &Path,
-    has_version_file: bool,
-) -> Result<Contents, Failure> {
+/// What is hidden belongs to a file system or a volume, such as `.snapshot`; but a data directory
+/// that somebody hid there is one.
+fn is_nothing(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    let is_hidden = name.as_encoded_bytes().starts_with(b".") && !path.join("member").exists();
+    is_hidden || NOTHING.iter().any(|known| name == *known)
+}
+
+/// Data that a downgrade had set aside is the only data when `member` is gone.
+fn refuse_set_aside(data_dir: &Path) -> Result<(), Failure> {
+    let replaced = data_dir.join(STATE_DIR).join("replaced");
+    if !replaced.exists() {
+        return Ok(());
+    }
+    let what = format_args!("{} holds data, and there is no `member`", replaced.display());
+    let hint = "move it to `member`, or remove it to start afresh";
+    Err(Failure::new(Kind::NotMigratable, what).hint(hint))
+}
+
+fn look_at_member(member: &Path, data_dir: &Path) -> Result<Contents, Failure> {
     let refuse = |what: &str| Failure::new(Kind::NotMigratable, what);
     let db = member.join("snap").join("db");
     let has_wal = has_wal(&member.join("wal"))?;
@@ -118,7 +146,6 @@ fn look_at_member(
             data_dir.display()
         ))
         .hint("if this is a copied database, restore it with `etcdutl snapshot restore` instead")),
-        (false, false) if has_version_file && !member.exists() => Ok(Contents::Nothing),
         (false, false) if member.exists() => Err(refuse(&format!(
             "{} holds neither a database nor a write-ahead log",
             member.display()

@@ -45,10 +45,23 @@ fn a_fresh_directory_holds_nothing() {
     let scratch = Scratch::new();
     assert_eq!(look(&scratch.path().join("missing")).unwrap(), Found::default());
     assert_eq!(look(scratch.path()).unwrap(), Found::default());
-    for name in ["lost+found/x", ".migrate/lock", "version.txt-next"] {
+    for name in [
+        "lost+found/x",
+        "System Volume Information/x",
+        ".migrate/lock",
+        ".migrate/backup/2026-08-01T120000Z/member/snap/db",
+        "version.txt-next",
+        // As file servers and volumes of Kubernetes have them.
+        ".snapshot/hourly.0/member/snap/db",
+        "..data/x",
+        "fixtures/peer/cert.pem",
+    ] {
         scratch.write(name, b"3.5");
-        assert_eq!(look(scratch.path()).unwrap(), Found::default(), "{name}");
+        assert_eq!(look(scratch.path()).unwrap().contents, Contents::Nothing, "{name}");
     }
+    scratch.write("version.txt", b"");
+    let found = Found { is_ours: true, ..Found::default() };
+    assert_eq!(look(scratch.path()).unwrap(), found);
     scratch.write("version.txt", b"3.4.27/etcd3\n");
     let found = look(scratch.path()).unwrap();
     assert_eq!(found.contents, Contents::Nothing);
@@ -76,6 +89,14 @@ fn what_is_no_data_directory_is_refused() {
         assert_eq!(failure.cause.replace(&path, "DIR"), expected);
     }
     check(&[("notes.txt", b"")], "DIR is not an etcd data directory");
+    let version: (&str, &[u8]) = ("version.txt", b"3.4.27/etcd3");
+    for lost in ["notes.txt", "member.old/snap/db", ".bak/member/snap/db"] {
+        check(&[version, (lost, b"")], "DIR is not an etcd data directory");
+    }
+    check(
+        &[version, (".migrate/replaced/snap/db", b"")],
+        "DIR/.migrate/replaced holds data, and there is no `member`",
+    );
     check(
         &[("member/snap/db", b"")],
         "DIR has a database but no write-ahead log: an etcd would start as a new, empty cluster",

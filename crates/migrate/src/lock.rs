@@ -65,6 +65,19 @@ fn held(data_dir: &Path, path: &Path) -> Failure {
     .hint("wait for it to end; this one changed nothing")
 }
 
+/// Why nobody else may work here, if somebody does: a `migrate`, else a server. Changes nothing.
+pub fn in_use(data_dir: &Path) -> Option<Failure> {
+    if holder(data_dir).is_some() {
+        return Some(held(data_dir, &state_dir(data_dir).join("lock")));
+    }
+    is_served(&data_dir.join("member").join("snap").join("db")).then(|| served(data_dir))
+}
+
+pub fn served(data_dir: &Path) -> Failure {
+    Failure::new(Kind::Locked, format_args!("an etcd server is running on {}", data_dir.display()))
+        .hint("stop it first; this changed nothing")
+}
+
 /// Whether an etcd server has the database open: bbolt locks its file while it does.
 pub fn is_served(db: &Path) -> bool {
     let Ok(file) = File::open(db) else { return false };

@@ -28,10 +28,12 @@ mod plan;
 mod platform;
 mod protobuf;
 mod report;
+mod room;
 #[cfg(test)]
 mod scratch;
 mod series;
 mod server;
+mod shelf;
 mod status;
 mod status_report;
 mod stop;
@@ -40,6 +42,7 @@ mod version_pair;
 mod wait;
 mod wal;
 mod walk;
+mod words;
 
 use std::env;
 use std::io::{self, Write};

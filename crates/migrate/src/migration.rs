@@ -2,20 +2,20 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use etcd_version::Bundled;
 
 use crate::binaries;
 use crate::carried;
+use crate::command;
 use crate::downgrade::Swap;
-use crate::durable::{self, beside};
 use crate::event::Log;
 use crate::failure::{Failure, Kind};
 use crate::found::{self, Contents, Found};
 use crate::journal::{self, Journal};
 use crate::lock::{self, Lock};
-use crate::options::{Format, Options, PlainBinaries};
+use crate::options::{Format, Member, Options, PlainBinaries};
 use crate::origin::{self, Origin, Unclear};
 use crate::orphan;
 use crate::plan::{self, Step};
@@ -23,10 +23,11 @@ use crate::platform;
 use crate::report::{Report, describe};
 use crate::series::Series;
 use crate::server::Setting;
+use crate::shelf::Shelf;
 use crate::status;
 use crate::stop::Stop;
 use crate::wal;
-use crate::walk::{self, Walk};
+use crate::walk::{self, GOES_ON, Walk};
 
 struct Journey {
     found: Found,
@@ -37,9 +38,10 @@ struct Journey {
 
 /// Prints what would be done. Reads only.
 pub fn plan(options: &Options, format: Format) -> Result<String, Failure> {
+    refuse_outside_wal(options)?;
     let bundled = carried::bundled(options.bundled.as_ref(), &options.bin_dir)?;
-    let journey = journey(options, &bundled)?;
-    let backup = backup_dir(options);
+    let journey = peek(options, &bundled)?;
+    let backup = shelf(options).directory;
     let report =
         Report { options, origin: &journey.origin, steps: &journey.steps, backup: &backup };
     Ok(report.print(format))
@@ -51,11 +53,11 @@ pub fn status(data_dir: &Path, backups: Option<&Path>, format: Format) -> Result
         let error = io::Error::from(io::ErrorKind::NotFound);
         return Err(Failure::file("read the data directory", data_dir, &error));
     }
-    let backups = backups.map_or_else(|| default_backup_dir(data_dir), Path::to_owned);
-    Ok(status::look(data_dir, backups)?.print(format))
+    Ok(status::look(data_dir, &Shelf::of(data_dir, backups))?.print(format))
 }
 
 pub fn run(options: &Options, log: Log) -> Result<(), Failure> {
+    refuse_outside_wal(options)?;
     let stop = Stop::listen().map_err(|error| {
         Failure::new(Kind::System, format_args!("cannot listen for signals: {error}"))
     })?;
@@ -67,7 +69,7 @@ pub fn run(options: &Options, log: Log) -> Result<(), Failure> {
     if !swap.is_pending() {
         // Once without the lock, so that what cannot be migrated is not touched at all, and what
         // is there already is fine on a read-only file system too.
-        let journey = journey(options, &bundled)?;
+        let journey = peek(options, &bundled)?;
         walk::check_programs(&journey.steps, options)?;
         if journey.is_arrived(options) {
             return arrive(options, log);
@@ -75,16 +77,19 @@ pub fn run(options: &Options, log: Log) -> Result<(), Failure> {
     }
     create(options, log)?;
     let _lock = Lock::take(&options.data_dir)?;
+    set_mode(options)?;
     if swap.is_pending() {
         log.info("resume", "moving the restored data into place, where the last run had stopped");
-        swap.finish()?;
+        swap.finish().map_err(|failure| failure.in_step().hint(GOES_ON))?;
     }
     orphan::end_all(options, &stop, log)?;
+    swap.clear()?;
     let journey = journey(options, &bundled)?;
     let from = describe(&journey.origin);
     log.info("found", format_args!("{}: {from}", options.data_dir.display()));
     walk(options, &journey, &stop, log)?;
-    arrive(options, log)
+    // The data has arrived, so what is left is no failure of the kind that changed nothing.
+    arrive(options, log).map_err(|failure| failure.in_step().hint(GOES_ON))
 }
 
 /// Takes the steps; however that ends, the journal says so.
@@ -93,11 +98,12 @@ fn walk(options: &Options, journey: &Journey, stop: &Stop, log: Log) -> Result<(
     let before = journey.journal.clone();
     let has_work = journey.steps.iter().any(Step::changes_data);
     let kept = before.as_ref().filter(|journal| journal.is_unfinished());
+    let member = served(options, &journey.found);
     let mut walk = Walk {
         options,
-        backups: &backup_dir(options),
+        shelf: &shelf(options),
         setting: Setting {
-            member: &options.member,
+            member: &member,
             timeouts: &options.timeouts,
             server_log: options.server_log,
             stop,
@@ -109,6 +115,7 @@ fn walk(options: &Options, journey: &Journey, stop: &Stop, log: Log) -> Result<(
             backup: kept.and_then(|journal| journal.backup.clone()),
             outcome: "running".to_owned(),
         },
+        has_begun: false,
         members: match &journey.origin {
             Origin::Etcd3(known) => known.members,
             Origin::Nothing | Origin::Etcd2 => 0,
@@ -116,7 +123,7 @@ fn walk(options: &Options, journey: &Journey, stop: &Stop, log: Log) -> Result<(
         stop,
         log,
     };
-    let outcome = walk.take(&journey.steps);
+    let outcome = walk.take(&journey.steps).map_err(|failure| walk.explain(failure));
     match &outcome {
         Ok(()) => "done".clone_into(&mut walk.journal.outcome),
         Err(failure) => walk.journal.outcome.clone_from(&failure.cause),
@@ -124,9 +131,26 @@ fn walk(options: &Options, journey: &Journey, stop: &Stop, log: Log) -> Result<(
     // A plan that only records needs no journal, unless there is one to close.
     if has_work || before.is_some() {
         let noted = walk.note();
-        return outcome.and(noted);
+        return outcome.and_then(|()| noted.map_err(|failure| walk.explain(failure)));
     }
     outcome
+}
+
+/// The member as its servers are started. A server publishes its name, so that of the only member
+/// is the one that the data has; and the port of one among others is known to those.
+fn served(options: &Options, found: &Found) -> Member {
+    let member = options.member.clone();
+    let Contents::Etcd3(data) = &found.contents else { return member };
+    let peer_port = member.peer_port.filter(|_| data.members.len() <= 1);
+    let Some(known) = data.only_member() else { return Member { peer_port, ..member } };
+    let urls = known.peer_urls.iter().map(|url| format!("{}={url}", known.name));
+    Member {
+        name: known.name.clone(),
+        initial_cluster: urls.collect::<Vec<_>>().join(","),
+        initial_advertise_peer_urls: known.peer_urls.join(","),
+        peer_port,
+        ..member
+    }
 }
 
 fn arrive(options: &Options, log: Log) -> Result<(), Failure> {
@@ -142,6 +166,15 @@ fn arrive(options: &Options, log: Log) -> Result<(), Failure> {
 }
 
 impl Journey {
+    fn with_steps(self, options: &Options, bundled: &Bundled) -> Result<Self, Failure> {
+        let steps = plan::steps(&self.origin, &options.target, bundled, options.downgrades);
+        let steps = steps.map_err(|no_path| {
+            let failure = Failure::new(Kind::NotMigratable, &no_path);
+            no_path.hint().into_iter().fold(failure, Failure::hint)
+        })?;
+        Ok(Self { steps, ..self })
+    }
+
     /// Whether there is nothing to do and nothing to clear up.
     fn is_arrived(&self, options: &Options) -> bool {
         self.steps.len() == 1
@@ -151,8 +184,22 @@ impl Journey {
     }
 }
 
+/// The journey, seen without the lock. What somebody writes to may look damaged in the moment of
+/// reading, and may have changed hands since.
+fn peek(options: &Options, bundled: &Bundled) -> Result<Journey, Failure> {
+    let seen = look(options).or_else(|_| match lock::in_use(&options.data_dir) {
+        Some(in_use) => Err(in_use),
+        None => look(options),
+    });
+    seen?.with_steps(options, bundled)
+}
+
 fn journey(options: &Options, bundled: &Bundled) -> Result<Journey, Failure> {
-    refuse_outside_wal(options)?;
+    look(options)?.with_steps(options, bundled)
+}
+
+/// A journey without steps yet.
+fn look(options: &Options) -> Result<Journey, Failure> {
     if Swap::of(&options.data_dir).is_pending() {
         return Err(Failure::new(
             Kind::NotMigratable,
@@ -177,22 +224,16 @@ fn journey(options: &Options, bundled: &Bundled) -> Result<Journey, Failure> {
         known.abandons_downgrade =
             is_under_way && data.members.len() <= 1 && data.downgrade_to.is_some_and(|it| to > it);
     }
-    let steps =
-        plan::steps(&origin, &options.target, bundled, options.downgrades).map_err(|no_path| {
-            let failure = Failure::new(Kind::NotMigratable, &no_path);
-            no_path.hint().into_iter().fold(failure, Failure::hint)
-        })?;
-    Ok(Journey { found, journal, origin, steps })
+    Ok(Journey { found, journal, origin, steps: Vec::new() })
 }
 
 /// Only what lies in the data directory is read, copied and moved.
 fn refuse_outside_wal(options: &Options) -> Result<(), Failure> {
-    let named = |argument: &String| {
-        // Go takes one dash for two.
-        let flag = argument.split('=').next().unwrap_or_default().trim_start_matches('-');
-        argument.starts_with('-') && ["wal-dir", "data-dir", "config-file"].contains(&flag)
+    let named = |argument: &&String| {
+        let flag = command::flag(argument);
+        flag.is_some_and(|(name, _)| ["wal-dir", "data-dir", "config-file"].contains(&name))
     };
-    match options.member.extra_arguments.iter().find(|argument| named(argument)) {
+    match options.member.extra_arguments.iter().find(named) {
         None => Ok(()),
         Some(argument) => Err(Failure::new(
             Kind::Usage,
@@ -214,26 +255,23 @@ fn explain(unclear: &Unclear) -> Failure {
     }
 }
 
-/// Creates the data directory if it is missing, and sets its mode if one is asked for.
+/// Creates the data directory if it is missing.
 fn create(options: &Options, log: Log) -> Result<(), Failure> {
     let path = &options.data_dir;
     if !path.exists() {
         log.info("create", format_args!("{} does not exist, creating it", path.display()));
         fs::create_dir_all(path).map_err(|error| Failure::file("create", path, &error))?;
     }
+    Ok(())
+}
+
+/// Sets the mode of the data directory, if one is asked for.
+fn set_mode(options: &Options) -> Result<(), Failure> {
+    let path = &options.data_dir;
     let Some(mode) = options.data_dir_mode else { return Ok(()) };
     platform::set_mode(path, mode).map_err(|error| Failure::file("set the mode of", path, &error))
 }
 
-fn backup_dir(options: &Options) -> PathBuf {
-    let given = options.backups.directory.clone();
-    given.unwrap_or_else(|| default_backup_dir(&options.data_dir))
-}
-
-/// Beside the data directory; inside it when that is a file system of its own, since what lies
-/// beside a mount point is somewhere else, in a container gone with the container.
-fn default_backup_dir(data_dir: &Path) -> PathBuf {
-    let is_mount =
-        matches!(platform::is_same_file_system(data_dir, durable::parent(data_dir)), Ok(false));
-    if is_mount { lock::state_dir(data_dir).join("backup") } else { beside(data_dir, ".bak") }
+fn shelf(options: &Options) -> Shelf {
+    Shelf::of(&options.data_dir, options.backups.directory.as_deref())
 }

@@ -9,9 +9,11 @@ use std::time::Duration;
 use etcd_version::{Bundled, EtcdVersion};
 
 use crate::arguments::Arguments;
+use crate::command;
 use crate::failure::Failure;
 use crate::platform::BIN_DIR;
 use crate::version_pair::{Storage, VersionPair};
+use crate::words;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -68,6 +70,8 @@ pub struct Member {
     pub initial_cluster: String,
     pub initial_cluster_token: Option<String>,
     pub listen_peer_urls: String,
+    /// That of `listen_peer_urls`, when it is the default and another one will do.
+    pub peer_port: Option<u16>,
     pub initial_advertise_peer_urls: String,
     pub extra_arguments: Vec<String>,
 }
@@ -218,23 +222,33 @@ impl Lookup<'_> {
         let name = self.name()?;
         let holds_events = holds_events(data_dir);
         let port = self.port("port", if holds_events { 18631 } else { 18629 })?;
-        let (Port::Given(peer_port) | Port::Preferred(peer_port)) =
-            self.port("peer-port", if holds_events { 2381 } else { 2380 })?;
+        let preferred_peer_port = self.port("peer-port", if holds_events { 2381 } else { 2380 })?;
+        let (Port::Given(peer_port) | Port::Preferred(peer_port)) = preferred_peer_port;
+        let listen_peer_urls = self.get("listen-peer-urls", "LISTEN_PEER_URLS");
+        let is_default =
+            listen_peer_urls.is_none() && preferred_peer_port != Port::Given(peer_port);
+        let extra_arguments = match self.get("etcd-server-extra-args", "ETCD_CREDS") {
+            Some(text) => words::split(&text).map_err(|error| {
+                Failure::usage(format_args!("--etcd-server-extra-args (ETCD_CREDS): {error}"))
+            })?,
+            None => Vec::new(),
+        };
         let peer_url = format!("http://localhost:{peer_port}");
         let or_peer_url = |value: Option<String>| value.unwrap_or_else(|| peer_url.clone());
         Ok(Member {
             initial_cluster: self
                 .get("initial-cluster", "INITIAL_CLUSTER")
                 .unwrap_or_else(|| format!("{name}={peer_url}")),
-            initial_cluster_token: self.get("initial-cluster-token", "INITIAL_CLUSTER_TOKEN"),
-            listen_peer_urls: or_peer_url(self.get("listen-peer-urls", "LISTEN_PEER_URLS")),
+            initial_cluster_token: self
+                .get("initial-cluster-token", "INITIAL_CLUSTER_TOKEN")
+                .or_else(|| command::value_of("initial-cluster-token", &extra_arguments))
+                .or_else(|| self.variable("ETCD_INITIAL_CLUSTER_TOKEN")),
+            listen_peer_urls: or_peer_url(listen_peer_urls),
+            peer_port: is_default.then_some(peer_port),
             initial_advertise_peer_urls: or_peer_url(
                 self.get("initial-advertise-peer-urls", "INITIAL_ADVERTISE_PEER_URLS"),
             ),
-            extra_arguments: self
-                .get("etcd-server-extra-args", "ETCD_CREDS")
-                .map(|text| text.split_whitespace().map(str::to_owned).collect())
-                .unwrap_or_default(),
+            extra_arguments,
             name,
             port,
         })

@@ -1,6 +1,7 @@
 use std::ffi::OsString;
 
 use super::*;
+use crate::arguments;
 use crate::failure::Kind;
 
 const REQUIRED: &str = "HOSTNAME=h DATA_DIRECTORY=/d TARGET_VERSION=3.6.14 TARGET_STORAGE=etcd3";
@@ -96,6 +97,36 @@ fn the_last_path_component_chooses_the_ports() {
 }
 
 #[test]
+fn the_token_of_the_cluster_is_found_where_etcd_would_find_it() {
+    for (line, environment, expected) in [
+        ("", "", None),
+        ("", "ETCD_INITIAL_CLUSTER_TOKEN=v", Some("v")),
+        ("", "ETCD_CREDS=--initial-cluster-token=c ETCD_INITIAL_CLUSTER_TOKEN=v", Some("c")),
+        ("", "ETCD_CREDS=-initial-cluster-token=c INITIAL_CLUSTER_TOKEN=i", Some("i")),
+        ("--initial-cluster-token f", "INITIAL_CLUSTER_TOKEN=i", Some("f")),
+    ] {
+        let actual = options(line, environment).member.initial_cluster_token;
+        assert_eq!(actual.as_deref(), expected, "{line} {environment}");
+    }
+    let arguments = ["--initial-cluster-token", "a", "-initial-cluster-token", "b"];
+    let last = command::value_of("initial-cluster-token", &arguments.map(str::to_owned));
+    assert_eq!(last.as_deref(), Some("b"));
+}
+
+#[test]
+fn only_a_peer_port_that_nobody_chose_may_be_another() {
+    for (line, environment, expected) in [
+        ("", "", Some(2380)),
+        ("--data-dir /events --peer-port 0", "", Some(2381)),
+        ("--peer-port 2380", "", None),
+        ("", "LISTEN_PEER_URLS=http://localhost:2380", None),
+        ("", "INITIAL_ADVERTISE_PEER_URLS=http://h:2380", Some(2380)),
+    ] {
+        assert_eq!(options(line, environment).member.peer_port, expected, "{line} {environment}");
+    }
+}
+
+#[test]
 fn what_is_missing_is_named_in_the_old_words() {
     let all = "DATA_DIRECTORY=/d TARGET_VERSION=3.6.14 TARGET_STORAGE=etcd3";
     assert_eq!(
@@ -136,6 +167,10 @@ fn nonsense_is_a_usage_error() {
         ("--data-dir-mode 0999", "--data-dir-mode `0999` is not a mode such as `0700`"),
         ("--data-dir-mode 0077", "--data-dir-mode `0077` is not a mode such as `0700`"),
         ("--data-dir /", "--data-dir / has no name of its own"),
+        (
+            "--etcd-server-extra-args '--cert-file",
+            "--etcd-server-extra-args (ETCD_CREDS): a quote is not closed: '",
+        ),
     ] {
         assert_eq!(error(line, REQUIRED), expected);
     }
@@ -148,5 +183,24 @@ fn times_have_units() {
     }
     for text in ["", "s", "-1s", "1d", "99999999999999999999h", "9999999h"] {
         assert_eq!(parse_duration(text), None, "{text}");
+    }
+}
+
+#[test]
+fn every_flag_and_variable_is_in_the_help_and_in_the_manual() {
+    let help = include_str!("help.txt");
+    let manual = include_str!("../../../docs/migrate.md");
+    for flag in arguments::names() {
+        assert!(help.contains(&format!("--{flag}")), "--{flag} is not in the help");
+        assert!(
+            manual.contains(&format!("| `--{flag}`")) || manual.contains(&format!(", `--{flag}`")),
+            "--{flag} is not in the manual"
+        );
+    }
+    let words = help.split(|character: char| !character.is_ascii_uppercase() && character != '_');
+    let variables: Vec<_> = words.filter(|word| word.contains('_') && word.len() > 2).collect();
+    assert!(variables.len() > 12, "{variables:?}");
+    for variable in variables {
+        assert!(manual.contains(&format!("{variable}`")), "{variable} is not in the manual");
     }
 }

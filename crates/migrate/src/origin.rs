@@ -41,6 +41,8 @@ pub enum Witness {
     File,
     /// `version.txt` names the next minor, which was recorded but has not upgraded the data yet.
     DataBeforeFile,
+    /// The same, and it was this program that recorded it, after it had cleared the way.
+    DataBeforeOurFile,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +96,9 @@ pub fn origin(found: &Found, trust: Trust) -> Result<Origin, Unclear> {
         (Some(file), Some(_)) if trust == Trust::File => by_file(file),
         (Some(_), Some(series)) if trust == Trust::Data => known(series, None, Witness::Data),
         (Some(file), Some(series)) if series.next() == Series::of(file) => {
-            known(series, None, Witness::DataBeforeFile)
+            let witness =
+                if found.is_ours { Witness::DataBeforeOurFile } else { Witness::DataBeforeFile };
+            known(series, None, witness)
         }
         (Some(file), Some(data)) => Err(Unclear::Contradiction { file: file.clone(), data }),
     }
@@ -105,15 +109,20 @@ mod tests {
     use super::*;
     use crate::found::Data;
 
-    #[track_caller]
-    fn check(file: &str, data: &str, trust: Trust, expected: &str) {
-        let found = Found {
+    fn found(file: &str, data: &str) -> Found {
+        Found {
             file: Some(file).filter(|text| !text.is_empty()).map(|text| text.parse().unwrap()),
             contents: Contents::Etcd3(Box::new(Data {
                 cluster_version: data.parse().ok(),
                 ..Data::default()
             })),
-        };
+            is_ours: true,
+        }
+    }
+
+    #[track_caller]
+    fn check(file: &str, data: &str, trust: Trust, expected: &str) {
+        let found = found(file, data);
         let actual = match origin(&found, trust) {
             Ok(Origin::Etcd3(known)) => {
                 let exact = known.exact.map_or("?".to_owned(), |version| version.to_string());
@@ -126,12 +135,19 @@ mod tests {
     }
 
     #[test]
+    fn the_old_program_recorded_the_next_minor_whatever_the_data_was() {
+        let found = Found { is_ours: false, ..found("3.6.4/etcd3", "3.5.0") };
+        let Ok(Origin::Etcd3(known)) = origin(&found, Trust::Neither) else { panic!() };
+        assert_eq!(known.witness, Witness::DataBeforeFile);
+    }
+
+    #[test]
     fn the_two_witnesses_are_weighed() {
         use Trust::{Data, File, Neither};
         check("3.4.27/etcd3", "3.4.0", Neither, "3.4 3.4.27 Both");
         check("", "3.5.0", Neither, "3.5 ? Data");
         check("3.5.33/etcd3", "", Neither, "3.5 3.5.33 File");
-        check("3.5.33/etcd3", "3.4.0", Neither, "3.4 ? DataBeforeFile");
+        check("3.5.33/etcd3", "3.4.0", Neither, "3.4 ? DataBeforeOurFile");
         check("3.5.33/etcd3", "3.4.0", File, "3.5 3.5.33 File");
         check("3.5.33/etcd3", "3.4.0", Data, "3.4 ? Data");
         check("2.2.1/etcd2", "3.0.0", Neither, "Etcd2");

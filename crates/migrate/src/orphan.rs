@@ -42,14 +42,7 @@ pub fn end_all(options: &Options, stop: &Stop, log: Log) -> Result<(), Failure> 
     while lock::is_served(&db) && !wait.is_longer_than(LOCK_GRACE) {
         wait.pause();
     }
-    if !lock::is_served(&db) {
-        return Ok(());
-    }
-    Err(Failure::new(
-        Kind::Locked,
-        format_args!("an etcd server is running on {}", options.data_dir.display()),
-    )
-    .hint("stop it first; this changed nothing"))
+    if lock::is_served(&db) { Err(lock::served(&options.data_dir)) } else { Ok(()) }
 }
 
 fn end(id: u32, kind: Orphan, options: &Options, stop: &Stop) -> Result<(), Failure> {

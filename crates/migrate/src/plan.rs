@@ -7,7 +7,7 @@ use std::fmt;
 use etcd_version::{Bundled, EtcdVersion};
 
 use crate::options::Downgrades;
-use crate::origin::{Known, Origin};
+use crate::origin::{Known, Origin, Witness};
 use crate::series::Series;
 use crate::version_pair::{Storage, VersionPair};
 
@@ -147,8 +147,10 @@ fn up(from: &Known, to: &EtcdVersion, bundled: &Bundled) -> Result<Vec<Step>, No
     let crosses_3_6 = from.series.minor <= 5 && to.minor() >= 6;
     let is_safe = from.exact.as_ref().is_some_and(|version| *version >= SAFE_BEFORE_3_6);
     // Data of an old or unknown 3.5 is first served by a 3.5 that puts its members in order, and
-    // so is data whose log holds what 3.6 refuses to replay.
-    let is_ready = is_safe && !from.replays_v2_requests;
+    // so is data whose log holds what 3.6 refuses to replay. In the middle of a rolling upgrade
+    // that was seen to before 3.6 took over, and the data is at 3.5 until all members have.
+    let is_cleared = from.witness == Witness::DataBeforeOurFile;
+    let is_ready = is_cleared || is_safe && !from.replays_v2_requests;
     let repeats_3_5 = crosses_3_6 && from.series.minor == 5 && !is_ready;
     let first = if repeats_3_5 { 5 } else { from.series.minor.saturating_add(1) };
     let mut steps = Vec::new();

@@ -1,5 +1,4 @@
 use super::*;
-use crate::origin::Witness;
 
 const BUNDLED: &str = "3.4.27\n3.5.33\n3.6.14\n3.7.1\n";
 
@@ -102,6 +101,22 @@ fn an_old_or_unknown_3_5_is_served_by_the_bundled_one_before_3_6() {
 }
 
 #[test]
+fn a_restart_in_the_middle_of_a_rolling_upgrade_starts_no_server() {
+    let from = |text| Known { witness: Witness::DataBeforeOurFile, ..known(text) };
+    check_known(from("3.5.?"), "3.6.14", "record 3.6.14");
+    // Back to where the others still are, or on to what comes after.
+    check_known(from("3.5.?"), "3.5.33", "record 3.5.33");
+    check_known(from("3.5.?"), "3.7.1", "backup, serve 3.6.14, record 3.6.14, record 3.7.1");
+    check_known(from("3.4.?"), "3.5.33", "record 3.5.33");
+    check_known(from("3.6.?"), "3.7.1", "record 3.7.1");
+    let replaying = Known { replays_v2_requests: true, ..from("3.5.?") };
+    check_known(replaying, "3.6.14", "record 3.6.14");
+    // The old program recorded the next minor, whatever the patch of the data was.
+    let theirs = Known { witness: Witness::DataBeforeFile, ..known("3.5.?") };
+    check_known(theirs, "3.6.14", "backup, serve 3.5.33, record 3.5.33, record 3.6.14");
+}
+
+#[test]
 fn a_log_with_requests_of_the_old_api_is_served_by_3_5_before_3_6() {
     let from = |text| Known { replays_v2_requests: true, ..known(text) };
     check_known(from("3.5.33"), "3.6.14", "backup, serve 3.5.33, record 3.5.33, record 3.6.14");
@@ -182,6 +197,34 @@ fn what_cannot_be_done_has_a_reason() {
         "3.6.14",
         "error: cannot go to 3.6.14: this image bundles no etcd 3.5",
     );
+}
+
+/// The journeys that the old image was tested with.
+#[test]
+fn what_the_old_image_was_tested_with_has_an_answer() {
+    let theirs = "3.0.17\n3.1.12";
+    check_with(theirs, "3.0.17", "3.1.12", "record 3.1.12");
+    check_with(
+        theirs,
+        "3.1.12",
+        "3.0.17",
+        "backup, downgrade 3.1.12 to 3.0.17 by snapshot, record 3.0.17",
+    );
+    check_with(theirs, "2.2.1", "3.1.12", "error: etcd 2.2 is not supported: only etcd 3 is");
+    check("3.0.17", "3.7.1", "error: cannot go to 3.7.1: this image bundles no etcd 3.1");
+    check(
+        "3.1.12",
+        "3.4.21",
+        "error: this image bundles no etcd 3.4.21, only 3.4.27, 3.5.33, 3.6.14, 3.7.1",
+    );
+    check("3.1.12", "3.4.27", "error: cannot go to 3.4.27: this image bundles no etcd 3.2");
+    let cluster = Known { members: 3, ..known("3.0.17") };
+    assert_eq!(plan(cluster, "3.1.12", theirs, Downgrades::OneMinor), "record 3.1.12");
+    let bundled: Bundled = theirs.parse().unwrap();
+    let origin = Origin::Etcd3(known("3.0.17"));
+    let to = "2.2.1/etcd2".parse().unwrap();
+    let refused = describe(steps(&origin, &to, &bundled, Downgrades::OneMinor));
+    assert_eq!(refused, "error: etcd2 storage is not supported");
 }
 
 #[test]

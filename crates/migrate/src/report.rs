@@ -114,7 +114,9 @@ fn origin(origin: &Origin) -> Json {
                     Witness::Both => "both",
                     Witness::Data => "data",
                     Witness::File => "version.txt",
-                    Witness::DataBeforeFile => "data-before-version.txt",
+                    Witness::DataBeforeFile | Witness::DataBeforeOurFile => {
+                        "data-before-version.txt"
+                    }
                 }),
             ),
             ("members", Json::Number(known.members as u64)),
@@ -134,7 +136,7 @@ pub fn describe(origin: &Origin) -> String {
         Witness::Both => "version.txt and the data agree",
         Witness::Data => "read from the data",
         Witness::File => "by version.txt",
-        Witness::DataBeforeFile => {
+        Witness::DataBeforeFile | Witness::DataBeforeOurFile => {
             "read from the data; the next minor is recorded but has not upgraded it yet"
         }
     };

@@ -71,7 +71,8 @@ impl<'a> Server<'a> {
             Failure::new(Kind::System, format_args!("{} is not UTF-8", data_dir.display()))
         })?;
         let port = free_port(setting.member.port)?;
-        let place = Place { data_dir, port };
+        let listen_peer_urls = &peer_urls(setting.member)?;
+        let place = Place { data_dir, port, listen_peer_urls };
         let arguments = command::arguments(version, setting.member, &place);
         let mut command = Command::new(program);
         for (name, _) in env::vars_os() {
@@ -326,6 +327,13 @@ fn is_told_to_stop(line: &str) -> bool {
 /// Whether etcd gives up with this line.
 fn is_last_word(line: &str) -> bool {
     ["\"level\":\"panic\"", "\"level\":\"fatal\"", "panic: "].iter().any(|sign| line.contains(sign))
+}
+
+/// Where it listens for members: nobody calls, so any port will do when nobody chose one.
+fn peer_urls(member: &Member) -> Result<String, Failure> {
+    let Some(preferred) = member.peer_port else { return Ok(member.listen_peer_urls.clone()) };
+    let port = free_port(Port::Preferred(preferred))?;
+    Ok(format!("http://localhost:{port}"))
 }
 
 /// A port on loopback that nobody listens on right now.

@@ -13,6 +13,7 @@ use crate::found::{self, Contents, Found};
 use crate::journal::{self, Journal};
 use crate::keys::{self, Keys};
 use crate::lock;
+use crate::shelf::Shelf;
 use crate::version_pair::VersionPair;
 use crate::wal;
 
@@ -50,21 +51,21 @@ pub struct Copied {
     pub size_bytes: u64,
 }
 
-pub fn look(data_dir: &Path, backups: PathBuf) -> Result<Status, Failure> {
+pub fn look(data_dir: &Path, shelf: &Shelf) -> Result<Status, Failure> {
     let is_being_moved = Swap::of(data_dir).is_pending();
     let found = if is_being_moved { Found::default() } else { found::look(data_dir)? };
     let details = match found.contents {
         Contents::Etcd3(_) => Some(details(&data_dir.join("member"))?),
         Contents::Nothing | Contents::Etcd2 => None,
     };
-    let copies = backup::copies(&backups).into_iter().map(copied).collect();
+    let copies = shelf.copies().into_iter().map(copied).collect();
     Ok(Status {
         data_dir: data_dir.to_owned(),
         found,
         details,
         journal: journal::read(data_dir)?,
         is_being_moved,
-        backups,
+        backups: shelf.directory.clone(),
         copies,
         migrated_by: lock::holder(data_dir),
     })

@@ -1,6 +1,7 @@
 use super::*;
 use crate::bolt::sample::database;
 use crate::scratch::Scratch;
+use crate::shelf::Shelf;
 use crate::status;
 
 fn example() -> Scratch {
@@ -27,7 +28,7 @@ fn example() -> Scratch {
 
 fn print(scratch: &Scratch, format: Format) -> String {
     let path = scratch.path().join("data");
-    let status = status::look(&path, scratch.path().join("data.bak")).unwrap();
+    let status = status::look(&path, &Shelf::of(&path, None)).unwrap();
     status.print(format).replace(&scratch.path().display().to_string(), "DIR")
 }
 

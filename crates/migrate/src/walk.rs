@@ -1,6 +1,7 @@
 //! Takes the steps of a plan, one after the other, and writes down how far it came.
 
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -16,8 +17,10 @@ use crate::found::{self, Contents};
 use crate::journal::Journal;
 use crate::options::Options;
 use crate::plan::{Step, Way};
+use crate::room;
 use crate::series::Series;
 use crate::server::{Server, Setting, Stopped, newest_snapshot};
+use crate::shelf::Shelf;
 use crate::stop::Stop;
 use crate::version_pair::VersionPair;
 use crate::wal;
@@ -26,11 +29,16 @@ use crate::wal;
 const PAUSES_BEFORE_STOP: [Duration; 3] =
     [Duration::ZERO, Duration::from_millis(300), Duration::from_secs(2)];
 
+/// After a failure in a step.
+pub const GOES_ON: &str = "run migrate again: it goes on where it stopped";
+
 pub struct Walk<'a> {
     pub options: &'a Options,
-    pub backups: &'a Path,
+    pub shelf: &'a Shelf,
     pub setting: Setting<'a>,
     pub journal: Journal,
+    /// A step of this run may have changed the data.
+    pub has_begun: bool,
     pub members: usize,
     pub stop: &'a Stop,
     pub log: Log,
@@ -70,32 +78,43 @@ impl Walk<'_> {
                 self.journal.step = step.to_string();
                 self.note()?;
             }
-            self.take_one(step)?;
+            self.has_begun |= step.changes_data();
+            self.take_one(step, steps)?;
         }
         self.journal.step.clear();
         Ok(())
     }
 
-    fn take_one(&mut self, step: &Step) -> Result<(), Failure> {
+    /// What a failure is to an operator: whether the data was touched, and what is safe next.
+    pub fn explain(&self, failure: Failure) -> Failure {
+        if !self.has_begun {
+            return failure;
+        }
+        let is_interrupted = matches!(failure.kind, Kind::Interrupted(_));
+        let failure = failure.in_step();
+        // An interruption has said so already.
+        let failure = if is_interrupted { failure } else { failure.hint(GOES_ON) };
+        match &self.journal.backup {
+            Some(copy) => failure
+                .hint(format_args!("a copy from before the first step is in {}", copy.display())),
+            None => failure,
+        }
+    }
+
+    fn take_one(&mut self, step: &Step, steps: &[Step]) -> Result<(), Failure> {
         match step {
-            Step::Backup => self.back_up(),
-            Step::CancelDowngrade(version) => {
-                self.cancel_downgrade(version).map_err(Failure::in_step)
+            Step::Backup => self.back_up(steps),
+            Step::CancelDowngrade(version) => self.cancel_downgrade(version),
+            Step::Serve(version) => self.upgrade(version).and_then(|()| self.confirm(version)),
+            Step::Downgrade { from, to, way: Way::InPlace } => {
+                self.downgrade_in_place(from, to).and_then(|()| self.confirm(to))
             }
-            Step::Serve(version) => {
-                self.upgrade(version).and_then(|()| self.confirm(version)).map_err(Failure::in_step)
+            Step::Downgrade { from, to, way: Way::Snapshot } => {
+                self.downgrade_by_snapshot(from, to).and_then(|()| self.confirm(to))
             }
-            Step::Downgrade { from, to, way: Way::InPlace } => self
-                .downgrade_in_place(from, to)
-                .and_then(|()| self.confirm(to))
-                .map_err(Failure::in_step),
-            Step::Downgrade { from, to, way: Way::Snapshot } => self
-                .downgrade_by_snapshot(from, to)
-                .and_then(|()| self.confirm(to))
-                .map_err(Failure::in_step),
             Step::Record(version) => {
                 let pair = VersionPair::etcd3(version.clone());
-                durable::record(&self.options.data_dir, &pair).map_err(Failure::in_step)
+                durable::record(&self.options.data_dir, &pair)
             }
         }
     }
@@ -112,7 +131,7 @@ impl Walk<'_> {
                 Kind::StepFailed,
                 format_args!("etcd {version} has stopped, but left the data at {series}"),
             )
-            .hint("run migrate again; --show-server-log tells what the server has to say")),
+            .hint("--show-server-log tells what the server has to say")),
             _ => Ok(()),
         }
     }
@@ -135,14 +154,21 @@ impl Walk<'_> {
         })
     }
 
-    fn back_up(&mut self) -> Result<(), Failure> {
+    fn back_up(&mut self, steps: &[Step]) -> Result<(), Failure> {
+        let data_dir = &self.options.data_dir;
+        let member = data_dir.join("member");
+        let db = member.join("snap").join("db");
+        let db_bytes = fs::metadata(&db).map_err(|error| Failure::file("read", &db, &error))?.len();
+        let room_bytes = room::of_steps(steps, db_bytes).saturating_sub(room::laid_out(&member));
         if !self.options.backups.enabled {
+            room::check(data_dir, room_bytes, "what the steps write")
+                .map_err(|failure| failure.hint("nothing was changed"))?;
             self.log.info("no-backup", "no copy is made, as --no-backup asks");
             return Ok(());
         }
         // The copy from before an unfinished journey is the one worth keeping.
         let first = self.journal.backup.clone().filter(|path| path.is_dir());
-        let copy = match backup::make(&self.options.data_dir, self.backups, self.log, self.stop) {
+        let copy = match backup::make(data_dir, self.shelf, room_bytes, (self.log, self.stop)) {
             Ok(copy) => copy,
             Err(failure) if failure.kind == Kind::System && first.is_some() => {
                 self.log.warn(
@@ -154,7 +180,7 @@ impl Walk<'_> {
             Err(failure) => return Err(failure),
         };
         let keep = first.unwrap_or_else(|| copy.clone());
-        backup::retain(self.backups, self.options.backups.retain, &keep, self.log);
+        self.shelf.retain(self.options.backups.retain, &keep, self.log);
         self.journal.backup = Some(keep);
         self.note()
     }

@@ -109,6 +109,12 @@ fn what_is_no_data_directory_stays_as_it_is() {
     assert_eq!(code, Some(3));
     assert!(stderr.starts_with("error: DIR/data is not an etcd data directory\nhint: "));
     assert_eq!(fs::read_dir(directory.path("data")).unwrap().count(), 1);
+    // An etcd would begin an empty cluster beside what is left of this one.
+    directory.write("data/version.txt", b"3.6.14/etcd3");
+    directory.write("data/member.old/snap/db", b"mine");
+    let (code, _, stderr) = run(&directory, "3.6.14", &[]);
+    assert_eq!(code, Some(3), "{stderr}");
+    assert!(stderr.starts_with("error: DIR/data is not an etcd data directory\nhint: "));
 }
 
 #[test]
@@ -124,6 +130,53 @@ fn a_second_one_is_told_who_holds_the_directory() {
         "{stderr}"
     );
     assert_eq!(directory.version(), "");
+    // What can be told all the same is told.
+    assert_eq!(run(&directory, "3.6.13", &["--plan"]).0, Some(3));
+    assert_eq!(run(&directory, "3.6.14", &["--plan"]).0, Some(0));
+}
+
+#[test]
+fn what_is_torn_because_somebody_writes_to_it_is_not_called_damaged() {
+    let directory = Directory::new();
+    directory.write("data/member/snap/db", b"a page that is being written");
+    directory.write("data/member/wal/0.wal", b"");
+    directory.write("data/.migrate/lock", b"process 7 on host");
+    let open = |name| fs::File::open(directory.path(name)).unwrap();
+    let [migrate, server] = ["data/.migrate/lock", "data/member/snap/db"].map(open);
+    let check = |code, line: &str| {
+        for flags in [&[][..], &["--plan"], &["--data-dir-mode=0700"]] {
+            let (actual, _, stderr) = run(&directory, "3.6.14", flags);
+            assert_eq!(actual, Some(code), "{stderr}");
+            assert_eq!(stderr.lines().next(), Some(line));
+        }
+    };
+    migrate.lock().unwrap();
+    server.lock().unwrap();
+    check(5, "error: DIR/data is being migrated by process 7 on host");
+    migrate.unlock().unwrap();
+    check(5, "error: an etcd server is running on DIR/data");
+    server.unlock().unwrap();
+    check(
+        3,
+        "error: cannot read DIR/data/member/snap/db: not a whole bbolt file: \
+         neither of its two first pages is valid",
+    );
+}
+
+#[test]
+fn exit_code_1_means_that_nothing_changed() {
+    let directory = Directory::new();
+    directory.write("bin/etcd-3.6.14", b"");
+    directory.write("bin/etcd/in-the-way", b"");
+    for (code, hint) in [(4, "hint: run migrate again: it goes on where it stopped\n"), (1, "")] {
+        let mut command = directory.command("3.6.14", &directory.path("bin"));
+        command.env_remove("DO_NOT_MOVE_BINARIES").arg(BUNDLED);
+        let (actual, _, stderr) = outcome(&command.output().unwrap());
+        assert_eq!(actual, Some(code), "{stderr}");
+        assert!(stderr.contains("error: cannot replace "), "{stderr}");
+        assert!(stderr.ends_with(hint), "{stderr}");
+        assert_eq!(directory.version(), "3.6.14/etcd3");
+    }
 }
 
 #[test]

@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 use crate::directory::{Directory, outcome};
@@ -33,6 +34,16 @@ fn fails_clearly(
     what: &str,
 ) -> Option<String> {
     let (code, _, stderr) = outcome(&command.output().unwrap());
+    judge(real, directory, (code, &stderr), what)
+}
+
+#[track_caller]
+fn judge(
+    real: &Real,
+    directory: &Directory,
+    (code, stderr): (Option<i32>, &str),
+    what: &str,
+) -> Option<String> {
     let version = directory.version();
     let known = real.versions.values().any(|known| version == format!("{known}/etcd3"));
     assert!(known, "{what}: version.txt says {version:?}");
@@ -40,6 +51,15 @@ fn fails_clearly(
         return None;
     }
     assert!(code == Some(1) || code == Some(4), "{what}: {code:?} {stderr}");
+    // Exit code 1 is for what changed nothing.
+    let has_begun = stderr.contains("listens on");
+    assert!(!has_begun || code == Some(4), "{what}: {code:?} {stderr}");
+    let says_next = stderr.contains("\nhint: run migrate again: it goes on where it stopped");
+    assert!(!has_begun || says_next, "{what}: {stderr}");
+    let left = ["restored", "staged"].map(|name| directory.path("data/.migrate").join(name));
+    let is_clean = !left.iter().any(|path| path.exists());
+    let is_between = !directory.path("data/member").exists();
+    assert!(is_clean || is_between || what.contains("unlink"), "{what}: {stderr}");
     let errors = stderr.lines().filter(|line| line.starts_with("error: ")).count();
     assert_eq!(errors, 1, "{what}: {stderr}");
     assert!(!stderr.contains("panicked"), "{what}: {stderr}");
@@ -134,6 +154,38 @@ fn a_full_disk_is_told_and_survived() {
             with_little_room(real, (&seed, to), room, flags, &tally);
         });
         tally.end(&format!("{from} -> {to}, no space left"), 3);
+    }
+}
+
+/// Somebody else fills the disk when the room was looked at long ago.
+#[test]
+fn a_disk_that_fills_while_a_server_runs_is_told_and_survived() {
+    const ROOM: [u64; 6] = [0, 16, 256, 4096, 32_000, 66_000];
+    let Some(real) = real("a disk that fills") else { return };
+    for (from, to) in journeys(real) {
+        let seed = real.seed(from);
+        let tally = Tally::default();
+        side_by_side(&ROOM, |more| {
+            let directory = Directory::new();
+            let test = "a disk that fills";
+            let Some(mount) = Mount::tmpfs("size=4g", &directory.0, test) else { return };
+            seed.copy_to(&directory.path("data"));
+            let mut command = directory.command(to, &real.bin_dir);
+            let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+            let mut told = String::new();
+            for line in BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap) {
+                if line.contains("listens on") && !told.contains("listens on") {
+                    mount.leave(*more);
+                }
+                told = told + &line + "\n";
+            }
+            let code = child.wait().unwrap().code();
+            tally.add(judge(real, &directory, (code, &told), &format!("{more} KiB left")));
+            mount.remount("size=4g");
+            succeed(&directory, &mut directory.command(to, &real.bin_dir), to);
+            real.check(&directory, to, &seed.contents);
+        });
+        tally.end(&format!("{from} -> {to}, the disk fills"), 1);
     }
 }
 

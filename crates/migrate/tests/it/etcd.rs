@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -162,6 +163,8 @@ impl Real {
         let contents = etcd.contents();
         drop(etcd);
         assert!(contents.len() > keys * 20);
+        assert!(contents.contains("granted with TTL(100000s)"), "{contents}");
+        assert!(contents.ends_with("attached keys([/registry/leased])"), "{contents}");
         Seed { directory, contents }
     }
 
@@ -254,6 +257,17 @@ impl Etcd {
         self.try_run(words).unwrap_or_else(|| panic!("{} {words:?}", self.etcdctl.display()))
     }
 
+    /// What the server answers to a plain question over HTTP.
+    pub fn get(&self, path: &str) -> String {
+        let address = self.endpoint.strip_prefix("http://").unwrap();
+        let mut answer = String::new();
+        let _ = TcpStream::connect(address).and_then(|mut stream| {
+            stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
+            stream.read_to_string(&mut answer)
+        });
+        answer
+    }
+
     fn transaction(&self, text: &str) {
         let mut child =
             self.etcdctl().arg("txn").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
@@ -261,12 +275,26 @@ impl Etcd {
         assert!(child.wait().unwrap().success());
     }
 
-    /// Every key with value, lease and revisions, every lease, and the revision of the store.
+    /// Every key with value, lease and revisions, every lease with its time and keys, and the
+    /// revision of the store.
     pub fn contents(&self) -> String {
         let keys = self.run(&["get", "/registry", "--prefix", "-w=json"]);
         let (header, keys) = keys.split_once("\"kvs\"").unwrap();
         let revision = header.split("\"revision\":").nth(1).unwrap().split(',').next().unwrap();
-        format!("{revision}{keys}{}", self.run(&["lease", "list"]))
+        format!("{revision}{keys}{}", self.leases())
+    }
+
+    /// What is left of the time of a lease begins anew with every server.
+    fn leases(&self) -> String {
+        let list = self.run(&["lease", "list"]);
+        let describe = |id: &str| {
+            let told = self.run(&["lease", "timetolive", id, "--keys"]);
+            let (granted, rest) = told.split_once(", remaining(").expect(&told);
+            let (_, keys) = rest.split_once(')').expect(&told);
+            format!("{granted}{}", keys.trim_end())
+        };
+        let leases = list.lines().skip(1).map(describe).collect::<Vec<_>>().join("\n");
+        format!("{list}{leases}")
     }
 }
 

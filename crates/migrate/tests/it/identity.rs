@@ -1,12 +1,14 @@
 //! Who a member is stays, and who is believed about a directory is the operator's word.
 
 use std::fs;
+use std::net::TcpListener;
+use std::process::Command;
 
 use crate::directory::{Directory, free_port, outcome};
 use crate::etcd::{Etcd, Real, real, succeed};
 
 const TOKEN: &str = "a-token-of-ours";
-const NAME: &str = "etcd-host.example";
+const NAME: &str = "cp-1";
 
 /// A server of a cluster with a name and a token of its own.
 fn start(real: &Real, directory: &Directory, version: &str) -> Etcd {
@@ -32,6 +34,35 @@ fn identity(etcd: &Etcd) -> [String; 2] {
     })
 }
 
+/// The only member, as the data knows it.
+fn name(directory: &Directory) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_migrate"));
+    command.args(["status", "--json", "--data-dir"]).arg(directory.path("data"));
+    let (code, status, stderr) = outcome(&command.output().unwrap());
+    assert_eq!(code, Some(0), "{stderr}");
+    let (_, rest) = status.split_once("\"members\":[{\"name\":\"").expect(&status);
+    rest.split('"').next().unwrap().to_owned()
+}
+
+#[test]
+fn an_upgrade_keeps_the_name_and_finds_a_port_for_peers() {
+    let Some(real) = real("a name and a port") else { return };
+    let (lowest, highest) = real.ends();
+    let directory = Directory::new();
+    let etcd = start(real, &directory, lowest);
+    etcd.run(&["put", "/registry/key", "value"]);
+    drop(etcd);
+    // Taken by this, or by somebody else.
+    let _taken = TcpListener::bind(("127.0.0.1", 2380));
+    let mut command = directory.command(highest, &real.bin_dir);
+    command.env_remove("ETCD_NAME").env("HOSTNAME", "pod-7").env_remove("LISTEN_PEER_URLS");
+    let told = succeed(&directory, &mut command, highest);
+    assert!(told.contains("listens on"), "{told}");
+    assert_eq!(name(&directory), NAME);
+    let etcd = start(real, &directory, highest);
+    assert!(etcd.run(&["get", "/registry/key"]).contains("value"));
+}
+
 #[test]
 fn a_downgrade_by_snapshot_keeps_name_token_and_urls() {
     let Some(real) = real("identity") else { return };
@@ -42,9 +73,12 @@ fn a_downgrade_by_snapshot_keeps_name_token_and_urls() {
     let (before, members) = (identity(&etcd), etcd.run(&["member", "list"]));
     drop(etcd);
     let mut command = directory.command(older, &real.bin_dir);
-    command.env("ETCD_NAME", NAME).env("INITIAL_CLUSTER_TOKEN", TOKEN);
+    // The pod knows no name but its own.
+    command.env_remove("ETCD_NAME").env("HOSTNAME", "pod-7");
+    command.env("ETCD_CREDS", format!("--max-wals=5 --initial-cluster-token={TOKEN}"));
     let told = succeed(&directory, &mut command, older);
     assert!(told.contains("by snapshot"), "{told}");
+    assert_eq!(name(&directory), NAME);
     let etcd = start(real, &directory, older);
     assert_eq!(identity(&etcd), before);
     let known = |list: &str| list.split(", ").take(4).map(str::to_owned).collect::<Vec<_>>();

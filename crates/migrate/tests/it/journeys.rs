@@ -21,6 +21,9 @@ fn every_journey_up_keeps_every_key_lease_and_revision() {
         let is_far = minor(to) > minor(from) + 1;
         assert_eq!(told.contains("holds a copy"), is_far, "{from} {to}: {told}");
         assert_eq!(told.contains("listens on"), is_far, "{from} {to}: {told}");
+        // A container that starts again before its etcd has taken over.
+        let told = real.migrate(&seed.directory, to, &[]);
+        assert!(!told.contains("listens on") && !told.contains("holds a copy"), "{told}");
         real.check(&seed.directory, to, &seed.contents);
         println!("{from} -> {to}");
     });
@@ -63,7 +66,55 @@ fn data_of_the_distributions_goes_to_every_bundled_version() {
             real.check(&directory, to, &seed.contents);
             println!("Debian's {from} -> {to}");
         }
+        if let Some(to) = real.versions.get(&(minor(from) - 1)) {
+            let directory = seed.copy();
+            let told = real.migrate(&directory, to, &[]);
+            assert!(told.contains("by snapshot"), "{told}");
+            real.check(&directory, to, &seed.contents);
+            println!("Debian's {from} -> {to}");
+        }
     });
+}
+
+#[test]
+fn a_database_at_its_quota_is_upgraded() {
+    let Some(real) = real("a full database") else { return };
+    let (lowest, highest) = real.ends();
+    let directory = Directory::new();
+    let endpoint = format!("http://127.0.0.1:{}", free_port());
+    let arguments = [
+        "--quota-backend-bytes=1".to_owned(),
+        format!("--listen-client-urls={endpoint}"),
+        format!("--advertise-client-urls={endpoint}"),
+        format!("--listen-peer-urls=http://127.0.0.1:{}", free_port()),
+    ];
+    let etcd = real.spawn(&directory, lowest, &endpoint, &arguments).ready(&directory);
+    // The database is larger than its quota from the start, and the first to write is told.
+    assert!(etcd.try_run(&["put", "/registry/key", "value"]).is_none());
+    assert!(etcd.run(&["alarm", "list"]).contains("NOSPACE"));
+    drop(etcd);
+    real.migrate(&directory, highest, &["--start-timeout=1m"]);
+    let etcd = real.start(&directory, highest);
+    assert!(etcd.run(&["alarm", "list"]).contains("NOSPACE"));
+}
+
+#[test]
+fn the_plan_of_a_downgrade_says_what_it_drops() {
+    let Some(real) = real("what a downgrade drops") else { return };
+    let [oldest, older, newer] = [4, 5, 6].map(|minor| real.version(minor));
+    let seed = real.seed(newer);
+    let mut command = seed.directory.command(oldest, &real.bin_dir);
+    command.args(["--plan", "--allow-multi-step-downgrade"]);
+    let (code, plan, stderr) = outcome(&command.output().unwrap());
+    assert_eq!(code, Some(0), "{stderr}");
+    let in_place = format!(
+        "start etcd {newer}, have it downgrade the data to 3.5, stop it; nothing is dropped\n"
+    );
+    let by_snapshot = format!(
+        "start and stop etcd {older}, restore its database with the tools of {oldest}; keys, \
+         leases, users and revisions stay, the raft log and the cluster's ids are new\n"
+    );
+    assert!(plan.contains(&in_place) && plan.contains(&by_snapshot), "{plan}");
 }
 
 #[test]
@@ -170,12 +221,23 @@ fn what_manifests_pass_on_does_not_stop_a_journey_in_either_direction() {
             free_port()
         ),
         format!("{} --quota-backend-bytes=4294967296", peer_flags(&certificates)),
+        // Nobody but clients of that name would be answered, and nobody would answer over HTTP.
+        format!(
+            "--host-whitelist=example.com --listen-client-http-urls=http://127.0.0.1:{}",
+            free_port()
+        ),
     ];
     side_by_side(&cases, |extra| {
         let directory = seed.copy();
         let migrate = |to: &str| {
             let mut command = directory.command(to, &real.bin_dir);
             command.env("ETCD_CREDS", extra).arg("--allow-multi-step-downgrade");
+            // As a pod whose etcd is set up by variables has them.
+            command.env("ETCD_HOST_WHITELIST", "example.com");
+            command.env("ETCD_LISTEN_CLIENT_HTTP_URLS", "http://127.0.0.1:1");
+            command.env("ETCD_LISTEN_METRICS_URLS", "http://127.0.0.1:1");
+            command.env("ETCD_ENABLE_LOG_ROTATION", "true");
+            command.env("ETCD_LOG_OUTPUTS", "/no/such/file");
             if extra.contains("--peer-cert-file") {
                 let url = format!("https://127.0.0.1:{}", free_port());
                 command.env("LISTEN_PEER_URLS", url);

@@ -246,6 +246,16 @@ fn server_of(migrate: &mut Child) -> Option<u32> {
     None
 }
 
+/// Of a step that failed with a copy at hand.
+fn assert_says_what_is_next(directory: &Directory, stderr: &str) {
+    let copy = backups(directory)[0].display().to_string();
+    let next = format!(
+        "\nhint: run migrate again: it goes on where it stopped\n\
+         hint: a copy from before the first step is in {copy}\n"
+    );
+    assert!(stderr.ends_with(&next), "{stderr}");
+}
+
 #[test]
 fn the_death_of_a_server_is_told_at_once_and_the_next_run_goes_on() {
     let Some(real) = real("kills of servers") else { return };
@@ -275,6 +285,7 @@ fn the_death_of_a_server_is_told_at_once_and_the_next_run_goes_on() {
             assert!(killed.success());
             assert_eq!(code, Some(4), "{stderr}");
             assert!(stderr.contains("ended by itself (signal: 9"), "{stderr}");
+            assert_says_what_is_next(&directory, &stderr);
             // Long before any deadline, also while a tool waits for the server.
             assert!(at.elapsed() < Duration::from_mins(1), "told late: {:?}", at.elapsed());
             survived.fetch_add(1, Ordering::Relaxed);
@@ -300,6 +311,8 @@ fn a_stop_signal_stops_the_server_too_and_the_next_run_goes_on() {
         let (code, _, stderr) = outcome(&child.wait_with_output().unwrap());
         assert_eq!(code, Some(*expected), "{stderr}");
         assert!(stderr.contains("the data is whole; run migrate again"), "{stderr}");
+        let copy = format!("first step is in {}\n", backups(&directory)[0].display());
+        assert!(stderr.ends_with(&copy), "{stderr}");
         let db = fs::File::open(directory.path("data/member/snap/db")).unwrap();
         db.try_lock_shared().expect("no server has it open any more");
         drop(db);

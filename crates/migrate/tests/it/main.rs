@@ -6,6 +6,7 @@ mod damage;
 mod deadlines;
 mod directory;
 mod disk;
+mod downgrades;
 mod etcd;
 mod identity;
 mod journeys;

@@ -44,8 +44,24 @@ impl Mount {
     }
 
     pub fn remount(&self, options: &str) {
+        assert!(self.try_remount(options), "cannot remount with {options}");
+    }
+
+    fn try_remount(&self, options: &str) -> bool {
         let options = format!("remount,{options}");
-        assert!(root("mount").args(["-o", &options]).arg(&self.0).status().unwrap().success());
+        let output = root("mount").args(["-o", &options]).arg(&self.0).output();
+        output.unwrap().status.success()
+    }
+
+    /// Leaves so many KiB beyond what is used in this moment, while others write.
+    pub fn leave(&self, kilobytes: u64) {
+        let shrinks = (0..100).any(|_| {
+            let output = Command::new("df").args(["--output=used", "-k"]).arg(&self.0).output();
+            let text = String::from_utf8(output.unwrap().stdout).unwrap();
+            let used: u64 = text.lines().last().unwrap().trim().parse().unwrap();
+            self.try_remount(&format!("size={}k", used + kilobytes))
+        });
+        assert!(shrinks, "{} grows too fast", self.0.display());
     }
 }
 

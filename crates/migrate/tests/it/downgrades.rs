@@ -1,0 +1,150 @@
+//! Ways back that go wrong, or are given up.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::directory::{Directory, outcome};
+use crate::etcd::{Real, Seed, real, side_by_side};
+use crate::mount::Mount;
+
+/// The programs of two versions; the tool that restores writes a part and fails.
+fn with_broken_restore(real: &Real, from: &str, to: &str) -> Directory {
+    const RESTORE: &str = "#!/bin/sh\n\
+        for word; do case $word in */.migrate/restored) mkdir -p \"$word/member\" ;; esac; done\n\
+        echo 'no more room' >&2\n\
+        exit 1\n";
+    let bin = Directory::new();
+    for version in [from, to] {
+        symlink(real.program("etcd", version), bin.path(&format!("etcd-{version}"))).unwrap();
+    }
+    let restorer = bin.path(&format!("etcdctl-{to}"));
+    fs::write(&restorer, RESTORE).unwrap();
+    fs::set_permissions(&restorer, fs::Permissions::from_mode(0o755)).unwrap();
+    bin
+}
+
+#[test]
+fn a_restore_that_fails_leaves_the_data_and_nothing_else() {
+    let Some(real) = real("a failing restore") else { return };
+    let [to, from] = [4, 5].map(|minor| real.version(minor));
+    let seed = real.seed(from);
+    let directory = &seed.directory;
+    let bin = with_broken_restore(real, from, to);
+    let (code, _, stderr) = outcome(&directory.command(to, &bin.0).output().unwrap());
+    assert_eq!(code, Some(4), "{stderr}");
+    assert!(stderr.contains("could not restore the database: no more room"), "{stderr}");
+    assert!(!directory.path("data/.migrate/restored").exists());
+    // What a kill leaves behind goes with the next run, wherever that leads.
+    directory.write("data/.migrate/restored/member/snap/db", b"half");
+    directory.write("data/.migrate/staged/member/snap/db", b"half");
+    real.migrate(directory, from, &[]);
+    for name in ["restored", "staged"] {
+        assert!(!directory.path("data/.migrate").join(name).exists(), "{name}");
+    }
+    real.migrate(directory, to, &[]);
+    real.check(directory, to, &seed.contents);
+}
+
+fn refuses_for_room(real: &Real, (from, to): (&str, &str), size: &str) {
+    let seed = real.seed(from);
+    let directory = Directory::new();
+    let Some(mount) = Mount::tmpfs("size=4g", &directory.0, "room for steps") else { return };
+    seed.copy_to(&directory.path("data"));
+    mount.remount(size);
+    for (flags, what) in [
+        (&["--no-backup"][..], "what the steps write needs"),
+        (&[], "a copy of the data with what the steps write needs"),
+    ] {
+        let mut command = directory.command(to, &real.bin_dir);
+        let (code, _, stderr) = outcome(&command.args(flags).output().unwrap());
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.contains(what) && !stderr.contains("listens on"), "{stderr}");
+    }
+    mount.remount("size=4g");
+    real.migrate(&directory, to, &[]);
+    real.check(&directory, to, &seed.contents);
+}
+
+#[test]
+fn what_a_killed_server_laid_out_counts_as_room() {
+    let Some(real) = real("room that is laid out") else { return };
+    let (lowest, highest) = real.ends();
+    let seed = real.seed(lowest);
+    let directory = Directory::new();
+    let Some(mount) = Mount::tmpfs("size=4g", &directory.0, "room laid out") else { return };
+    seed.copy_to(&directory.path("data"));
+    // The log was copied with a hole, which etcd would fill.
+    for entry in fs::read_dir(directory.path("data/member/wal")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::write(&path, fs::read(&path).unwrap()).unwrap();
+    }
+    directory.write("data/member/wal/0.tmp", &vec![0; 64_000_000]);
+    mount.leave(60_000);
+    let started = real.migrate(&directory, real.version(6), &["--no-backup"]);
+    assert!(started.contains("listens on"), "{started}");
+    mount.remount("size=4g");
+    real.migrate(&directory, highest, &[]);
+    real.check(&directory, highest, &seed.contents);
+}
+
+#[test]
+fn what_does_not_fit_is_refused_before_anything_is_started() {
+    let Some(real) = real("room for steps") else { return };
+    // The log needs some 61 MiB, and a restored database comes on top.
+    refuses_for_room(real, (real.version(5), real.version(4)), "size=72m");
+    refuses_for_room(real, real.ends(), "size=60m");
+}
+
+/// Data of a member that was told to go back, before or after it did.
+fn going_back(real: &Real, (from, to): (&str, &str), is_down: bool) -> Seed {
+    let seed = real.seed(from);
+    let etcd = real.start(&seed.directory, from);
+    let series = to.rsplit_once('.').unwrap().0;
+    let started = Instant::now();
+    while etcd.try_run(&["downgrade", "enable", series]).is_none() {
+        assert!(started.elapsed() < Duration::from_mins(1), "the downgrade is refused");
+        thread::sleep(Duration::from_millis(100));
+    }
+    let is_at = |status: &str| status.contains(&format!("\"storage\":\"{series}.0\""));
+    while is_down && !is_at(&etcd.get("/version")) {
+        assert!(started.elapsed() < Duration::from_mins(1), "the downgrade does not end");
+        thread::sleep(Duration::from_millis(100));
+    }
+    drop(etcd);
+    seed
+}
+
+fn plan_and_status(real: &Real, directory: &Directory, to: &str) -> (String, String) {
+    let run = |words: &[&str]| {
+        let (code, stdout, stderr) =
+            outcome(&directory.command(to, &real.bin_dir).args(words).output().unwrap());
+        assert_eq!(code, Some(0), "{stderr}");
+        stdout
+    };
+    (run(&["--plan"]), run(&["status"]))
+}
+
+#[test]
+fn a_downgrade_that_was_given_up_is_cancelled() {
+    let Some(real) = real("a downgrade given up") else { return };
+    let [to, from, newer] = [5, 6, 7].map(|minor| real.version(minor));
+    side_by_side(&[(false, from), (true, from), (true, newer)], |(is_down, target)| {
+        let seed = going_back(real, (from, to), *is_down);
+        let directory = &seed.directory;
+        let (plan, status) = plan_and_status(real, directory, target);
+        assert!(status.contains("to 3.5 is enabled"), "{status}");
+        // Who enabled it by hand finishes it by hand.
+        assert!(!plan.contains("cancel the downgrade"), "{plan}");
+        let journal =
+            format!("target {to}/etcd3\nstep downgrade {from} to {to} in place\noutcome running\n");
+        directory.write("data/.migrate/journal", journal.as_bytes());
+        let told = real.migrate(directory, target, &[]);
+        assert!(told.contains("cancel the downgrade with"), "{told}");
+        let (_, status) = plan_and_status(real, directory, target);
+        assert!(!status.contains("is enabled"), "{status}");
+        real.check(directory, target, &seed.contents);
+        println!("{from} -> {to} given up for {target}");
+    });
+}
