@@ -12,9 +12,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::acceptance::{
-    MIGRATE, NEWEST, check, copy, false_migrate, image, is_skipped, results, with_bytes,
-};
+use crate::acceptance::{image, is_skipped, results};
+use crate::acceptance_mutants::{MIGRATE, NEWEST, check, copy, false_migrate, with_bytes};
 use crate::mutant::Image;
 
 /// How long anything here may take.

@@ -6,6 +6,7 @@
 )]
 
 mod acceptance;
+mod acceptance_mutants;
 mod acceptance_runs;
 mod architecture;
 mod builders;
@@ -26,6 +27,7 @@ mod platforms_pulled;
 mod push;
 mod push_bench;
 mod push_broken;
+mod push_command;
 mod push_killed;
 mod push_logins;
 mod push_real;
