@@ -45,6 +45,16 @@ impl Platform {
     }
 }
 
+/// The architecture of this machine, as OCI and Go name it.
+pub fn own_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "powerpc64" => "ppc64le",
+        other => other,
+    }
+}
+
 /// The release of a Windows by its `os.version`, as base images are tagged.
 pub fn windows_release(os_version: &str) -> Option<&'static str> {
     const BUILDS: [(&str, &str); 3] =

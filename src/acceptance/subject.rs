@@ -9,11 +9,13 @@ use serde_json::Value;
 
 use crate::digest::Digest;
 use crate::docker::ArchiveSource;
-use crate::image::{CONFIG_TYPE, Document, INDEX_TYPE, Image, LAYER_LABEL, MANIFEST_TYPE};
+use crate::image::{
+    CONFIG_TYPE, Document, INDEX_TYPE, Image, LAYER_LABEL, MANIFEST_TYPE, os_versions,
+};
 use crate::layer::Layer;
 use crate::layer::windows::FILES;
 use crate::layout::{Layout, LayoutError, Tagged};
-use crate::platform::Platform;
+use crate::platform::{Platform, own_architecture};
 
 /// No file of a base or of ours is larger.
 const FILE_LIMIT: u64 = 4 << 30;
@@ -137,7 +139,7 @@ impl Subject {
             .iter()
             .zip(os_versions(&index_bytes))
             .filter(|(it, _)| is_windows(it))
-            .map(|(it, version)| (it.clone(), version))
+            .map(|(it, version)| (it.clone(), version.unwrap_or_default()))
             .collect();
         Ok(subject)
     }
@@ -191,13 +193,7 @@ impl Subject {
 
     /// Whether its programs are for another machine than this one, so that an emulator runs them.
     pub fn is_foreign(&self) -> bool {
-        let here = match std::env::consts::ARCH {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            "powerpc64" => "ppc64le",
-            other => other,
-        };
-        self.platform.architecture != here
+        self.platform.architecture != own_architecture()
     }
 
     pub fn manifest_document(&self) -> Document {
@@ -401,14 +397,6 @@ fn tagged_document(
     let is_index = descriptor.media_type().to_string() == INDEX_TYPE;
     let index = is_index.then(|| serde_json::from_slice(&bytes)).transpose();
     Ok((bytes, index.map_err(unreadable)?))
-}
-
-/// `os.version` of each manifest; oci-spec looks for it under another name.
-fn os_versions(index: &[u8]) -> Vec<String> {
-    let index: Value = serde_json::from_slice(index).unwrap_or_default();
-    let manifests = index["manifests"].as_array().into_iter().flatten();
-    let version = |it: &Value| it["platform"]["os.version"].as_str().unwrap_or_default().to_owned();
-    manifests.map(version).collect()
 }
 
 fn is_windows(descriptor: &Descriptor) -> bool {

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::digest::Digest;
 use crate::fetch;
-use crate::image::{Base, STAND_IN};
+use crate::image::{Base, STAND_IN, os_versions};
 use crate::layer::format::{Compression, FORMAT};
 use crate::layer::{Layer, LayerError, NONDISTRIBUTABLE_TYPE};
 use crate::layout::LayoutError;
@@ -199,13 +199,6 @@ fn is_release(os_version: &str, platform: &Platform) -> bool {
     platform.os_version.as_deref().is_none_or(|wanted| release.is_none_or(|it| it == wanted))
 }
 
-/// `os.version` of each manifest; oci-spec looks for it under another name.
-fn os_versions(index: &[u8]) -> Vec<Option<String>> {
-    let index: Value = serde_json::from_slice(index).unwrap_or_default();
-    let manifests = index["manifests"].as_array().into_iter().flatten();
-    manifests.map(|it| it["platform"]["os.version"].as_str().map(str::to_owned)).collect()
-}
-
 /// Whether an index means this platform by a descriptor.
 pub fn is_for(descriptor: &Descriptor, platform: &Platform) -> bool {
     descriptor.platform().as_ref().is_some_and(|it| {
@@ -254,4 +247,65 @@ fn oci_layer_type(media_type: &MediaType) -> Result<String, String> {
         _ => return Err(format!("layers of type {text} are not known")),
     };
     Ok(format!("application/vnd.oci.image.layer.v1.{kind}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    struct Documents(BTreeMap<Digest, Vec<u8>>);
+
+    impl Documents {
+        fn add(&mut self, document: &Value) -> Value {
+            let bytes = document.to_string().into_bytes();
+            let (digest, size) = (Digest::of(&bytes), bytes.len());
+            self.0.insert(digest, bytes);
+            json!({ "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                    "digest": digest, "size": size })
+        }
+    }
+
+    impl Blobs for Documents {
+        fn manifest(&self, digest: &Digest) -> Result<Vec<u8>, BaseError> {
+            Ok(self.0[digest].clone())
+        }
+
+        fn config(&self, config: &Digest, _size: u64) -> Result<Vec<u8>, BaseError> {
+            self.manifest(config)
+        }
+
+        fn layers(&self, _layers: &[Layer]) -> Result<(), BaseError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn of_several_windows_the_release_that_is_named_is_taken() {
+        let mut documents = Documents(BTreeMap::new());
+        let mut manifests = Vec::new();
+        for os_version in ["10.0.20348.1", "10.0.26100.1"] {
+            let windows =
+                json!({ "os": "windows", "architecture": "amd64", "os.version": os_version });
+            let mut config = windows.clone();
+            config["rootfs"] = json!({ "type": "layers", "diff_ids": [] });
+            let config = documents.add(&config);
+            let mut listed =
+                documents.add(&json!({ "schemaVersion": 2, "config": config, "layers": [] }));
+            listed["platform"] = windows;
+            manifests.push(listed);
+        }
+        let index = documents.add(&json!({ "schemaVersion": 2, "manifests": manifests }));
+        let digest: Digest = index["digest"].as_str().unwrap().parse().unwrap();
+        let source = BaseSource::Layout { path: "base".into(), digest };
+        let taken = |release: &str| {
+            let platform = format!("windows/amd64:{release}").parse().unwrap();
+            read(&documents, &source, digest, &platform).map(|base| base.os_version.unwrap())
+        };
+        assert_eq!(taken("ltsc2022").unwrap(), "10.0.20348.1");
+        assert_eq!(taken("ltsc2025").unwrap(), "10.0.26100.1");
+        assert!(matches!(taken("1809"), Err(BaseError::NoPlatform { .. })));
+    }
 }

@@ -12,6 +12,7 @@ use crate::failure::{Failure, Kind};
 use crate::image::Image;
 use crate::layer::Layer;
 use crate::plan::Plan;
+use crate::platform::own_architecture;
 
 pub(super) fn run(context: &Context, arguments: &BuildArgs) -> Result<(), Failure> {
     let (locked, plan) = context.plan(&arguments.choice)?;
@@ -62,14 +63,9 @@ fn print(context: &Context, plan: &Plan, built: &Built, out: &Path) -> Result<()
 
 /// Docker's archive and engine take one platform: the machine's own, or the only one there is.
 fn source(plan: &Plan, built: &Built) -> Result<ArchiveSource, Failure> {
-    let own = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "powerpc64" => "ppc64le",
-        other => other,
+    let is_own = |image: &&Image| {
+        image.platform.os == "linux" && image.platform.architecture == own_architecture()
     };
-    let is_own =
-        |image: &&Image| image.platform.os == "linux" && image.platform.architecture == own;
     let only = match &built.images[..] {
         [image] => Some(image),
         images => images.iter().find(is_own),

@@ -9,6 +9,7 @@ use super::tool::{CompileError, Network, Toolchains, keep};
 use crate::catalog::Lock;
 use crate::digest::Digest;
 use crate::plan::ModulesSource;
+use crate::platform::own_architecture;
 use crate::process::Invocation;
 use crate::store::Store;
 use crate::ui::Ui;
@@ -151,13 +152,7 @@ fn check_toolchain(
 
 /// Where Go's toolchain runs, as its module is named: `linux-amd64`.
 pub fn host() -> String {
-    let arch = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "powerpc64" => "ppc64le",
-        other => other,
-    };
-    format!("{}-{arch}", std::env::consts::OS)
+    format!("{}-{}", std::env::consts::OS, own_architecture())
 }
 
 /// The sum of a toolchain's module, as Go and its checksum database see it.

@@ -34,6 +34,13 @@ pub const LAYER_LABEL: &str = "dev.etcdimg.layer";
 /// Marks a base that only tests may use, and every image on top of it.
 pub const STAND_IN: &str = "dev.etcdimg.base.stand-in";
 
+/// `os.version` of each manifest; oci-spec looks for it under another name.
+pub fn os_versions(index: &[u8]) -> Vec<Option<String>> {
+    let index: Value = serde_json::from_slice(index).unwrap_or_default();
+    let manifests = index["manifests"].as_array().into_iter().flatten();
+    manifests.map(|it| it["platform"]["os.version"].as_str().map(str::to_owned)).collect()
+}
+
 /// A document, and what names it in the document above.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
