@@ -1,58 +1,29 @@
 //! Takes an etcd data directory from any old version to any bundled one.
 //!
-//! `options` says what is wanted, `found` what is there, `origin` which version that is, `plan`
-//! computes the steps, `walk` takes them.
+//! `inspect` reads what is there, `plan` computes the steps, `run` takes them.
 
-mod arguments;
-mod backup;
-mod binaries;
-mod bolt;
-mod carried;
-mod command;
-mod comparison;
-mod downgrade;
-mod durable;
-mod event;
+mod cli;
 mod failure;
-mod found;
-mod http;
-mod journal;
-mod json;
-mod keys;
-mod lock;
-mod migration;
-mod options;
-mod origin;
-mod orphan;
+mod files;
+mod inspect;
 mod plan;
 mod platform;
-mod protobuf;
 mod report;
-mod room;
+mod run;
 #[cfg(test)]
 mod scratch;
-mod series;
-mod server;
-mod shelf;
-mod status;
-mod status_report;
-mod stop;
-mod tool;
-mod version_pair;
-mod wait;
-mod wal;
-mod walk;
-mod words;
+mod state;
 
 use std::env;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use arguments::Arguments;
-use event::Log;
+use cli::arguments::Arguments;
+use cli::options::{Format, Lookup};
 use failure::Failure;
-use options::{Format, Lookup};
+use report::event::Log;
+use run::migration;
 
 /// In one piece, because `etcdimg` looks for it in the finished program.
 const VERSION_LINE: &str = concat!("etcdimg-migrate ", env!("CARGO_PKG_VERSION"), "\n");
@@ -77,7 +48,7 @@ fn main() -> ExitCode {
 fn run(lookup: &Lookup<'_>, log: Log) -> Result<(), Failure> {
     let arguments = lookup.arguments;
     if arguments.has("help") {
-        return tell(include_str!("help.txt"));
+        return tell(include_str!("cli/help.txt"));
     }
     if arguments.has("version") {
         return tell(VERSION_LINE);

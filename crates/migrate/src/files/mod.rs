@@ -1,0 +1,4 @@
+//! Operations on files that know nothing about etcd.
+
+pub mod compare;
+pub mod durable;

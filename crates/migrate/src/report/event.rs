@@ -1,0 +1,135 @@
+//! Tells what happens: one line per event, on stderr. The only module that writes there, apart
+//! from `main`, which says how it ended.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::cli::options::Format;
+use crate::report::json::Json;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    Info,
+    Warning,
+    Error,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Log {
+    format: Format,
+}
+
+impl Log {
+    pub const fn new(format: Format) -> Self {
+        Self { format }
+    }
+
+    pub fn info(self, event: &'static str, message: impl fmt::Display) {
+        self.write(Level::Info, event, &message.to_string(), &[]);
+    }
+
+    pub fn warn(self, event: &'static str, message: impl fmt::Display) {
+        self.write(Level::Warning, event, &message.to_string(), &[]);
+    }
+
+    pub fn error(self, message: &str, hints: &[String]) {
+        self.write(Level::Error, "failed", message, hints);
+    }
+
+    fn write(self, level: Level, event: &'static str, message: &str, hints: &[String]) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let line = self.line(&timestamp(now.as_secs()), level, event, message, hints);
+        // The log often lies on the disk that is full, and telling is not what we are here for.
+        let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+    }
+
+    fn line(
+        self,
+        time: &str,
+        level: Level,
+        event: &'static str,
+        message: &str,
+        hints: &[String],
+    ) -> String {
+        match self.format {
+            Format::Text => {
+                let prefix = match level {
+                    Level::Info => "",
+                    Level::Warning => "warning: ",
+                    Level::Error => "error: ",
+                };
+                let line = [format!("{prefix}{message}")];
+                let hints = hints.iter().map(|hint| format!("hint: {hint}"));
+                line.into_iter().chain(hints).collect::<Vec<_>>().join("\n")
+            }
+            Format::Json => {
+                let level = match level {
+                    Level::Info => "info",
+                    Level::Warning => "warning",
+                    Level::Error => "error",
+                };
+                let mut fields = vec![
+                    ("time", Json::text(time)),
+                    ("level", Json::text(level)),
+                    ("event", Json::text(event)),
+                    ("message", Json::text(message)),
+                ];
+                if !hints.is_empty() {
+                    fields.push(("hints", Json::List(hints.iter().map(Json::text).collect())));
+                }
+                Json::Object(fields).to_string()
+            }
+        }
+    }
+}
+
+/// Seconds since 1970 as `2026-08-01T12:00:00Z`.
+pub fn timestamp(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86400, seconds % 86400);
+    // Howard Hinnant's `civil_from_days`, for days after 1970 only.
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_calendar_times() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_767_225_599, "2025-12-31T23:59:59Z"),
+            (1_767_225_600, "2026-01-01T00:00:00Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(timestamp(seconds), expected);
+        }
+    }
+
+    #[test]
+    fn an_event_is_one_line_in_json_and_readable_in_text() {
+        let hints = ["free some space".to_owned()];
+        let line = |format| {
+            Log::new(format).line("2026-01-01T00:00:00Z", Level::Error, "failed", "no", &hints)
+        };
+        assert_eq!(line(Format::Text), "error: no\nhint: free some space");
+        assert_eq!(
+            line(Format::Json),
+            r#"{"time":"2026-01-01T00:00:00Z","level":"error","event":"failed","message":"no","hints":["free some space"]}"#
+        );
+    }
+}

@@ -1,0 +1,144 @@
+//! The plan, for people and for programs.
+
+use std::path::Path;
+
+use crate::cli::options::{Format, Options};
+use crate::inspect::current_version::{Origin, Witness};
+use crate::plan::steps::{Step, Way};
+use crate::report::json::Json;
+
+pub struct Report<'a> {
+    pub options: &'a Options,
+    pub origin: &'a Origin,
+    pub steps: &'a [Step],
+    pub backup: &'a Path,
+}
+
+impl Report<'_> {
+    pub fn print(&self, format: Format) -> String {
+        match format {
+            Format::Text => self.text(),
+            Format::Json => format!("{}\n", self.json()),
+        }
+    }
+
+    fn text(&self) -> String {
+        let data_dir = self.options.data_dir.display();
+        let mut lines = vec![
+            format!("data directory {data_dir}: {}", describe(self.origin)),
+            format!("target {}", self.options.target),
+        ];
+        for (index, step) in self.steps.iter().enumerate() {
+            lines.push(format!("  {}. {}", index + 1, self.sentence(step)));
+        }
+        lines.join("\n") + "\n"
+    }
+
+    fn sentence(&self, step: &Step) -> String {
+        match step {
+            Step::Backup => format!("copy the data to {}", self.backup.display()),
+            Step::CancelDowngrade(version) => format!(
+                "start etcd {version}, cancel the downgrade that an earlier run began, stop it"
+            ),
+            Step::Serve(version) => format!(
+                "start etcd {version}, wait until the cluster is at {}, stop it",
+                version.series()
+            ),
+            Step::Downgrade { from, to, way: Way::InPlace } => format!(
+                "start etcd {from}, have it downgrade the data to {}, stop it; nothing is dropped",
+                to.series()
+            ),
+            Step::Downgrade { from, to, way: Way::Snapshot } => format!(
+                "start and stop etcd {from}, restore its database with the tools of {to}; keys, \
+                 leases, users and revisions stay, the raft log and the cluster's ids are new"
+            ),
+            Step::Record(version) if self.is_left_to_the_target(step) => format!(
+                "write {version}/etcd3 into version.txt; etcd {version} upgrades the last minor \
+                 itself when it starts"
+            ),
+            Step::Record(version) => format!("write {version}/etcd3 into version.txt"),
+        }
+    }
+
+    /// Whether a record runs ahead of the data, by the minor that the target upgrades itself.
+    fn is_left_to_the_target(&self, step: &Step) -> bool {
+        let Origin::Etcd3(known) = self.origin else { return false };
+        let reached = self.steps.iter().rev().find_map(|step| match step {
+            Step::Serve(version) => Some(version.minor()),
+            Step::Downgrade { to, .. } => Some(to.minor()),
+            Step::Backup | Step::CancelDowngrade(_) | Step::Record(_) => None,
+        });
+        self.steps.last() == Some(step)
+            && self.options.target.version.minor() > reached.unwrap_or(known.series.minor)
+    }
+
+    fn json(&self) -> Json {
+        let step = |step: &Step| {
+            let (action, details) = match step {
+                Step::Backup => ("backup", vec![("to", Json::text(self.backup.display()))]),
+                Step::CancelDowngrade(version) => {
+                    ("cancel-downgrade", vec![("version", Json::text(version))])
+                }
+                Step::Serve(version) => ("serve", vec![("version", Json::text(version))]),
+                Step::Record(version) => ("record", vec![("version", Json::text(version))]),
+                Step::Downgrade { from, to, way } => {
+                    let way = match way {
+                        Way::InPlace => "in-place",
+                        Way::Snapshot => "snapshot",
+                    };
+                    let details = [("from", Json::text(from)), ("to", Json::text(to))];
+                    ("downgrade", details.into_iter().chain([("way", Json::text(way))]).collect())
+                }
+            };
+            Json::Object([("action", Json::text(action))].into_iter().chain(details).collect())
+        };
+        Json::Object(vec![
+            ("dataDirectory", Json::text(self.options.data_dir.display())),
+            ("from", origin(self.origin)),
+            ("target", Json::text(&self.options.target)),
+            ("steps", Json::List(self.steps.iter().map(step).collect())),
+        ])
+    }
+}
+
+fn origin(origin: &Origin) -> Json {
+    match origin {
+        Origin::Nothing => Json::Null,
+        Origin::Etcd2 => Json::Object(vec![("storage", Json::text("etcd2"))]),
+        Origin::Etcd3(known) => Json::Object(vec![
+            ("series", Json::text(known.series)),
+            ("version", Json::optional(known.exact.as_ref(), Json::text)),
+            (
+                "witness",
+                Json::text(match known.witness {
+                    Witness::Both => "both",
+                    Witness::Data => "data",
+                    Witness::File => "version.txt",
+                    Witness::DataBeforeFile | Witness::DataBeforeOurFile => {
+                        "data-before-version.txt"
+                    }
+                }),
+            ),
+            ("members", Json::Number(known.members as u64)),
+            ("auth", Json::Bool(known.needs_credentials)),
+        ]),
+    }
+}
+
+pub fn describe(origin: &Origin) -> String {
+    let known = match origin {
+        Origin::Nothing => return "no etcd has started here yet".to_owned(),
+        Origin::Etcd2 => return "etcd2 storage".to_owned(),
+        Origin::Etcd3(known) => known,
+    };
+    let version = known.exact.as_ref().map_or(known.series.to_string(), ToString::to_string);
+    let witness = match known.witness {
+        Witness::Both => "version.txt and the data agree",
+        Witness::Data => "read from the data",
+        Witness::File => "by version.txt",
+        Witness::DataBeforeFile | Witness::DataBeforeOurFile => {
+            "read from the data; the next minor is recorded but has not upgraded it yet"
+        }
+    };
+    format!("etcd {version} ({witness})")
+}

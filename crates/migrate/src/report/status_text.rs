@@ -1,0 +1,218 @@
+//! The status, for people and for programs.
+
+use std::fmt::Display;
+
+use crate::cli::options::{Format, Trust};
+use crate::inspect::current_version as origin;
+use crate::inspect::data_dir::{Contents, Data};
+use crate::report::json::Json;
+use crate::report::plan_text as report;
+use crate::report::status::{Copied, Details, Status};
+use crate::state::journal::Journal;
+
+impl Status {
+    pub fn print(&self, format: Format) -> String {
+        match format {
+            Format::Text => self.text(),
+            Format::Json => format!("{}\n", self.json()),
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut lines = Lines(vec![format!("data directory {}", self.data_dir.display())]);
+        lines.add("version", self.version());
+        let file = self.found.file.as_ref();
+        lines.add("version.txt", file.map_or("none".to_owned(), ToString::to_string));
+        if let (Contents::Etcd3(data), Some(details)) = (&self.found.contents, &self.details) {
+            lines.data(data, details);
+        }
+        if let Some(holder) = &self.migrated_by {
+            lines.add("in use", format_args!("being migrated by {holder}"));
+        }
+        if let Some(journal) = &self.journal {
+            let step = if journal.step.is_empty() {
+                String::new()
+            } else {
+                format!(", in the step `{}`", journal.step)
+            };
+            lines.add(
+                "last journey",
+                format_args!("to {}: {}{step}", journal.target, journal.outcome),
+            );
+        }
+        lines.add("copies", format_args!("{} in {}", self.copies.len(), self.backups.display()));
+        for copy in &self.copies {
+            let name = copy.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let version = copy.version.as_ref().map_or("-".to_owned(), ToString::to_string);
+            lines.add("", format_args!("{name}  {version}  {}", mebibytes(copy.size_bytes)));
+        }
+        lines.0.join("\n") + "\n"
+    }
+
+    fn version(&self) -> String {
+        if self.is_being_moved {
+            return "restored data waits to be moved into place; run migrate, and it is finished"
+                .to_owned();
+        }
+        let is_under_way = self.journal.as_ref().is_some_and(Journal::is_unfinished);
+        match origin::origin(&self.found, Trust::Neither.while_under_way(is_under_way)) {
+            Ok(origin) => report::describe(&origin),
+            Err(unclear) => unclear.to_string(),
+        }
+    }
+
+    fn json(&self) -> Json {
+        let data = match &self.found.contents {
+            Contents::Etcd3(data) => Some(data),
+            Contents::Nothing | Contents::Etcd2 => None,
+        };
+        let both = data.zip(self.details.as_ref());
+        Json::Object(vec![
+            ("dataDirectory", Json::text(self.data_dir.display())),
+            (
+                "storage",
+                match self.found.contents {
+                    Contents::Nothing => Json::Null,
+                    Contents::Etcd2 => Json::text("etcd2"),
+                    Contents::Etcd3(_) => Json::text("etcd3"),
+                },
+            ),
+            ("version", Json::text(self.version())),
+            ("versionFile", Json::optional(self.found.file.as_ref(), Json::text)),
+            ("data", Json::optional(both, |(data, details)| data_json(data, details))),
+            ("migratedBy", Json::optional(self.migrated_by.as_ref(), Json::text)),
+            ("isBeingMoved", Json::Bool(self.is_being_moved)),
+            (
+                "lastJourney",
+                Json::optional(self.journal.as_ref(), |journal| {
+                    Json::Object(vec![
+                        ("target", Json::text(&journal.target)),
+                        (
+                            "step",
+                            Json::optional(
+                                Some(&journal.step).filter(|it| !it.is_empty()),
+                                Json::text,
+                            ),
+                        ),
+                        ("outcome", Json::text(&journal.outcome)),
+                        (
+                            "backup",
+                            Json::optional(journal.backup.as_ref(), |it| Json::text(it.display())),
+                        ),
+                    ])
+                }),
+            ),
+            ("copies", Json::List(self.copies.iter().map(copy_json).collect())),
+        ])
+    }
+}
+
+fn data_json(data: &Data, details: &Details) -> Json {
+    let keys = &details.keys;
+    let member = |member: &crate::inspect::data_dir::Member| {
+        Json::Object(vec![
+            ("name", Json::text(&member.name)),
+            ("peerURLs", Json::List(member.peer_urls.iter().map(Json::text).collect())),
+        ])
+    };
+    Json::Object(vec![
+        ("series", Json::optional(data.series(), Json::text)),
+        ("clusterVersion", Json::optional(data.cluster_version, Json::text)),
+        ("storageVersion", Json::optional(data.storage_version, Json::text)),
+        ("downgradeTo", Json::optional(data.downgrade_to, Json::text)),
+        ("consistentIndex", Json::optional(data.consistent_index, Json::Number)),
+        ("term", Json::optional(data.term, Json::Number)),
+        ("databaseBytes", Json::Number(data.db_bytes)),
+        ("keys", Json::Number(keys.live)),
+        ("revisions", Json::Number(keys.revisions)),
+        ("revision", Json::Number(keys.revision)),
+        ("compactRevision", Json::optional(keys.compacted, Json::Number)),
+        ("leases", Json::Number(keys.leases)),
+        ("logFiles", Json::Number(details.log_files)),
+        ("logBytes", Json::Number(details.log_bytes)),
+        ("raftSnapshots", Json::Number(details.raft_snapshots)),
+        ("replaysV2Requests", Json::Bool(details.replays_v2_requests)),
+        ("auth", Json::Bool(data.needs_credentials)),
+        ("isServed", Json::Bool(details.is_served)),
+        ("members", Json::List(data.members.iter().map(member).collect())),
+    ])
+}
+
+fn copy_json(copy: &Copied) -> Json {
+    Json::Object(vec![
+        ("path", Json::text(copy.path.display())),
+        ("versionFile", Json::optional(copy.version.as_ref(), Json::text)),
+        ("bytes", Json::Number(copy.size_bytes)),
+    ])
+}
+
+struct Lines(Vec<String>);
+
+impl Lines {
+    fn add(&mut self, name: &str, value: impl Display) {
+        self.0.push(format!("  {name:<13}{value}"));
+    }
+
+    fn data(&mut self, data: &Data, details: &Details) {
+        let or_none = |series: Option<_>| {
+            series.map_or("not recorded".to_owned(), |series: crate::inspect::series::Series| {
+                series.to_string()
+            })
+        };
+        self.add("cluster", or_none(data.cluster_version));
+        self.add("storage", or_none(data.storage_version));
+        if let Some(to) = data.downgrade_to {
+            self.add("downgrade", format_args!("to {to} is enabled"));
+        }
+        let keys = &details.keys;
+        let compacted = keys.compacted.map(|at| format!(", compacted at {at}")).unwrap_or_default();
+        self.add(
+            "database",
+            format_args!(
+                "{}, {} at revision {}{compacted}, {} kept, {}",
+                mebibytes(data.db_bytes),
+                counted(keys.live, "key"),
+                keys.revision,
+                counted(keys.revisions, "revision"),
+                counted(keys.leases, "lease")
+            ),
+        );
+        let refused = if details.replays_v2_requests {
+            "; holds requests that etcd 3.6 refuses to replay, so 3.5 has to run first"
+        } else {
+            ""
+        };
+        self.add(
+            "log",
+            format_args!(
+                "{}, {}, {}{refused}",
+                counted(details.log_files, "file"),
+                mebibytes(details.log_bytes),
+                counted(details.raft_snapshots, "raft snapshot")
+            ),
+        );
+        self.add("auth", if data.needs_credentials { "enabled" } else { "not enabled" });
+        self.add("members", data.members.len());
+        for member in &data.members {
+            let name = if member.name.is_empty() { "(not started)" } else { &member.name };
+            self.add("", format_args!("{name}  {}", member.peer_urls.join(",")));
+        }
+        if details.is_served {
+            self.add("in use", "an etcd server has the database open");
+        }
+    }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+fn mebibytes(bytes: u64) -> String {
+    // Rounded to tenths, with whole numbers only.
+    let tenths = (bytes * 10 + (1 << 19)) >> 20;
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

@@ -1,0 +1,238 @@
+//! The command line and environment of a server of the journey, for each version. Pure.
+
+use etcd_version::EtcdVersion;
+
+use crate::cli::options::Member;
+
+/// What is chosen at the moment of the start.
+#[derive(Debug)]
+pub struct Place<'a> {
+    pub data_dir: &'a str,
+    pub port: u16,
+    pub listen_peer_urls: &'a str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Takes {
+    Value,
+    Nothing,
+}
+
+/// Settings that would keep `/health` and `/version` from the private listener, listen elsewhere as
+/// well, or send the log where it is not read.
+const UNWANTED: &[(&str, Takes)] = &[
+    ("listen-client-http-urls", Takes::Value),
+    ("listen-metrics-urls", Takes::Value),
+    ("host-whitelist", Takes::Value),
+    ("log-output", Takes::Value),
+    ("log-outputs", Takes::Value),
+    ("log-format", Takes::Value),
+    ("log-package-levels", Takes::Value),
+    ("log-rotation-config-json", Takes::Value),
+    ("enable-log-rotation", Takes::Nothing),
+    // They contradict `--initial-cluster`.
+    ("discovery", Takes::Value),
+    ("discovery-srv", Takes::Value),
+    ("discovery-endpoints", Takes::Value),
+    ("discovery-token", Takes::Value),
+];
+
+pub fn arguments(version: &EtcdVersion, member: &Member, place: &Place<'_>) -> Vec<String> {
+    let client_url = format!("http://127.0.0.1:{}", place.port);
+    let logger = match version.minor() {
+        0..4 => vec![],
+        // 3.4 writes an older format unless told otherwise.
+        _ => vec![("logger", "zap"), ("log-level", "info"), ("log-outputs", "stderr")],
+    };
+    let own = [
+        ("name", member.name.as_str()),
+        ("data-dir", place.data_dir),
+        ("initial-cluster", &member.initial_cluster),
+        ("listen-peer-urls", place.listen_peer_urls),
+        ("initial-advertise-peer-urls", &member.initial_advertise_peer_urls),
+        // A raft snapshot at once: etcd 3.6 and 3.7 panic when they replay what 3.4 wrote into
+        // the log, such as its health checks ("detected disallowed v2 WAL"), and a log is replayed
+        // from the last snapshot on.
+        ("snapshot-count", "1"),
+        // Plain and on loopback, whatever the extra arguments say about the clients' TLS.
+        ("listen-client-urls", &client_url),
+        ("advertise-client-urls", &client_url),
+    ];
+    let own = logger.into_iter().chain(own).map(|(name, value)| format!("--{name}={value}"));
+    // Ours come last, since the last one of two counts: extra client listeners must not replace
+    // the private one.
+    wanted(&member.extra_arguments).cloned().chain(own).collect()
+}
+
+/// Extra arguments that mean something to a server that only this program talks to.
+fn wanted(extra: &[String]) -> impl Iterator<Item = &String> {
+    let mut is_value = false;
+    extra.iter().filter(move |argument| {
+        if std::mem::take(&mut is_value) {
+            return false;
+        }
+        let Some((name, value)) = flag(argument) else { return true };
+        let Some((_, takes)) = UNWANTED.iter().find(|(known, _)| *known == name) else {
+            return true;
+        };
+        is_value = *takes == Takes::Value && value.is_none();
+        false
+    })
+}
+
+/// The last value of a flag among arguments.
+pub fn value_of(name: &str, arguments: &[String]) -> Option<String> {
+    let at =
+        arguments.iter().rposition(|argument| flag(argument).is_some_and(|it| it.0 == name))?;
+    let (_, value) = flag(&arguments[at])?;
+    value.map(str::to_owned).or_else(|| arguments.get(at + 1).cloned())
+}
+
+/// Name and value of a flag. Go takes one dash for two.
+pub fn flag(argument: &str) -> Option<(&str, Option<&str>)> {
+    let flag = argument.strip_prefix('-')?;
+    let flag = flag.strip_prefix('-').unwrap_or(flag);
+    Some(flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value))))
+}
+
+/// Whether a variable of our environment must not reach the server.
+///
+/// From 3.4 on etcd refuses to start when a flag and its variable are both there, so the
+/// documented `ETCD_NAME` of this program alone would stop every server.
+pub fn is_hidden(variable: &str, arguments: &[String]) -> bool {
+    // Reads every setting from a file and ignores the flags.
+    if variable == "ETCD_CONFIG_FILE" || variable == "ETCD_UNSUPPORTED_ARCH" {
+        return true;
+    }
+    let Some(name) = variable.strip_prefix("ETCD_") else { return false };
+    let flag = name.to_ascii_lowercase().replace('_', "-");
+    let moves_data = flag == "wal-dir" || flag == "force-new-cluster";
+    let mut flags = arguments.iter().filter_map(|argument| self::flag(argument));
+    moves_data
+        || flag == "debug"
+        || flags.any(|(known, _)| known == flag)
+        || UNWANTED.iter().any(|(known, _)| *known == flag)
+}
+
+/// The value of `ETCD_UNSUPPORTED_ARCH` that this version demands on this machine, if any.
+pub fn unsupported_arch(version: &EtcdVersion, rust_arch: &str) -> Option<&'static str> {
+    let (goarch, since) = match rust_arch {
+        "x86_64" => ("amd64", 0),
+        "powerpc64" => ("ppc64le", 0),
+        "aarch64" => ("arm64", 5),
+        "s390x" => ("s390x", 5),
+        "arm" => ("arm", u64::MAX),
+        "riscv64" => ("riscv64", u64::MAX),
+        "loongarch64" => ("loong64", u64::MAX),
+        "x86" => ("386", u64::MAX),
+        _ => return None,
+    };
+    (version.minor() < since).then_some(goarch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::options::Port;
+
+    fn member(extra: &str) -> Member {
+        Member {
+            name: "n".to_owned(),
+            port: Port::Given(1),
+            initial_cluster: "n=http://localhost:2380".to_owned(),
+            initial_cluster_token: None,
+            listen_peer_urls: "http://localhost:2380".to_owned(),
+            peer_port: None,
+            initial_advertise_peer_urls: "http://localhost:2380".to_owned(),
+            extra_arguments: extra.split_whitespace().map(str::to_owned).collect(),
+        }
+    }
+
+    fn line(version: &str, extra: &str) -> String {
+        let place =
+            Place { data_dir: "/d", port: 18629, listen_peer_urls: "http://localhost:2380" };
+        arguments(&version.parse().unwrap(), &member(extra), &place).join(" ")
+    }
+
+    const COMMON: &str = "--name=n --data-dir=/d --initial-cluster=n=http://localhost:2380 \
+        --listen-peer-urls=http://localhost:2380 \
+        --initial-advertise-peer-urls=http://localhost:2380 --snapshot-count=1 \
+        --listen-client-urls=http://127.0.0.1:18629 --advertise-client-urls=http://127.0.0.1:18629";
+
+    #[test]
+    fn each_version_gets_flags_it_knows() {
+        let logger = "--logger=zap --log-level=info --log-outputs=stderr";
+        assert_eq!(line("3.3.25", ""), COMMON);
+        assert_eq!(line("3.4.27", ""), format!("{logger} {COMMON}"));
+        assert_eq!(line("3.7.1", ""), format!("{logger} {COMMON}"));
+    }
+
+    #[test]
+    fn the_private_client_listener_wins_over_extra_ones() {
+        let actual = line("3.3.25", "--cert-file=/c --listen-client-urls=https://0.0.0.0:2379");
+        let extra = "--cert-file=/c --listen-client-urls=https://0.0.0.0:2379";
+        assert_eq!(actual, format!("{extra} {COMMON}"));
+    }
+
+    #[test]
+    fn extra_arguments_that_would_hide_the_server_are_left_out() {
+        for (extra, expected) in [
+            ("--listen-client-http-urls=http://0.0.0.0:1 --max-wals=5", "--max-wals=5 "),
+            ("--host-whitelist example.com --max-wals 5", "--max-wals 5 "),
+            ("-listen-metrics-urls http://0.0.0.0:1", ""),
+            ("--enable-log-rotation --log-outputs=/x --log-rotation-config-json {}", ""),
+            ("--enable-log-rotation=true --peer-cert-file /x", "--peer-cert-file /x "),
+            ("--pre-vote --discovery-srv", "--pre-vote "),
+        ] {
+            assert_eq!(line("3.3.25", extra), format!("{expected}{COMMON}"));
+        }
+    }
+
+    #[test]
+    fn variables_that_clash_with_flags_are_hidden() {
+        let arguments = arguments(
+            &"3.6.14".parse().unwrap(),
+            &member("--peer-cert-file /x --quota-backend-bytes=1"),
+            &Place { data_dir: "/d", port: 1, listen_peer_urls: "http://localhost:2380" },
+        );
+        for (variable, expected) in [
+            ("ETCD_NAME", true),
+            ("ETCD_DATA_DIR", true),
+            ("ETCD_LISTEN_CLIENT_URLS", true),
+            ("ETCD_QUOTA_BACKEND_BYTES", true),
+            ("ETCD_PEER_CERT_FILE", true),
+            ("ETCD_CONFIG_FILE", true),
+            ("ETCD_UNSUPPORTED_ARCH", true),
+            ("ETCD_WAL_DIR", true),
+            ("ETCD_FORCE_NEW_CLUSTER", true),
+            ("ETCD_DISCOVERY", true),
+            ("ETCD_SNAPSHOT_COUNT", true),
+            ("ETCD_DISCOVERY_SRV", true),
+            ("ETCD_LISTEN_CLIENT_HTTP_URLS", true),
+            ("ETCD_HOST_WHITELIST", true),
+            ("ETCD_LISTEN_METRICS_URLS", true),
+            ("ETCD_ENABLE_LOG_ROTATION", true),
+            ("ETCD_LOG_OUTPUTS", true),
+            ("ETCD_MAX_WALS", false),
+            ("PATH", false),
+            ("NAME", false),
+        ] {
+            assert_eq!(is_hidden(variable, &arguments), expected, "{variable}");
+        }
+    }
+
+    #[test]
+    fn unsupported_machines_are_named_in_the_words_of_go() {
+        for (version, machine, expected) in [
+            ("3.4.27", "x86_64", None),
+            ("3.4.27", "powerpc64", None),
+            ("3.4.27", "aarch64", Some("arm64")),
+            ("3.4.27", "s390x", Some("s390x")),
+            ("3.5.33", "aarch64", None),
+            ("3.7.1", "arm", Some("arm")),
+            ("3.7.1", "riscv64", Some("riscv64")),
+        ] {
+            assert_eq!(unsupported_arch(&version.parse().unwrap(), machine), expected);
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! One run of the program: look, plan, and either print the plan or walk it.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use etcd_version::Bundled;
+
+use crate::cli::options::{Format, Member, Options, PlainBinaries};
+use crate::failure::{Failure, Kind};
+use crate::inspect::current_version::{self as origin, Origin, Unclear};
+use crate::inspect::data_dir::{self as found, Contents, Found};
+use crate::inspect::series::Series;
+use crate::inspect::wal;
+use crate::plan::bundled as carried;
+use crate::plan::steps::{self as plan, Step};
+use crate::platform;
+use crate::report::event::Log;
+use crate::report::plan_text::{Report, describe};
+use crate::report::status;
+use crate::run::binaries;
+use crate::run::command;
+use crate::run::downgrade::Swap;
+use crate::run::orphan;
+use crate::run::runner::{self as walk, GOES_ON, Walk};
+use crate::run::server::Setting;
+use crate::run::signal::Stop;
+use crate::state::backup_store::Shelf;
+use crate::state::journal::{self, Journal};
+use crate::state::lock::{self, Lock};
+
+struct Journey {
+    found: Found,
+    journal: Option<Journal>,
+    origin: Origin,
+    steps: Vec<Step>,
+}
+
+/// Prints what would be done. Reads only.
+pub fn plan(options: &Options, format: Format) -> Result<String, Failure> {
+    refuse_outside_wal(options)?;
+    let bundled = carried::bundled(options.bundled.as_ref(), &options.bin_dir)?;
+    let journey = peek(options, &bundled)?;
+    let backup = shelf(options).directory;
+    let report =
+        Report { options, origin: &journey.origin, steps: &journey.steps, backup: &backup };
+    Ok(report.print(format))
+}
+
+/// Prints what is there and what happened to it. Reads only.
+pub fn status(data_dir: &Path, backups: Option<&Path>, format: Format) -> Result<String, Failure> {
+    if !data_dir.exists() {
+        let error = io::Error::from(io::ErrorKind::NotFound);
+        return Err(Failure::file("read the data directory", data_dir, &error));
+    }
+    Ok(status::look(data_dir, &Shelf::of(data_dir, backups))?.print(format))
+}
+
+pub fn run(options: &Options, log: Log) -> Result<(), Failure> {
+    refuse_outside_wal(options)?;
+    let stop = Stop::listen().map_err(|error| {
+        Failure::new(Kind::System, format_args!("cannot listen for signals: {error}"))
+    })?;
+    for flag in &options.ignored {
+        log.info("ignored", format_args!("--{flag} has no effect here"));
+    }
+    let bundled = carried::bundled(options.bundled.as_ref(), &options.bin_dir)?;
+    let swap = Swap::of(&options.data_dir);
+    if !swap.is_pending() {
+        // Once without the lock, so that what cannot be migrated is not touched at all, and what
+        // is there already is fine on a read-only file system too.
+        let journey = peek(options, &bundled)?;
+        walk::check_programs(&journey.steps, options)?;
+        if journey.is_arrived(options) {
+            return arrive(options, log);
+        }
+    }
+    create(options, log)?;
+    let _lock = Lock::take(&options.data_dir)?;
+    set_mode(options)?;
+    if swap.is_pending() {
+        log.info("resume", "moving the restored data into place, where the last run had stopped");
+        swap.finish().map_err(|failure| failure.in_step().hint(GOES_ON))?;
+    }
+    orphan::end_all(options, &stop, log)?;
+    swap.clear()?;
+    let journey = journey(options, &bundled)?;
+    let from = describe(&journey.origin);
+    log.info("found", format_args!("{}: {from}", options.data_dir.display()));
+    walk(options, &journey, &stop, log)?;
+    // The data has arrived, so what is left is no failure of the kind that changed nothing.
+    arrive(options, log).map_err(|failure| failure.in_step().hint(GOES_ON))
+}
+
+/// Takes the steps; however that ends, the journal says so.
+fn walk(options: &Options, journey: &Journey, stop: &Stop, log: Log) -> Result<(), Failure> {
+    walk::check_programs(&journey.steps, options)?;
+    let before = journey.journal.clone();
+    let has_work = journey.steps.iter().any(Step::changes_data);
+    let kept = before.as_ref().filter(|journal| journal.is_unfinished());
+    let member = served(options, &journey.found);
+    let mut walk = Walk {
+        options,
+        shelf: &shelf(options),
+        setting: Setting {
+            member: &member,
+            timeouts: &options.timeouts,
+            server_log: options.server_log,
+            stop,
+            log,
+        },
+        journal: Journal {
+            target: options.target.to_string(),
+            step: kept.map(|journal| journal.step.clone()).unwrap_or_default(),
+            backup: kept.and_then(|journal| journal.backup.clone()),
+            outcome: "running".to_owned(),
+        },
+        has_begun: false,
+        members: match &journey.origin {
+            Origin::Etcd3(known) => known.members,
+            Origin::Nothing | Origin::Etcd2 => 0,
+        },
+        stop,
+        log,
+    };
+    let outcome = walk.take(&journey.steps).map_err(|failure| walk.explain(failure));
+    match &outcome {
+        Ok(()) => "done".clone_into(&mut walk.journal.outcome),
+        Err(failure) => walk.journal.outcome.clone_from(&failure.cause),
+    }
+    // A plan that only records needs no journal, unless there is one to close.
+    if has_work || before.is_some() {
+        let noted = walk.note();
+        return outcome.and_then(|()| noted.map_err(|failure| walk.explain(failure)));
+    }
+    outcome
+}
+
+/// The member as its servers are started. A server publishes its name, so that of the only member
+/// is the one that the data has; and the port of one among others is known to those.
+fn served(options: &Options, found: &Found) -> Member {
+    let member = options.member.clone();
+    let Contents::Etcd3(data) = &found.contents else { return member };
+    let peer_port = member.peer_port.filter(|_| data.members.len() <= 1);
+    let Some(known) = data.only_member() else { return Member { peer_port, ..member } };
+    let urls = known.peer_urls.iter().map(|url| format!("{}={url}", known.name));
+    Member {
+        name: known.name.clone(),
+        initial_cluster: urls.collect::<Vec<_>>().join(","),
+        initial_advertise_peer_urls: known.peer_urls.join(","),
+        peer_port,
+        ..member
+    }
+}
+
+fn arrive(options: &Options, log: Log) -> Result<(), Failure> {
+    if options.plain_binaries == PlainBinaries::Replace {
+        binaries::place(&options.bin_dir, &options.target.version, log)?;
+    }
+    let (data_dir, target) = (options.data_dir.display(), &options.target);
+    log.info(
+        "done",
+        format_args!("{data_dir} is at {target}: etcd {} may start now", target.version),
+    );
+    Ok(())
+}
+
+impl Journey {
+    fn with_steps(self, options: &Options, bundled: &Bundled) -> Result<Self, Failure> {
+        let steps = plan::steps(&self.origin, &options.target, bundled, options.downgrades);
+        let steps = steps.map_err(|no_path| {
+            let failure = Failure::new(Kind::NotMigratable, &no_path);
+            no_path.hint().into_iter().fold(failure, Failure::hint)
+        })?;
+        Ok(Self { steps, ..self })
+    }
+
+    /// Whether there is nothing to do and nothing to clear up.
+    fn is_arrived(&self, options: &Options) -> bool {
+        self.steps.len() == 1
+            && self.found.file.as_ref() == Some(&options.target)
+            && options.data_dir_mode.is_none()
+            && !self.journal.as_ref().is_some_and(Journal::is_unfinished)
+    }
+}
+
+/// The journey, seen without the lock. What somebody writes to may look damaged in the moment of
+/// reading, and may have changed hands since.
+fn peek(options: &Options, bundled: &Bundled) -> Result<Journey, Failure> {
+    let seen = look(options).or_else(|_| match lock::in_use(&options.data_dir) {
+        Some(in_use) => Err(in_use),
+        None => look(options),
+    });
+    seen?.with_steps(options, bundled)
+}
+
+fn journey(options: &Options, bundled: &Bundled) -> Result<Journey, Failure> {
+    look(options)?.with_steps(options, bundled)
+}
+
+/// A journey without steps yet.
+fn look(options: &Options) -> Result<Journey, Failure> {
+    if Swap::of(&options.data_dir).is_pending() {
+        return Err(Failure::new(
+            Kind::NotMigratable,
+            "a downgrade was interrupted while it moved the restored data into place",
+        )
+        .hint("run migrate without --plan, and it is finished"));
+    }
+    let found = found::look(&options.data_dir)?;
+    let journal = journal::read(&options.data_dir)?;
+    let is_under_way = journal.as_ref().is_some_and(Journal::is_unfinished);
+    let trust = options.trust.while_under_way(is_under_way);
+    let mut origin = origin::origin(&found, trust).map_err(|unclear| explain(&unclear))?;
+    if let (Origin::Etcd3(known), Contents::Etcd3(data)) = (&mut origin, &found.contents) {
+        let to = Series::of(&options.target.version);
+        // Only such a journey meets an etcd that minds, and the log may be long.
+        if known.series == Series::new(3, 5) && to > known.series {
+            let member = options.data_dir.join("member");
+            known.replays_v2_requests = wal::replays_v2_requests(&member)
+                .map_err(|error| Failure::file("read the log in", &member, &error))?;
+        }
+        // A downgrade that somebody else enabled is theirs to cancel.
+        known.abandons_downgrade =
+            is_under_way && data.members.len() <= 1 && data.downgrade_to.is_some_and(|it| to > it);
+    }
+    Ok(Journey { found, journal, origin, steps: Vec::new() })
+}
+
+/// Only what lies in the data directory is read, copied and moved.
+fn refuse_outside_wal(options: &Options) -> Result<(), Failure> {
+    let named = |argument: &&String| {
+        let flag = command::flag(argument);
+        flag.is_some_and(|(name, _)| ["wal-dir", "data-dir", "config-file"].contains(&name))
+    };
+    match options.member.extra_arguments.iter().find(named) {
+        None => Ok(()),
+        Some(argument) => Err(Failure::new(
+            Kind::Usage,
+            format_args!("`{argument}` among the extra arguments is not supported"),
+        )
+        .hint("data outside --data-dir would neither be backed up nor migrated")),
+    }
+}
+
+fn explain(unclear: &Unclear) -> Failure {
+    let failure = Failure::new(Kind::NotMigratable, unclear);
+    match unclear {
+        Unclear::Contradiction { .. } => failure
+            .hint("`--trust data` goes by the data, `--trust file` by version.txt")
+            .hint("an etcd that was started without migrate leaves version.txt behind"),
+        Unclear::NoWitness => {
+            failure.hint("write `<version>/etcd3` into version.txt if you know which etcd it was")
+        }
+    }
+}
+
+/// Creates the data directory if it is missing.
+fn create(options: &Options, log: Log) -> Result<(), Failure> {
+    let path = &options.data_dir;
+    if !path.exists() {
+        log.info("create", format_args!("{} does not exist, creating it", path.display()));
+        fs::create_dir_all(path).map_err(|error| Failure::file("create", path, &error))?;
+    }
+    Ok(())
+}
+
+/// Sets the mode of the data directory, if one is asked for.
+fn set_mode(options: &Options) -> Result<(), Failure> {
+    let path = &options.data_dir;
+    let Some(mode) = options.data_dir_mode else { return Ok(()) };
+    platform::set_mode(path, mode).map_err(|error| Failure::file("set the mode of", path, &error))
+}
+
+fn shelf(options: &Options) -> Shelf {
+    Shelf::of(&options.data_dir, options.backups.directory.as_deref())
+}
