@@ -1,7 +1,10 @@
-//! Splits a command line into flags. Knows their names and shapes, not what they mean.
+//! Splits a command line into flags. Knows the names of the flags and whether they take a value,
+//! not what they mean. Values may be any bytes: paths need not be UTF-8.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+
+use lexopt::Arg;
 
 /// Flags that take a value, as `--name value` or `--name=value`.
 const VALUED: &[&str] = &[
@@ -31,7 +34,7 @@ const VALUED: &[&str] = &[
     "log-format",
 ];
 
-/// Flags that are there or not.
+/// Flags without a value; `=true` and `=false` are allowed.
 const SWITCHES: &[&str] = &[
     "allow-multi-step-downgrade",
     "help",
@@ -42,69 +45,68 @@ const SWITCHES: &[&str] = &[
     "version",
 ];
 
+/// A command line, split into words and flags.
 #[derive(Debug, Default)]
 pub struct Arguments {
-    pub words: Vec<String>,
-    values: BTreeMap<&'static str, String>,
+    /// Everything that is neither a flag nor a flag's value, such as `status`.
+    pub words: Vec<OsString>,
+    values: BTreeMap<&'static str, OsString>,
     switches: Vec<&'static str>,
 }
 
 impl Arguments {
+    /// Parses a command line without the program's own name. The error is a sentence.
     pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Self, String> {
         let mut arguments = Self::default();
-        let mut line = line.into_iter().map(|word| {
-            word.into_string().map_err(|word| format!("{} is not UTF-8", word.display()))
-        });
-        while let Some(word) = line.next() {
-            let word = word?;
-            if word == "-h" {
-                arguments.switches.push("help");
-                continue;
-            }
-            let Some(flag) = word.strip_prefix("--").filter(|flag| !flag.is_empty()) else {
-                if word.starts_with('-') {
-                    return Err(format!("unknown flag: {word}"));
+        let mut parser = lexopt::Parser::from_args(line);
+        while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
+            match argument {
+                Arg::Short('h') => arguments.switches.push("help"),
+                Arg::Short(letter) => return Err(format!("unknown flag: -{letter}")),
+                Arg::Value(word) => arguments.words.push(word),
+                Arg::Long(name) => {
+                    if let Some(name) = find(VALUED, name) {
+                        let value = parser.value();
+                        let value = value.map_err(|_| format!("flag needs a value: --{name}"))?;
+                        arguments.set(name, value);
+                    } else if let Some(name) = find(SWITCHES, name) {
+                        arguments.switch(name, parser.optional_value().as_deref())?;
+                    } else {
+                        return Err(format!("unknown flag: --{name}"));
+                    }
                 }
-                arguments.words.push(word);
-                continue;
-            };
-            let (name, value) = match flag.split_once('=') {
-                Some((name, value)) => (name, Some(value.to_owned())),
-                None => (flag, None),
-            };
-            if let Some(name) = find(VALUED, name) {
-                let value = match value {
-                    Some(value) => value,
-                    None => line.next().ok_or(format!("flag needs a value: --{name}"))??,
-                };
-                arguments.set(name, value);
-            } else if let Some(name) = find(SWITCHES, name) {
-                match value.as_deref() {
-                    None | Some("true") => arguments.switches.push(name),
-                    Some("false") => arguments.switches.retain(|switch| *switch != name),
-                    Some(value) => return Err(format!("--{name} takes no value, got `{value}`")),
-                }
-            } else {
-                return Err(format!("unknown flag: --{name}"));
             }
         }
         Ok(arguments)
     }
 
-    /// The last one counts; only the list of versions adds up, as it always did.
-    fn set(&mut self, name: &'static str, value: String) {
-        let value = match self.values.remove(name) {
-            Some(before) if name == "bundled-versions" => format!("{before},{value}"),
-            _ => value,
-        };
-        self.values.insert(name, value);
+    /// The last value counts, except that lists of versions are joined, as the old image did.
+    fn set(&mut self, name: &'static str, value: OsString) {
+        let mut joined = OsString::new();
+        if let Some(before) = self.values.remove(name).filter(|_| name == "bundled-versions") {
+            joined.push(before);
+            joined.push(",");
+        }
+        joined.push(value);
+        self.values.insert(name, joined);
     }
 
-    pub fn value(&self, name: &str) -> Option<&str> {
+    fn switch(&mut self, name: &'static str, value: Option<&OsStr>) -> Result<(), String> {
+        match value.map(OsStr::to_string_lossy).as_deref() {
+            None | Some("true") => self.switches.push(name),
+            Some("false") => self.switches.retain(|switch| *switch != name),
+            Some(value) => return Err(format!("--{name} takes no value, got `{value}`")),
+        }
+        Ok(())
+    }
+
+    /// The value of a flag. The name must be one of `VALUED`.
+    pub fn value(&self, name: &str) -> Option<&OsStr> {
         debug_assert!(VALUED.contains(&name), "{name}");
-        self.values.get(name).map(String::as_str)
+        self.values.get(name).map(OsString::as_os_str)
     }
 
+    /// Whether a switch is on. The name must be one of `SWITCHES`.
     pub fn has(&self, name: &str) -> bool {
         debug_assert!(SWITCHES.contains(&name), "{name}");
         self.switches.contains(&name)
@@ -132,8 +134,8 @@ mod tests {
     #[test]
     fn values_come_after_a_space_or_an_equals_sign_and_the_last_one_counts() {
         let arguments = parse("--name a --name=b --port 1 status --plan").unwrap();
-        assert_eq!(arguments.value("name"), Some("b"));
-        assert_eq!(arguments.value("port"), Some("1"));
+        assert_eq!(arguments.value("name"), Some(OsStr::new("b")));
+        assert_eq!(arguments.value("port"), Some(OsStr::new("1")));
         assert_eq!(arguments.value("data-dir"), None);
         assert_eq!(arguments.words, ["status"]);
         assert!(arguments.has("plan") && !arguments.has("no-backup"));
@@ -143,15 +145,16 @@ mod tests {
     fn a_value_may_hold_equals_signs_and_dashes() {
         let arguments = parse("--initial-cluster=a=http://x:1 --etcd-server-extra-args --x=y");
         let arguments = arguments.unwrap();
-        assert_eq!(arguments.value("initial-cluster"), Some("a=http://x:1"));
-        assert_eq!(arguments.value("etcd-server-extra-args"), Some("--x=y"));
+        let value = |name| arguments.value(name).unwrap();
+        assert_eq!(value("initial-cluster"), "a=http://x:1");
+        assert_eq!(value("etcd-server-extra-args"), "--x=y");
     }
 
     #[test]
     fn the_list_of_versions_adds_up() {
         let arguments =
             parse("--bundled-versions 3.4.27 --bundled-versions=3.5.33,3.6.14").unwrap();
-        assert_eq!(arguments.value("bundled-versions"), Some("3.4.27,3.5.33,3.6.14"));
+        assert_eq!(arguments.value("bundled-versions").unwrap(), "3.4.27,3.5.33,3.6.14");
     }
 
     #[test]
@@ -162,12 +165,30 @@ mod tests {
     }
 
     #[test]
+    fn two_dashes_end_the_flags() {
+        assert_eq!(parse("--plan -- --help").unwrap().words, ["--help"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_need_not_be_utf_8() {
+        use std::os::unix::ffi::OsStringExt;
+
+        let path = OsString::from_vec(b"/data-\xff".to_vec());
+        let mut joined = OsString::from("--data-dir=");
+        joined.push(&path);
+        let spaced = [OsString::from("--data-dir"), path.clone()];
+        for line in [vec![joined], spaced.to_vec()] {
+            assert_eq!(Arguments::parse(line).unwrap().value("data-dir"), Some(&*path));
+        }
+    }
+
+    #[test]
     fn everything_unknown_is_refused() {
         for (line, expected) in [
             ("--no-such-flag", "unknown flag: --no-such-flag"),
             ("--no-such-flag=1", "unknown flag: --no-such-flag"),
             ("-v", "unknown flag: -v"),
-            ("--", "unknown flag: --"),
             ("--name", "flag needs a value: --name"),
             ("--plan=maybe", "--plan takes no value, got `maybe`"),
         ] {

@@ -6,11 +6,12 @@ use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::failure::{Failure, Kind};
 use crate::inspect::bolt::{self, Database};
 use crate::inspect::series::Series;
 use crate::inspect::version_pair::VersionPair;
-use crate::run::http;
 
 /// Where this program keeps its lock, its journal and what it works on, inside the data directory:
 /// the directory may be a mount point on a read-only root, so there is no other place.
@@ -223,7 +224,7 @@ fn read_data<R: io::Read + io::Seek>(database: &mut Database<R>) -> Result<Data,
     }
     if let Some(members) = database.bucket("members")? {
         database.each(&members, &mut |_, value| {
-            data.members.push(member(&String::from_utf8_lossy(value)));
+            data.members.push(member(value));
         })?;
     }
     if let Some(auth) = database.bucket("auth")? {
@@ -234,20 +235,28 @@ fn read_data<R: io::Read + io::Seek>(database: &mut Database<R>) -> Result<Data,
 }
 
 /// A member as etcd stores it: `{"id":1,"peerURLs":["http://a:2380"],"name":"n",…}`.
-fn member(json: &str) -> Member {
-    let urls = json.split_once("\"peerURLs\":[").and_then(|(_, rest)| rest.split(']').next());
-    let urls = urls.unwrap_or_default().split(',').map(|url| url.trim().trim_matches('"'));
+fn member(json: &[u8]) -> Member {
+    let value: Value = serde_json::from_slice(json).unwrap_or_default();
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let urls = value["peerURLs"].as_array();
     Member {
-        name: http::field(json, "name").unwrap_or_default().to_owned(),
-        peer_urls: urls.filter(|url| !url.is_empty()).map(str::to_owned).collect(),
+        name: text(&value["name"]).unwrap_or_default(),
+        peer_urls: urls
+            .into_iter()
+            .flatten()
+            .filter_map(text)
+            .filter(|url| !url.is_empty())
+            .collect(),
     }
 }
 
 /// A downgrade as etcd stores it: `{"target-version":"3.6.0","enabled":true}`.
-fn downgrade(value: &[u8]) -> Option<Series> {
-    let json = String::from_utf8_lossy(value);
-    let is_enabled = json.contains("\"enabled\":true");
-    http::field(&json, "target-version").filter(|_| is_enabled)?.parse().ok()
+fn downgrade(json: &[u8]) -> Option<Series> {
+    let value: Value = serde_json::from_slice(json).ok()?;
+    if value["enabled"] != true {
+        return None;
+    }
+    value["target-version"].as_str()?.parse().ok()
 }
 
 fn series(value: Option<Vec<u8>>) -> Option<Series> {

@@ -41,6 +41,45 @@ fn the_data_tells_its_version() {
 }
 
 #[test]
+fn members_are_read_as_json() {
+    for (json, name, peer_urls) in [
+        (r#"{"id":1,"peerURLs":["http://a:2380"],"name":"n"}"#, "n", &["http://a:2380"][..]),
+        // As Go writes what browsers could mistake for HTML.
+        (r#"{"peerURLs":["http://[::1]:2380"],"name":"a\u0026b"}"#, "a&b", &["http://[::1]:2380"]),
+        (
+            r#"{"name":"\"\\ü\ud83d\ude00","peerURLs":[ "http://a:1" , "" ]}"#,
+            "\"\\ü😀",
+            &["http://a:1"],
+        ),
+        // It has not started yet.
+        (r#"{"id":18446744073709551615,"peerURLs":["http://a:1"]}"#, "", &["http://a:1"]),
+        (r#"{"peerURLs":null,"name":"#, "", &[]),
+        (r#"{"attributes":{"name":"x"},"name":"n"}"#, "n", &[]),
+    ] {
+        let member = member(json.as_bytes());
+        assert_eq!(
+            (member.name.as_str(), &member.peer_urls[..]),
+            (name, &peer_urls.iter().map(|&url| url.to_owned()).collect::<Vec<_>>()[..]),
+            "{json}"
+        );
+    }
+    let deep = "[".repeat(1 << 20);
+    assert_eq!(member(deep.as_bytes()), Member::default());
+}
+
+#[test]
+fn only_an_enabled_downgrade_counts() {
+    let to = |json: &str| downgrade(json.as_bytes()).map(|series| series.to_string());
+    assert_eq!(to(r#"{"target-version":"3.6.0","enabled":true}"#).as_deref(), Some("3.6"));
+    assert_eq!(to(r#"{ "enabled" : true, "target-version" : "3.6.0" }"#).as_deref(), Some("3.6"));
+    for json in
+        [r#"{"target-version":"3.6.0","enabled":false}"#, r#"{"target-version":"3.6.0"}"#, "", "{"]
+    {
+        assert_eq!(to(json), None, "{json}");
+    }
+}
+
+#[test]
 fn a_fresh_directory_holds_nothing() {
     let scratch = Scratch::new();
     assert_eq!(look(&scratch.path().join("missing")).unwrap(), Found::default());

@@ -7,6 +7,7 @@ pub enum Value<'a> {
 }
 
 /// Number and value of each field, up to the end or the first damage.
+#[derive(Clone, Debug)]
 pub struct Fields<'a> {
     rest: &'a [u8],
 }

@@ -103,7 +103,7 @@ impl Report<'_> {
 
 fn origin(origin: &Origin) -> Json {
     match origin {
-        Origin::Nothing => Json::Null,
+        Origin::Nothing => Json::NULL,
         Origin::Etcd2 => Json::Object(vec![("storage", Json::text("etcd2"))]),
         Origin::Etcd3(known) => Json::Object(vec![
             ("series", Json::text(known.series)),
@@ -119,8 +119,8 @@ fn origin(origin: &Origin) -> Json {
                     }
                 }),
             ),
-            ("members", Json::Number(known.members as u64)),
-            ("auth", Json::Bool(known.needs_credentials)),
+            ("members", Json::number(known.members as u64)),
+            ("auth", Json::bool(known.needs_credentials)),
         ]),
     }
 }

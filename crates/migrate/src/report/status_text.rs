@@ -72,7 +72,7 @@ impl Status {
             (
                 "storage",
                 match self.found.contents {
-                    Contents::Nothing => Json::Null,
+                    Contents::Nothing => Json::NULL,
                     Contents::Etcd2 => Json::text("etcd2"),
                     Contents::Etcd3(_) => Json::text("etcd3"),
                 },
@@ -81,7 +81,7 @@ impl Status {
             ("versionFile", Json::optional(self.found.file.as_ref(), Json::text)),
             ("data", Json::optional(both, |(data, details)| data_json(data, details))),
             ("migratedBy", Json::optional(self.migrated_by.as_ref(), Json::text)),
-            ("isBeingMoved", Json::Bool(self.is_being_moved)),
+            ("isBeingMoved", Json::bool(self.is_being_moved)),
             (
                 "lastJourney",
                 Json::optional(self.journal.as_ref(), |journal| {
@@ -120,20 +120,20 @@ fn data_json(data: &Data, details: &Details) -> Json {
         ("clusterVersion", Json::optional(data.cluster_version, Json::text)),
         ("storageVersion", Json::optional(data.storage_version, Json::text)),
         ("downgradeTo", Json::optional(data.downgrade_to, Json::text)),
-        ("consistentIndex", Json::optional(data.consistent_index, Json::Number)),
-        ("term", Json::optional(data.term, Json::Number)),
-        ("databaseBytes", Json::Number(data.db_bytes)),
-        ("keys", Json::Number(keys.live)),
-        ("revisions", Json::Number(keys.revisions)),
-        ("revision", Json::Number(keys.revision)),
-        ("compactRevision", Json::optional(keys.compacted, Json::Number)),
-        ("leases", Json::Number(keys.leases)),
-        ("logFiles", Json::Number(details.log_files)),
-        ("logBytes", Json::Number(details.log_bytes)),
-        ("raftSnapshots", Json::Number(details.raft_snapshots)),
-        ("replaysV2Requests", Json::Bool(details.replays_v2_requests)),
-        ("auth", Json::Bool(data.needs_credentials)),
-        ("isServed", Json::Bool(details.is_served)),
+        ("consistentIndex", Json::optional(data.consistent_index, Json::number)),
+        ("term", Json::optional(data.term, Json::number)),
+        ("databaseBytes", Json::number(data.db_bytes)),
+        ("keys", Json::number(keys.live)),
+        ("revisions", Json::number(keys.revisions)),
+        ("revision", Json::number(keys.revision)),
+        ("compactRevision", Json::optional(keys.compacted, Json::number)),
+        ("leases", Json::number(keys.leases)),
+        ("logFiles", Json::number(details.log_files)),
+        ("logBytes", Json::number(details.log_bytes)),
+        ("raftSnapshots", Json::number(details.raft_snapshots)),
+        ("replaysV2Requests", Json::bool(details.replays_v2_requests)),
+        ("auth", Json::bool(data.needs_credentials)),
+        ("isServed", Json::bool(details.is_served)),
         ("members", Json::List(data.members.iter().map(member).collect())),
     ])
 }
@@ -142,7 +142,7 @@ fn copy_json(copy: &Copied) -> Json {
     Json::Object(vec![
         ("path", Json::text(copy.path.display())),
         ("versionFile", Json::optional(copy.version.as_ref(), Json::text)),
-        ("bytes", Json::Number(copy.size_bytes)),
+        ("bytes", Json::number(copy.size_bytes)),
     ])
 }
 

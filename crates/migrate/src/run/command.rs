@@ -2,6 +2,7 @@
 
 use etcd_version::EtcdVersion;
 
+use crate::cli::etcd_flags;
 use crate::cli::options::Member;
 
 /// What is chosen at the moment of the start.
@@ -71,28 +72,13 @@ fn wanted(extra: &[String]) -> impl Iterator<Item = &String> {
         if std::mem::take(&mut is_value) {
             return false;
         }
-        let Some((name, value)) = flag(argument) else { return true };
+        let Some((name, value)) = etcd_flags::parse(argument) else { return true };
         let Some((_, takes)) = UNWANTED.iter().find(|(known, _)| *known == name) else {
             return true;
         };
         is_value = *takes == Takes::Value && value.is_none();
         false
     })
-}
-
-/// The last value of a flag among arguments.
-pub fn value_of(name: &str, arguments: &[String]) -> Option<String> {
-    let at =
-        arguments.iter().rposition(|argument| flag(argument).is_some_and(|it| it.0 == name))?;
-    let (_, value) = flag(&arguments[at])?;
-    value.map(str::to_owned).or_else(|| arguments.get(at + 1).cloned())
-}
-
-/// Name and value of a flag. Go takes one dash for two.
-pub fn flag(argument: &str) -> Option<(&str, Option<&str>)> {
-    let flag = argument.strip_prefix('-')?;
-    let flag = flag.strip_prefix('-').unwrap_or(flag);
-    Some(flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value))))
 }
 
 /// Whether a variable of our environment must not reach the server.
@@ -107,7 +93,7 @@ pub fn is_hidden(variable: &str, arguments: &[String]) -> bool {
     let Some(name) = variable.strip_prefix("ETCD_") else { return false };
     let flag = name.to_ascii_lowercase().replace('_', "-");
     let moves_data = flag == "wal-dir" || flag == "force-new-cluster";
-    let mut flags = arguments.iter().filter_map(|argument| self::flag(argument));
+    let mut flags = arguments.iter().filter_map(|argument| etcd_flags::parse(argument));
     moves_data
         || flag == "debug"
         || flags.any(|(known, _)| known == flag)

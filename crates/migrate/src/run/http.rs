@@ -4,6 +4,8 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use serde_json::Value;
+
 /// Far more than either answer; a server that says more is not understood anyway.
 const LONGEST_ANSWER: u64 = 64 << 10;
 
@@ -31,12 +33,11 @@ fn parse(text: &str) -> Option<Answer> {
     Some(Answer { status, body: body.to_owned() })
 }
 
-/// The text of a field of a flat JSON object, `{"etcdcluster":"3.5.0"}`: all that etcd's two
-/// answers need. Values with escapes are not understood, and etcd's have none.
-pub fn field<'a>(body: &'a str, name: &str) -> Option<&'a str> {
-    let (_, rest) = body.split_once(&format!("\"{name}\""))?;
-    let rest = rest.trim_start().strip_prefix(':')?.trim_start();
-    rest.strip_prefix('"')?.split('"').next()
+impl Answer {
+    /// The body as a JSON object; `Value::Null` when it is something else.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -71,13 +72,12 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_flat_objects_are_found() {
-        let body = r#"{"etcdserver":"3.6.14", "etcdcluster": "3.5.0","storage":""}"#;
-        assert_eq!(field(body, "etcdserver"), Some("3.6.14"));
-        assert_eq!(field(body, "etcdcluster"), Some("3.5.0"));
-        assert_eq!(field(body, "storage"), Some(""));
-        assert_eq!(field(body, "cluster"), None);
-        assert_eq!(field(r#"{"health":true}"#, "health"), None);
-        assert_eq!(field("", "health"), None);
+    fn a_body_that_is_no_json_has_no_fields() {
+        let json = |body: &str| Answer { status: 200, body: body.to_owned() }.json();
+        assert_eq!(json(r#"{"etcdcluster": "3.5.0"}"#)["etcdcluster"], "3.5.0");
+        assert_eq!(json(r#"{"health":true}"#)["health"], true);
+        for body in ["", "3.5.0", "{\"etcdcluster\": \"3.5.0\"", &"[".repeat(100_000)] {
+            assert_eq!(json(body)["etcdcluster"], Value::Null);
+        }
     }
 }

@@ -19,7 +19,6 @@ use crate::report::event::Log;
 use crate::report::plan_text::{Report, describe};
 use crate::report::status;
 use crate::run::binaries;
-use crate::run::command;
 use crate::run::downgrade::Swap;
 use crate::run::orphan;
 use crate::run::runner::{self as walk, GOES_ON, Walk};
@@ -230,7 +229,7 @@ fn look(options: &Options) -> Result<Journey, Failure> {
 /// Only what lies in the data directory is read, copied and moved.
 fn refuse_outside_wal(options: &Options) -> Result<(), Failure> {
     let named = |argument: &&String| {
-        let flag = command::flag(argument);
+        let flag = crate::cli::etcd_flags::parse(argument);
         flag.is_some_and(|(name, _)| ["wal-dir", "data-dir", "config-file"].contains(&name))
     };
     match options.member.extra_arguments.iter().find(named) {

@@ -53,6 +53,8 @@ impl From<io::Error> for Error {
     }
 }
 
+/// An open file.
+#[derive(Debug)]
 pub struct Database<R> {
     source: R,
     size_bytes: u64,

@@ -11,9 +11,9 @@ fn parse(line: &str, environment: &str) -> Result<Options, Failure> {
     let pairs: Vec<_> =
         environment.split_whitespace().filter_map(|pair| pair.split_once('=')).collect();
     let environment = |name: &str| {
-        pairs.iter().rfind(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        pairs.iter().rfind(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
     };
-    Lookup { arguments: &arguments, environment: &environment }.options()
+    OptionReader { arguments: &arguments, environment: &environment }.options()
 }
 
 #[track_caller]
@@ -108,9 +108,6 @@ fn the_token_of_the_cluster_is_found_where_etcd_would_find_it() {
         let actual = options(line, environment).member.initial_cluster_token;
         assert_eq!(actual.as_deref(), expected, "{line} {environment}");
     }
-    let arguments = ["--initial-cluster-token", "a", "-initial-cluster-token", "b"];
-    let last = command::value_of("initial-cluster-token", &arguments.map(str::to_owned));
-    assert_eq!(last.as_deref(), Some("b"));
 }
 
 #[test]
@@ -174,6 +171,35 @@ fn nonsense_is_a_usage_error() {
     ] {
         assert_eq!(error(line, REQUIRED), expected);
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn text_that_is_not_utf_8_is_refused_by_its_name() {
+    use std::os::unix::ffi::OsStringExt;
+
+    let bad = OsString::from_vec(b"a\xff".to_vec());
+    let read = |line: &[&str], variable: &str| {
+        let mut line: Vec<_> = line.iter().map(OsString::from).collect();
+        if variable.is_empty() {
+            line.last_mut().unwrap().push(&bad);
+        }
+        let arguments = Arguments::parse(line).unwrap();
+        let environment = |name: &str| match name {
+            name if name == variable => Some(bad.clone()),
+            "TARGET_VERSION" => Some("3.6.14".into()),
+            "TARGET_STORAGE" => Some("etcd3".into()),
+            "DATA_DIRECTORY" | "HOSTNAME" => Some("/d".into()),
+            _ => None,
+        };
+        let reader = OptionReader { arguments: &arguments, environment: &environment };
+        reader.options().map_err(|failure| failure.cause)
+    };
+    assert_eq!(read(&["--name="], "").unwrap_err(), "--name is not UTF-8: a\u{fffd}");
+    assert_eq!(read(&["--backup-dir=/"], "").unwrap_err(), "--backup-dir is not UTF-8: /a\u{fffd}");
+    assert_eq!(read(&[], "DATA_DIRECTORY").unwrap_err(), "--data-dir is not UTF-8: a\u{fffd}");
+    assert_eq!(read(&[], "ETCD_NAME").unwrap_err(), "ETCD_NAME is not UTF-8: a\u{fffd}");
+    assert_eq!(read(&["--bin-dir=/"], "").unwrap().bin_dir.as_os_str().len(), 3);
 }
 
 #[test]
