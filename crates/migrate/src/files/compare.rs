@@ -1,9 +1,10 @@
-//! Whether two files hold the same bytes.
+//! Compares the contents of files.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+/// Whether two files hold the same bytes.
 pub fn has_same_bytes(one: &Path, other: &Path) -> io::Result<bool> {
     let mut files = [File::open(one)?, File::open(other)?];
     let mut blocks = [vec![0; 1 << 16], vec![0; 1 << 16]];

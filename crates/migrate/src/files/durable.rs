@@ -1,4 +1,5 @@
-//! Files that are either the old one or the new one, whatever happens in between.
+//! Replaces files so that, whenever the program or the machine stops, a file is the old or the new
+//! one as a whole.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -8,7 +9,7 @@ use crate::failure::Failure;
 use crate::inspect::version_pair::VersionPair;
 use crate::platform;
 
-/// Replaces a file: writes beside it, makes that durable, renames, makes the rename durable.
+/// Replaces a file. Writes `<path>-next`, makes it durable, renames it, and makes the rename durable.
 pub fn replace(path: &Path, content: &[u8]) -> Result<(), Failure> {
     let next = beside(path, "-next");
     let write = || -> io::Result<()> {
@@ -19,7 +20,7 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), Failure> {
         platform::sync_directory(parent(path))
     };
     write().map_err(|error| {
-        // A full disk leaves a part of it; the old file is still whole.
+        // On a full disk only a part was written. The old file is still complete.
         let _ = fs::remove_file(&next);
         Failure::file("write", path, &error)
     })
@@ -35,13 +36,14 @@ pub fn record(data_dir: &Path, pair: &VersionPair) -> Result<(), Failure> {
     }
 }
 
-/// `<path><suffix>`, whatever the path's own extension.
+/// `<path><suffix>`; an extension of the path stays.
 pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
+/// The directory that a path is in; `.` for a bare name.
 pub fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

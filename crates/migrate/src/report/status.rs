@@ -6,16 +6,16 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use crate::failure::{Failure, Kind};
+use crate::files::tree;
 use crate::inspect::bolt::Database;
 use crate::inspect::data_dir::{self as found, Contents, Found};
 use crate::inspect::keys::{self, Keys};
 use crate::inspect::version_pair::VersionPair;
 use crate::inspect::wal;
-use crate::run::backup;
-use crate::run::downgrade::Swap;
 use crate::state::backup_store::Shelf;
 use crate::state::journal::{self, Journal};
 use crate::state::lock;
+use crate::state::swap::Swap;
 
 #[derive(Debug)]
 pub struct Status {
@@ -105,7 +105,7 @@ fn files(directory: &Path, kind: &str) -> std::io::Result<(u64, u64)> {
 fn copied(path: PathBuf) -> Copied {
     Copied {
         version: found::read_version_file(&path).ok().flatten(),
-        size_bytes: backup::size(&path).unwrap_or_default(),
+        size_bytes: tree::size_bytes(&path).unwrap_or_default(),
         path,
     }
 }

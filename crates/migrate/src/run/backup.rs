@@ -1,6 +1,7 @@
-//! A copy of the data, made while nothing serves it, before the first step that may change it.
+//! Makes a backup: a copy of the data, made while no server runs, before the first step that may
+//! change it.
 //!
-//! Blocks are shared where the file system can, else copied inside the kernel. Never hard links:
+//! Shares blocks where the file system can, else copies inside the kernel. Never makes hard links:
 //! etcd writes its database and its log in place.
 
 use std::fs::{self, File};
@@ -10,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::failure::{Failure, Kind};
 use crate::files::compare::has_same_bytes;
+use crate::files::tree;
 use crate::inspect::disk_space as room;
 use crate::platform;
 use crate::report::event::{Log, timestamp};
@@ -19,8 +21,8 @@ use crate::state::backup_store::Shelf;
 const ELSEWHERE: &str =
     "nothing was changed; --backup-dir names another place, --no-backup makes none";
 
-/// Copies `member` and `version.txt` into a new directory on the shelf and returns it. There must
-/// be room for what comes afterwards, too.
+/// Copies `member` and `version.txt` into a new directory of the store and returns that directory.
+/// Fails early when there is no room for the copy and for the `room_bytes` that the steps write.
 pub fn make(
     data_dir: &Path,
     shelf: &Shelf,
@@ -33,10 +35,10 @@ pub fn make(
     let member = data_dir.join("member");
     let probe = partial.join("probe");
     let shares = shares_blocks(&member.join("snap").join("db"), &probe);
-    let size_bytes = size(&member).map_err(|error| failed(&error))?;
+    let size_bytes = tree::size_bytes(&member).map_err(|error| failed(&error))?;
     check_room(data_dir, shelf, if shares { 0 } else { size_bytes }, room_bytes).inspect_err(
         |_| {
-            let _ = remove(&partial);
+            let _ = tree::remove(&partial);
         },
     )?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -46,8 +48,8 @@ pub fn make(
         .and_then(|()| copy_version_file(data_dir, &partial))
         .and_then(|()| shelf.end(&partial, &name));
     let complete = copied.map_err(|failure| {
-        // Half a copy is worth nothing and fills the disk.
-        let _ = remove(&partial);
+        // Half a copy is useless and fills the disk.
+        let _ = tree::remove(&partial);
         let is_interrupted = failure.kind != Kind::System;
         if is_interrupted { failure } else { failure.hint(ELSEWHERE) }
     })?;
@@ -84,18 +86,8 @@ fn shares_blocks(db: &Path, probe: &Path) -> bool {
     shares
 }
 
-/// How long all files below a directory are together.
-pub fn size(directory: &Path) -> io::Result<u64> {
-    let mut total = 0;
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        total += if metadata.is_dir() { size(&entry.path())? } else { metadata.len() };
-    }
-    Ok(total)
-}
-
-pub fn copy_directory(from: &Path, to: &Path, stop: &Stop) -> Result<(), Failure> {
+/// Copies a directory with everything below it; `to` must not exist.
+fn copy_directory(from: &Path, to: &Path, stop: &Stop) -> Result<(), Failure> {
     let failed = |error: &io::Error| {
         Failure::new(
             Kind::System,
@@ -129,9 +121,9 @@ fn copy_version_file(data_dir: &Path, partial: &Path) -> Result<(), Failure> {
     }
 }
 
-/// A durable copy with the owner and mode of the original, compared with it byte by byte unless
-/// the two are the same blocks.
-pub fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
+/// Makes a durable copy with the owner and mode of the original. It is compared with the original
+/// byte by byte, unless both share their blocks.
+fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
     let source = File::open(from)?;
     let target = File::create(to)?;
     let is_shared = platform::reflink(&source, &target).is_ok();
@@ -147,10 +139,16 @@ pub fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-pub fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+/// Removes all backups of a data directory except the newest `count` and `keep`. One that cannot be
+/// removed is a warning.
+pub fn retain(shelf: &Shelf, count: usize, keep: &Path, log: Log) {
+    for copy in shelf.expired(count, keep) {
+        match tree::remove(&copy) {
+            Ok(()) => log.info("retain", format_args!("removed the old copy {}", copy.display())),
+            Err(error) => {
+                log.warn("retain", format_args!("cannot remove {}: {error}", copy.display()));
+            }
+        }
     }
 }
 
@@ -198,7 +196,7 @@ mod tests {
         fs::remove_file(copies[1].join("data-directory")).unwrap();
         let shelf = Shelf::of(&scratch.path().join("data"), None);
         assert_eq!(shelf.copies(), copies);
-        shelf.retain(2, &copies[0], Log::new(Format::Text));
+        retain(&shelf, 2, &copies[0], Log::new(Format::Text));
         let kept: Vec<_> = copies.iter().map(|copy| copy.exists()).collect();
         assert_eq!(kept, [true, false, true, true]);
         assert!(scratch.path().join("data.bak/member/snap/db").exists());
@@ -218,9 +216,9 @@ mod tests {
         let [one, other] =
             shelves.each_ref().map(|(shelf, data_dir)| make_on(shelf, data_dir).unwrap());
         let newest = make_on(&shelves[0].0, &shelves[0].1).unwrap();
-        // Half a copy of the other, which may be at work now.
+        // An unfinished copy of the other, which may be running now.
         let half = shelves[1].0.begin().unwrap();
-        shelves[0].0.retain(1, &newest, Log::new(Format::Text));
+        retain(&shelves[0].0, 1, &newest, Log::new(Format::Text));
         assert!(!one.exists() && newest.exists() && other.exists() && kept.exists());
         make_on(&shelves[0].0, &shelves[0].1).unwrap();
         assert!(half.exists());

@@ -1,5 +1,6 @@
-//! Makes the plain `etcd`, `etcdctl` and `etcdutl` be those of the target, for callers that start
-//! those. Each is replaced in one rename, so a caller never sees a half-written program.
+//! Replaces the plain `etcd`, `etcdctl` and `etcdutl` by those of the target version, for callers
+//! that start programs without a version in their name. Each is replaced by one rename, so nobody
+//! ever sees a half-written program.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,11 +14,12 @@ use crate::files::durable::beside;
 use crate::platform::{self, PROGRAM_SUFFIX};
 use crate::report::event::Log;
 
+/// Replaces them where they differ. A read-only file system or missing rights are only a warning.
 pub fn place(bin_dir: &Path, version: &EtcdVersion, log: Log) -> Result<(), Failure> {
     for name in ["etcd", "etcdctl", "etcdutl"] {
         let from = bin_dir.join(format!("{name}-{version}{PROGRAM_SUFFIX}"));
         let to = bin_dir.join(format!("{name}{PROGRAM_SUFFIX}"));
-        // etcdutl exists from 3.5 on; without any program there is no image around us.
+        // etcdutl exists from 3.5 on, and outside of an image there may be none of the programs.
         if !from.is_file() || is_same(&from, &to) {
             continue;
         }
@@ -39,12 +41,12 @@ pub fn place(bin_dir: &Path, version: &EtcdVersion, log: Log) -> Result<(), Fail
     Ok(())
 }
 
-/// A read-only root file system, or a user who is not root: common, and no reason to stop.
+/// A read-only root file system or a user who is not root. Both are common, so this is no failure.
 fn is_refused(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
 }
 
-/// A hard link first, which costs nothing; a copy where links are not possible.
+/// Links, which takes no space, or copies where links are not possible.
 fn replace(from: &Path, to: &Path) -> io::Result<()> {
     let next = beside(to, "-next");
     match fs::remove_file(&next) {

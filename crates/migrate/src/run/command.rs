@@ -1,14 +1,15 @@
-//! The command line and environment of a server of the journey, for each version. Pure.
+//! The command line and the environment of an etcd server, for each version. Starts nothing.
 
 use etcd_version::EtcdVersion;
 
 use crate::cli::etcd_flags;
 use crate::cli::options::Member;
 
-/// What is chosen at the moment of the start.
+/// What is decided only when a server is started.
 #[derive(Debug)]
 pub struct Place<'a> {
     pub data_dir: &'a str,
+    /// The port for clients, on loopback.
     pub port: u16,
     pub listen_peer_urls: &'a str,
 }
@@ -19,8 +20,8 @@ enum Takes {
     Nothing,
 }
 
-/// Settings that would keep `/health` and `/version` from the private listener, listen elsewhere as
-/// well, or send the log where it is not read.
+/// Flags that would take `/health` and `/version` away from the private listener, add listeners
+/// elsewhere, or send the log to a place where this program does not read it.
 const UNWANTED: &[(&str, Takes)] = &[
     ("listen-client-http-urls", Takes::Value),
     ("listen-metrics-urls", Takes::Value),
@@ -38,6 +39,7 @@ const UNWANTED: &[(&str, Takes)] = &[
     ("discovery-token", Takes::Value),
 ];
 
+/// The arguments of an etcd server.
 pub fn arguments(version: &EtcdVersion, member: &Member, place: &Place<'_>) -> Vec<String> {
     let client_url = format!("http://127.0.0.1:{}", place.port);
     let logger = match version.minor() {
@@ -51,21 +53,21 @@ pub fn arguments(version: &EtcdVersion, member: &Member, place: &Place<'_>) -> V
         ("initial-cluster", &member.initial_cluster),
         ("listen-peer-urls", place.listen_peer_urls),
         ("initial-advertise-peer-urls", &member.initial_advertise_peer_urls),
-        // A raft snapshot at once: etcd 3.6 and 3.7 panic when they replay what 3.4 wrote into
-        // the log, such as its health checks ("detected disallowed v2 WAL"), and a log is replayed
-        // from the last snapshot on.
+        // Writes a raft snapshot at once. A server replays the log from the last snapshot on, and
+        // etcd 3.6 and 3.7 panic ("detected disallowed v2 WAL") when they replay entries that 3.4
+        // wrote, such as its health checks.
         ("snapshot-count", "1"),
-        // Plain and on loopback, whatever the extra arguments say about the clients' TLS.
+        // Without TLS and on loopback, whatever the extra arguments say about TLS for clients.
         ("listen-client-urls", &client_url),
         ("advertise-client-urls", &client_url),
     ];
     let own = logger.into_iter().chain(own).map(|(name, value)| format!("--{name}={value}"));
-    // Ours come last, since the last one of two counts: extra client listeners must not replace
-    // the private one.
+    // Our own flags come last, because the last of two values counts: extra listeners for clients
+    // must not replace the private one.
     wanted(&member.extra_arguments).cloned().chain(own).collect()
 }
 
-/// Extra arguments that mean something to a server that only this program talks to.
+/// The extra arguments without those that are `UNWANTED`.
 fn wanted(extra: &[String]) -> impl Iterator<Item = &String> {
     let mut is_value = false;
     extra.iter().filter(move |argument| {
@@ -81,12 +83,12 @@ fn wanted(extra: &[String]) -> impl Iterator<Item = &String> {
     })
 }
 
-/// Whether a variable of our environment must not reach the server.
+/// Whether an environment variable must not reach the server.
 ///
-/// From 3.4 on etcd refuses to start when a flag and its variable are both there, so the
-/// documented `ETCD_NAME` of this program alone would stop every server.
+/// From 3.4 on etcd refuses to start when both a flag and its variable are set, and this program
+/// itself reads `ETCD_NAME`.
 pub fn is_hidden(variable: &str, arguments: &[String]) -> bool {
-    // Reads every setting from a file and ignores the flags.
+    // With a configuration file etcd ignores its flags.
     if variable == "ETCD_CONFIG_FILE" || variable == "ETCD_UNSUPPORTED_ARCH" {
         return true;
     }

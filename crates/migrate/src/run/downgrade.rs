@@ -1,33 +1,22 @@
 //! The two ways back: in place, which etcd can from 3.6 on, and by snapshot, which works for all.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use etcd_version::EtcdVersion;
 
 use crate::failure::{Failure, Kind};
-use crate::files::durable;
+use crate::files::tree;
 use crate::inspect::data_dir::{self as found, Contents};
 use crate::inspect::series::Series;
+pub use crate::plan::tools::{has_schema, restorer};
 use crate::platform;
-use crate::run::backup;
 use crate::run::poll::Wait;
 use crate::run::runner::Walk;
 use crate::run::server::Server;
 use crate::run::subprocess as tool;
-use crate::state::lock::state_dir;
-
-/// The program that restores snapshots: `etcdutl` since it exists, and from 3.6 on only that.
-pub fn restorer(to: &EtcdVersion) -> &'static str {
-    if to.minor() >= 5 { "etcdutl" } else { "etcdctl" }
-}
-
-/// Whether a database of this version names its own layout, and `etcdutl migrate` can change it.
-pub fn has_schema(version: &EtcdVersion) -> bool {
-    version.minor() >= 6
-}
+pub use crate::state::swap::Swap;
 
 #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is for one lifetime")]
 impl Walk<'_> {
@@ -79,7 +68,7 @@ impl Walk<'_> {
     fn restore(&self, from: &EtcdVersion, to: &EtcdVersion, swap: &Swap) -> Result<(), Failure> {
         self.run_tools(from, to, swap)?;
         platform::copy_ownership(&swap.member, &swap.restored.join("member"))
-            .and_then(|()| sync_all(&swap.restored))
+            .and_then(|()| tree::sync(&swap.restored))
             .map_err(|error| Failure::file("make durable", &swap.restored, &error))
     }
 
@@ -163,69 +152,6 @@ struct Identity {
     peer_urls: String,
 }
 
-/// Replacing `member` takes two renames, since the data directory itself may be a mount point.
-/// Between them there is no `member`; whoever comes next finishes what is complete.
-#[derive(Debug)]
-pub struct Swap {
-    member: PathBuf,
-    restored: PathBuf,
-    replaced: PathBuf,
-    staged: PathBuf,
-}
-
-impl Swap {
-    pub fn of(data_dir: &Path) -> Self {
-        let state = state_dir(data_dir);
-        Self {
-            member: data_dir.join("member"),
-            restored: state.join("restored"),
-            replaced: state.join("replaced"),
-            staged: state.join("staged"),
-        }
-    }
-
-    /// Where tools write.
-    pub fn targets(&self) -> impl Iterator<Item = &Path> {
-        [&*self.restored, &*self.staged].into_iter()
-    }
-
-    /// Whether a run ended between the two renames.
-    pub fn is_pending(&self) -> bool {
-        !self.member.exists() && self.replaced.exists() && self.restored.join("member").exists()
-    }
-
-    pub fn finish(&self) -> Result<(), Failure> {
-        let parent = durable::parent(&self.member);
-        let rename = || {
-            if self.member.exists() {
-                fs::rename(&self.member, &self.replaced)?;
-                platform::sync_directory(durable::parent(&self.replaced))?;
-            }
-            fs::rename(self.restored.join("member"), &self.member)?;
-            platform::sync_directory(parent)
-        };
-        rename().map_err(|error| Failure::file("move the restored data to", &self.member, &error))
-    }
-
-    /// Removes what is of no use as long as there is a `member`, and fills the disk.
-    pub fn clear(&self) -> Result<(), Failure> {
-        if !self.member.exists() {
-            return Ok(());
-        }
-        for path in [&self.restored, &self.replaced, &self.staged] {
-            backup::remove(path).map_err(|error| Failure::file("remove", path, &error))?;
-        }
-        Ok(())
-    }
-
-    /// Removes what a restore that failed has written. The next run would, too.
-    fn discard(&self) {
-        if self.member.exists() {
-            let _ = self.targets().try_for_each(backup::remove);
-        }
-    }
-}
-
 /// Asks until etcd agrees: it first has to settle its own version, or an earlier downgrade.
 fn enable(
     etcdctl_path: &Path,
@@ -277,62 +203,4 @@ fn etcdctl(
     let mut command = Command::new(path);
     command.arg(format!("--endpoints=http://127.0.0.1:{}", server.port)).args(words);
     tool::run(command, || server.check())
-}
-
-fn sync_all(directory: &Path) -> std::io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            sync_all(&entry.path())?;
-        } else {
-            fs::File::options().write(true).open(entry.path())?.sync_all()?;
-        }
-    }
-    platform::sync_directory(directory)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::scratch::Scratch;
-
-    #[test]
-    fn a_swap_that_was_interrupted_between_its_renames_is_finished() {
-        let scratch = Scratch::new();
-        scratch.write("version.txt", b"3.5.33/etcd3");
-        scratch.write(".migrate/replaced/snap/db", b"old");
-        scratch.write(".migrate/restored/member/snap/db", b"new");
-        let swap = Swap::of(scratch.path());
-        assert!(swap.is_pending());
-        swap.finish().unwrap();
-        assert!(!swap.is_pending());
-        assert_eq!(fs::read(scratch.path().join("member/snap/db")).unwrap(), b"new");
-    }
-
-    #[test]
-    fn what_a_restore_left_is_removed_only_when_there_is_a_member() {
-        let scratch = Scratch::new();
-        let swap = Swap::of(scratch.path());
-        let left = ["restored/member", "staged/member", "replaced"];
-        let there = || left.map(|name| scratch.path().join(".migrate").join(name).exists());
-        for name in left {
-            scratch.write(&format!(".migrate/{name}/snap/db"), b"");
-        }
-        swap.discard();
-        swap.clear().unwrap();
-        assert_eq!(there(), [true, true, true]);
-        scratch.write("member/snap/db", b"");
-        swap.discard();
-        assert_eq!(there(), [false, false, true]);
-        swap.clear().unwrap();
-        assert_eq!(there(), [false, false, false]);
-    }
-
-    #[test]
-    fn a_restore_that_did_not_get_to_its_renames_is_not_taken_for_one() {
-        let scratch = Scratch::new();
-        scratch.write("member/snap/db", b"old");
-        scratch.write(".migrate/restored/member/snap/db", b"half");
-        assert!(!Swap::of(scratch.path()).is_pending());
-    }
 }

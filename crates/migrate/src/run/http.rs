@@ -1,4 +1,4 @@
-//! One HTTP/1.1 GET to a server on this machine: enough for `/health` and `/version`.
+//! One HTTP/1.1 GET request to a server on this machine, for `/health` and `/version`.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// Far more than either answer; a server that says more is not understood anyway.
+/// In bytes. Both answers are far shorter, and a longer one cannot be understood anyway.
 const LONGEST_ANSWER: u64 = 64 << 10;
 
+/// What a server answered.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
     pub body: String,
 }
 
+/// Sends a request. `timeout` limits the connection and each read and write.
 pub fn get(address: SocketAddr, path: &str, timeout: Duration) -> io::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&address, timeout)?;
     stream.set_read_timeout(Some(timeout))?;

@@ -19,7 +19,6 @@ use crate::report::event::Log;
 use crate::report::plan_text::{Report, describe};
 use crate::report::status;
 use crate::run::binaries;
-use crate::run::downgrade::Swap;
 use crate::run::orphan;
 use crate::run::runner::{self as walk, GOES_ON, Walk};
 use crate::run::server::Setting;
@@ -27,6 +26,7 @@ use crate::run::signal::Stop;
 use crate::state::backup_store::Shelf;
 use crate::state::journal::{self, Journal};
 use crate::state::lock::{self, Lock};
+use crate::state::swap::Swap;
 
 struct Journey {
     found: Found,

@@ -1,5 +1,5 @@
-//! Programs of an earlier run that was killed: they outlived it, and would work on the data beside
-//! this one.
+//! Ends servers and tools that an earlier run started and that still run because it was killed.
+//! They would write to the data while this run works on it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,11 +8,11 @@ use crate::cli::options::Options;
 use crate::failure::{Failure, Kind};
 use crate::platform;
 use crate::report::event::Log;
-use crate::run::downgrade::Swap;
 use crate::run::poll::Wait;
 use crate::run::signal::Stop;
 use crate::state::journal;
 use crate::state::lock;
+use crate::state::swap::Swap;
 
 /// How long a dying server may keep its lock.
 const LOCK_GRACE: Duration = Duration::from_secs(3);
@@ -20,11 +20,12 @@ const LOCK_GRACE: Duration = Duration::from_secs(3);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Orphan {
     Server,
-    /// What it restores is begun anew, so it need not finish.
+    /// Its work is started again from the beginning, so it need not finish.
     Tool,
 }
 
-/// Ends them. After that nobody serves the data: any other server is someone's, and an error.
+/// Ends them. A server that this program did not start is an error. Afterwards no server has the
+/// database open.
 pub fn end_all(options: &Options, stop: &Stop, log: Log) -> Result<(), Failure> {
     let journal = journal::read(&options.data_dir)?;
     if journal.is_some_and(|journal| journal.is_unfinished()) {
@@ -37,7 +38,7 @@ pub fn end_all(options: &Options, stop: &Stop, log: Log) -> Result<(), Failure> 
         }
     }
     let db = options.data_dir.join("member").join("snap").join("db");
-    // A process that ends gives up its memory, and with it its name, before its locks.
+    // A process that ends loses its command line first and its file locks later.
     let wait = Wait::start();
     while lock::is_served(&db) && !wait.is_longer_than(LOCK_GRACE) {
         wait.pause();
@@ -65,7 +66,7 @@ fn end(id: u32, kind: Orphan, options: &Options, stop: &Stop) -> Result<(), Fail
     Ok(())
 }
 
-/// Whether a process is one that this program starts, on this directory.
+/// Whether an earlier run has started this process, to work on this data directory.
 fn orphan(id: u32, options: &Options) -> Option<Orphan> {
     let words = platform::command_line(id)?;
     let program = Path::new(words.first()?).file_name()?.to_str()?;

@@ -1,26 +1,29 @@
-//! Asking again until something is so: soon at first, and never much later than it became so.
+//! Repeats a question until its answer changes: often at first, and less often after a long time.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// An answer comes at most this part of the wait too late: 2 %.
+/// A change is noticed at most 2 % of the time waited (1/50) too late.
 const LATENESS: u32 = 50;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// Where each question takes a process of its own.
+/// The shortest pause when each question starts a process.
 const DEAR_PAUSE: Duration = Duration::from_millis(100);
 
+/// One wait for one change.
 pub struct Wait {
     started: Instant,
     shortest: Duration,
 }
 
 impl Wait {
+    /// Starts to wait, now.
     pub fn start() -> Self {
         Self { started: Instant::now(), shortest: SHORTEST_PAUSE }
     }
 
+    /// The same, for questions that each start a process.
     pub fn with_dear_questions() -> Self {
         Self { shortest: DEAR_PAUSE, ..Self::start() }
     }
@@ -29,6 +32,7 @@ impl Wait {
         self.started.elapsed() > limit
     }
 
+    /// Sleeps before the next question.
     pub fn pause(&self) {
         thread::sleep(pause_after(self.started.elapsed()).max(self.shortest));
     }

@@ -159,7 +159,8 @@ impl Walk<'_> {
         let member = data_dir.join("member");
         let db = member.join("snap").join("db");
         let db_bytes = fs::metadata(&db).map_err(|error| Failure::file("read", &db, &error))?.len();
-        let room_bytes = room::of_steps(steps, db_bytes).saturating_sub(room::laid_out(&member));
+        let room_bytes = crate::plan::space::bytes_written(steps, db_bytes)
+            .saturating_sub(room::laid_out(&member));
         if !self.options.backups.enabled {
             room::check(data_dir, room_bytes, "what the steps write")
                 .map_err(|failure| failure.hint("nothing was changed"))?;
@@ -180,7 +181,7 @@ impl Walk<'_> {
             Err(failure) => return Err(failure),
         };
         let keep = first.unwrap_or_else(|| copy.clone());
-        self.shelf.retain(self.options.backups.retain, &keep, self.log);
+        backup::retain(self.shelf, self.options.backups.retain, &keep, self.log);
         self.journal.backup = Some(keep);
         self.note()
     }

@@ -1,4 +1,4 @@
-//! Being told to stop: SIGTERM and SIGINT are noted and honoured between two moments of waiting.
+//! SIGTERM and SIGINT. The handlers only note them; `check` is called wherever the program waits.
 
 use std::io;
 use std::sync::Arc;
@@ -9,11 +9,12 @@ use signal_hook::flag;
 
 use crate::failure::{Failure, Kind};
 
-/// The signal that was received, if any. As PID 1 this is what makes the signals work at all.
+/// The signal that was received, if any.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<AtomicUsize>);
 
 impl Stop {
+    /// Installs the handlers. Without them process 1 of a container would ignore both signals.
     pub fn listen() -> io::Result<Self> {
         let stop = Self::default();
         for (signal, number) in [(SIGTERM, 15), (SIGINT, 2)] {
@@ -22,6 +23,7 @@ impl Stop {
         Ok(stop)
     }
 
+    /// An error when a signal was received.
     pub fn check(&self) -> Result<(), Failure> {
         let number = match self.0.load(Ordering::Relaxed) {
             0 => return Ok(()),

@@ -1,4 +1,4 @@
-//! Programs of etcd that do one thing and end: `etcdctl`, `etcdutl`.
+//! Runs a program that does one thing and ends, such as `etcdctl` and `etcdutl`.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -8,18 +8,19 @@ use std::thread;
 use crate::failure::{Failure, Kind};
 use crate::run::poll::Wait;
 
-/// Runs a program to its end, or until the check fails; the last line of its errors, if it failed.
+/// Runs a program until it ends, or kills it when `check` fails. `None` means success, `Some` is the
+/// last line that a program wrote to stderr before it failed.
 pub fn run(
     mut command: Command,
     check: impl FnMut() -> Result<(), Failure>,
 ) -> Result<Option<String>, Failure> {
-    // Nothing of ours is meant for it: endpoints, certificates and users least of all.
+    // Our environment may hold endpoints, certificates and users that are not meant for it.
     command.env_clear().env("ETCDCTL_API", "3").stdin(Stdio::null()).stdout(Stdio::null());
     let program = Path::new(command.get_program()).to_owned();
     let failed = |error: &io::Error| Failure::file("run", &program, error);
     let mut child = command.stderr(Stdio::piped()).spawn().map_err(|error| failed(&error))?;
     let stderr = child.stderr.take();
-    // Read apart, so that a program with much to say does not wait for us.
+    // Read in a thread, so that a program which writes much does not block.
     let reader = thread::Builder::new().spawn(move || stderr.map(last_line));
     let reader = match reader {
         Ok(reader) => reader,

@@ -1,5 +1,5 @@
-//! Where the copies of one data directory lie, and which of what lies there are its own: the
-//! operator may have several directories, also those of several machines, copied to one place.
+//! The directory with the backups of one data directory. It may hold the backups of other data
+//! directories too, also those of other machines, if the operator gives one place for all of them.
 
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
@@ -8,18 +8,19 @@ use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
 use crate::files::durable::{self, beside};
+use crate::files::tree;
 use crate::platform;
-use crate::report::event::Log;
-use crate::run::backup;
 use crate::state::lock::state_dir;
 
-/// What a copy is called until it is complete.
+/// The name of a backup until it is complete.
 const PARTIAL: &str = "partial";
-/// Says in a copy which directory it was made of.
+/// The file in a backup that says of which data directory it was made.
 const LABEL: &str = "data-directory";
 
+/// Where the backups of one data directory are.
 #[derive(Clone, Debug)]
 pub struct Shelf {
+    /// It need not exist.
     pub directory: PathBuf,
     data_dir: PathBuf,
     place: Place,
@@ -27,39 +28,42 @@ pub struct Shelf {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    /// That of this data directory alone.
-    Own,
-    /// Chosen by the operator.
+    /// The default, for this data directory alone.
+    Default,
+    /// Given by the operator. Others may use it, too.
     Given,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
+    /// It was made of this data directory.
     Ours,
     /// It has no label.
     Unknown,
+    /// It was made of another data directory.
     Another,
 }
 
 impl Shelf {
+    /// `given` is the directory that the operator chose. Touches nothing.
     pub fn of(data_dir: &Path, given: Option<&Path>) -> Self {
         let own = own_directory(data_dir);
         let given = given.filter(|given| *given != own);
         Self {
             directory: given.map(Path::to_owned).unwrap_or(own),
             data_dir: data_dir.to_owned(),
-            place: if given.is_some() { Place::Given } else { Place::Own },
+            place: if given.is_some() { Place::Given } else { Place::Default },
         }
     }
 
-    /// Makes the place, and in it an empty directory for a copy that is about to be made.
+    /// Makes an empty directory for a new backup, and the store itself if it is missing.
     pub fn begin(&self) -> io::Result<PathBuf> {
         let partial = match self.place {
-            Place::Own => self.directory.join(PARTIAL),
+            Place::Default => self.directory.join(PARTIAL),
             Place::Given => self.directory.join(format!("{PARTIAL}-{}", self.id()?)),
         };
         let is_there = self.directory.exists();
-        backup::remove(&partial)?;
+        tree::remove(&partial)?;
         fs::create_dir_all(&partial)?;
         if !is_there {
             platform::copy_ownership(&self.data_dir, &self.directory)?;
@@ -68,7 +72,7 @@ impl Shelf {
         Ok(partial)
     }
 
-    /// Gives a complete copy its label and its name, which is a time.
+    /// Gives a complete backup its label and its final name, `name` or `name-<number>`.
     pub fn end(&self, partial: &Path, name: &str) -> Result<PathBuf, Failure> {
         let label = self.id().and_then(|id| self.label(&id));
         let label = label.map_err(|error| Failure::file("label", partial, &error))?;
@@ -80,7 +84,7 @@ impl Shelf {
                 continue;
             }
             match fs::rename(partial, &complete) {
-                // Another one was faster.
+                // Another `migrate` has taken this name meanwhile.
                 Err(_) if complete.exists() => {}
                 renamed => {
                     return renamed
@@ -93,29 +97,20 @@ impl Shelf {
         unreachable!("the names never end")
     }
 
-    /// The complete copies of this data directory, and those of which nobody knows, the oldest
-    /// first.
+    /// The complete backups, oldest first, except those of other data directories.
     pub fn copies(&self) -> Vec<PathBuf> {
         self.all(|owner| owner != Owner::Another)
     }
 
-    /// Removes all but the newest copies of this data directory and the one to keep.
-    pub fn retain(&self, count: usize, keep: &Path, log: Log) {
+    /// The backups of this data directory that may go: all but the newest `count` and `keep`.
+    pub fn expired(&self, count: usize, keep: &Path) -> Vec<PathBuf> {
         let mut copies = self.all(|owner| owner == Owner::Ours);
         copies.truncate(copies.len().saturating_sub(count));
-        for copy in copies.into_iter().filter(|copy| copy != keep) {
-            match backup::remove(&copy) {
-                Ok(()) => {
-                    log.info("retain", format_args!("removed the old copy {}", copy.display()));
-                }
-                Err(error) => {
-                    log.warn("retain", format_args!("cannot remove {}: {error}", copy.display()));
-                }
-            }
-        }
+        copies.retain(|copy| copy != keep);
+        copies
     }
 
-    /// Their names sort by time.
+    /// The complete backups, oldest first: their names are times.
     fn all(&self, is_wanted: impl Fn(Owner) -> bool) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(&self.directory) else { return Vec::new() };
         let paths = entries.flatten().map(|entry| entry.path());
@@ -126,7 +121,7 @@ impl Shelf {
     }
 
     fn owner(&self, copy: &Path) -> Owner {
-        if self.place == Place::Own {
+        if self.place == Place::Default {
             return Owner::Ours;
         }
         let own = fs::read_to_string(self.id_path()).and_then(|id| self.label(&id));
@@ -137,13 +132,14 @@ impl Shelf {
         }
     }
 
-    /// A path alone is the same on many machines, and a number alone is copied with a directory.
+    /// Number and path together name a data directory: a path alone is the same on many machines, and
+    /// the number is copied when somebody copies the directory.
     fn label(&self, id: &str) -> io::Result<String> {
         let path = fs::canonicalize(&self.data_dir)?;
         Ok(format!("{id} {}\n", path.display()))
     }
 
-    /// The number of the data directory; it gets one now if it has none.
+    /// The random number of the data directory, made now if there is none.
     fn id(&self) -> io::Result<String> {
         let path = self.id_path();
         match fs::read_to_string(&path) {
@@ -161,15 +157,15 @@ impl Shelf {
     }
 }
 
-/// Beside the data directory; inside it when that is a file system of its own, since what lies
-/// beside a mount point is somewhere else, in a container gone with the container.
+/// Beside the data directory. Inside it when it is a mount point: what is beside a mount point is on
+/// another file system, and in a container it is lost when the container ends.
 fn own_directory(data_dir: &Path) -> PathBuf {
     let is_mount =
         matches!(platform::is_same_file_system(data_dir, durable::parent(data_dir)), Ok(false));
     if is_mount { state_dir(data_dir).join("backup") } else { beside(data_dir, ".bak") }
 }
 
-/// Only what this program named: the old one left other things under the same name.
+/// Whether the name is one that `end` gives. The old image left other things in the same directory.
 fn is_copy(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     name.len() >= 18 && name.as_bytes()[10] == b'T' && path.join("member").is_dir()

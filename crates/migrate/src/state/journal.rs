@@ -1,7 +1,7 @@
-//! What a run leaves behind for the next one, and for `status`: `.migrate/journal`.
+//! The file `.migrate/journal`, which one run leaves for the next one and for `status`.
 //!
-//! `version.txt` and the data say how far the journey has come. The journal says what they cannot:
-//! that a step was under way, and which copy of the data is its own.
+//! `version.txt` and the data say which version was reached. The journal adds what they cannot say:
+//! which step was begun and not finished, and which backup belongs to it.
 
 use std::fs;
 use std::io;
@@ -11,18 +11,20 @@ use crate::failure::Failure;
 use crate::files::durable;
 use crate::state::lock::state_dir;
 
+/// The last migration of a data directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Journal {
-    /// `3.7.1/etcd3`.
+    /// Such as `3.7.1/etcd3`.
     pub target: String,
-    /// The step that was begun and not yet finished; empty when none was.
+    /// The step that was begun and not finished; empty if there is none.
     pub step: String,
-    /// The copy that was made before this journey changed anything.
+    /// The backup that was made before this migration changed anything.
     pub backup: Option<PathBuf>,
-    /// `running`, `done` or the reason why it stopped.
+    /// `running`, `done` or the error that ended it.
     pub outcome: String,
 }
 
+/// Reads it; `None` if there is none.
 pub fn read(data_dir: &Path) -> Result<Option<Journal>, Failure> {
     let path = path(data_dir);
     match fs::read(&path) {
@@ -33,10 +35,12 @@ pub fn read(data_dir: &Path) -> Result<Option<Journal>, Failure> {
 }
 
 impl Journal {
+    /// Writes it; afterwards it is durable.
     pub fn write(&self, data_dir: &Path) -> Result<(), Failure> {
         durable::replace(&path(data_dir), self.print().as_bytes())
     }
 
+    /// Whether a step was begun and not finished.
     pub fn is_unfinished(&self) -> bool {
         !self.step.is_empty()
     }
@@ -57,7 +61,7 @@ impl Journal {
     }
 }
 
-/// Never fails: a line that means nothing is skipped, since every line only helps.
+/// Never fails: an unknown line is skipped, and what is missing stays empty.
 fn parse(text: &str) -> Journal {
     let mut journal = Journal::default();
     for (name, value) in text.lines().filter_map(|line| line.split_once(' ')) {

@@ -1,4 +1,4 @@
-//! One `migrate` at a time in one data directory.
+//! Lets only one `migrate` work on a data directory, and notices running servers.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Seek, Write};
@@ -7,18 +7,20 @@ use std::path::{Path, PathBuf};
 use crate::failure::{Failure, Kind};
 use crate::inspect::data_dir::STATE_DIR;
 
-/// Held until dropped or until the process ends, however it ends. The file itself stays: removing
-/// it would let two processes lock two files of the same name.
+/// The lock of one data directory, held until the value is dropped or the process ends. The file
+/// itself stays: if it were removed, two processes could lock two files of the same name.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
 }
 
+/// The directory of this program inside a data directory.
 pub fn state_dir(data_dir: &Path) -> PathBuf {
     data_dir.join(STATE_DIR)
 }
 
 impl Lock {
+    /// Takes the lock. Fails at once when another `migrate` holds it.
     pub fn take(data_dir: &Path) -> Result<Self, Failure> {
         let directory = state_dir(data_dir);
         fs::create_dir_all(&directory)
@@ -37,7 +39,7 @@ impl Lock {
             Err(TryLockError::WouldBlock) => return Err(held(data_dir, &path)),
             Err(TryLockError::Error(error)) => return Err(unwritable(error)),
         }
-        // Only to be told to a second one; a full disk must not stop the first.
+        // Only for the message of a second `migrate`, so a full disk is no reason to stop here.
         let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "this machine".to_owned());
         let _ = file.set_len(0).and_then(|()| file.rewind());
         let _ = write!(file, "process {} on {host}", std::process::id());
@@ -45,7 +47,7 @@ impl Lock {
     }
 }
 
-/// Who migrates here at this moment. Changes nothing.
+/// Which `migrate` works here now, as `process <id> on <host>`. Changes nothing.
 pub fn holder(data_dir: &Path) -> Option<String> {
     let path = state_dir(data_dir).join("lock");
     let file = File::open(&path).ok()?;
@@ -65,7 +67,7 @@ fn held(data_dir: &Path, path: &Path) -> Failure {
     .hint("wait for it to end; this one changed nothing")
 }
 
-/// Why nobody else may work here, if somebody does: a `migrate`, else a server. Changes nothing.
+/// An error if another `migrate` or a server works here now. Changes nothing.
 pub fn in_use(data_dir: &Path) -> Option<Failure> {
     if holder(data_dir).is_some() {
         return Some(held(data_dir, &state_dir(data_dir).join("lock")));
@@ -73,6 +75,7 @@ pub fn in_use(data_dir: &Path) -> Option<Failure> {
     is_served(&data_dir.join("member").join("snap").join("db")).then(|| served(data_dir))
 }
 
+/// The error when a server runs.
 pub fn served(data_dir: &Path) -> Failure {
     Failure::new(Kind::Locked, format_args!("an etcd server is running on {}", data_dir.display()))
         .hint("stop it first; this changed nothing")

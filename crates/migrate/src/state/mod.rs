@@ -3,3 +3,4 @@
 pub mod backup_store;
 pub mod journal;
 pub mod lock;
+pub mod swap;
