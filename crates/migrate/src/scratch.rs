@@ -1,4 +1,4 @@
-//! A directory for one test, gone afterwards.
+//! A temporary directory for one test, removed afterwards.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,3 +1,5 @@
+//! Tables of flags and variables, and what they mean.
+
 use std::ffi::OsString;
 
 use super::*;

@@ -1,8 +1,9 @@
-//! Splits `ETCD_CREDS` into arguments, as a shell would that expands nothing.
+//! Splits `ETCD_CREDS` into arguments as a shell does, but expands nothing.
 //!
-//! Without quotes the words are those of the old program, which knew none: they end at white space,
-//! and a backslash is a backslash, as in the paths of Windows.
+//! Outside of quotes a backslash is an ordinary character, as in Windows paths, so that text without
+//! quotes means what it meant to the old image. That is why no crate for POSIX words is used.
 
+/// A quote without its closing quote.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unclosed(char);
 
@@ -12,6 +13,7 @@ impl std::fmt::Display for Unclosed {
     }
 }
 
+/// The words of a text.
 pub fn split(text: &str) -> Result<Vec<String>, Unclosed> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
@@ -31,7 +33,7 @@ pub fn split(text: &str) -> Result<Vec<String>, Unclosed> {
     Ok(words)
 }
 
-/// Up to the closing quote. Between double quotes a backslash stands before one or another.
+/// Reads up to the closing quote. Between double quotes, `\"` and `\\` mean `"` and `\`.
 fn quoted(
     quote: char,
     characters: &mut std::str::Chars<'_>,

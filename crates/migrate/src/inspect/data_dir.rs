@@ -1,6 +1,6 @@
-//! What is in a data directory: read from the data itself and from `version.txt`, never guessed.
+//! Reads a data directory: its database and `version.txt`.
 //!
-//! Starts nothing and changes nothing. Not responsible for deciding what to do about it.
+//! Starts nothing and changes nothing. Does not decide what to do about it.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader};
@@ -13,12 +13,12 @@ use crate::inspect::bolt::{self, Database};
 use crate::inspect::series::Series;
 use crate::inspect::version_pair::VersionPair;
 
-/// Where this program keeps its lock, its journal and what it works on, inside the data directory:
-/// the directory may be a mount point on a read-only root, so there is no other place.
+/// The directory of this program, with its lock and its journal. It is inside the data directory,
+/// because that may be a mount point on a read-only root file system.
 pub const STATE_DIR: &str = ".migrate";
 
-/// Entries that do not make a directory non-empty: those of a fresh file system, our own, and the
-/// certificates that etcd makes for itself (`--peer-auto-tls`) before it makes `member`.
+/// Entries of a directory that still counts as empty: those of a new file system, our own, and the
+/// certificates that etcd writes (`--peer-auto-tls`) before it makes `member`.
 const NOTHING: &[&str] = &[
     "lost+found",
     "System Volume Information",
@@ -31,41 +31,45 @@ const NOTHING: &[&str] = &[
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Found {
     pub contents: Contents,
+    /// What `version.txt` says; `None` if it is missing or empty.
     pub file: Option<VersionPair>,
-    /// Whether this program has worked here, so that `version.txt` is its word and not that of the
-    /// old one, which recorded the next minor version whatever the data was.
+    /// Whether this program has worked here. If not, `version.txt` may be of the old image, which
+    /// recorded the next minor version whatever the version of the data was.
     pub is_ours: bool,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub enum Contents {
-    /// Missing, or holding nothing that an etcd or a user put there: no etcd has started here yet.
+    /// No etcd has started here: the directory is missing or counts as empty.
     #[default]
     Nothing,
     /// A write-ahead log without a v3 database.
     Etcd2,
+    /// A v3 database with its write-ahead log.
     Etcd3(Box<Data>),
 }
 
-/// What `member/snap/db` remembers.
+/// What `member/snap/db` says about itself and its cluster. `None` means that it does not say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Data {
-    /// The version that all members of the cluster had agreed on.
+    /// The version that all members of the cluster have agreed on.
     pub cluster_version: Option<Series>,
     /// Written from etcd 3.6 on.
     pub storage_version: Option<Series>,
     /// The term of the last applied entry; written from etcd 3.5 on.
     pub term: Option<u64>,
+    /// The raft index of the last applied entry.
     pub consistent_index: Option<u64>,
     pub has_conf_state: bool,
     pub members: Vec<Member>,
+    /// Whether authentication is enabled.
     pub needs_credentials: bool,
-    /// Where a downgrade leads that was enabled and has not ended.
+    /// The target of a downgrade that was enabled and has not ended.
     pub downgrade_to: Option<Series>,
     pub db_bytes: u64,
 }
 
-/// A member of the cluster, as `member/snap/db` remembers it.
+/// A member of the cluster, as the database has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Member {
     /// Empty until the member has started for the first time.
@@ -74,16 +78,16 @@ pub struct Member {
 }
 
 impl Data {
-    /// The only member, if there is one with a name.
+    /// The member of a cluster of one, if it has a name and URLs.
     pub fn only_member(&self) -> Option<&Member> {
         let [member] = &self.members[..] else { return None };
         let is_known = !member.name.is_empty() && !member.peer_urls.is_empty();
         is_known.then_some(member)
     }
 
-    /// The minor version that the data is at, if the data says.
+    /// The minor version of the data; `None` if the data does not say.
     pub fn series(&self) -> Option<Series> {
-        // etcd writes 3.0 first in a cluster whose members do not all answer yet.
+        // etcd first writes 3.0 while not all members of the cluster answer.
         const UNDECIDED: Series = Series::new(3, 0);
         let decided = self.cluster_version.filter(|series| *series > UNDECIDED);
         // A downgrade lowers the cluster version before the storage version; until both are down
@@ -170,6 +174,7 @@ fn has_wal(directory: &Path) -> Result<bool, Failure> {
     Ok(paths.any(|path| path.extension().is_some_and(|extension| extension == "wal")))
 }
 
+/// Reads `version.txt`; `None` if it is missing or empty.
 pub fn read_version_file(data_dir: &Path) -> Result<Option<VersionPair>, Failure> {
     let path = data_dir.join("version.txt");
     let bytes = match fs::read(&path) {
@@ -177,11 +182,10 @@ pub fn read_version_file(data_dir: &Path) -> Result<Option<VersionPair>, Failure
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Failure::file("read", &path, &error)),
     };
-    // Whatever is longer than this is no version, and nobody wants it in an error line.
+    // A version is shorter than this, and the text may be printed in an error.
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(128)]);
     if text.trim().is_empty() {
-        // The old program emptied the file when the disk was full. It then says nothing, and the
-        // data is asked instead.
+        // The old image left an empty file when the disk was full.
         return Ok(None);
     }
     text.parse().map(Some).map_err(|error: String| {

@@ -1,3 +1,5 @@
+//! Data directories, whole and broken ones.
+
 use super::*;
 use crate::inspect::bolt::sample::{Pairs, database};
 use crate::scratch::Scratch;

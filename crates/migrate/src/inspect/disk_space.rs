@@ -6,12 +6,13 @@ use std::path::Path;
 use crate::failure::{Failure, Kind};
 use crate::platform;
 
-/// What a server that was killed has laid out, and the next one takes over.
+/// The size of the log file that a killed server has allocated and that the next one will use, in
+/// bytes.
 pub fn laid_out(member: &Path) -> u64 {
     fs::metadata(member.join("wal").join("0.tmp")).map_or(0, |metadata| metadata.len())
 }
 
-/// Whether a file system has room for what is about to be written there.
+/// An error unless the file system of `place` has `needed` bytes free. `what` says for what.
 pub fn check(place: &Path, needed: u64, what: &str) -> Result<(), Failure> {
     let free = platform::free_bytes(place)
         .map_err(|error| Failure::file("look at the free space of", place, &error))?;

@@ -1,6 +1,6 @@
-//! What the key space holds, read from the database alone: counts, never keys.
+//! Counts keys, revisions and leases in the database. Reports no key and no value.
 //!
-//! What the log holds and the database does not yet is not counted.
+//! Entries that are in the log and not yet in the database are not counted.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -9,23 +9,25 @@ use std::io::{Read, Seek};
 use crate::inspect::bolt::{Database, Error};
 use crate::inspect::protobuf;
 
-/// A revision in the database is `<main>_<sub>` in 8, 1 and 8 bytes; a deletion has a `t` after it.
+/// The length of `<main>_<sub>`, a revision in the database: 8, 1 and 8 bytes. A deletion has a `t`
+/// after it.
 const REVISION_BYTES: usize = 17;
 
+/// How much a key space holds.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Keys {
     /// Keys that exist at the newest revision.
     pub live: u64,
     /// Revisions that are kept, deletions included.
     pub revisions: u64,
-    /// The newest.
+    /// The newest revision.
     pub revision: u64,
-    /// Older ones were compacted away.
+    /// The revision of the last compaction; older ones were removed.
     pub compacted: Option<u64>,
     pub leases: u64,
 }
 
-/// Reads every page of the database. A key is remembered by eight bytes of its hash.
+/// Reads every page of the database. Holds eight bytes of memory for each key, its hash.
 pub fn count<R: Read + Seek>(database: &mut Database<R>) -> Result<Keys, Error> {
     let mut keys = Keys::default();
     if let Some(meta) = database.bucket("meta")? {
@@ -48,7 +50,7 @@ pub fn count<R: Read + Seek>(database: &mut Database<R>) -> Result<Keys, Error> 
         })?;
     }
     keys.live = live.len() as u64;
-    // An empty store is at revision 1, a compacted one not before its compaction.
+    // The revision of an empty store is 1, and a compacted one is at least at its compaction.
     keys.revision = keys.revision.max(keys.compacted.unwrap_or(1));
     if let Some(bucket) = database.bucket("lease")? {
         database.each(&bucket, &mut |_, _| keys.leases += 1)?;
@@ -80,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_were_deleted_do_not_live() {
+    fn deleted_keys_are_not_counted_as_live() {
         let [one, two, three, four] =
             [(2, ""), (3, ""), (4, ""), (5, "t")].map(|(main, end)| revision(main, end));
         let (a, b) = (put("a"), put("b"));

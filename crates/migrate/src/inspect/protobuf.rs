@@ -1,22 +1,25 @@
-//! The fields of a protobuf message, one after the other. Knows no schema.
+//! Reads the fields of a protobuf message, one after the other, without a schema.
 
+/// The value of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value<'a> {
     Number(u64),
+    /// Text, bytes, a message, or a number of fixed length.
     Bytes(&'a [u8]),
 }
 
-/// Number and value of each field, up to the end or the first damage.
+/// Iterates over number and value of each field, up to the end or the first damage.
 #[derive(Clone, Debug)]
 pub struct Fields<'a> {
     rest: &'a [u8],
 }
 
+/// The fields of a message.
 pub fn fields(message: &[u8]) -> Fields<'_> {
     Fields { rest: message }
 }
 
-/// The last value of a field that is a number, or 0, which protobuf does not tell apart.
+/// The last value of a number field. 0 if the field is missing: protobuf does not write zeros.
 pub fn number(message: &[u8], field: u64) -> u64 {
     let numbers = fields(message).filter_map(|(number, value)| match value {
         Value::Number(value) if number == field => Some(value),

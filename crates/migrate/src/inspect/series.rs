@@ -1,10 +1,12 @@
+//! A minor version of etcd.
+
 use std::fmt;
 use std::str::FromStr;
 
 use etcd_version::EtcdVersion;
 
-/// A minor version without its patch, `3.5`: what etcd calls the cluster version, and the only
-/// version that a data directory itself remembers.
+/// A version without its patch, such as `3.5`. etcd's cluster version and storage version are such,
+/// and a database holds no other version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Series {
     pub major: u64,
@@ -16,10 +18,12 @@ impl Series {
         Self { major, minor }
     }
 
+    /// The version without its patch.
     pub fn of(version: &EtcdVersion) -> Self {
         Self::new(version.major(), version.minor())
     }
 
+    /// The next minor version.
     pub fn next(self) -> Self {
         Self::new(self.major, self.minor.saturating_add(1))
     }
@@ -28,7 +32,7 @@ impl Series {
 impl FromStr for Series {
     type Err = etcd_version::ParseError;
 
-    /// Takes what etcd stores and answers, `3.5.0`; the patch is always zero there.
+    /// Parses what etcd stores and answers: `3.5.0`, with a patch of zero.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.parse::<EtcdVersion>().map(|version| Self::of(&version))
     }

@@ -1,12 +1,13 @@
-//! What `version.txt` says: `<version>/<storage>`, `3.5.21/etcd3`.
+//! The content of `version.txt`: `<version>/<storage>`, such as `3.5.21/etcd3`.
 //!
-//! The texts of the errors are those of the old image: people search for them.
+//! The errors have the words of the old image, because people search for them.
 
 use std::fmt;
 use std::str::FromStr;
 
 use etcd_version::EtcdVersion;
 
+/// The generation of the storage format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Storage {
     Etcd2,
@@ -34,6 +35,7 @@ impl fmt::Display for Storage {
     }
 }
 
+/// A version of etcd with its storage format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VersionPair {
     pub version: EtcdVersion,
@@ -41,6 +43,7 @@ pub struct VersionPair {
 }
 
 impl VersionPair {
+    /// `<version>/etcd3`.
     pub fn etcd3(version: EtcdVersion) -> Self {
         Self { version, storage: Storage::Etcd3 }
     }
@@ -92,7 +95,7 @@ mod tests {
 
     #[test]
     fn surrounding_white_space_means_nothing() {
-        // The shell generation of the old image wrote a newline.
+        // The shell script of old images wrote a newline.
         check("3.1.12/etcd3\n", Some("3.1.12/etcd3"));
         check("  3.1.12/etcd3\r\n", Some("3.1.12/etcd3"));
     }

@@ -1,4 +1,4 @@
-//! What this image carries: the list of bundled versions and the programs of each.
+//! Which versions of etcd are bundled in this image, and where their programs are.
 
 use std::fs;
 use std::io;
@@ -10,12 +10,13 @@ use crate::failure::{Failure, Kind};
 use crate::files::durable::parent;
 use crate::platform::PROGRAM_SUFFIX;
 
-/// The list from the flag, else from the file in the image, else from the programs themselves.
+/// The bundled versions: from the flag, else from the list in the image, else from the names of the
+/// programs in `bin_dir`.
 pub fn bundled(given: Option<&Bundled>, bin_dir: &Path) -> Result<Bundled, Failure> {
     if let Some(bundled) = given {
         return Ok(bundled.clone());
     }
-    // The file lies where it lies in the image, seen from the programs.
+    // In the image the list is at a fixed path, so it is found relative to the programs.
     let within_prefix = BUNDLED_PATH.strip_prefix("usr/local/").unwrap_or(BUNDLED_PATH);
     let path = parent(bin_dir).join(within_prefix);
     match fs::read_to_string(&path) {
@@ -46,13 +47,13 @@ fn by_programs(bin_dir: &Path) -> Result<Bundled, Failure> {
     Ok(Bundled::new(versions))
 }
 
-/// The path of `etcd-3.6.14` and its like; an error when it is not there.
+/// The path of a program such as `etcd-3.6.14`. An error if it does not exist.
 pub fn program(bin_dir: &Path, name: &str, version: &EtcdVersion) -> Result<PathBuf, Failure> {
     let path = bin_dir.join(format!("{name}-{version}{PROGRAM_SUFFIX}"));
     if path.is_file() {
         return Ok(path);
     }
-    Err(Failure::new(Kind::System, format_args!("{} is not there", path.display()))
+    Err(Failure::new(Kind::System, format_args!("{} does not exist", path.display()))
         .hint("the plan needs it; `migrate --plan` prints the plan"))
 }
 

@@ -4,18 +4,19 @@
 use super::steps::{Step, Way};
 use super::tools::has_schema;
 
-/// etcd lays out each file of its log in full (`wal.SegmentSizeBytes`), and does not start when there
-/// is no room for the next one.
+/// The size of a file of the log (`wal.SegmentSizeBytes`). etcd allocates it as a whole, and does not
+/// start when there is no room for the next one.
 const LOG_FILE_BYTES: u64 = 64_000_000;
 
-/// What the steps write at the same time. Each cleans up after itself.
+/// The largest number of bytes that a step writes. Each step removes what it wrote before the next
+/// one starts.
 pub fn bytes_written(steps: &[Step], db_bytes: u64) -> u64 {
     let of_step = |step: &Step| match step {
         Step::Backup | Step::Record(_) => 0,
         Step::CancelDowngrade(_) | Step::Serve(_) | Step::Downgrade { way: Way::InPlace, .. } => {
             LOG_FILE_BYTES
         }
-        // One more for the tool that takes newer things out of the database.
+        // One more for the tool that removes from the database what the older version does not know.
         Step::Downgrade { from, way: Way::Snapshot, .. } => {
             let count = if has_schema(from) { 2 } else { 1 };
             count * (db_bytes + LOG_FILE_BYTES)

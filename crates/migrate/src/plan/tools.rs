@@ -2,12 +2,13 @@
 
 use etcd_version::EtcdVersion;
 
-/// The program that restores snapshots: `etcdutl` since it exists, and from 3.6 on only that.
+/// The program that restores snapshots: `etcdutl` if the version has it, because from 3.6 on
+/// `etcdctl` cannot.
 pub fn restorer(to: &EtcdVersion) -> &'static str {
     if to.minor() >= 5 { "etcdutl" } else { "etcdctl" }
 }
 
-/// Whether a database of this version names its own layout, and `etcdutl migrate` can change it.
+/// Whether a database of this version holds its storage version, which `etcdutl migrate` changes.
 pub fn has_schema(version: &EtcdVersion) -> bool {
     version.minor() >= 6
 }

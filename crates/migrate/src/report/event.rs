@@ -1,5 +1,4 @@
-//! Tells what happens: one line per event, on stderr. The only module that writes there, apart
-//! from `main`, which says how it ended.
+//! The log: one line per event on stderr. Nothing else writes there.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -8,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::cli::options::Format;
 use crate::report::json::Json;
 
+/// How serious an event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     Info,
@@ -15,6 +15,7 @@ pub enum Level {
     Error,
 }
 
+/// Writes events in one format. The names of events are an interface, their messages are not.
 #[derive(Clone, Copy, Debug)]
 pub struct Log {
     format: Format,
@@ -33,6 +34,7 @@ impl Log {
         self.write(Level::Warning, event, &message.to_string(), &[]);
     }
 
+    /// The last event of a run that failed.
     pub fn error(self, message: &str, hints: &[String]) {
         self.write(Level::Error, "failed", message, hints);
     }
@@ -40,7 +42,7 @@ impl Log {
     fn write(self, level: Level, event: &'static str, message: &str, hints: &[String]) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let line = self.line(&timestamp(now.as_secs()), level, event, message, hints);
-        // The log often lies on the disk that is full, and telling is not what we are here for.
+        // A log that cannot be written, for example on a full disk, must not stop a migration.
         let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
     }
 

@@ -1,5 +1,4 @@
-//! What is in a data directory, and what happened to it: all that can be told without starting
-//! anything or changing anything.
+//! Collects what `migrate status` reports. Starts nothing and changes nothing.
 
 use std::fs::{self, File};
 use std::io::BufReader;
@@ -17,21 +16,24 @@ use crate::state::journal::{self, Journal};
 use crate::state::lock;
 use crate::state::swap::Swap;
 
+/// The state of a data directory.
 #[derive(Debug)]
 pub struct Status {
     pub data_dir: PathBuf,
     pub found: Found,
-    /// Of a v3 database.
+    /// `None` if there is no v3 database.
     pub details: Option<Details>,
     pub journal: Option<Journal>,
-    /// A downgrade was killed while it moved the restored data into place; the next run goes on.
+    /// A downgrade was killed while it moved the restored data into place. The next run finishes it.
     pub is_being_moved: bool,
+    /// The directory of the backups. It need not exist.
     pub backups: PathBuf,
     pub copies: Vec<Copied>,
-    /// Another `migrate` that works here now.
+    /// The `migrate` that works here now, as `process <id> on <host>`.
     pub migrated_by: Option<String>,
 }
 
+/// What is read from the database and the log only for the status.
 #[derive(Debug)]
 pub struct Details {
     pub keys: Keys,
@@ -43,7 +45,7 @@ pub struct Details {
     pub is_served: bool,
 }
 
-/// A copy that a journey made before it changed the data.
+/// A backup.
 #[derive(Debug)]
 pub struct Copied {
     pub path: PathBuf,
@@ -51,6 +53,7 @@ pub struct Copied {
     pub size_bytes: u64,
 }
 
+/// Reads the state of a data directory.
 pub fn look(data_dir: &Path, shelf: &Shelf) -> Result<Status, Failure> {
     let is_being_moved = Swap::of(data_dir).is_pending();
     let found = if is_being_moved { Found::default() } else { found::look(data_dir)? };
@@ -81,7 +84,11 @@ fn details(member: &Path) -> Result<Details, Failure> {
             Kind::NotMigratable,
             format_args!("cannot read {}: {error}", db.display()),
         );
-        if is_served { failure.hint("an etcd is writing to it: ask again") } else { failure }
+        if is_served {
+            failure.hint("an etcd server is writing to it: run the command again")
+        } else {
+            failure
+        }
     })?;
     let unreadable = |error| Failure::file("read the log in", member, &error);
     let (log_files, log_bytes) = files(&member.join("wal"), "wal").map_err(unreadable)?;
@@ -90,7 +97,7 @@ fn details(member: &Path) -> Result<Details, Failure> {
     Ok(Details { keys, log_files, log_bytes, raft_snapshots, replays_v2_requests, is_served })
 }
 
-/// How many files of a kind there are, and how long they are together.
+/// The number of files with an extension, and their size together in bytes.
 fn files(directory: &Path, kind: &str) -> std::io::Result<(u64, u64)> {
     let mut total = (0, 0);
     for entry in fs::read_dir(directory)? {

@@ -1,3 +1,5 @@
+//! A status as people and programs read it.
+
 use super::*;
 use crate::inspect::bolt::sample::database;
 use crate::report::status;

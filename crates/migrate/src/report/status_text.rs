@@ -1,4 +1,4 @@
-//! The status, for people and for programs.
+//! Prints a status as text or JSON.
 
 use std::fmt::Display;
 

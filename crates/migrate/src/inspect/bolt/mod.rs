@@ -1,10 +1,10 @@
-//! A read-only reader of bbolt files, the format of `member/snap/db`.
+//! Reads bbolt files, the format of `member/snap/db`.
 //!
-//! Made for files that may be damaged: every read is bounded by the size of the file, no page is
-//! visited more often than the file has pages, and nothing here panics or trusts a length.
-//! Not responsible for: writing, free lists, and what etcd means by its buckets.
+//! The files may be damaged: every read is limited by the size of the file, the number of pages that
+//! are visited is limited, and nothing here panics or trusts a length.
+//! Does not write, does not read free lists, and does not know what etcd keeps in its buckets.
 //!
-//! bbolt writes the numbers of the machine's own byte order, so this reads them that way.
+//! bbolt writes numbers in the byte order of the machine, so this reads them in that order.
 
 mod page;
 #[cfg(test)]
@@ -24,13 +24,14 @@ const LARGEST_PAGE: u64 = 65536;
 /// etcd refuses requests of more than 1.5 MiB unless told otherwise, and a page holds at most one
 /// such value and its neighbours.
 const LARGEST_RUN: u64 = 256 << 20;
-/// A tree this deep has more pages than any disk.
+/// A deeper tree would have more pages than any disk.
 const DEEPEST: u32 = 64;
 
+/// Why a file cannot be read.
 #[derive(Debug)]
 pub enum Error {
     Io(io::Error),
-    /// What is wrong with the file, in a few words.
+    /// The file is not a complete bbolt file; the text says what is wrong.
     Damaged(&'static str),
 }
 
@@ -60,15 +61,16 @@ pub struct Database<R> {
     size_bytes: u64,
     page_bytes: u64,
     root: u64,
-    /// How many pages may still be read: makes every walk end, cycles included.
+    /// How many pages may still be read, so that even pages in a circle come to an end.
     budget: u64,
 }
 
-/// Where a bucket's pages are.
+/// A bucket: where its pages are.
 #[derive(Clone, Debug)]
 pub enum Bucket {
+    /// The number of its root page.
     Rooted(u64),
-    /// A small bucket lives inside its parent's page.
+    /// The page of a small bucket, which is kept inside the page of its parent.
     Inline(Vec<u8>),
 }
 
@@ -79,6 +81,7 @@ struct Meta {
 }
 
 impl<R: Read + Seek> Database<R> {
+    /// Reads the meta pages; the newer valid one counts.
     pub fn open(mut source: R) -> Result<Self, Error> {
         let size_bytes = source.seek(SeekFrom::End(0))?;
         let first = read_meta(&mut source, 0)?;
@@ -111,6 +114,7 @@ impl<R: Read + Seek> Database<R> {
         self.size_bytes
     }
 
+    /// A top-level bucket.
     pub fn bucket(&mut self, name: &str) -> Result<Option<Bucket>, Error> {
         let mut found = None;
         let root = Bucket::Rooted(self.root);
@@ -124,6 +128,7 @@ impl<R: Read + Seek> Database<R> {
         found.transpose()
     }
 
+    /// The value of a key.
     pub fn get(&mut self, bucket: &Bucket, key: &str) -> Result<Option<Vec<u8>>, Error> {
         let mut found = None;
         self.walk(bucket, &mut |element| {
@@ -212,7 +217,7 @@ type Visit<'a> = dyn FnMut(&Element<'_>) -> ControlFlow<()> + 'a;
 
 fn walk_leaf(page: &Page<'_>, visit: &mut Visit<'_>) -> Result<ControlFlow<()>, Error> {
     if !page.is_leaf() {
-        return Err(Error::Damaged("a leaf page is none"));
+        return Err(Error::Damaged("an inline page is not a leaf"));
     }
     for index in 0..page.count() {
         if visit(&page.element(index)?).is_break() {

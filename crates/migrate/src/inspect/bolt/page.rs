@@ -8,6 +8,7 @@ const BRANCH: u16 = 0x01;
 const LEAF: u16 = 0x02;
 const BUCKET: u32 = 0x01;
 
+/// A page with its header read.
 pub struct Page<'a> {
     bytes: &'a [u8],
     id: u64,
@@ -16,6 +17,7 @@ pub struct Page<'a> {
     overflow: u32,
 }
 
+/// A key and its value in a leaf page.
 pub struct Element<'a> {
     pub is_bucket: bool,
     pub key: &'a [u8],

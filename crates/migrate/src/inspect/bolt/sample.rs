@@ -1,4 +1,4 @@
-//! Small bbolt files for tests: a root bucket whose buckets are one leaf page each, or inline.
+//! Makes small bbolt files for tests. Each bucket is one leaf page or inline.
 
 use super::{FORMAT_VERSION, MAGIC, fnv1a};
 

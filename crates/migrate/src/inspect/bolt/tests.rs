@@ -1,3 +1,5 @@
+//! The reader meets whole, cut and damaged files.
+
 use std::io::Cursor;
 
 use super::*;
@@ -10,7 +12,7 @@ fn example() -> Vec<u8> {
     ])
 }
 
-/// Reads everything that `found` reads, and more.
+/// Reads everything that `data_dir` reads, and more.
 fn read_all(bytes: Vec<u8>) -> Result<usize, Error> {
     let mut database = Database::open(Cursor::new(bytes))?;
     let mut count = 0;
