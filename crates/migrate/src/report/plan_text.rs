@@ -2,26 +2,21 @@
 
 use std::path::Path;
 
-use crate::cli::options::{Format, Options};
+use crate::cli::options::Options;
 use crate::inspect::current_version::{Origin, Witness};
 use crate::plan::steps::{Step, Way};
+use crate::report::Report;
 use crate::report::json::Json;
 
-pub struct Report<'a> {
+/// A plan with what its text needs.
+pub struct PlanReport<'a> {
     pub options: &'a Options,
     pub origin: &'a Origin,
     pub steps: &'a [Step],
     pub backup: &'a Path,
 }
 
-impl Report<'_> {
-    pub fn print(&self, format: Format) -> String {
-        match format {
-            Format::Text => self.text(),
-            Format::Json => format!("{}\n", self.json()),
-        }
-    }
-
+impl Report for PlanReport<'_> {
     fn text(&self) -> String {
         let data_dir = self.options.data_dir.display();
         let mut lines = vec![
@@ -34,6 +29,36 @@ impl Report<'_> {
         lines.join("\n") + "\n"
     }
 
+    fn json(&self) -> Json {
+        let step = |step: &Step| {
+            let (action, details) = match step {
+                Step::Backup => ("backup", vec![("to", Json::text(self.backup.display()))]),
+                Step::CancelDowngrade(version) => {
+                    ("cancel-downgrade", vec![("version", Json::text(version))])
+                }
+                Step::Serve(version) => ("serve", vec![("version", Json::text(version))]),
+                Step::Record(version) => ("record", vec![("version", Json::text(version))]),
+                Step::Downgrade { from, to, way } => {
+                    let way = match way {
+                        Way::InPlace => "in-place",
+                        Way::Snapshot => "snapshot",
+                    };
+                    let details = [("from", Json::text(from)), ("to", Json::text(to))];
+                    ("downgrade", details.into_iter().chain([("way", Json::text(way))]).collect())
+                }
+            };
+            Json::Object([("action", Json::text(action))].into_iter().chain(details).collect())
+        };
+        Json::Object(vec![
+            ("dataDirectory", Json::text(self.options.data_dir.display())),
+            ("from", origin(self.origin)),
+            ("target", Json::text(&self.options.target)),
+            ("steps", Json::List(self.steps.iter().map(step).collect())),
+        ])
+    }
+}
+
+impl PlanReport<'_> {
     fn sentence(&self, step: &Step) -> String {
         match step {
             Step::Backup => format!("copy the data to {}", self.backup.display()),
@@ -70,34 +95,6 @@ impl Report<'_> {
         });
         self.steps.last() == Some(step)
             && self.options.target.version.minor() > reached.unwrap_or(known.series.minor)
-    }
-
-    fn json(&self) -> Json {
-        let step = |step: &Step| {
-            let (action, details) = match step {
-                Step::Backup => ("backup", vec![("to", Json::text(self.backup.display()))]),
-                Step::CancelDowngrade(version) => {
-                    ("cancel-downgrade", vec![("version", Json::text(version))])
-                }
-                Step::Serve(version) => ("serve", vec![("version", Json::text(version))]),
-                Step::Record(version) => ("record", vec![("version", Json::text(version))]),
-                Step::Downgrade { from, to, way } => {
-                    let way = match way {
-                        Way::InPlace => "in-place",
-                        Way::Snapshot => "snapshot",
-                    };
-                    let details = [("from", Json::text(from)), ("to", Json::text(to))];
-                    ("downgrade", details.into_iter().chain([("way", Json::text(way))]).collect())
-                }
-            };
-            Json::Object([("action", Json::text(action))].into_iter().chain(details).collect())
-        };
-        Json::Object(vec![
-            ("dataDirectory", Json::text(self.options.data_dir.display())),
-            ("from", origin(self.origin)),
-            ("target", Json::text(&self.options.target)),
-            ("steps", Json::List(self.steps.iter().map(step).collect())),
-        ])
     }
 }
 

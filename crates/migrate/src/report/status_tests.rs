@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::inspect::bolt::sample::database;
+use crate::report::format::Format;
 use crate::report::status;
 use crate::scratch::Scratch;
 use crate::state::backup_store::Shelf;
@@ -50,8 +51,8 @@ data directory DIR/data
   auth         not enabled
   members      1
                m  http://a:2380,http://b:2380
-  last journey to 3.6.14/etcd3: it died, in the step `downgrade 3.7.1 to 3.6.14 in place`
-  copies       1 in DIR/data.bak
+  last run     to 3.6.14/etcd3: it died, in the step `downgrade 3.7.1 to 3.6.14 in place`
+  backups      1 in DIR/data.bak
                2026-08-01T120000Z  3.4.27/etcd3  0.1 MiB
 "
     );
@@ -81,7 +82,7 @@ fn a_fresh_directory_has_a_status_too() {
 data directory DIR/data
   version      no etcd has started here yet
   version.txt  none
-  copies       0 in DIR/data.bak
+  backups      0 in DIR/data.bak
 ";
     assert_eq!(print(&scratch, Format::Text), expected);
 }

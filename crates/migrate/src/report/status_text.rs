@@ -2,22 +2,16 @@
 
 use std::fmt::Display;
 
-use crate::cli::options::{Format, Trust};
+use crate::cli::options::Trust;
 use crate::inspect::current_version as origin;
 use crate::inspect::data_dir::{Contents, Data};
+use crate::report::Report;
 use crate::report::json::Json;
 use crate::report::plan_text as report;
 use crate::report::status::{Copied, Details, Status};
 use crate::state::journal::Journal;
 
-impl Status {
-    pub fn print(&self, format: Format) -> String {
-        match format {
-            Format::Text => self.text(),
-            Format::Json => format!("{}\n", self.json()),
-        }
-    }
-
+impl Report for Status {
     fn text(&self) -> String {
         let mut lines = Lines(vec![format!("data directory {}", self.data_dir.display())]);
         lines.add("version", self.version());
@@ -35,30 +29,15 @@ impl Status {
             } else {
                 format!(", in the step `{}`", journal.step)
             };
-            lines.add(
-                "last journey",
-                format_args!("to {}: {}{step}", journal.target, journal.outcome),
-            );
+            lines.add("last run", format_args!("to {}: {}{step}", journal.target, journal.outcome));
         }
-        lines.add("copies", format_args!("{} in {}", self.copies.len(), self.backups.display()));
+        lines.add("backups", format_args!("{} in {}", self.copies.len(), self.backups.display()));
         for copy in &self.copies {
             let name = copy.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let version = copy.version.as_ref().map_or("-".to_owned(), ToString::to_string);
             lines.add("", format_args!("{name}  {version}  {}", mebibytes(copy.size_bytes)));
         }
         lines.0.join("\n") + "\n"
-    }
-
-    fn version(&self) -> String {
-        if self.is_being_moved {
-            return "restored data waits to be moved into place; run migrate, and it is finished"
-                .to_owned();
-        }
-        let is_under_way = self.journal.as_ref().is_some_and(Journal::is_unfinished);
-        match origin::origin(&self.found, Trust::Neither.while_under_way(is_under_way)) {
-            Ok(origin) => report::describe(&origin),
-            Err(unclear) => unclear.to_string(),
-        }
     }
 
     fn json(&self) -> Json {
@@ -104,6 +83,21 @@ impl Status {
             ),
             ("copies", Json::List(self.copies.iter().map(copy_json).collect())),
         ])
+    }
+}
+
+impl Status {
+    /// The version of the data, or why it is not known.
+    fn version(&self) -> String {
+        if self.is_being_moved {
+            return "a downgrade was interrupted while it moved the restored data; run migrate to finish it"
+                .to_owned();
+        }
+        let is_under_way = self.journal.as_ref().is_some_and(Journal::is_unfinished);
+        match origin::origin(&self.found, Trust::Neither.while_under_way(is_under_way)) {
+            Ok(origin) => report::describe(&origin),
+            Err(unclear) => unclear.to_string(),
+        }
     }
 }
 

@@ -15,8 +15,9 @@ use crate::inspect::wal;
 use crate::plan::bundled as carried;
 use crate::plan::steps::{self as plan, Step};
 use crate::platform;
+use crate::report::Report;
 use crate::report::event::Log;
-use crate::report::plan_text::{Report, describe};
+use crate::report::plan_text::{PlanReport, describe};
 use crate::report::status;
 use crate::run::binaries;
 use crate::run::orphan;
@@ -42,7 +43,7 @@ pub fn plan(options: &Options, format: Format) -> Result<String, Failure> {
     let journey = peek(options, &bundled)?;
     let backup = shelf(options).directory;
     let report =
-        Report { options, origin: &journey.origin, steps: &journey.steps, backup: &backup };
+        PlanReport { options, origin: &journey.origin, steps: &journey.steps, backup: &backup };
     Ok(report.print(format))
 }
 
