@@ -62,6 +62,7 @@ impl Failure {
         Self::new(Kind::System, format_args!("cannot {verb} {}: {error}", path.display()))
     }
 
+    /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl fmt::Display) -> Self {
         self.hints.push(hint.to_string());

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// The directory.
 pub struct Scratch(PathBuf);
 
 impl Scratch {

@@ -84,10 +84,12 @@ impl OptionReader<'_> {
         Ok(path)
     }
 
+    /// The format of the log.
     pub fn log_format(&self) -> Result<Format, Failure> {
         self.format("log-format", "human")
     }
 
+    /// The format of the plan.
     pub fn plan_format(&self) -> Result<Format, Failure> {
         if self.arguments.has("json") {
             return Ok(Format::Json);
@@ -122,7 +124,7 @@ impl OptionReader<'_> {
 
     fn port(&self, flag: &str, default: u16) -> Result<Port, Failure> {
         match self.flag(flag)? {
-            // Zero has always meant "not given".
+            // Zero means "not given", as in the old image.
             None | Some("0") => Ok(Port::Preferred(default)),
             Some(text) => text
                 .parse()
@@ -219,7 +221,7 @@ impl OptionReader<'_> {
         let retain = self.flag("backup-retain")?.unwrap_or("1");
         let retain = retain.parse::<usize>().ok().filter(|count| *count > 0).ok_or_else(|| {
             Failure::usage(format_args!("--backup-retain `{retain}` is not a number above 0"))
-                .hint("`--no-backup` is how to make none")
+                .hint("use `--no-backup` to make no backup")
         })?;
         Ok(Backups {
             enabled: !self.arguments.has("no-backup"),
@@ -290,9 +292,9 @@ fn utf_8<'a>(value: &'a OsStr, name: &str) -> Result<&'a str, Failure> {
         .ok_or_else(|| Failure::usage(format_args!("{name} is not UTF-8: {}", value.display())))
 }
 
-/// Whether this is the second etcd of a control plane, the one for events, which by custom runs on
-/// the next ports. The old program looked for `event` anywhere in the path, so `/srv/eventual/data`
-/// was taken for one.
+/// Whether this is the data of the second etcd of a control plane, the one for events, which by
+/// convention uses other ports. The old image looked for `event` anywhere in the path and so also
+/// found it in `/srv/eventual/data`.
 fn holds_events(data_dir: &Path) -> bool {
     let Some(Component::Normal(last)) = data_dir.components().next_back() else { return false };
     let last = last.to_string_lossy();
@@ -309,7 +311,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     let count: u64 = digits.parse().ok()?;
-    // A year is more than anyone means, and far from overflowing a clock.
+    // At most a year, which no clock overflows.
     let total = count.checked_mul(seconds).filter(|total| (1..=31_536_000).contains(total))?;
     Some(Duration::from_secs(total))
 }

@@ -28,6 +28,7 @@ const NOTHING: &[&str] = &[
     "fixtures",
 ];
 
+/// A data directory as it was read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Found {
     pub contents: Contents,
@@ -38,6 +39,7 @@ pub struct Found {
     pub is_ours: bool,
 }
 
+/// What kind of data there is.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub enum Contents {
     /// No etcd has started here: the directory is missing or counts as empty.
@@ -120,15 +122,16 @@ pub fn look(data_dir: &Path) -> Result<Found, Failure> {
     Ok(Found { contents, file: read_version_file(data_dir)?, is_ours })
 }
 
-/// What is hidden belongs to a file system or a volume, such as `.snapshot`; but a data directory
-/// that somebody hid there is one.
+/// Whether an entry belongs to nobody. Hidden entries such as `.snapshot` belong to a file system or
+/// a volume, unless they are data directories themselves.
 fn is_nothing(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
     let is_hidden = name.as_encoded_bytes().starts_with(b".") && !path.join("member").exists();
     is_hidden || NOTHING.iter().any(|known| name == *known)
 }
 
-/// Data that a downgrade had set aside is the only data when `member` is gone.
+/// An error if there is no `member`, but the data that a downgrade had moved away is still there: it
+/// is the only data then.
 fn refuse_set_aside(data_dir: &Path) -> Result<(), Failure> {
     let replaced = data_dir.join(STATE_DIR).join("replaced");
     if !replaced.exists() {

@@ -75,6 +75,18 @@ fn programs_read_the_same() {
 }
 
 #[test]
+fn names_and_urls_are_those_that_etcd_stores() {
+    let scratch = Scratch::new();
+    let member = br#"{"peerURLs":["http://[::1]:2380"],"name":"a\u0026b"}"#;
+    let file = database(&[("members", true, &[("1", member)])]);
+    scratch.write("data/member/snap/db", &file);
+    scratch.write("data/member/wal/0000000000000000-0000000000000000.wal", b"");
+    let json = print(&scratch, Format::Json);
+    let expected = r#""members":[{"name":"a&b","peerURLs":["http://[::1]:2380"]}]"#;
+    assert!(json.contains(expected), "{json}");
+}
+
+#[test]
 fn a_fresh_directory_has_a_status_too() {
     let scratch = Scratch::new();
     scratch.write("data/lost+found/x", b"");

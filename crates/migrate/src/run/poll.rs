@@ -28,6 +28,7 @@ impl Wait {
         Self { shortest: DEAR_PAUSE, ..Self::start() }
     }
 
+    /// Whether the wait has lasted longer than that.
     pub fn is_longer_than(&self, limit: Duration) -> bool {
         self.started.elapsed() > limit
     }

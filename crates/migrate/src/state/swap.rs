@@ -8,8 +8,8 @@ use crate::failure::Failure;
 use crate::files::{durable, tree};
 use crate::platform;
 
-/// Replacing `member` takes two renames, since the data directory itself may be a mount point.
-/// Between them there is no `member`; whoever comes next finishes what is complete.
+/// The paths of one replacement. It takes two renames, because the data directory itself may be a
+/// mount point. Between them there is no `member`, and the next run finishes the replacement.
 #[derive(Debug)]
 pub struct Swap {
     /// `member` itself, the data that etcd opens.
@@ -23,6 +23,7 @@ pub struct Swap {
 }
 
 impl Swap {
+    /// The paths for a data directory. Touches nothing.
     pub fn of(data_dir: &Path) -> Self {
         let state = state_dir(data_dir);
         Self {
@@ -33,7 +34,7 @@ impl Swap {
         }
     }
 
-    /// Where tools write.
+    /// The directories that tools write to.
     pub fn targets(&self) -> impl Iterator<Item = &Path> {
         [&*self.restored, &*self.staged].into_iter()
     }
@@ -43,6 +44,7 @@ impl Swap {
         !self.member.exists() && self.replaced.exists() && self.restored.join("member").exists()
     }
 
+    /// Makes the two renames, or the second one if the first one was made.
     pub fn finish(&self) -> Result<(), Failure> {
         let parent = durable::parent(&self.member);
         let rename = || {
@@ -56,7 +58,7 @@ impl Swap {
         rename().map_err(|error| Failure::file("move the restored data to", &self.member, &error))
     }
 
-    /// Removes what is of no use as long as there is a `member`, and fills the disk.
+    /// Removes what earlier runs left, which fills the disk. Removes nothing if there is no `member`.
     pub fn clear(&self) -> Result<(), Failure> {
         if !self.member.exists() {
             return Ok(());
@@ -67,7 +69,7 @@ impl Swap {
         Ok(())
     }
 
-    /// Removes what a restore that failed has written. The next run would, too.
+    /// Removes what a failed restore has written. What cannot be removed is left to the next run.
     pub fn discard(&self) {
         if self.member.exists() {
             let _ = self.targets().try_for_each(tree::remove);

@@ -110,6 +110,7 @@ impl<R: Read + Seek> Database<R> {
         })
     }
 
+    /// The size of the file.
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes
     }

@@ -2,6 +2,7 @@
 
 use super::Error;
 
+/// The length of the header.
 pub const HEADER_BYTES: usize = 16;
 const ELEMENT_BYTES: usize = 16;
 const BRANCH: u16 = 0x01;
@@ -25,6 +26,7 @@ pub struct Element<'a> {
 }
 
 impl<'a> Page<'a> {
+    /// Reads the header. An error if this is not a branch page or a leaf page.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
         let page = Self {
             bytes,
@@ -39,6 +41,7 @@ impl<'a> Page<'a> {
         Ok(page)
     }
 
+    /// The number of the page, as the page itself has it.
     pub fn id(&self) -> u64 {
         self.id
     }
@@ -47,10 +50,12 @@ impl<'a> Page<'a> {
         self.flags & LEAF != 0
     }
 
+    /// How many elements it has.
     pub fn count(&self) -> u16 {
         self.count
     }
 
+    /// How many pages follow that belong to it.
     pub fn overflow(&self) -> u32 {
         self.overflow
     }
@@ -60,6 +65,7 @@ impl<'a> Page<'a> {
         number_at(self.bytes, element_at(index) + 8).map(u64::from_ne_bytes)
     }
 
+    /// An element of a leaf.
     pub fn element(&self, index: u16) -> Result<Element<'a>, Error> {
         let start = element_at(index);
         let word = |at| number_at::<4>(self.bytes, start + at).map(u32::from_ne_bytes);
@@ -87,6 +93,7 @@ fn element_at(index: u16) -> usize {
     HEADER_BYTES + usize::from(index) * ELEMENT_BYTES
 }
 
+/// The bytes of a number. An error if the page ends before.
 pub fn number_at<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], Error> {
     let slice = bytes.get(at..).and_then(|rest| rest.first_chunk::<N>());
     slice.copied().ok_or(Error::Damaged("a page is cut short"))

@@ -4,6 +4,7 @@ use super::{FORMAT_VERSION, MAGIC, fnv1a};
 
 const PAGE_BYTES: usize = 4096;
 
+/// Keys and values, in the order of the keys.
 pub type Pairs<'a> = &'a [(&'a str, &'a [u8])];
 
 /// A file with the given buckets; those marked `true` are inline.
