@@ -5,25 +5,25 @@ use std::fmt;
 use etcd_version::EtcdVersion;
 
 use crate::cli::options::Trust;
-use crate::inspect::data_dir::{Contents, Found};
+use crate::inspect::data_dir::{DataDir, DataDirContents};
 use crate::inspect::series::Series;
 use crate::inspect::version_pair::Storage;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum CurrentVersion {
     /// No etcd has started here yet.
-    Nothing,
+    Fresh,
     Etcd2,
-    Etcd3(Known),
+    Etcd3(KnownVersion),
 }
 
 /// Where the journey begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
+pub struct KnownVersion {
     pub series: Series,
     /// With its patch, when `version.txt` says it and the data does not object.
     pub exact: Option<EtcdVersion>,
-    pub witness: Witness,
+    pub evidence: Evidence,
     pub members: usize,
     pub needs_credentials: bool,
     /// Entries wait in the log that only etcd 3.5 and older understand.
@@ -33,7 +33,7 @@ pub struct Known {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Witness {
+pub enum Evidence {
     Both,
     /// There is no `version.txt`, or it is not to be trusted.
     Data,
@@ -46,15 +46,15 @@ pub enum Witness {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unclear {
-    NoWitness,
+pub enum UnclearVersion {
+    NoEvidence,
     Contradiction { file: EtcdVersion, data: Series },
 }
 
-impl fmt::Display for Unclear {
+impl fmt::Display for UnclearVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoWitness => {
+            Self::NoEvidence => {
                 f.write_str("neither version.txt nor the data says which etcd wrote this directory")
             }
             Self::Contradiction { file, data } => {
@@ -64,57 +64,57 @@ impl fmt::Display for Unclear {
     }
 }
 
-pub fn origin(found: &Found, trust: Trust) -> Result<Origin, Unclear> {
+pub fn current_version(found: &DataDir, trust: Trust) -> Result<CurrentVersion, UnclearVersion> {
     let data = match &found.contents {
-        Contents::Nothing => return Ok(Origin::Nothing),
-        Contents::Etcd2 => return Ok(Origin::Etcd2),
-        Contents::Etcd3(data) => data,
+        DataDirContents::Empty => return Ok(CurrentVersion::Fresh),
+        DataDirContents::Etcd2 => return Ok(CurrentVersion::Etcd2),
+        DataDirContents::Etcd3(data) => data,
     };
     if found.file.as_ref().is_some_and(|pair| pair.storage == Storage::Etcd2) {
-        return Ok(Origin::Etcd2);
+        return Ok(CurrentVersion::Etcd2);
     }
     let file = found.file.as_ref().map(|pair| &pair.version);
-    let known = |series, exact: Option<&EtcdVersion>, witness| {
-        Ok(Origin::Etcd3(Known {
+    let known = |series, exact: Option<&EtcdVersion>, evidence| {
+        Ok(CurrentVersion::Etcd3(KnownVersion {
             series,
             exact: exact.cloned(),
-            witness,
+            evidence,
             members: data.members.len(),
             needs_credentials: data.needs_credentials,
             replays_v2_requests: false,
             abandons_downgrade: false,
         }))
     };
-    let by_file = |file| known(Series::of(file), Some(file), Witness::File);
+    let by_file = |file| known(Series::of(file), Some(file), Evidence::File);
     match (file, data.series()) {
-        (None, None) => Err(Unclear::NoWitness),
-        (None, Some(series)) => known(series, None, Witness::Data),
+        (None, None) => Err(UnclearVersion::NoEvidence),
+        (None, Some(series)) => known(series, None, Evidence::Data),
         (Some(file), None) => by_file(file),
         (Some(file), Some(series)) if series == Series::of(file) => {
-            known(series, Some(file), Witness::Both)
+            known(series, Some(file), Evidence::Both)
         }
         (Some(file), Some(_)) if trust == Trust::File => by_file(file),
-        (Some(_), Some(series)) if trust == Trust::Data => known(series, None, Witness::Data),
+        (Some(_), Some(series)) if trust == Trust::Data => known(series, None, Evidence::Data),
         (Some(file), Some(series)) if series.next() == Series::of(file) => {
-            let witness =
-                if found.is_ours { Witness::DataBeforeOurFile } else { Witness::DataBeforeFile };
-            known(series, None, witness)
+            let evidence =
+                if found.is_ours { Evidence::DataBeforeOurFile } else { Evidence::DataBeforeFile };
+            known(series, None, evidence)
         }
-        (Some(file), Some(data)) => Err(Unclear::Contradiction { file: file.clone(), data }),
+        (Some(file), Some(data)) => Err(UnclearVersion::Contradiction { file: file.clone(), data }),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inspect::data_dir::Data;
+    use crate::inspect::data_dir::MemberData;
 
-    fn found(file: &str, data: &str) -> Found {
-        Found {
+    fn found(file: &str, data: &str) -> DataDir {
+        DataDir {
             file: Some(file).filter(|text| !text.is_empty()).map(|text| text.parse().unwrap()),
-            contents: Contents::Etcd3(Box::new(Data {
+            contents: DataDirContents::Etcd3(Box::new(MemberData {
                 cluster_version: data.parse().ok(),
-                ..Data::default()
+                ..MemberData::default()
             })),
             is_ours: true,
         }
@@ -123,10 +123,10 @@ mod tests {
     #[track_caller]
     fn check(file: &str, data: &str, trust: Trust, expected: &str) {
         let found = found(file, data);
-        let actual = match origin(&found, trust) {
-            Ok(Origin::Etcd3(known)) => {
+        let actual = match current_version(&found, trust) {
+            Ok(CurrentVersion::Etcd3(known)) => {
                 let exact = known.exact.map_or("?".to_owned(), |version| version.to_string());
-                format!("{} {exact} {:?}", known.series, known.witness)
+                format!("{} {exact} {:?}", known.series, known.evidence)
             }
             Ok(other) => format!("{other:?}"),
             Err(error) => format!("error: {error}"),
@@ -136,9 +136,11 @@ mod tests {
 
     #[test]
     fn the_old_program_recorded_the_next_minor_whatever_the_data_was() {
-        let found = Found { is_ours: false, ..found("3.6.4/etcd3", "3.5.0") };
-        let Ok(Origin::Etcd3(known)) = origin(&found, Trust::Neither) else { panic!() };
-        assert_eq!(known.witness, Witness::DataBeforeFile);
+        let found = DataDir { is_ours: false, ..found("3.6.4/etcd3", "3.5.0") };
+        let Ok(CurrentVersion::Etcd3(known)) = current_version(&found, Trust::Neither) else {
+            panic!()
+        };
+        assert_eq!(known.evidence, Evidence::DataBeforeFile);
     }
 
     #[test]

@@ -30,8 +30,8 @@ const NOTHING: &[&str] = &[
 
 /// A data directory as it was read.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Found {
-    pub contents: Contents,
+pub struct DataDir {
+    pub contents: DataDirContents,
     /// What `version.txt` says; `None` if it is missing or empty.
     pub file: Option<VersionPair>,
     /// Whether this program has worked here. If not, `version.txt` may be of the old image, which
@@ -41,19 +41,19 @@ pub struct Found {
 
 /// What kind of data there is.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub enum Contents {
+pub enum DataDirContents {
     /// No etcd has started here: the directory is missing or counts as empty.
     #[default]
-    Nothing,
+    Empty,
     /// A write-ahead log without a v3 database.
     Etcd2,
     /// A v3 database with its write-ahead log.
-    Etcd3(Box<Data>),
+    Etcd3(Box<MemberData>),
 }
 
 /// What `member/snap/db` says about itself and its cluster. `None` means that it does not say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Data {
+pub struct MemberData {
     /// The version that all members of the cluster have agreed on.
     pub cluster_version: Option<Series>,
     /// Written from etcd 3.6 on.
@@ -79,7 +79,7 @@ pub struct Member {
     pub peer_urls: Vec<String>,
 }
 
-impl Data {
+impl MemberData {
     /// The member of a cluster of one, if it has a name and URLs.
     pub fn only_member(&self) -> Option<&Member> {
         let [member] = &self.members[..] else { return None };
@@ -101,10 +101,10 @@ impl Data {
 }
 
 /// Reads a data directory, which need not exist.
-pub fn look(data_dir: &Path) -> Result<Found, Failure> {
+pub fn read(data_dir: &Path) -> Result<DataDir, Failure> {
     let entries = match fs::read_dir(data_dir) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(DataDir::default()),
         Err(error) => return Err(Failure::file("read the data directory", data_dir, &error)),
     };
     let mut is_fresh = true;
@@ -114,12 +114,12 @@ pub fn look(data_dir: &Path) -> Result<Found, Failure> {
     }
     let contents = if is_fresh {
         refuse_set_aside(data_dir)?;
-        Contents::Nothing
+        DataDirContents::Empty
     } else {
         look_at_member(&data_dir.join("member"), data_dir)?
     };
     let is_ours = data_dir.join(STATE_DIR).join("lock").exists();
-    Ok(Found { contents, file: read_version_file(data_dir)?, is_ours })
+    Ok(DataDir { contents, file: read_version_file(data_dir)?, is_ours })
 }
 
 /// Whether an entry belongs to nobody. Hidden entries such as `.snapshot` belong to a file system or
@@ -142,13 +142,13 @@ fn refuse_set_aside(data_dir: &Path) -> Result<(), Failure> {
     Err(Failure::new(Kind::NotMigratable, what).hint(hint))
 }
 
-fn look_at_member(member: &Path, data_dir: &Path) -> Result<Contents, Failure> {
+fn look_at_member(member: &Path, data_dir: &Path) -> Result<DataDirContents, Failure> {
     let refuse = |what: &str| Failure::new(Kind::NotMigratable, what);
     let db = member.join("snap").join("db");
     let has_wal = has_wal(&member.join("wal"))?;
     match (db.is_file(), has_wal) {
-        (true, true) => Ok(Contents::Etcd3(Box::new(read_db(&db)?))),
-        (false, true) => Ok(Contents::Etcd2),
+        (true, true) => Ok(DataDirContents::Etcd3(Box::new(read_db(&db)?))),
+        (false, true) => Ok(DataDirContents::Etcd2),
         (true, false) => Err(refuse(&format!(
             "{} has a database but no write-ahead log: an etcd would start as a new, empty cluster",
             data_dir.display()
@@ -204,7 +204,7 @@ pub fn read_version_file(data_dir: &Path) -> Result<Option<VersionPair>, Failure
     })
 }
 
-fn read_db(path: &Path) -> Result<Data, Failure> {
+fn read_db(path: &Path) -> Result<MemberData, Failure> {
     let file = File::open(path).map_err(|error| Failure::file("open", path, &error))?;
     Database::open(BufReader::new(file)).and_then(|mut database| read_data(&mut database)).map_err(
         |error| {
@@ -217,8 +217,10 @@ fn read_db(path: &Path) -> Result<Data, Failure> {
     )
 }
 
-fn read_data<R: io::Read + io::Seek>(database: &mut Database<R>) -> Result<Data, bolt::Error> {
-    let mut data = Data { db_bytes: database.size_bytes(), ..Data::default() };
+fn read_data<R: io::Read + io::Seek>(
+    database: &mut Database<R>,
+) -> Result<MemberData, bolt::Error> {
+    let mut data = MemberData { db_bytes: database.size_bytes(), ..MemberData::default() };
     if let Some(cluster) = database.bucket("cluster")? {
         data.cluster_version = series(database.get(&cluster, "clusterVersion")?);
         data.downgrade_to = database.get(&cluster, "downgrade")?.as_deref().and_then(downgrade);

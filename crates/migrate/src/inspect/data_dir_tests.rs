@@ -20,7 +20,9 @@ fn with_db(cluster: Pairs<'_>, meta: Pairs<'_>) -> Scratch {
 #[track_caller]
 fn check_series(cluster: Pairs<'_>, meta: Pairs<'_>, expected: Option<&str>) {
     let scratch = with_db(cluster, meta);
-    let Contents::Etcd3(data) = look(scratch.path()).unwrap().contents else { panic!("no data") };
+    let DataDirContents::Etcd3(data) = read(scratch.path()).unwrap().contents else {
+        panic!("no data")
+    };
     assert_eq!(data.series().map(|series| series.to_string()).as_deref(), expected);
 }
 
@@ -84,8 +86,8 @@ fn only_an_enabled_downgrade_counts() {
 #[test]
 fn a_fresh_directory_holds_nothing() {
     let scratch = Scratch::new();
-    assert_eq!(look(&scratch.path().join("missing")).unwrap(), Found::default());
-    assert_eq!(look(scratch.path()).unwrap(), Found::default());
+    assert_eq!(read(&scratch.path().join("missing")).unwrap(), DataDir::default());
+    assert_eq!(read(scratch.path()).unwrap(), DataDir::default());
     for name in [
         "lost+found/x",
         "System Volume Information/x",
@@ -98,14 +100,14 @@ fn a_fresh_directory_holds_nothing() {
         "fixtures/peer/cert.pem",
     ] {
         scratch.write(name, b"3.5");
-        assert_eq!(look(scratch.path()).unwrap().contents, Contents::Nothing, "{name}");
+        assert_eq!(read(scratch.path()).unwrap().contents, DataDirContents::Empty, "{name}");
     }
     scratch.write("version.txt", b"");
-    let found = Found { is_ours: true, ..Found::default() };
-    assert_eq!(look(scratch.path()).unwrap(), found);
+    let found = DataDir { is_ours: true, ..DataDir::default() };
+    assert_eq!(read(scratch.path()).unwrap(), found);
     scratch.write("version.txt", b"3.4.27/etcd3\n");
-    let found = look(scratch.path()).unwrap();
-    assert_eq!(found.contents, Contents::Nothing);
+    let found = read(scratch.path()).unwrap();
+    assert_eq!(found.contents, DataDirContents::Empty);
     assert_eq!(found.file.unwrap().to_string(), "3.4.27/etcd3");
 }
 
@@ -113,7 +115,7 @@ fn a_fresh_directory_holds_nothing() {
 fn an_empty_version_file_says_nothing() {
     let scratch = with_db(&[("clusterVersion", b"3.5.0")], &[]);
     scratch.write("version.txt", b"");
-    assert_eq!(look(scratch.path()).unwrap().file, None);
+    assert_eq!(read(scratch.path()).unwrap().file, None);
 }
 
 #[test]
@@ -124,7 +126,7 @@ fn what_is_no_data_directory_is_refused() {
         for (name, content) in files {
             scratch.write(name, content);
         }
-        let failure = look(scratch.path()).unwrap_err();
+        let failure = read(scratch.path()).unwrap_err();
         assert_eq!(failure.kind, Kind::NotMigratable);
         let path = scratch.path().display().to_string();
         assert_eq!(failure.cause.replace(&path, "DIR"), expected);
@@ -160,7 +162,7 @@ fn what_is_no_data_directory_is_refused() {
 fn a_log_without_database_is_etcd2() {
     let scratch = Scratch::new();
     scratch.write("member/wal/0.wal", b"");
-    assert_eq!(look(scratch.path()).unwrap().contents, Contents::Etcd2);
+    assert_eq!(read(scratch.path()).unwrap().contents, DataDirContents::Etcd2);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::platform;
 
 /// The size of the log file that a killed server has allocated and that the next one will use, in
 /// bytes.
-pub fn laid_out(member: &Path) -> u64 {
+pub fn allocated_log_bytes(member: &Path) -> u64 {
     fs::metadata(member.join("wal").join("0.tmp")).map_or(0, |metadata| metadata.len())
 }
 

@@ -1,7 +1,7 @@
 //! How much the steps write beside the data, so that a disk that is too small is reported before
 //! the first step.
 
-use super::steps::{Step, Way};
+use super::steps::{DowngradeMethod, Step};
 use super::tools::has_schema;
 
 /// The size of a file of the log (`wal.SegmentSizeBytes`). etcd allocates it as a whole, and does not
@@ -13,11 +13,11 @@ const LOG_FILE_BYTES: u64 = 64_000_000;
 pub fn bytes_written(steps: &[Step], db_bytes: u64) -> u64 {
     let of_step = |step: &Step| match step {
         Step::Backup | Step::Record(_) => 0,
-        Step::CancelDowngrade(_) | Step::Serve(_) | Step::Downgrade { way: Way::InPlace, .. } => {
-            LOG_FILE_BYTES
-        }
+        Step::CancelDowngrade(_)
+        | Step::Serve(_)
+        | Step::Downgrade { method: DowngradeMethod::InPlace, .. } => LOG_FILE_BYTES,
         // One more for the tool that removes from the database what the older version does not know.
-        Step::Downgrade { from, way: Way::Snapshot, .. } => {
+        Step::Downgrade { from, method: DowngradeMethod::Snapshot, .. } => {
             let count = if has_schema(from) { 2 } else { 1 };
             count * (db_bytes + LOG_FILE_BYTES)
         }
@@ -29,8 +29,8 @@ pub fn bytes_written(steps: &[Step], db_bytes: u64) -> u64 {
 mod tests {
     use super::*;
 
-    fn down(from: &str, to: &str, way: Way) -> Step {
-        Step::Downgrade { from: from.parse().unwrap(), to: to.parse().unwrap(), way }
+    fn down(from: &str, to: &str, method: DowngradeMethod) -> Step {
+        Step::Downgrade { from: from.parse().unwrap(), to: to.parse().unwrap(), method }
     }
 
     #[test]
@@ -38,9 +38,9 @@ mod tests {
         let needed = |steps: &[Step]| bytes_written(steps, 100_000_000) / 1_000_000;
         let record = Step::Record("3.6.14".parse().unwrap());
         let serve = Step::Serve("3.5.33".parse().unwrap());
-        let one = down("3.5.33", "3.4.27", Way::Snapshot);
-        let two = down("3.6.14", "3.5.33", Way::Snapshot);
-        let in_place = down("3.6.14", "3.5.33", Way::InPlace);
+        let one = down("3.5.33", "3.4.27", DowngradeMethod::Snapshot);
+        let two = down("3.6.14", "3.5.33", DowngradeMethod::Snapshot);
+        let in_place = down("3.6.14", "3.5.33", DowngradeMethod::InPlace);
         assert_eq!(needed(&[Step::Backup, record]), 0);
         assert_eq!(needed(&[Step::Backup, serve]), 64);
         assert_eq!(needed(&[in_place]), 64);

@@ -7,7 +7,7 @@ use std::fmt;
 use etcd_version::{Bundled, EtcdVersion};
 
 use crate::cli::options::Downgrades;
-use crate::inspect::current_version::{Known, Origin, Witness};
+use crate::inspect::current_version::{CurrentVersion, Evidence, KnownVersion};
 use crate::inspect::series::Series;
 use crate::inspect::version_pair::{Storage, VersionPair};
 
@@ -24,13 +24,13 @@ pub enum Step {
     /// Start this etcd, wait until the cluster has reached its minor version, stop it.
     Serve(EtcdVersion),
     /// Go back one minor version, by the way that this pair of versions knows.
-    Downgrade { from: EtcdVersion, to: EtcdVersion, way: Way },
+    Downgrade { from: EtcdVersion, to: EtcdVersion, method: DowngradeMethod },
     /// Write the version into `version.txt`.
     Record(EtcdVersion),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum DowngradeMethod {
     /// `etcdctl downgrade`, which etcd has from 3.6 on. Drops nothing.
     InPlace,
     /// A snapshot, restored by the older version. Drops the raft history and the other members.
@@ -110,12 +110,12 @@ impl NoPath {
 /// The target etcd upgrades the last minor version by itself when it starts, so that hop is
 /// recorded, not performed: rolling upgrades of clusters rely on that.
 pub fn steps(
-    origin: &Origin,
+    origin: &CurrentVersion,
     to: &VersionPair,
     bundled: &Bundled,
     downgrades: Downgrades,
 ) -> Result<Vec<Step>, NoPath> {
-    if to.storage == Storage::Etcd2 || *origin == Origin::Etcd2 {
+    if to.storage == Storage::Etcd2 || *origin == CurrentVersion::Etcd2 {
         return Err(NoPath::Etcd2Storage);
     }
     let to = &to.version;
@@ -125,7 +125,7 @@ pub fn steps(
     if !bundled.versions().contains(to) {
         return Err(NoPath::TargetNotBundled { to: to.clone(), bundled: bundled.clone() });
     }
-    let Origin::Etcd3(from) = origin else { return Ok(vec![Step::Record(to.clone())]) };
+    let CurrentVersion::Etcd3(from) = origin else { return Ok(vec![Step::Record(to.clone())]) };
     if from.series.major != 3 {
         return Err(NoPath::UnknownMajor(from.series));
     }
@@ -143,13 +143,13 @@ pub fn steps(
     Ok(steps)
 }
 
-fn up(from: &Known, to: &EtcdVersion, bundled: &Bundled) -> Result<Vec<Step>, NoPath> {
+fn up(from: &KnownVersion, to: &EtcdVersion, bundled: &Bundled) -> Result<Vec<Step>, NoPath> {
     let crosses_3_6 = from.series.minor <= 5 && to.minor() >= 6;
     let is_safe = from.exact.as_ref().is_some_and(|version| *version >= SAFE_BEFORE_3_6);
     // Data of an old or unknown 3.5 is first served by a 3.5 that puts its members in order, and
     // so is data whose log holds what 3.6 refuses to replay. In the middle of a rolling upgrade
     // that was seen to before 3.6 took over, and the data is at 3.5 until all members have.
-    let is_cleared = from.witness == Witness::DataBeforeOurFile;
+    let is_cleared = from.evidence == Evidence::DataBeforeOurFile;
     let is_ready = is_cleared || is_safe && !from.replays_v2_requests;
     let repeats_3_5 = crosses_3_6 && from.series.minor == 5 && !is_ready;
     let first = if repeats_3_5 { 5 } else { from.series.minor.saturating_add(1) };
@@ -173,7 +173,7 @@ fn up(from: &Known, to: &EtcdVersion, bundled: &Bundled) -> Result<Vec<Step>, No
 }
 
 fn down(
-    from: &Known,
+    from: &KnownVersion,
     to: &EtcdVersion,
     bundled: &Bundled,
     downgrades: Downgrades,
@@ -199,9 +199,9 @@ fn down(
             return Err(NoPath::DowngradeNeedsCredentials { from: from.series, to: to.clone() });
         }
         let in_place = minor >= 5 && !from.needs_credentials;
-        let way = if in_place { Way::InPlace } else { Way::Snapshot };
+        let method = if in_place { DowngradeMethod::InPlace } else { DowngradeMethod::Snapshot };
         let record = Step::Record(older.clone());
-        steps.extend([Step::Downgrade { from: newer, to: older.clone(), way }, record]);
+        steps.extend([Step::Downgrade { from: newer, to: older.clone(), method }, record]);
         newer = older;
     }
     Ok(steps)
@@ -225,10 +225,10 @@ impl fmt::Display for Step {
             Self::Backup => f.write_str("backup"),
             Self::CancelDowngrade(version) => write!(f, "cancel the downgrade with {version}"),
             Self::Serve(version) => write!(f, "serve {version}"),
-            Self::Downgrade { from, to, way: Way::InPlace } => {
+            Self::Downgrade { from, to, method: DowngradeMethod::InPlace } => {
                 write!(f, "downgrade {from} to {to} in place")
             }
-            Self::Downgrade { from, to, way: Way::Snapshot } => {
+            Self::Downgrade { from, to, method: DowngradeMethod::Snapshot } => {
                 write!(f, "downgrade {from} to {to} by snapshot")
             }
             Self::Record(version) => write!(f, "record {version}"),

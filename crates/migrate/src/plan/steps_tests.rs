@@ -2,14 +2,14 @@ use super::*;
 
 const BUNDLED: &str = "3.4.27\n3.5.33\n3.6.14\n3.7.1\n";
 
-fn known(text: &str) -> Known {
+fn known(text: &str) -> KnownVersion {
     // `3.5.?` is a 3.5 of an unknown patch.
     let exact: Option<EtcdVersion> = text.parse().ok();
     let series = text.replace('?', "0").parse().unwrap();
-    Known {
+    KnownVersion {
         series,
         exact,
-        witness: Witness::Both,
+        evidence: Evidence::Both,
         members: 1,
         needs_credentials: false,
         replays_v2_requests: false,
@@ -24,9 +24,9 @@ fn describe(steps: Result<Vec<Step>, NoPath>) -> String {
     }
 }
 
-fn plan(from: Known, to: &str, bundled: &str, downgrades: Downgrades) -> String {
+fn plan(from: KnownVersion, to: &str, bundled: &str, downgrades: Downgrades) -> String {
     let to = VersionPair::etcd3(to.parse().unwrap());
-    describe(steps(&Origin::Etcd3(from), &to, &bundled.parse().unwrap(), downgrades))
+    describe(steps(&CurrentVersion::Etcd3(from), &to, &bundled.parse().unwrap(), downgrades))
 }
 
 #[track_caller]
@@ -40,7 +40,7 @@ fn check_with(bundled: &str, from: &str, to: &str, expected: &str) {
 }
 
 #[track_caller]
-fn check_known(from: Known, to: &str, expected: &str) {
+fn check_known(from: KnownVersion, to: &str, expected: &str) {
     assert_eq!(plan(from, to, BUNDLED, Downgrades::OneMinor), expected);
 }
 
@@ -102,23 +102,23 @@ fn an_old_or_unknown_3_5_is_served_by_the_bundled_one_before_3_6() {
 
 #[test]
 fn a_restart_in_the_middle_of_a_rolling_upgrade_starts_no_server() {
-    let from = |text| Known { witness: Witness::DataBeforeOurFile, ..known(text) };
+    let from = |text| KnownVersion { evidence: Evidence::DataBeforeOurFile, ..known(text) };
     check_known(from("3.5.?"), "3.6.14", "record 3.6.14");
     // Back to where the others still are, or on to what comes after.
     check_known(from("3.5.?"), "3.5.33", "record 3.5.33");
     check_known(from("3.5.?"), "3.7.1", "backup, serve 3.6.14, record 3.6.14, record 3.7.1");
     check_known(from("3.4.?"), "3.5.33", "record 3.5.33");
     check_known(from("3.6.?"), "3.7.1", "record 3.7.1");
-    let replaying = Known { replays_v2_requests: true, ..from("3.5.?") };
+    let replaying = KnownVersion { replays_v2_requests: true, ..from("3.5.?") };
     check_known(replaying, "3.6.14", "record 3.6.14");
     // The old program recorded the next minor, whatever the patch of the data was.
-    let theirs = Known { witness: Witness::DataBeforeFile, ..known("3.5.?") };
+    let theirs = KnownVersion { evidence: Evidence::DataBeforeFile, ..known("3.5.?") };
     check_known(theirs, "3.6.14", "backup, serve 3.5.33, record 3.5.33, record 3.6.14");
 }
 
 #[test]
 fn a_log_with_requests_of_the_old_api_is_served_by_3_5_before_3_6() {
-    let from = |text| Known { replays_v2_requests: true, ..known(text) };
+    let from = |text| KnownVersion { replays_v2_requests: true, ..known(text) };
     check_known(from("3.5.33"), "3.6.14", "backup, serve 3.5.33, record 3.5.33, record 3.6.14");
     check_known(from("3.5.33"), "3.5.33", "record 3.5.33");
     check_known(from("3.4.27"), "3.5.33", "record 3.5.33");
@@ -126,7 +126,7 @@ fn a_log_with_requests_of_the_old_api_is_served_by_3_5_before_3_6() {
 
 #[test]
 fn a_downgrade_that_was_begun_is_cancelled_before_the_journey_goes_elsewhere() {
-    let from = |text| Known { abandons_downgrade: true, ..known(text) };
+    let from = |text| KnownVersion { abandons_downgrade: true, ..known(text) };
     check_known(from("3.7.1"), "3.7.1", "backup, cancel the downgrade with 3.7.1, record 3.7.1");
     check_known(from("3.6.14"), "3.7.1", "backup, cancel the downgrade with 3.6.14, record 3.7.1");
     check_known(
@@ -218,10 +218,10 @@ fn what_the_old_image_was_tested_with_has_an_answer() {
         "error: this image bundles no etcd 3.4.21, only 3.4.27, 3.5.33, 3.6.14, 3.7.1",
     );
     check("3.1.12", "3.4.27", "error: cannot go to 3.4.27: this image bundles no etcd 3.2");
-    let cluster = Known { members: 3, ..known("3.0.17") };
+    let cluster = KnownVersion { members: 3, ..known("3.0.17") };
     assert_eq!(plan(cluster, "3.1.12", theirs, Downgrades::OneMinor), "record 3.1.12");
     let bundled: Bundled = theirs.parse().unwrap();
-    let origin = Origin::Etcd3(known("3.0.17"));
+    let origin = CurrentVersion::Etcd3(known("3.0.17"));
     let to = "2.2.1/etcd2".parse().unwrap();
     let refused = describe(steps(&origin, &to, &bundled, Downgrades::OneMinor));
     assert_eq!(refused, "error: etcd2 storage is not supported");
@@ -229,8 +229,8 @@ fn what_the_old_image_was_tested_with_has_an_answer() {
 
 #[test]
 fn clusters_and_credentials_limit_downgrades_only() {
-    let cluster = |from| Known { members: 3, ..known(from) };
-    let guarded = |from| Known { needs_credentials: true, ..known(from) };
+    let cluster = |from| KnownVersion { members: 3, ..known(from) };
+    let guarded = |from| KnownVersion { needs_credentials: true, ..known(from) };
     let one = Downgrades::OneMinor;
     assert_eq!(
         plan(cluster("3.6.14"), "3.5.33", BUNDLED, one),
@@ -256,7 +256,7 @@ fn an_empty_directory_takes_the_target() {
     let bundled: Bundled = BUNDLED.parse().unwrap();
     for version in bundled.versions() {
         let to = VersionPair::etcd3(version.clone());
-        let steps = steps(&Origin::Nothing, &to, &bundled, Downgrades::OneMinor);
+        let steps = steps(&CurrentVersion::Fresh, &to, &bundled, Downgrades::OneMinor);
         assert_eq!(steps.unwrap(), [Step::Record(version.clone())]);
     }
 }
@@ -265,9 +265,9 @@ fn an_empty_directory_takes_the_target() {
 fn etcd2_storage_is_refused_at_both_ends() {
     let bundled: Bundled = BUNDLED.parse().unwrap();
     for (origin, to) in [
-        (Origin::Etcd2, "3.7.1/etcd3"),
-        (Origin::Nothing, "3.7.1/etcd2"),
-        (Origin::Etcd3(known("3.7.1")), "2.2.1/etcd2"),
+        (CurrentVersion::Etcd2, "3.7.1/etcd3"),
+        (CurrentVersion::Fresh, "3.7.1/etcd2"),
+        (CurrentVersion::Etcd3(known("3.7.1")), "2.2.1/etcd2"),
     ] {
         let steps = steps(&origin, &to.parse().unwrap(), &bundled, Downgrades::OneMinor);
         assert_eq!(describe(steps), "error: etcd2 storage is not supported");
@@ -286,13 +286,13 @@ fn every_plan_ends_at_the_target_one_minor_at_a_time_and_backs_up_first() {
         for from in 0..10 {
             for patch in ["0", "25", "26", "?"] {
                 for to in bundled.versions() {
-                    let from = Known {
+                    let from = KnownVersion {
                         replays_v2_requests: mask & 1 == 0,
                         abandons_downgrade: mask & 2 == 0,
                         ..known(&format!("3.{from}.{patch}"))
                     };
                     let pair = VersionPair::etcd3(to.clone());
-                    let origin = Origin::Etcd3(from.clone());
+                    let origin = CurrentVersion::Etcd3(from.clone());
                     let Ok(steps) = steps(&origin, &pair, &bundled, Downgrades::SeveralMinors)
                     else {
                         continue;
@@ -306,7 +306,7 @@ fn every_plan_ends_at_the_target_one_minor_at_a_time_and_backs_up_first() {
     assert!(plans > 500, "only {plans} plans were checked");
 }
 
-fn check_laws(from: &Known, to: &EtcdVersion, bundled: &Bundled, steps: &[Step]) {
+fn check_laws(from: &KnownVersion, to: &EtcdVersion, bundled: &Bundled, steps: &[Step]) {
     let mut at = from.series.minor;
     let mut is_backed_up = false;
     for step in steps {

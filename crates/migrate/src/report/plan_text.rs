@@ -3,15 +3,15 @@
 use std::path::Path;
 
 use crate::cli::options::Options;
-use crate::inspect::current_version::{Origin, Witness};
-use crate::plan::steps::{Step, Way};
+use crate::inspect::current_version::{CurrentVersion, Evidence};
+use crate::plan::steps::{DowngradeMethod, Step};
 use crate::report::Report;
 use crate::report::json::Json;
 
 /// A plan with what its text needs.
 pub struct PlanReport<'a> {
     pub options: &'a Options,
-    pub origin: &'a Origin,
+    pub origin: &'a CurrentVersion,
     pub steps: &'a [Step],
     pub backup: &'a Path,
 }
@@ -38,13 +38,16 @@ impl Report for PlanReport<'_> {
                 }
                 Step::Serve(version) => ("serve", vec![("version", Json::text(version))]),
                 Step::Record(version) => ("record", vec![("version", Json::text(version))]),
-                Step::Downgrade { from, to, way } => {
-                    let way = match way {
-                        Way::InPlace => "in-place",
-                        Way::Snapshot => "snapshot",
+                Step::Downgrade { from, to, method } => {
+                    let method = match method {
+                        DowngradeMethod::InPlace => "in-place",
+                        DowngradeMethod::Snapshot => "snapshot",
                     };
                     let details = [("from", Json::text(from)), ("to", Json::text(to))];
-                    ("downgrade", details.into_iter().chain([("way", Json::text(way))]).collect())
+                    (
+                        "downgrade",
+                        details.into_iter().chain([("way", Json::text(method))]).collect(),
+                    )
                 }
             };
             Json::Object([("action", Json::text(action))].into_iter().chain(details).collect())
@@ -69,11 +72,11 @@ impl PlanReport<'_> {
                 "start etcd {version}, wait until the cluster is at {}, stop it",
                 version.series()
             ),
-            Step::Downgrade { from, to, way: Way::InPlace } => format!(
+            Step::Downgrade { from, to, method: DowngradeMethod::InPlace } => format!(
                 "start etcd {from}, have it downgrade the data to {}, stop it; nothing is dropped",
                 to.series()
             ),
-            Step::Downgrade { from, to, way: Way::Snapshot } => format!(
+            Step::Downgrade { from, to, method: DowngradeMethod::Snapshot } => format!(
                 "start and stop etcd {from}, restore its database with the tools of {to}; keys, \
                  leases, users and revisions stay, the raft log and the cluster's ids are new"
             ),
@@ -87,7 +90,7 @@ impl PlanReport<'_> {
 
     /// Whether a record runs ahead of the data, by the minor that the target upgrades itself.
     fn is_left_to_the_target(&self, step: &Step) -> bool {
-        let Origin::Etcd3(known) = self.origin else { return false };
+        let CurrentVersion::Etcd3(known) = self.origin else { return false };
         let reached = self.steps.iter().rev().find_map(|step| match step {
             Step::Serve(version) => Some(version.minor()),
             Step::Downgrade { to, .. } => Some(to.minor()),
@@ -98,20 +101,20 @@ impl PlanReport<'_> {
     }
 }
 
-fn origin(origin: &Origin) -> Json {
+fn origin(origin: &CurrentVersion) -> Json {
     match origin {
-        Origin::Nothing => Json::NULL,
-        Origin::Etcd2 => Json::Object(vec![("storage", Json::text("etcd2"))]),
-        Origin::Etcd3(known) => Json::Object(vec![
+        CurrentVersion::Fresh => Json::NULL,
+        CurrentVersion::Etcd2 => Json::Object(vec![("storage", Json::text("etcd2"))]),
+        CurrentVersion::Etcd3(known) => Json::Object(vec![
             ("series", Json::text(known.series)),
             ("version", Json::optional(known.exact.as_ref(), Json::text)),
             (
                 "witness",
-                Json::text(match known.witness {
-                    Witness::Both => "both",
-                    Witness::Data => "data",
-                    Witness::File => "version.txt",
-                    Witness::DataBeforeFile | Witness::DataBeforeOurFile => {
+                Json::text(match known.evidence {
+                    Evidence::Both => "both",
+                    Evidence::Data => "data",
+                    Evidence::File => "version.txt",
+                    Evidence::DataBeforeFile | Evidence::DataBeforeOurFile => {
                         "data-before-version.txt"
                     }
                 }),
@@ -122,20 +125,20 @@ fn origin(origin: &Origin) -> Json {
     }
 }
 
-pub fn describe(origin: &Origin) -> String {
+pub fn describe(origin: &CurrentVersion) -> String {
     let known = match origin {
-        Origin::Nothing => return "no etcd has started here yet".to_owned(),
-        Origin::Etcd2 => return "etcd2 storage".to_owned(),
-        Origin::Etcd3(known) => known,
+        CurrentVersion::Fresh => return "no etcd has started here yet".to_owned(),
+        CurrentVersion::Etcd2 => return "etcd2 storage".to_owned(),
+        CurrentVersion::Etcd3(known) => known,
     };
     let version = known.exact.as_ref().map_or(known.series.to_string(), ToString::to_string);
-    let witness = match known.witness {
-        Witness::Both => "version.txt and the data agree",
-        Witness::Data => "read from the data",
-        Witness::File => "by version.txt",
-        Witness::DataBeforeFile | Witness::DataBeforeOurFile => {
+    let evidence = match known.evidence {
+        Evidence::Both => "version.txt and the data agree",
+        Evidence::Data => "read from the data",
+        Evidence::File => "by version.txt",
+        Evidence::DataBeforeFile | Evidence::DataBeforeOurFile => {
             "read from the data; the next minor is recorded but has not upgraded it yet"
         }
     };
-    format!("etcd {version} ({witness})")
+    format!("etcd {version} ({evidence})")
 }

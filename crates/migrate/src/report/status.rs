@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use crate::failure::{Failure, Kind};
 use crate::files::tree;
 use crate::inspect::bolt::Database;
-use crate::inspect::data_dir::{self as found, Contents, Found};
+use crate::inspect::data_dir::{self, DataDir, DataDirContents};
 use crate::inspect::keys::{self, Keys};
 use crate::inspect::version_pair::VersionPair;
 use crate::inspect::wal;
-use crate::state::backup_store::Shelf;
+use crate::state::backup_store::BackupStore;
 use crate::state::journal::{self, Journal};
 use crate::state::lock;
 use crate::state::swap::Swap;
@@ -20,7 +20,7 @@ use crate::state::swap::Swap;
 #[derive(Debug)]
 pub struct Status {
     pub data_dir: PathBuf,
-    pub found: Found,
+    pub found: DataDir,
     /// `None` if there is no v3 database.
     pub details: Option<Details>,
     pub journal: Option<Journal>,
@@ -28,7 +28,7 @@ pub struct Status {
     pub is_being_moved: bool,
     /// The directory of the backups. It need not exist.
     pub backups: PathBuf,
-    pub copies: Vec<Copied>,
+    pub copies: Vec<BackupCopy>,
     /// The `migrate` that works here now, as `process <id> on <host>`.
     pub migrated_by: Option<String>,
 }
@@ -47,28 +47,28 @@ pub struct Details {
 
 /// A backup.
 #[derive(Debug)]
-pub struct Copied {
+pub struct BackupCopy {
     pub path: PathBuf,
     pub version: Option<VersionPair>,
     pub size_bytes: u64,
 }
 
 /// Reads the state of a data directory.
-pub fn look(data_dir: &Path, shelf: &Shelf) -> Result<Status, Failure> {
+pub fn look(data_dir: &Path, store: &BackupStore) -> Result<Status, Failure> {
     let is_being_moved = Swap::of(data_dir).is_pending();
-    let found = if is_being_moved { Found::default() } else { found::look(data_dir)? };
+    let found = if is_being_moved { DataDir::default() } else { data_dir::read(data_dir)? };
     let details = match found.contents {
-        Contents::Etcd3(_) => Some(details(&data_dir.join("member"))?),
-        Contents::Nothing | Contents::Etcd2 => None,
+        DataDirContents::Etcd3(_) => Some(details(&data_dir.join("member"))?),
+        DataDirContents::Empty | DataDirContents::Etcd2 => None,
     };
-    let copies = shelf.copies().into_iter().map(copied).collect();
+    let copies = store.copies().into_iter().map(copied).collect();
     Ok(Status {
         data_dir: data_dir.to_owned(),
         found,
         details,
         journal: journal::read(data_dir)?,
         is_being_moved,
-        backups: shelf.directory.clone(),
+        backups: store.directory.clone(),
         copies,
         migrated_by: lock::holder(data_dir),
     })
@@ -109,9 +109,9 @@ fn files(directory: &Path, kind: &str) -> std::io::Result<(u64, u64)> {
     Ok(total)
 }
 
-fn copied(path: PathBuf) -> Copied {
-    Copied {
-        version: found::read_version_file(&path).ok().flatten(),
+fn copied(path: PathBuf) -> BackupCopy {
+    BackupCopy {
+        version: data_dir::read_version_file(&path).ok().flatten(),
         size_bytes: tree::size_bytes(&path).unwrap_or_default(),
         path,
     }

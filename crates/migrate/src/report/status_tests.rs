@@ -5,7 +5,7 @@ use crate::inspect::bolt::sample::database;
 use crate::report::format::Format;
 use crate::report::status;
 use crate::scratch::Scratch;
-use crate::state::backup_store::Shelf;
+use crate::state::backup_store::BackupStore;
 
 fn example() -> Scratch {
     let scratch = Scratch::new();
@@ -31,7 +31,7 @@ fn example() -> Scratch {
 
 fn print(scratch: &Scratch, format: Format) -> String {
     let path = scratch.path().join("data");
-    let status = status::look(&path, &Shelf::of(&path, None)).unwrap();
+    let status = status::look(&path, &BackupStore::of(&path, None)).unwrap();
     status.print(format).replace(&scratch.path().display().to_string(), "DIR")
 }
 

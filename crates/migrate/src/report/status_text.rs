@@ -3,12 +3,12 @@
 use std::fmt::Display;
 
 use crate::cli::options::Trust;
-use crate::inspect::current_version as origin;
-use crate::inspect::data_dir::{Contents, Data};
+use crate::inspect::current_version;
+use crate::inspect::data_dir::{DataDirContents, MemberData};
 use crate::report::Report;
 use crate::report::json::Json;
-use crate::report::plan_text as report;
-use crate::report::status::{Copied, Details, Status};
+use crate::report::plan_text;
+use crate::report::status::{BackupCopy, Details, Status};
 use crate::state::journal::Journal;
 
 impl Report for Status {
@@ -17,7 +17,8 @@ impl Report for Status {
         lines.add("version", self.version());
         let file = self.found.file.as_ref();
         lines.add("version.txt", file.map_or("none".to_owned(), ToString::to_string));
-        if let (Contents::Etcd3(data), Some(details)) = (&self.found.contents, &self.details) {
+        if let (DataDirContents::Etcd3(data), Some(details)) = (&self.found.contents, &self.details)
+        {
             lines.data(data, details);
         }
         if let Some(holder) = &self.migrated_by {
@@ -42,8 +43,8 @@ impl Report for Status {
 
     fn json(&self) -> Json {
         let data = match &self.found.contents {
-            Contents::Etcd3(data) => Some(data),
-            Contents::Nothing | Contents::Etcd2 => None,
+            DataDirContents::Etcd3(data) => Some(data),
+            DataDirContents::Empty | DataDirContents::Etcd2 => None,
         };
         let both = data.zip(self.details.as_ref());
         Json::Object(vec![
@@ -51,9 +52,9 @@ impl Report for Status {
             (
                 "storage",
                 match self.found.contents {
-                    Contents::Nothing => Json::NULL,
-                    Contents::Etcd2 => Json::text("etcd2"),
-                    Contents::Etcd3(_) => Json::text("etcd3"),
+                    DataDirContents::Empty => Json::NULL,
+                    DataDirContents::Etcd2 => Json::text("etcd2"),
+                    DataDirContents::Etcd3(_) => Json::text("etcd3"),
                 },
             ),
             ("version", Json::text(self.version())),
@@ -94,14 +95,17 @@ impl Status {
                 .to_owned();
         }
         let is_under_way = self.journal.as_ref().is_some_and(Journal::is_unfinished);
-        match origin::origin(&self.found, Trust::Neither.while_under_way(is_under_way)) {
-            Ok(origin) => report::describe(&origin),
+        match current_version::current_version(
+            &self.found,
+            Trust::Neither.while_under_way(is_under_way),
+        ) {
+            Ok(origin) => plan_text::describe(&origin),
             Err(unclear) => unclear.to_string(),
         }
     }
 }
 
-fn data_json(data: &Data, details: &Details) -> Json {
+fn data_json(data: &MemberData, details: &Details) -> Json {
     let keys = &details.keys;
     let member = |member: &crate::inspect::data_dir::Member| {
         Json::Object(vec![
@@ -132,7 +136,7 @@ fn data_json(data: &Data, details: &Details) -> Json {
     ])
 }
 
-fn copy_json(copy: &Copied) -> Json {
+fn copy_json(copy: &BackupCopy) -> Json {
     Json::Object(vec![
         ("path", Json::text(copy.path.display())),
         ("versionFile", Json::optional(copy.version.as_ref(), Json::text)),
@@ -147,7 +151,7 @@ impl Lines {
         self.0.push(format!("  {name:<13}{value}"));
     }
 
-    fn data(&mut self, data: &Data, details: &Details) {
+    fn data(&mut self, data: &MemberData, details: &Details) {
         let or_none = |series: Option<_>| {
             series.map_or("not recorded".to_owned(), |series: crate::inspect::series::Series| {
                 series.to_string()

@@ -12,11 +12,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::failure::{Failure, Kind};
 use crate::files::compare::has_same_bytes;
 use crate::files::tree;
-use crate::inspect::disk_space as room;
+use crate::inspect::disk_space;
 use crate::platform;
 use crate::report::event::{Log, timestamp};
-use crate::run::signal::Stop;
-use crate::state::backup_store::Shelf;
+use crate::run::signal::StopSignal;
+use crate::state::backup_store::BackupStore;
 
 const ELSEWHERE: &str =
     "nothing was changed; --backup-dir names another place, --no-backup makes none";
@@ -25,18 +25,18 @@ const ELSEWHERE: &str =
 /// Fails early when there is no room for the copy and for the `room_bytes` that the steps write.
 pub fn make(
     data_dir: &Path,
-    shelf: &Shelf,
+    store: &BackupStore,
     room_bytes: u64,
-    (log, stop): (Log, &Stop),
+    (log, stop): (Log, &StopSignal),
 ) -> Result<PathBuf, Failure> {
     let failed =
-        |error: &io::Error| Failure::file("back up to", &shelf.directory, error).hint(ELSEWHERE);
-    let partial = shelf.begin().map_err(|error| failed(&error))?;
+        |error: &io::Error| Failure::file("back up to", &store.directory, error).hint(ELSEWHERE);
+    let partial = store.begin().map_err(|error| failed(&error))?;
     let member = data_dir.join("member");
     let probe = partial.join("probe");
     let shares = shares_blocks(&member.join("snap").join("db"), &probe);
     let size_bytes = tree::size_bytes(&member).map_err(|error| failed(&error))?;
-    check_room(data_dir, shelf, if shares { 0 } else { size_bytes }, room_bytes).inspect_err(
+    check_room(data_dir, store, if shares { 0 } else { size_bytes }, room_bytes).inspect_err(
         |_| {
             let _ = tree::remove(&partial);
         },
@@ -46,7 +46,7 @@ pub fn make(
     let name = timestamp(now.as_secs()).replace(':', "");
     let copied = copy_directory(&member, &partial.join("member"), stop)
         .and_then(|()| copy_version_file(data_dir, &partial))
-        .and_then(|()| shelf.end(&partial, &name));
+        .and_then(|()| store.end(&partial, &name));
     let complete = copied.map_err(|failure| {
         // Half a copy is useless and fills the disk.
         let _ = tree::remove(&partial);
@@ -63,18 +63,18 @@ pub fn make(
 
 fn check_room(
     data_dir: &Path,
-    shelf: &Shelf,
+    store: &BackupStore,
     copy_bytes: u64,
     room_bytes: u64,
 ) -> Result<(), Failure> {
-    let is_same = platform::is_same_file_system(data_dir, &shelf.directory)
-        .map_err(|error| Failure::file("look at", &shelf.directory, &error))?;
+    let is_same = platform::is_same_file_system(data_dir, &store.directory)
+        .map_err(|error| Failure::file("look at", &store.directory, &error))?;
     let checked = if is_same {
         let what = "a copy of the data with what the steps write";
-        room::check(&shelf.directory, copy_bytes + room_bytes, what)
+        disk_space::check(&store.directory, copy_bytes + room_bytes, what)
     } else {
-        room::check(&shelf.directory, copy_bytes, "a copy of the data")
-            .and_then(|()| room::check(data_dir, room_bytes, "what the steps write"))
+        disk_space::check(&store.directory, copy_bytes, "a copy of the data")
+            .and_then(|()| disk_space::check(data_dir, room_bytes, "what the steps write"))
     };
     checked.map_err(|failure| failure.hint(ELSEWHERE))
 }
@@ -87,7 +87,7 @@ fn shares_blocks(db: &Path, probe: &Path) -> bool {
 }
 
 /// Copies a directory with everything below it; `to` must not exist.
-fn copy_directory(from: &Path, to: &Path, stop: &Stop) -> Result<(), Failure> {
+fn copy_directory(from: &Path, to: &Path, stop: &StopSignal) -> Result<(), Failure> {
     let failed = |error: &io::Error| {
         Failure::new(
             Kind::System,
@@ -141,8 +141,8 @@ fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Removes all backups of a data directory except the newest `count` and `keep`. One that cannot be
 /// removed is a warning.
-pub fn retain(shelf: &Shelf, count: usize, keep: &Path, log: Log) {
-    for copy in shelf.expired(count, keep) {
+pub fn retain(store: &BackupStore, count: usize, keep: &Path, log: Log) {
+    for copy in store.expired(count, keep) {
         match tree::remove(&copy) {
             Ok(()) => log.info("retain", format_args!("removed the old copy {}", copy.display())),
             Err(error) => {
@@ -167,13 +167,13 @@ mod tests {
         scratch
     }
 
-    fn make_on(shelf: &Shelf, data_dir: &Path) -> Result<PathBuf, Failure> {
-        make(data_dir, shelf, 0, (Log::new(Format::Text), &Stop::default()))
+    fn make_on(store: &BackupStore, data_dir: &Path) -> Result<PathBuf, Failure> {
+        make(data_dir, store, 0, (Log::new(Format::Text), &StopSignal::default()))
     }
 
     fn make_in(scratch: &Scratch) -> Result<PathBuf, Failure> {
         let data_dir = scratch.path().join("data");
-        make_on(&Shelf::of(&data_dir, None), &data_dir)
+        make_on(&BackupStore::of(&data_dir, None), &data_dir)
     }
 
     #[test]
@@ -194,9 +194,9 @@ mod tests {
         let copies: Vec<_> = (0..4).map(|_| make_in(&scratch).unwrap()).collect();
         // A copy of earlier code has no label.
         fs::remove_file(copies[1].join("data-directory")).unwrap();
-        let shelf = Shelf::of(&scratch.path().join("data"), None);
-        assert_eq!(shelf.copies(), copies);
-        retain(&shelf, 2, &copies[0], Log::new(Format::Text));
+        let store = BackupStore::of(&scratch.path().join("data"), None);
+        assert_eq!(store.copies(), copies);
+        retain(&store, 2, &copies[0], Log::new(Format::Text));
         let kept: Vec<_> = copies.iter().map(|copy| copy.exists()).collect();
         assert_eq!(kept, [true, false, true, true]);
         assert!(scratch.path().join("data.bak/member/snap/db").exists());
@@ -209,20 +209,20 @@ mod tests {
         let kept = place.path().join("2020-01-01T000000Z");
         place.write("2020-01-01T000000Z/member/snap/db", b"of whom?");
         let directories = [example(), example()];
-        let shelves = directories.each_ref().map(|directory| {
+        let stores = directories.each_ref().map(|directory| {
             let data_dir = directory.path().join("data");
-            (Shelf::of(&data_dir, Some(place.path())), data_dir)
+            (BackupStore::of(&data_dir, Some(place.path())), data_dir)
         });
         let [one, other] =
-            shelves.each_ref().map(|(shelf, data_dir)| make_on(shelf, data_dir).unwrap());
-        let newest = make_on(&shelves[0].0, &shelves[0].1).unwrap();
+            stores.each_ref().map(|(store, data_dir)| make_on(store, data_dir).unwrap());
+        let newest = make_on(&stores[0].0, &stores[0].1).unwrap();
         // An unfinished copy of the other, which may be running now.
-        let half = shelves[1].0.begin().unwrap();
-        retain(&shelves[0].0, 1, &newest, Log::new(Format::Text));
+        let half = stores[1].0.begin().unwrap();
+        retain(&stores[0].0, 1, &newest, Log::new(Format::Text));
         assert!(!one.exists() && newest.exists() && other.exists() && kept.exists());
-        make_on(&shelves[0].0, &shelves[0].1).unwrap();
+        make_on(&stores[0].0, &stores[0].1).unwrap();
         assert!(half.exists());
-        assert_eq!(shelves[1].0.copies(), [kept, other]);
+        assert_eq!(stores[1].0.copies(), [kept, other]);
     }
 
     #[cfg(unix)]
@@ -238,8 +238,8 @@ mod tests {
         set("shared", 0o755);
         for (place, expected) in [("shared", 0o755), ("new", 0o700)] {
             let data_dir = scratch.path().join("data");
-            let shelf = Shelf::of(&data_dir, Some(&scratch.path().join(place)));
-            let copy = make_on(&shelf, &data_dir).unwrap();
+            let store = BackupStore::of(&data_dir, Some(&scratch.path().join(place)));
+            let copy = make_on(&store, &data_dir).unwrap();
             assert_eq!(mode(place).mode() & 0o777, expected, "{place}");
             assert_eq!(fs::metadata(copy).unwrap().permissions().mode() & 0o777, 0o700);
         }

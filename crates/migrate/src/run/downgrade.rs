@@ -8,18 +8,18 @@ use etcd_version::EtcdVersion;
 
 use crate::failure::{Failure, Kind};
 use crate::files::tree;
-use crate::inspect::data_dir::{self as found, Contents};
+use crate::inspect::data_dir::{self, DataDirContents};
 use crate::inspect::series::Series;
 pub use crate::plan::tools::{has_schema, restorer};
 use crate::platform;
-use crate::run::poll::Wait;
-use crate::run::runner::Walk;
+use crate::run::poll::Poll;
+use crate::run::runner::Runner;
 use crate::run::server::Server;
-use crate::run::subprocess as tool;
+use crate::run::subprocess;
 pub use crate::state::swap::Swap;
 
 #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is for one lifetime")]
-impl Walk<'_> {
+impl Runner<'_> {
     pub fn downgrade_in_place(&self, from: &EtcdVersion, to: &EtcdVersion) -> Result<(), Failure> {
         let newer_tool = self.program("etcdctl", from)?;
         let goal = Series::of(to);
@@ -101,7 +101,7 @@ impl Walk<'_> {
         version: &EtcdVersion,
         db: &Path,
         into: &Path,
-        identity: &Identity,
+        identity: &ClusterIdentity,
     ) -> Result<(), Failure> {
         let mut command = Command::new(self.program(tool, version)?);
         command.arg("snapshot").arg("restore").arg(db);
@@ -117,20 +117,20 @@ impl Walk<'_> {
     }
 
     fn must_run(&self, command: Command, what: &str) -> Result<(), Failure> {
-        match tool::run(command, || self.stop.check())? {
+        match subprocess::run(command, || self.stop.check())? {
             None => Ok(()),
             Some(error) => Err(Failure::new(Kind::StepFailed, format_args!("{what}: {error}"))),
         }
     }
 
     /// The only member as the data knows it, else as the options describe it.
-    fn identity(&self) -> Result<Identity, Failure> {
+    fn identity(&self) -> Result<ClusterIdentity, Failure> {
         let member = &self.options.member;
-        let Contents::Etcd3(data) = found::look(&self.options.data_dir)?.contents else {
+        let DataDirContents::Etcd3(data) = data_dir::read(&self.options.data_dir)?.contents else {
             return Err(Failure::new(Kind::StepFailed, "the data went away"));
         };
         let Some(known) = data.only_member() else {
-            return Ok(Identity {
+            return Ok(ClusterIdentity {
                 name: member.name.clone(),
                 initial_cluster: member.initial_cluster.clone(),
                 peer_urls: member.initial_advertise_peer_urls.clone(),
@@ -138,7 +138,7 @@ impl Walk<'_> {
         };
         let (name, urls) = (&known.name, &known.peer_urls);
         let cluster: Vec<_> = urls.iter().map(|url| format!("{name}={url}")).collect();
-        Ok(Identity {
+        Ok(ClusterIdentity {
             name: name.clone(),
             initial_cluster: cluster.join(","),
             peer_urls: urls.join(","),
@@ -146,7 +146,7 @@ impl Walk<'_> {
     }
 }
 
-struct Identity {
+struct ClusterIdentity {
     name: String,
     initial_cluster: String,
     peer_urls: String,
@@ -159,36 +159,36 @@ fn enable(
     goal: Series,
     patience: Duration,
 ) -> Result<(), Failure> {
-    let wait = Wait::with_dear_questions();
+    let poll = Poll::expensive();
     while !server.is_downgraded(goal) {
         let Some(error) =
             etcdctl(etcdctl_path, server, &["downgrade", "enable", &goal.to_string()])?
         else {
             return Ok(());
         };
-        if wait.is_longer_than(patience) {
+        if poll.is_longer_than(patience) {
             let what = format_args!("etcd refused the downgrade to {goal}: {error}");
             return Err(Failure::new(Kind::StepFailed, what));
         }
         server.check()?;
-        wait.pause();
+        poll.pause();
     }
     Ok(())
 }
 
 /// Closes a downgrade, unless the server did so by itself.
 fn cancel(etcdctl_path: &Path, server: &mut Server<'_>, patience: Duration) -> Result<(), Failure> {
-    let wait = Wait::with_dear_questions();
+    let poll = Poll::expensive();
     while let Some(error) = etcdctl(etcdctl_path, server, &["downgrade", "cancel"])? {
         if error.contains("no inflight downgrade") {
             return Ok(());
         }
-        if wait.is_longer_than(patience) {
+        if poll.is_longer_than(patience) {
             let what = format_args!("etcd did not close the downgrade: {error}");
             return Err(Failure::new(Kind::StepFailed, what));
         }
         server.check()?;
-        wait.pause();
+        poll.pause();
     }
     Ok(())
 }
@@ -202,5 +202,5 @@ fn etcdctl(
 ) -> Result<Option<String>, Failure> {
     let mut command = Command::new(path);
     command.arg(format!("--endpoints=http://127.0.0.1:{}", server.port)).args(words);
-    tool::run(command, || server.check())
+    subprocess::run(command, || server.check())
 }

@@ -8,12 +8,12 @@ use etcd_version::Bundled;
 
 use crate::cli::options::{Format, Member, Options, PlainBinaries};
 use crate::failure::{Failure, Kind};
-use crate::inspect::current_version::{self as origin, Origin, Unclear};
-use crate::inspect::data_dir::{self as found, Contents, Found};
+use crate::inspect::current_version::{self, CurrentVersion, UnclearVersion};
+use crate::inspect::data_dir::{self, DataDir, DataDirContents};
 use crate::inspect::series::Series;
 use crate::inspect::wal;
-use crate::plan::bundled as carried;
-use crate::plan::steps::{self as plan, Step};
+use crate::plan::bundled;
+use crate::plan::steps::{self, Step};
 use crate::platform;
 use crate::report::Report;
 use crate::report::event::Log;
@@ -21,27 +21,27 @@ use crate::report::plan_text::{PlanReport, describe};
 use crate::report::status;
 use crate::run::binaries;
 use crate::run::orphan;
-use crate::run::runner::{self as walk, GOES_ON, Walk};
-use crate::run::server::Setting;
-use crate::run::signal::Stop;
-use crate::state::backup_store::Shelf;
+use crate::run::runner::{self, GOES_ON, Runner};
+use crate::run::server::ServerContext;
+use crate::run::signal::StopSignal;
+use crate::state::backup_store::BackupStore;
 use crate::state::journal::{self, Journal};
 use crate::state::lock::{self, Lock};
 use crate::state::swap::Swap;
 
-struct Journey {
-    found: Found,
+struct Migration {
+    found: DataDir,
     journal: Option<Journal>,
-    origin: Origin,
+    origin: CurrentVersion,
     steps: Vec<Step>,
 }
 
 /// Prints what would be done. Reads only.
 pub fn plan(options: &Options, format: Format) -> Result<String, Failure> {
     refuse_outside_wal(options)?;
-    let bundled = carried::bundled(options.bundled.as_ref(), &options.bin_dir)?;
+    let bundled = bundled::bundled(options.bundled.as_ref(), &options.bin_dir)?;
     let journey = peek(options, &bundled)?;
-    let backup = shelf(options).directory;
+    let backup = store(options).directory;
     let report =
         PlanReport { options, origin: &journey.origin, steps: &journey.steps, backup: &backup };
     Ok(report.print(format))
@@ -53,24 +53,24 @@ pub fn status(data_dir: &Path, backups: Option<&Path>, format: Format) -> Result
         let error = io::Error::from(io::ErrorKind::NotFound);
         return Err(Failure::file("read the data directory", data_dir, &error));
     }
-    Ok(status::look(data_dir, &Shelf::of(data_dir, backups))?.print(format))
+    Ok(status::look(data_dir, &BackupStore::of(data_dir, backups))?.print(format))
 }
 
 pub fn run(options: &Options, log: Log) -> Result<(), Failure> {
     refuse_outside_wal(options)?;
-    let stop = Stop::listen().map_err(|error| {
+    let stop = StopSignal::listen().map_err(|error| {
         Failure::new(Kind::System, format_args!("cannot listen for signals: {error}"))
     })?;
     for flag in &options.ignored {
         log.info("ignored", format_args!("--{flag} has no effect here"));
     }
-    let bundled = carried::bundled(options.bundled.as_ref(), &options.bin_dir)?;
+    let bundled = bundled::bundled(options.bundled.as_ref(), &options.bin_dir)?;
     let swap = Swap::of(&options.data_dir);
     if !swap.is_pending() {
         // Once without the lock, so that what cannot be migrated is not touched at all, and what
         // is there already is fine on a read-only file system too.
         let journey = peek(options, &bundled)?;
-        walk::check_programs(&journey.steps, options)?;
+        runner::check_programs(&journey.steps, options)?;
         if journey.is_arrived(options) {
             return arrive(options, log);
         }
@@ -93,16 +93,21 @@ pub fn run(options: &Options, log: Log) -> Result<(), Failure> {
 }
 
 /// Takes the steps; however that ends, the journal says so.
-fn walk(options: &Options, journey: &Journey, stop: &Stop, log: Log) -> Result<(), Failure> {
-    walk::check_programs(&journey.steps, options)?;
+fn walk(
+    options: &Options,
+    journey: &Migration,
+    stop: &StopSignal,
+    log: Log,
+) -> Result<(), Failure> {
+    runner::check_programs(&journey.steps, options)?;
     let before = journey.journal.clone();
     let has_work = journey.steps.iter().any(Step::changes_data);
     let kept = before.as_ref().filter(|journal| journal.is_unfinished());
     let member = served(options, &journey.found);
-    let mut walk = Walk {
+    let mut walk = Runner {
         options,
-        shelf: &shelf(options),
-        setting: Setting {
+        store: &store(options),
+        context: ServerContext {
             member: &member,
             timeouts: &options.timeouts,
             server_log: options.server_log,
@@ -117,8 +122,8 @@ fn walk(options: &Options, journey: &Journey, stop: &Stop, log: Log) -> Result<(
         },
         has_begun: false,
         members: match &journey.origin {
-            Origin::Etcd3(known) => known.members,
-            Origin::Nothing | Origin::Etcd2 => 0,
+            CurrentVersion::Etcd3(known) => known.members,
+            CurrentVersion::Fresh | CurrentVersion::Etcd2 => 0,
         },
         stop,
         log,
@@ -138,9 +143,9 @@ fn walk(options: &Options, journey: &Journey, stop: &Stop, log: Log) -> Result<(
 
 /// The member as its servers are started. A server publishes its name, so that of the only member
 /// is the one that the data has; and the port of one among others is known to those.
-fn served(options: &Options, found: &Found) -> Member {
+fn served(options: &Options, found: &DataDir) -> Member {
     let member = options.member.clone();
-    let Contents::Etcd3(data) = &found.contents else { return member };
+    let DataDirContents::Etcd3(data) = &found.contents else { return member };
     let peer_port = member.peer_port.filter(|_| data.members.len() <= 1);
     let Some(known) = data.only_member() else { return Member { peer_port, ..member } };
     let urls = known.peer_urls.iter().map(|url| format!("{}={url}", known.name));
@@ -165,9 +170,9 @@ fn arrive(options: &Options, log: Log) -> Result<(), Failure> {
     Ok(())
 }
 
-impl Journey {
+impl Migration {
     fn with_steps(self, options: &Options, bundled: &Bundled) -> Result<Self, Failure> {
-        let steps = plan::steps(&self.origin, &options.target, bundled, options.downgrades);
+        let steps = steps::steps(&self.origin, &options.target, bundled, options.downgrades);
         let steps = steps.map_err(|no_path| {
             let failure = Failure::new(Kind::NotMigratable, &no_path);
             no_path.hint().into_iter().fold(failure, Failure::hint)
@@ -186,7 +191,7 @@ impl Journey {
 
 /// The journey, seen without the lock. What somebody writes to may look damaged in the moment of
 /// reading, and may have changed hands since.
-fn peek(options: &Options, bundled: &Bundled) -> Result<Journey, Failure> {
+fn peek(options: &Options, bundled: &Bundled) -> Result<Migration, Failure> {
     let seen = look(options).or_else(|_| match lock::in_use(&options.data_dir) {
         Some(in_use) => Err(in_use),
         None => look(options),
@@ -194,12 +199,12 @@ fn peek(options: &Options, bundled: &Bundled) -> Result<Journey, Failure> {
     seen?.with_steps(options, bundled)
 }
 
-fn journey(options: &Options, bundled: &Bundled) -> Result<Journey, Failure> {
+fn journey(options: &Options, bundled: &Bundled) -> Result<Migration, Failure> {
     look(options)?.with_steps(options, bundled)
 }
 
 /// A journey without steps yet.
-fn look(options: &Options) -> Result<Journey, Failure> {
+fn look(options: &Options) -> Result<Migration, Failure> {
     if Swap::of(&options.data_dir).is_pending() {
         return Err(Failure::new(
             Kind::NotMigratable,
@@ -207,12 +212,15 @@ fn look(options: &Options) -> Result<Journey, Failure> {
         )
         .hint("run migrate without --plan, and it is finished"));
     }
-    let found = found::look(&options.data_dir)?;
+    let found = data_dir::read(&options.data_dir)?;
     let journal = journal::read(&options.data_dir)?;
     let is_under_way = journal.as_ref().is_some_and(Journal::is_unfinished);
     let trust = options.trust.while_under_way(is_under_way);
-    let mut origin = origin::origin(&found, trust).map_err(|unclear| explain(&unclear))?;
-    if let (Origin::Etcd3(known), Contents::Etcd3(data)) = (&mut origin, &found.contents) {
+    let mut origin =
+        current_version::current_version(&found, trust).map_err(|unclear| explain(&unclear))?;
+    if let (CurrentVersion::Etcd3(known), DataDirContents::Etcd3(data)) =
+        (&mut origin, &found.contents)
+    {
         let to = Series::of(&options.target.version);
         // Only such a journey meets an etcd that minds, and the log may be long.
         if known.series == Series::new(3, 5) && to > known.series {
@@ -224,7 +232,7 @@ fn look(options: &Options) -> Result<Journey, Failure> {
         known.abandons_downgrade =
             is_under_way && data.members.len() <= 1 && data.downgrade_to.is_some_and(|it| to > it);
     }
-    Ok(Journey { found, journal, origin, steps: Vec::new() })
+    Ok(Migration { found, journal, origin, steps: Vec::new() })
 }
 
 /// Only what lies in the data directory is read, copied and moved.
@@ -243,13 +251,13 @@ fn refuse_outside_wal(options: &Options) -> Result<(), Failure> {
     }
 }
 
-fn explain(unclear: &Unclear) -> Failure {
+fn explain(unclear: &UnclearVersion) -> Failure {
     let failure = Failure::new(Kind::NotMigratable, unclear);
     match unclear {
-        Unclear::Contradiction { .. } => failure
+        UnclearVersion::Contradiction { .. } => failure
             .hint("`--trust data` goes by the data, `--trust file` by version.txt")
             .hint("an etcd that was started without migrate leaves version.txt behind"),
-        Unclear::NoWitness => {
+        UnclearVersion::NoEvidence => {
             failure.hint("write `<version>/etcd3` into version.txt if you know which etcd it was")
         }
     }
@@ -272,6 +280,6 @@ fn set_mode(options: &Options) -> Result<(), Failure> {
     platform::set_mode(path, mode).map_err(|error| Failure::file("set the mode of", path, &error))
 }
 
-fn shelf(options: &Options) -> Shelf {
-    Shelf::of(&options.data_dir, options.backups.directory.as_deref())
+fn store(options: &Options) -> BackupStore {
+    BackupStore::of(&options.data_dir, options.backups.directory.as_deref())
 }

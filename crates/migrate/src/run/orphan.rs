@@ -8,8 +8,8 @@ use crate::cli::options::Options;
 use crate::failure::{Failure, Kind};
 use crate::platform;
 use crate::report::event::Log;
-use crate::run::poll::Wait;
-use crate::run::signal::Stop;
+use crate::run::poll::Poll;
+use crate::run::signal::StopSignal;
 use crate::state::journal;
 use crate::state::lock;
 use crate::state::swap::Swap;
@@ -26,7 +26,7 @@ enum Orphan {
 
 /// Ends them. A server that this program did not start is an error. Afterwards no server has the
 /// database open.
-pub fn end_all(options: &Options, stop: &Stop, log: Log) -> Result<(), Failure> {
+pub fn end_all(options: &Options, stop: &StopSignal, log: Log) -> Result<(), Failure> {
     let journal = journal::read(&options.data_dir)?;
     if journal.is_some_and(|journal| journal.is_unfinished()) {
         for id in platform::processes() {
@@ -39,14 +39,14 @@ pub fn end_all(options: &Options, stop: &Stop, log: Log) -> Result<(), Failure> 
     }
     let db = options.data_dir.join("member").join("snap").join("db");
     // A process that ends loses its command line first and its file locks later.
-    let wait = Wait::start();
-    while lock::is_served(&db) && !wait.is_longer_than(LOCK_GRACE) {
-        wait.pause();
+    let poll = Poll::start();
+    while lock::is_served(&db) && !poll.is_longer_than(LOCK_GRACE) {
+        poll.pause();
     }
     if lock::is_served(&db) { Err(lock::served(&options.data_dir)) } else { Ok(()) }
 }
 
-fn end(id: u32, kind: Orphan, options: &Options, stop: &Stop) -> Result<(), Failure> {
+fn end(id: u32, kind: Orphan, options: &Options, stop: &StopSignal) -> Result<(), Failure> {
     let stuck = |why: &str| Failure::new(Kind::Locked, format_args!("process {id} {why}"));
     let told = match kind {
         Orphan::Server => platform::ask_process_to_stop(id),
@@ -55,13 +55,13 @@ fn end(id: u32, kind: Orphan, options: &Options, stop: &Stop) -> Result<(), Fail
     if told.is_err() && orphan(id, options).is_some() {
         return Err(stuck("cannot be stopped"));
     }
-    let wait = Wait::start();
+    let poll = Poll::start();
     while orphan(id, options).is_some() {
         stop.check()?;
-        if wait.is_longer_than(options.timeouts.stop) {
+        if poll.is_longer_than(options.timeouts.stop) {
             return Err(stuck("does not stop"));
         }
-        wait.pause();
+        poll.pause();
     }
     Ok(())
 }

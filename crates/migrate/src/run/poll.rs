@@ -9,23 +9,23 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// The shortest pause when each question starts a process.
-const DEAR_PAUSE: Duration = Duration::from_millis(100);
+const EXPENSIVE_PAUSE: Duration = Duration::from_millis(100);
 
 /// One wait for one change.
-pub struct Wait {
+pub struct Poll {
     started: Instant,
     shortest: Duration,
 }
 
-impl Wait {
+impl Poll {
     /// Starts to wait, now.
     pub fn start() -> Self {
         Self { started: Instant::now(), shortest: SHORTEST_PAUSE }
     }
 
     /// The same, for questions that each start a process.
-    pub fn with_dear_questions() -> Self {
-        Self { shortest: DEAR_PAUSE, ..Self::start() }
+    pub fn expensive() -> Self {
+        Self { shortest: EXPENSIVE_PAUSE, ..Self::start() }
     }
 
     /// Whether the wait has lasted longer than that.

@@ -10,19 +10,19 @@ use etcd_version::EtcdVersion;
 use crate::cli::options::Options;
 use crate::failure::{Failure, Kind};
 use crate::files::durable;
-use crate::inspect::data_dir::{self as found, Contents};
-use crate::inspect::disk_space as room;
+use crate::inspect::data_dir::{self, DataDirContents};
+use crate::inspect::disk_space;
 use crate::inspect::series::Series;
 use crate::inspect::version_pair::VersionPair;
 use crate::inspect::wal;
-use crate::plan::bundled as carried;
-use crate::plan::steps::{Step, Way};
+use crate::plan::bundled;
+use crate::plan::steps::{DowngradeMethod, Step};
 use crate::report::event::Log;
 use crate::run::backup;
 use crate::run::downgrade;
-use crate::run::server::{Server, Setting, Stopped, newest_snapshot};
-use crate::run::signal::Stop;
-use crate::state::backup_store::Shelf;
+use crate::run::server::{Server, ServerContext, Stopped, newest_snapshot};
+use crate::run::signal::StopSignal;
+use crate::state::backup_store::BackupStore;
 use crate::state::journal::Journal;
 
 /// The last ones are longer than a server keeps anything from its database.
@@ -32,15 +32,15 @@ const PAUSES_BEFORE_STOP: [Duration; 3] =
 /// After a failure in a step.
 pub const GOES_ON: &str = "run migrate again: it goes on where it stopped";
 
-pub struct Walk<'a> {
+pub struct Runner<'a> {
     pub options: &'a Options,
-    pub shelf: &'a Shelf,
-    pub setting: Setting<'a>,
+    pub store: &'a BackupStore,
+    pub context: ServerContext<'a>,
     pub journal: Journal,
     /// A step of this run may have changed the data.
     pub has_begun: bool,
     pub members: usize,
-    pub stop: &'a Stop,
+    pub stop: &'a StopSignal,
     pub log: Log,
 }
 
@@ -53,23 +53,23 @@ pub fn check_programs(steps: &[Step], options: &Options) -> Result<(), Failure> 
                 vec![("etcd", version), ("etcdctl", &options.target.version)]
             }
             Step::Serve(version) => vec![("etcd", version)],
-            Step::Downgrade { from, to, way: Way::InPlace } => {
+            Step::Downgrade { from, to, method: DowngradeMethod::InPlace } => {
                 vec![("etcd", from), ("etcdctl", from), ("etcd", to)]
             }
-            Step::Downgrade { from, to, way: Way::Snapshot } => {
+            Step::Downgrade { from, to, method: DowngradeMethod::Snapshot } => {
                 let tool = (downgrade::restorer(to), to);
                 let schema = downgrade::has_schema(from).then_some(("etcdutl", from));
                 [("etcd", from), ("etcd", to), tool].into_iter().chain(schema).collect()
             }
         };
         for (name, version) in needed {
-            carried::program(&options.bin_dir, name, version)?;
+            bundled::program(&options.bin_dir, name, version)?;
         }
     }
     Ok(())
 }
 
-impl Walk<'_> {
+impl Runner<'_> {
     pub fn take(&mut self, steps: &[Step]) -> Result<(), Failure> {
         for (index, step) in steps.iter().enumerate() {
             self.stop.check()?;
@@ -106,10 +106,10 @@ impl Walk<'_> {
             Step::Backup => self.back_up(steps),
             Step::CancelDowngrade(version) => self.cancel_downgrade(version),
             Step::Serve(version) => self.upgrade(version).and_then(|()| self.confirm(version)),
-            Step::Downgrade { from, to, way: Way::InPlace } => {
+            Step::Downgrade { from, to, method: DowngradeMethod::InPlace } => {
                 self.downgrade_in_place(from, to).and_then(|()| self.confirm(to))
             }
-            Step::Downgrade { from, to, way: Way::Snapshot } => {
+            Step::Downgrade { from, to, method: DowngradeMethod::Snapshot } => {
                 self.downgrade_by_snapshot(from, to).and_then(|()| self.confirm(to))
             }
             Step::Record(version) => {
@@ -123,7 +123,7 @@ impl Walk<'_> {
     /// what its cluster had agreed on in the log, where the next minor version looks too late.
     fn confirm(&self, version: &EtcdVersion) -> Result<(), Failure> {
         let wanted = Series::of(version);
-        let Contents::Etcd3(data) = found::look(&self.options.data_dir)?.contents else {
+        let DataDirContents::Etcd3(data) = data_dir::read(&self.options.data_dir)?.contents else {
             return Ok(());
         };
         match data.series() {
@@ -160,16 +160,16 @@ impl Walk<'_> {
         let db = member.join("snap").join("db");
         let db_bytes = fs::metadata(&db).map_err(|error| Failure::file("read", &db, &error))?.len();
         let room_bytes = crate::plan::space::bytes_written(steps, db_bytes)
-            .saturating_sub(room::laid_out(&member));
+            .saturating_sub(disk_space::allocated_log_bytes(&member));
         if !self.options.backups.enabled {
-            room::check(data_dir, room_bytes, "what the steps write")
+            disk_space::check(data_dir, room_bytes, "what the steps write")
                 .map_err(|failure| failure.hint("nothing was changed"))?;
             self.log.info("no-backup", "no copy is made, as --no-backup asks");
             return Ok(());
         }
         // The copy from before an unfinished journey is the one worth keeping.
         let first = self.journal.backup.clone().filter(|path| path.is_dir());
-        let copy = match backup::make(data_dir, self.shelf, room_bytes, (self.log, self.stop)) {
+        let copy = match backup::make(data_dir, self.store, room_bytes, (self.log, self.stop)) {
             Ok(copy) => copy,
             Err(failure) if failure.kind == Kind::System && first.is_some() => {
                 self.log.warn(
@@ -181,7 +181,7 @@ impl Walk<'_> {
             Err(failure) => return Err(failure),
         };
         let keep = first.unwrap_or_else(|| copy.clone());
-        backup::retain(self.shelf, self.options.backups.retain, &keep, self.log);
+        backup::retain(self.store, self.options.backups.retain, &keep, self.log);
         self.journal.backup = Some(keep);
         self.note()
     }
@@ -196,7 +196,7 @@ impl Walk<'_> {
         let program = self.program("etcd", version)?;
         for pause in PAUSES_BEFORE_STOP {
             let mut server =
-                Server::start(&program, version, &self.options.data_dir, &self.setting)?;
+                Server::start(&program, version, &self.options.data_dir, &self.context)?;
             self.log.info(
                 "started",
                 format_args!("etcd {version} listens on 127.0.0.1:{} only", server.port),
@@ -216,7 +216,7 @@ impl Walk<'_> {
     }
 
     pub fn program(&self, name: &str, version: &EtcdVersion) -> Result<PathBuf, Failure> {
-        carried::program(&self.options.bin_dir, name, version)
+        bundled::program(&self.options.bin_dir, name, version)
     }
 
     pub fn note(&self) -> Result<(), Failure> {

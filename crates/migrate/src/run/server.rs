@@ -24,24 +24,24 @@ use crate::platform;
 use crate::report::event::Log;
 use crate::run::command::{self, Place};
 use crate::run::http;
-use crate::run::poll::Wait;
-use crate::run::signal::Stop;
+use crate::run::poll::Poll;
+use crate::run::signal::StopSignal;
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much of its log is shown when a server fails.
 const LAST_LINES: usize = 5;
 const LONGEST_LINE: usize = 400;
 
-pub struct Setting<'a> {
+pub struct ServerContext<'a> {
     pub member: &'a Member,
     pub timeouts: &'a Timeouts,
     pub server_log: ServerLog,
-    pub stop: &'a Stop,
+    pub stop: &'a StopSignal,
     pub log: Log,
 }
 
 pub struct Server<'a> {
-    setting: &'a Setting<'a>,
+    context: &'a ServerContext<'a>,
     version: EtcdVersion,
     child: Child,
     pub port: u16,
@@ -66,15 +66,15 @@ impl<'a> Server<'a> {
         program: &Path,
         version: &EtcdVersion,
         data_dir: &Path,
-        setting: &'a Setting<'a>,
+        context: &'a ServerContext<'a>,
     ) -> Result<Self, Failure> {
         let data_dir = data_dir.to_str().ok_or_else(|| {
             Failure::new(Kind::System, format_args!("{} is not UTF-8", data_dir.display()))
         })?;
-        let port = free_port(setting.member.port)?;
-        let listen_peer_urls = &peer_urls(setting.member)?;
+        let port = free_port(context.member.port)?;
+        let listen_peer_urls = &peer_urls(context.member)?;
         let place = Place { data_dir, port, listen_peer_urls };
-        let arguments = command::arguments(version, setting.member, &place);
+        let arguments = command::arguments(version, context.member, &place);
         let mut command = Command::new(program);
         for (name, _) in env::vars_os() {
             if name.to_str().is_none_or(|name| command::is_hidden(name, &arguments)) {
@@ -91,7 +91,7 @@ impl<'a> Server<'a> {
         // From here on the server ends with this value, whatever goes wrong.
         let version = version.clone();
         let mut server = Self {
-            setting,
+            context,
             version,
             child,
             port,
@@ -107,7 +107,7 @@ impl<'a> Server<'a> {
     /// Reads what the server says, in a thread, which a machine at its limits may refuse.
     fn follow(&self, stderr: ChildStderr) -> Result<JoinHandle<()>, Failure> {
         let (tail, has_heard) = (Arc::clone(&self.tail), Arc::clone(&self.has_heard));
-        let (server_log, log) = (self.setting.server_log, self.setting.log);
+        let (server_log, log) = (self.context.server_log, self.context.log);
         let follow = move || keep_last_lines(stderr, (&tail, &has_heard), server_log, log);
         thread::Builder::new().spawn(follow).map_err(|error| {
             Failure::new(Kind::System, format_args!("cannot start a thread: {error}"))
@@ -157,20 +157,20 @@ impl<'a> Server<'a> {
         what: &str,
         mut is_reached: impl FnMut(&Self) -> bool,
     ) -> Result<(), Failure> {
-        let wait = Wait::start();
+        let poll = Poll::start();
         while !is_reached(self) {
             self.check()?;
-            if wait.is_longer_than(self.setting.timeouts.start) {
+            if poll.is_longer_than(self.context.timeouts.start) {
                 return Err(self.timed_out(what));
             }
-            wait.pause();
+            poll.pause();
         }
         Ok(())
     }
 
     /// An error when we are told to stop or the server is gone.
     pub fn check(&mut self) -> Result<(), Failure> {
-        self.setting.stop.check()?;
+        self.context.stop.check()?;
         match self.child.try_wait().map_err(|error| self.lost(&error))? {
             Some(status) => Err(self.died(status)),
             None => Ok(()),
@@ -214,7 +214,7 @@ impl<'a> Server<'a> {
         if let Some(status) = self.child.try_wait().map_err(|error| self.lost(&error))? {
             return Ok(status);
         }
-        let wait = Wait::start();
+        let poll = Poll::start();
         if platform::ask_to_stop(&self.child).is_err() {
             self.kill()?;
         }
@@ -222,14 +222,14 @@ impl<'a> Server<'a> {
             if let Some(status) = self.child.try_wait().map_err(|error| self.lost(&error))? {
                 return Ok(status);
             }
-            if !self.is_killed && wait.is_longer_than(self.setting.timeouts.stop) {
-                self.setting.log.warn(
+            if !self.is_killed && poll.is_longer_than(self.context.timeouts.stop) {
+                self.context.log.warn(
                     "killed",
                     format_args!("etcd {} did not stop in time and was killed", self.version),
                 );
                 self.kill()?;
             }
-            wait.pause();
+            poll.pause();
         }
     }
 
@@ -258,7 +258,7 @@ impl<'a> Server<'a> {
     }
 
     fn timed_out(&self, what: &str) -> Failure {
-        let seconds = self.setting.timeouts.start.as_secs();
+        let seconds = self.context.timeouts.start.as_secs();
         let cause = format!("etcd {} ran for {seconds} s, waiting for {what}", self.version);
         self.with_last_lines(cause)
             .hint("in a cluster of several members the others must run, at the same minor version")
@@ -309,7 +309,7 @@ fn keep_last_lines(
         }
         let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
         // What follows is the stack, which says nothing to an operator.
-        if tail.back().is_some_and(|last| is_last_word(last)) {
+        if tail.back().is_some_and(|last| is_final_log_line(last)) {
             continue;
         }
         if tail.len() == LAST_LINES {
@@ -325,7 +325,7 @@ fn is_told_to_stop(line: &str) -> bool {
 }
 
 /// Whether etcd gives up with this line.
-fn is_last_word(line: &str) -> bool {
+fn is_final_log_line(line: &str) -> bool {
     ["\"level\":\"panic\"", "\"level\":\"fatal\"", "panic: "].iter().any(|sign| line.contains(sign))
 }
 

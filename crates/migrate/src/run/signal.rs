@@ -11,9 +11,9 @@ use crate::failure::{Failure, Kind};
 
 /// The signal that was received, if any.
 #[derive(Clone, Debug, Default)]
-pub struct Stop(Arc<AtomicUsize>);
+pub struct StopSignal(Arc<AtomicUsize>);
 
-impl Stop {
+impl StopSignal {
     /// Installs the handlers. Without them process 1 of a container would ignore both signals.
     pub fn listen() -> io::Result<Self> {
         let stop = Self::default();

@@ -6,7 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 
 use crate::failure::{Failure, Kind};
-use crate::run::poll::Wait;
+use crate::run::poll::Poll;
 
 /// Runs a program until it ends, or kills it when `check` fails. `None` means success, `Some` is the
 /// last line that a program wrote to stderr before it failed.
@@ -41,7 +41,7 @@ fn watch(
     mut check: impl FnMut() -> Result<(), Failure>,
     failed: impl Fn(&io::Error) -> Failure,
 ) -> Result<ExitStatus, Failure> {
-    let wait = Wait::start();
+    let poll = Poll::start();
     loop {
         if let Some(status) = child.try_wait().map_err(|error| failed(&error))? {
             return Ok(status);
@@ -50,7 +50,7 @@ fn watch(
             end(child);
             return Err(failure);
         }
-        wait.pause();
+        poll.pause();
     }
 }
 

@@ -19,7 +19,7 @@ const LABEL: &str = "data-directory";
 
 /// Where the backups of one data directory are.
 #[derive(Clone, Debug)]
-pub struct Shelf {
+pub struct BackupStore {
     /// It need not exist.
     pub directory: PathBuf,
     data_dir: PathBuf,
@@ -44,7 +44,7 @@ enum Owner {
     Another,
 }
 
-impl Shelf {
+impl BackupStore {
     /// `given` is the directory that the operator chose. Touches nothing.
     pub fn of(data_dir: &Path, given: Option<&Path>) -> Self {
         let own = own_directory(data_dir);
