@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use cli::arguments::Arguments;
 use cli::reader::OptionReader;
 use failure::Failure;
-use report::event::Log;
+use report::event::EventLog;
 use report::format::Format;
 use run::migration;
 
@@ -41,12 +41,12 @@ pub fn main(
 ) -> ExitCode {
     let arguments = match Arguments::parse(arguments) {
         Ok(arguments) => arguments,
-        Err(error) => return end(Log::new(Format::Text), &Failure::usage(error)),
+        Err(error) => return end(EventLog::new(Format::Text), &Failure::usage(error)),
     };
     let reader = OptionReader { arguments: &arguments, environment };
     let log = match reader.log_format() {
-        Ok(format) => Log::new(format),
-        Err(failure) => return end(Log::new(Format::Text), &failure),
+        Ok(format) => EventLog::new(format),
+        Err(failure) => return end(EventLog::new(Format::Text), &failure),
     };
     match run_command(&reader, log) {
         Ok(()) => ExitCode::SUCCESS,
@@ -54,7 +54,7 @@ pub fn main(
     }
 }
 
-fn run_command(reader: &OptionReader<'_>, log: Log) -> Result<(), Failure> {
+fn run_command(reader: &OptionReader<'_>, log: EventLog) -> Result<(), Failure> {
     let arguments = reader.arguments;
     if arguments.has("help") {
         return print(include_str!("cli/help.txt"));
@@ -85,7 +85,7 @@ fn print(text: &str) -> Result<(), Failure> {
     written.map_err(|error| Failure::file("write to", Path::new("standard output"), &error))
 }
 
-fn end(log: Log, failure: &Failure) -> ExitCode {
+fn end(log: EventLog, failure: &Failure) -> ExitCode {
     log.error(&failure.cause, &failure.hints);
     failure.exit_code()
 }

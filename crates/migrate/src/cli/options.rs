@@ -58,7 +58,7 @@ pub enum Port {
 
 /// How the servers that do the steps are started.
 #[derive(Clone, Debug)]
-pub struct Member {
+pub struct ServerOptions {
     /// The name of the member, as in `--name`.
     pub name: String,
     /// The port for clients.
@@ -103,7 +103,7 @@ pub struct Options {
     /// `None` if the image itself says which versions are bundled.
     pub bundled: Option<Bundled>,
     pub target: VersionPair,
-    pub member: Member,
+    pub member: ServerOptions,
     pub trust: Trust,
     pub downgrades: Downgrades,
     pub backups: Backups,

@@ -11,7 +11,7 @@ use etcd_version::{Bundled, EtcdVersion};
 
 use super::arguments::Arguments;
 use super::options::{
-    Backups, Downgrades, Member, Options, PlainBinaries, Port, ServerLog, Timeouts, Trust,
+    Backups, Downgrades, Options, PlainBinaries, Port, ServerLog, ServerOptions, Timeouts, Trust,
 };
 use super::{etcd_flags, shell_words};
 use crate::failure::Failure;
@@ -164,7 +164,7 @@ impl OptionReader<'_> {
         Ok(Some(Bundled::new(versions)))
     }
 
-    fn member(&self, data_dir: &Path) -> Result<Member, Failure> {
+    fn member(&self, data_dir: &Path) -> Result<ServerOptions, Failure> {
         let name = self.name()?;
         let holds_events = holds_events(data_dir);
         let port = self.port("port", if holds_events { 18631 } else { 18629 })?;
@@ -178,7 +178,7 @@ impl OptionReader<'_> {
         let or_peer_url = |value: Option<String>| value.unwrap_or_else(|| peer_url.clone());
         let advertised = self.get("initial-advertise-peer-urls", "INITIAL_ADVERTISE_PEER_URLS")?;
         let initial_cluster = self.get("initial-cluster", "INITIAL_CLUSTER")?;
-        Ok(Member {
+        Ok(ServerOptions {
             initial_cluster: initial_cluster.unwrap_or_else(|| format!("{name}={peer_url}")),
             initial_cluster_token: self.token(&extra_arguments)?,
             listen_peer_urls: or_peer_url(listen_peer_urls),

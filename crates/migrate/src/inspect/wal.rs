@@ -23,7 +23,7 @@ const SNAPSHOT: u64 = 5;
 /// all but a member's attributes and the cluster version. etcd 3.4 logs one each time somebody
 /// asks for `/health`, and they stay in the log until a raft snapshot has been written after them.
 pub fn replays_v2_requests(member: &Path) -> io::Result<bool> {
-    let mut log = Log::default();
+    let mut log = LogReader::default();
     for path in files(&member.join("wal"), "wal")? {
         let file = File::open(&path)?;
         let size_bytes = file.metadata()?.len();
@@ -54,14 +54,14 @@ fn files(directory: &Path, kind: &str) -> io::Result<Vec<PathBuf>> {
 }
 
 #[derive(Debug, Default)]
-struct Log {
+struct LogReader {
     /// The indexes of entries that are refused, ascending.
     refused: Vec<u64>,
     /// The indexes of snapshots that the log knows of.
     snapshots: BTreeSet<u64>,
 }
 
-impl Log {
+impl LogReader {
     fn read(&mut self, mut source: impl Read, size_bytes: u64) -> io::Result<()> {
         let mut left = size_bytes;
         let mut frame = [0; 8];
@@ -179,7 +179,7 @@ mod tests {
 
     #[track_caller]
     fn check(records: &[Vec<u8>], taken: &[u64], expected: bool) {
-        let mut log = Log::default();
+        let mut log = LogReader::default();
         let file = file(records);
         log.read(&file[..], file.len() as u64).unwrap();
         assert_eq!(log.replays_refused(&taken.iter().copied().collect()), expected);
@@ -227,10 +227,10 @@ mod tests {
     fn damage_ends_a_file_and_nothing_else() {
         let whole = file(&[entry(4, &request("QGET", "")), snapshot(5)]);
         for length in 0..whole.len() {
-            let mut log = Log::default();
+            let mut log = LogReader::default();
             let _ = log.read(&whole[..length], length as u64);
         }
-        let mut log = Log::default();
+        let mut log = LogReader::default();
         log.read(&[0xff; 100][..], 100).unwrap();
         assert!(!log.replays_refused(&BTreeSet::new()));
     }

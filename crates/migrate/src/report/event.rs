@@ -17,11 +17,11 @@ pub enum Level {
 
 /// Writes events in one format. The names of events are an interface, their messages are not.
 #[derive(Clone, Copy, Debug)]
-pub struct Log {
+pub struct EventLog {
     format: Format,
 }
 
-impl Log {
+impl EventLog {
     pub const fn new(format: Format) -> Self {
         Self { format }
     }
@@ -126,7 +126,7 @@ mod tests {
     fn an_event_is_one_line_in_json_and_readable_in_text() {
         let hints = ["free some space".to_owned()];
         let line = |format| {
-            Log::new(format).line("2026-01-01T00:00:00Z", Level::Error, "failed", "no", &hints)
+            EventLog::new(format).line("2026-01-01T00:00:00Z", Level::Error, "failed", "no", &hints)
         };
         assert_eq!(line(Format::Text), "error: no\nhint: free some space");
         assert_eq!(

@@ -22,7 +22,7 @@ pub struct Status {
     pub data_dir: PathBuf,
     pub found: DataDir,
     /// `None` if there is no v3 database.
-    pub details: Option<Details>,
+    pub details: Option<StatusDetails>,
     pub journal: Option<Journal>,
     /// A downgrade was killed while it moved the restored data into place. The next run finishes it.
     pub is_being_moved: bool,
@@ -35,7 +35,7 @@ pub struct Status {
 
 /// What is read from the database and the log only for the status.
 #[derive(Debug)]
-pub struct Details {
+pub struct StatusDetails {
     pub keys: Keys,
     pub log_files: u64,
     pub log_bytes: u64,
@@ -74,7 +74,7 @@ pub fn look(data_dir: &Path, store: &BackupStore) -> Result<Status, Failure> {
     })
 }
 
-fn details(member: &Path) -> Result<Details, Failure> {
+fn details(member: &Path) -> Result<StatusDetails, Failure> {
     let db = member.join("snap").join("db");
     let is_served = lock::is_served(&db);
     let file = File::open(&db).map_err(|error| Failure::file("open", &db, &error))?;
@@ -94,7 +94,7 @@ fn details(member: &Path) -> Result<Details, Failure> {
     let (log_files, log_bytes) = files(&member.join("wal"), "wal").map_err(unreadable)?;
     let (raft_snapshots, _) = files(&member.join("snap"), "snap").map_err(unreadable)?;
     let replays_v2_requests = wal::replays_v2_requests(member).map_err(unreadable)?;
-    Ok(Details { keys, log_files, log_bytes, raft_snapshots, replays_v2_requests, is_served })
+    Ok(StatusDetails { keys, log_files, log_bytes, raft_snapshots, replays_v2_requests, is_served })
 }
 
 /// The number of files with an extension, and their size together in bytes.

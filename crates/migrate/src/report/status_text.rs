@@ -8,7 +8,7 @@ use crate::inspect::data_dir::{DataDirContents, MemberData};
 use crate::report::Report;
 use crate::report::json::Json;
 use crate::report::plan_text;
-use crate::report::status::{BackupCopy, Details, Status};
+use crate::report::status::{BackupCopy, Status, StatusDetails};
 use crate::state::journal::Journal;
 
 impl Report for Status {
@@ -105,7 +105,7 @@ impl Status {
     }
 }
 
-fn data_json(data: &MemberData, details: &Details) -> Json {
+fn data_json(data: &MemberData, details: &StatusDetails) -> Json {
     let keys = &details.keys;
     let member = |member: &crate::inspect::data_dir::Member| {
         Json::Object(vec![
@@ -151,7 +151,7 @@ impl Lines {
         self.0.push(format!("  {name:<13}{value}"));
     }
 
-    fn data(&mut self, data: &MemberData, details: &Details) {
+    fn data(&mut self, data: &MemberData, details: &StatusDetails) {
         let or_none = |series: Option<_>| {
             series.map_or("not recorded".to_owned(), |series: crate::inspect::series::Series| {
                 series.to_string()

@@ -14,7 +14,7 @@ use crate::files::compare::has_same_bytes;
 use crate::files::tree;
 use crate::inspect::disk_space;
 use crate::platform;
-use crate::report::event::{Log, timestamp};
+use crate::report::event::{EventLog, timestamp};
 use crate::run::signal::StopSignal;
 use crate::state::backup_store::BackupStore;
 
@@ -27,7 +27,7 @@ pub fn make(
     data_dir: &Path,
     store: &BackupStore,
     room_bytes: u64,
-    (log, stop): (Log, &StopSignal),
+    (log, stop): (EventLog, &StopSignal),
 ) -> Result<PathBuf, Failure> {
     let failed =
         |error: &io::Error| Failure::file("back up to", &store.directory, error).hint(ELSEWHERE);
@@ -141,7 +141,7 @@ fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Removes all backups of a data directory except the newest `count` and `keep`. One that cannot be
 /// removed is a warning.
-pub fn retain(store: &BackupStore, count: usize, keep: &Path, log: Log) {
+pub fn retain(store: &BackupStore, count: usize, keep: &Path, log: EventLog) {
     for copy in store.expired(count, keep) {
         match tree::remove(&copy) {
             Ok(()) => log.info("retain", format_args!("removed the old copy {}", copy.display())),
@@ -168,7 +168,7 @@ mod tests {
     }
 
     fn make_on(store: &BackupStore, data_dir: &Path) -> Result<PathBuf, Failure> {
-        make(data_dir, store, 0, (Log::new(Format::Text), &StopSignal::default()))
+        make(data_dir, store, 0, (EventLog::new(Format::Text), &StopSignal::default()))
     }
 
     fn make_in(scratch: &Scratch) -> Result<PathBuf, Failure> {
@@ -196,7 +196,7 @@ mod tests {
         fs::remove_file(copies[1].join("data-directory")).unwrap();
         let store = BackupStore::of(&scratch.path().join("data"), None);
         assert_eq!(store.copies(), copies);
-        retain(&store, 2, &copies[0], Log::new(Format::Text));
+        retain(&store, 2, &copies[0], EventLog::new(Format::Text));
         let kept: Vec<_> = copies.iter().map(|copy| copy.exists()).collect();
         assert_eq!(kept, [true, false, true, true]);
         assert!(scratch.path().join("data.bak/member/snap/db").exists());
@@ -218,7 +218,7 @@ mod tests {
         let newest = make_on(&stores[0].0, &stores[0].1).unwrap();
         // An unfinished copy of the other, which may be running now.
         let half = stores[1].0.begin().unwrap();
-        retain(&stores[0].0, 1, &newest, Log::new(Format::Text));
+        retain(&stores[0].0, 1, &newest, EventLog::new(Format::Text));
         assert!(!one.exists() && newest.exists() && other.exists() && kept.exists());
         make_on(&stores[0].0, &stores[0].1).unwrap();
         assert!(half.exists());

@@ -12,10 +12,10 @@ use crate::failure::Failure;
 use crate::files::compare::has_same_bytes;
 use crate::files::durable::beside;
 use crate::platform::{self, PROGRAM_SUFFIX};
-use crate::report::event::Log;
+use crate::report::event::EventLog;
 
 /// Replaces them where they differ. A read-only file system or missing rights are only a warning.
-pub fn place(bin_dir: &Path, version: &EtcdVersion, log: Log) -> Result<(), Failure> {
+pub fn place(bin_dir: &Path, version: &EtcdVersion, log: EventLog) -> Result<(), Failure> {
     for name in ["etcd", "etcdctl", "etcdutl"] {
         let from = bin_dir.join(format!("{name}-{version}{PROGRAM_SUFFIX}"));
         let to = bin_dir.join(format!("{name}{PROGRAM_SUFFIX}"));
@@ -75,7 +75,7 @@ mod tests {
     use crate::scratch::Scratch;
 
     fn place_in(scratch: &Scratch, version: &str) -> Result<(), Failure> {
-        place(scratch.path(), &version.parse().unwrap(), Log::new(Format::Text))
+        place(scratch.path(), &version.parse().unwrap(), EventLog::new(Format::Text))
     }
 
     #[test]

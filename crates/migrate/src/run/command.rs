@@ -3,11 +3,11 @@
 use etcd_version::EtcdVersion;
 
 use crate::cli::etcd_flags;
-use crate::cli::options::Member;
+use crate::cli::options::ServerOptions;
 
 /// What is decided only when a server is started.
 #[derive(Debug)]
-pub struct Place<'a> {
+pub struct Launch<'a> {
     pub data_dir: &'a str,
     /// The port for clients, on loopback.
     pub port: u16,
@@ -40,8 +40,12 @@ const UNWANTED: &[(&str, Takes)] = &[
 ];
 
 /// The arguments of an etcd server.
-pub fn arguments(version: &EtcdVersion, member: &Member, place: &Place<'_>) -> Vec<String> {
-    let client_url = format!("http://127.0.0.1:{}", place.port);
+pub fn arguments(
+    version: &EtcdVersion,
+    member: &ServerOptions,
+    launch: &Launch<'_>,
+) -> Vec<String> {
+    let client_url = format!("http://127.0.0.1:{}", launch.port);
     let logger = match version.minor() {
         0..4 => vec![],
         // 3.4 writes an older format unless told otherwise.
@@ -49,9 +53,9 @@ pub fn arguments(version: &EtcdVersion, member: &Member, place: &Place<'_>) -> V
     };
     let own = [
         ("name", member.name.as_str()),
-        ("data-dir", place.data_dir),
+        ("data-dir", launch.data_dir),
         ("initial-cluster", &member.initial_cluster),
-        ("listen-peer-urls", place.listen_peer_urls),
+        ("listen-peer-urls", launch.listen_peer_urls),
         ("initial-advertise-peer-urls", &member.initial_advertise_peer_urls),
         // Writes a raft snapshot at once. A server replays the log from the last snapshot on, and
         // etcd 3.6 and 3.7 panic ("detected disallowed v2 WAL") when they replay entries that 3.4
@@ -123,8 +127,8 @@ mod tests {
     use super::*;
     use crate::cli::options::Port;
 
-    fn member(extra: &str) -> Member {
-        Member {
+    fn member(extra: &str) -> ServerOptions {
+        ServerOptions {
             name: "n".to_owned(),
             port: Port::Given(1),
             initial_cluster: "n=http://localhost:2380".to_owned(),
@@ -137,9 +141,9 @@ mod tests {
     }
 
     fn line(version: &str, extra: &str) -> String {
-        let place =
-            Place { data_dir: "/d", port: 18629, listen_peer_urls: "http://localhost:2380" };
-        arguments(&version.parse().unwrap(), &member(extra), &place).join(" ")
+        let launch =
+            Launch { data_dir: "/d", port: 18629, listen_peer_urls: "http://localhost:2380" };
+        arguments(&version.parse().unwrap(), &member(extra), &launch).join(" ")
     }
 
     const COMMON: &str = "--name=n --data-dir=/d --initial-cluster=n=http://localhost:2380 \
@@ -181,7 +185,7 @@ mod tests {
         let arguments = arguments(
             &"3.6.14".parse().unwrap(),
             &member("--peer-cert-file /x --quota-backend-bytes=1"),
-            &Place { data_dir: "/d", port: 1, listen_peer_urls: "http://localhost:2380" },
+            &Launch { data_dir: "/d", port: 1, listen_peer_urls: "http://localhost:2380" },
         );
         for (variable, expected) in [
             ("ETCD_NAME", true),

@@ -7,35 +7,35 @@ use std::time::Duration;
 use serde_json::Value;
 
 /// In bytes. Both answers are far shorter, and a longer one cannot be understood anyway.
-const LONGEST_ANSWER: u64 = 64 << 10;
+const MAX_RESPONSE_BYTES: u64 = 64 << 10;
 
 /// What a server answered.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub body: String,
 }
 
 /// Sends a request. `timeout` limits the connection and each read and write.
-pub fn get(address: SocketAddr, path: &str, timeout: Duration) -> io::Result<Answer> {
+pub fn get(address: SocketAddr, path: &str, timeout: Duration) -> io::Result<Response> {
     let mut stream = TcpStream::connect_timeout(&address, timeout)?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut bytes = Vec::new();
-    stream.take(LONGEST_ANSWER).read_to_end(&mut bytes)?;
+    stream.take(MAX_RESPONSE_BYTES).read_to_end(&mut bytes)?;
     parse(&String::from_utf8_lossy(&bytes))
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an HTTP answer"))
 }
 
-fn parse(text: &str) -> Option<Answer> {
+fn parse(text: &str) -> Option<Response> {
     let (head, body) = text.split_once("\r\n\r\n")?;
     let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
-    Some(Answer { status, body: body.to_owned() })
+    Some(Response { status, body: body.to_owned() })
 }
 
-impl Answer {
+impl Response {
     /// The body as a JSON object; `Value::Null` when it is something else.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_default()
@@ -62,7 +62,7 @@ mod tests {
             String::from_utf8_lossy(&request[..length]).into_owned()
         });
         let answer = get(address, "/health", Duration::from_secs(5)).unwrap();
-        assert_eq!(answer, Answer { status: 503, body: "{\"health\":\"false\"}".to_owned() });
+        assert_eq!(answer, Response { status: 503, body: "{\"health\":\"false\"}".to_owned() });
         assert!(server.join().unwrap().starts_with("GET /health HTTP/1.1\r\n"));
     }
 
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_body_that_is_no_json_has_no_fields() {
-        let json = |body: &str| Answer { status: 200, body: body.to_owned() }.json();
+        let json = |body: &str| Response { status: 200, body: body.to_owned() }.json();
         assert_eq!(json(r#"{"etcdcluster": "3.5.0"}"#)["etcdcluster"], "3.5.0");
         assert_eq!(json(r#"{"health":true}"#)["health"], true);
         for body in ["", "3.5.0", "{\"etcdcluster\": \"3.5.0\"", &"[".repeat(100_000)] {

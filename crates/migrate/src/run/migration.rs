@@ -6,7 +6,7 @@ use std::path::Path;
 
 use etcd_version::Bundled;
 
-use crate::cli::options::{Format, Member, Options, PlainBinaries};
+use crate::cli::options::{Format, Options, PlainBinaries, ServerOptions};
 use crate::failure::{Failure, Kind};
 use crate::inspect::current_version::{self, CurrentVersion, UnclearVersion};
 use crate::inspect::data_dir::{self, DataDir, DataDirContents};
@@ -16,7 +16,7 @@ use crate::plan::bundled;
 use crate::plan::steps::{self, Step};
 use crate::platform;
 use crate::report::Report;
-use crate::report::event::Log;
+use crate::report::event::EventLog;
 use crate::report::plan_text::{PlanReport, describe};
 use crate::report::status;
 use crate::run::binaries;
@@ -40,10 +40,10 @@ struct Migration {
 pub fn plan(options: &Options, format: Format) -> Result<String, Failure> {
     refuse_outside_wal(options)?;
     let bundled = bundled::bundled(options.bundled.as_ref(), &options.bin_dir)?;
-    let journey = peek(options, &bundled)?;
+    let migration = peek(options, &bundled)?;
     let backup = store(options).directory;
     let report =
-        PlanReport { options, origin: &journey.origin, steps: &journey.steps, backup: &backup };
+        PlanReport { options, origin: &migration.origin, steps: &migration.steps, backup: &backup };
     Ok(report.print(format))
 }
 
@@ -56,7 +56,7 @@ pub fn status(data_dir: &Path, backups: Option<&Path>, format: Format) -> Result
     Ok(status::look(data_dir, &BackupStore::of(data_dir, backups))?.print(format))
 }
 
-pub fn run(options: &Options, log: Log) -> Result<(), Failure> {
+pub fn run(options: &Options, log: EventLog) -> Result<(), Failure> {
     refuse_outside_wal(options)?;
     let stop = StopSignal::listen().map_err(|error| {
         Failure::new(Kind::System, format_args!("cannot listen for signals: {error}"))
@@ -69,9 +69,9 @@ pub fn run(options: &Options, log: Log) -> Result<(), Failure> {
     if !swap.is_pending() {
         // Once without the lock, so that what cannot be migrated is not touched at all, and what
         // is there already is fine on a read-only file system too.
-        let journey = peek(options, &bundled)?;
-        runner::check_programs(&journey.steps, options)?;
-        if journey.is_arrived(options) {
+        let migration = peek(options, &bundled)?;
+        runner::check_programs(&migration.steps, options)?;
+        if migration.is_arrived(options) {
             return arrive(options, log);
         }
     }
@@ -84,27 +84,27 @@ pub fn run(options: &Options, log: Log) -> Result<(), Failure> {
     }
     orphan::end_all(options, &stop, log)?;
     swap.clear()?;
-    let journey = journey(options, &bundled)?;
-    let from = describe(&journey.origin);
+    let migration = prepare(options, &bundled)?;
+    let from = describe(&migration.origin);
     log.info("found", format_args!("{}: {from}", options.data_dir.display()));
-    walk(options, &journey, &stop, log)?;
+    take_steps(options, &migration, &stop, log)?;
     // The data has arrived, so what is left is no failure of the kind that changed nothing.
     arrive(options, log).map_err(|failure| failure.in_step().hint(GOES_ON))
 }
 
 /// Takes the steps; however that ends, the journal says so.
-fn walk(
+fn take_steps(
     options: &Options,
-    journey: &Migration,
+    migration: &Migration,
     stop: &StopSignal,
-    log: Log,
+    log: EventLog,
 ) -> Result<(), Failure> {
-    runner::check_programs(&journey.steps, options)?;
-    let before = journey.journal.clone();
-    let has_work = journey.steps.iter().any(Step::changes_data);
+    runner::check_programs(&migration.steps, options)?;
+    let before = migration.journal.clone();
+    let has_work = migration.steps.iter().any(Step::changes_data);
     let kept = before.as_ref().filter(|journal| journal.is_unfinished());
-    let member = served(options, &journey.found);
-    let mut walk = Runner {
+    let member = server_options(options, &migration.found);
+    let mut runner = Runner {
         options,
         store: &store(options),
         context: ServerContext {
@@ -121,35 +121,35 @@ fn walk(
             outcome: "running".to_owned(),
         },
         has_begun: false,
-        members: match &journey.origin {
+        members: match &migration.origin {
             CurrentVersion::Etcd3(known) => known.members,
             CurrentVersion::Fresh | CurrentVersion::Etcd2 => 0,
         },
         stop,
         log,
     };
-    let outcome = walk.take(&journey.steps).map_err(|failure| walk.explain(failure));
+    let outcome = runner.take(&migration.steps).map_err(|failure| runner.explain(failure));
     match &outcome {
-        Ok(()) => "done".clone_into(&mut walk.journal.outcome),
-        Err(failure) => walk.journal.outcome.clone_from(&failure.cause),
+        Ok(()) => "done".clone_into(&mut runner.journal.outcome),
+        Err(failure) => runner.journal.outcome.clone_from(&failure.cause),
     }
     // A plan that only records needs no journal, unless there is one to close.
     if has_work || before.is_some() {
-        let noted = walk.note();
-        return outcome.and_then(|()| noted.map_err(|failure| walk.explain(failure)));
+        let noted = runner.note();
+        return outcome.and_then(|()| noted.map_err(|failure| runner.explain(failure)));
     }
     outcome
 }
 
 /// The member as its servers are started. A server publishes its name, so that of the only member
 /// is the one that the data has; and the port of one among others is known to those.
-fn served(options: &Options, found: &DataDir) -> Member {
+fn server_options(options: &Options, found: &DataDir) -> ServerOptions {
     let member = options.member.clone();
     let DataDirContents::Etcd3(data) = &found.contents else { return member };
     let peer_port = member.peer_port.filter(|_| data.members.len() <= 1);
-    let Some(known) = data.only_member() else { return Member { peer_port, ..member } };
+    let Some(known) = data.only_member() else { return ServerOptions { peer_port, ..member } };
     let urls = known.peer_urls.iter().map(|url| format!("{}={url}", known.name));
-    Member {
+    ServerOptions {
         name: known.name.clone(),
         initial_cluster: urls.collect::<Vec<_>>().join(","),
         initial_advertise_peer_urls: known.peer_urls.join(","),
@@ -158,7 +158,7 @@ fn served(options: &Options, found: &DataDir) -> Member {
     }
 }
 
-fn arrive(options: &Options, log: Log) -> Result<(), Failure> {
+fn arrive(options: &Options, log: EventLog) -> Result<(), Failure> {
     if options.plain_binaries == PlainBinaries::Replace {
         binaries::place(&options.bin_dir, &options.target.version, log)?;
     }
@@ -199,7 +199,7 @@ fn peek(options: &Options, bundled: &Bundled) -> Result<Migration, Failure> {
     seen?.with_steps(options, bundled)
 }
 
-fn journey(options: &Options, bundled: &Bundled) -> Result<Migration, Failure> {
+fn prepare(options: &Options, bundled: &Bundled) -> Result<Migration, Failure> {
     look(options)?.with_steps(options, bundled)
 }
 
@@ -264,7 +264,7 @@ fn explain(unclear: &UnclearVersion) -> Failure {
 }
 
 /// Creates the data directory if it is missing.
-fn create(options: &Options, log: Log) -> Result<(), Failure> {
+fn create(options: &Options, log: EventLog) -> Result<(), Failure> {
     let path = &options.data_dir;
     if !path.exists() {
         log.info("create", format_args!("{} does not exist, creating it", path.display()));

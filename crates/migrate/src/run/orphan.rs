@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::cli::options::Options;
 use crate::failure::{Failure, Kind};
 use crate::platform;
-use crate::report::event::Log;
+use crate::report::event::EventLog;
 use crate::run::poll::Poll;
 use crate::run::signal::StopSignal;
 use crate::state::journal;
@@ -26,7 +26,7 @@ enum Orphan {
 
 /// Ends them. A server that this program did not start is an error. Afterwards no server has the
 /// database open.
-pub fn end_all(options: &Options, stop: &StopSignal, log: Log) -> Result<(), Failure> {
+pub fn end_all(options: &Options, stop: &StopSignal, log: EventLog) -> Result<(), Failure> {
     let journal = journal::read(&options.data_dir)?;
     if journal.is_some_and(|journal| journal.is_unfinished()) {
         for id in platform::processes() {

@@ -17,7 +17,7 @@ use crate::inspect::version_pair::VersionPair;
 use crate::inspect::wal;
 use crate::plan::bundled;
 use crate::plan::steps::{DowngradeMethod, Step};
-use crate::report::event::Log;
+use crate::report::event::EventLog;
 use crate::run::backup;
 use crate::run::downgrade;
 use crate::run::server::{Server, ServerContext, Stopped, newest_snapshot};
@@ -41,7 +41,7 @@ pub struct Runner<'a> {
     pub has_begun: bool,
     pub members: usize,
     pub stop: &'a StopSignal,
-    pub log: Log,
+    pub log: EventLog,
 }
 
 /// Every program that the steps will start, so that a missing one is missed before the first step.

@@ -17,12 +17,12 @@ use std::time::Duration;
 use etcd_version::EtcdVersion;
 use serde_json::Value;
 
-use crate::cli::options::{Member, Port, ServerLog, Timeouts};
+use crate::cli::options::{Port, ServerLog, ServerOptions, Timeouts};
 use crate::failure::{Failure, Kind};
 use crate::inspect::series::Series;
 use crate::platform;
-use crate::report::event::Log;
-use crate::run::command::{self, Place};
+use crate::report::event::EventLog;
+use crate::run::command::{self, Launch};
 use crate::run::http;
 use crate::run::poll::Poll;
 use crate::run::signal::StopSignal;
@@ -33,11 +33,11 @@ const LAST_LINES: usize = 5;
 const LONGEST_LINE: usize = 400;
 
 pub struct ServerContext<'a> {
-    pub member: &'a Member,
+    pub member: &'a ServerOptions,
     pub timeouts: &'a Timeouts,
     pub server_log: ServerLog,
     pub stop: &'a StopSignal,
-    pub log: Log,
+    pub log: EventLog,
 }
 
 pub struct Server<'a> {
@@ -73,8 +73,8 @@ impl<'a> Server<'a> {
         })?;
         let port = free_port(context.member.port)?;
         let listen_peer_urls = &peer_urls(context.member)?;
-        let place = Place { data_dir, port, listen_peer_urls };
-        let arguments = command::arguments(version, context.member, &place);
+        let launch = Launch { data_dir, port, listen_peer_urls };
+        let arguments = command::arguments(version, context.member, &launch);
         let mut command = Command::new(program);
         for (name, _) in env::vars_os() {
             if name.to_str().is_none_or(|name| command::is_hidden(name, &arguments)) {
@@ -294,7 +294,7 @@ fn keep_last_lines(
     stderr: impl io::Read,
     (tail, has_heard): (&Mutex<VecDeque<String>>, &AtomicBool),
     server_log: ServerLog,
-    log: Log,
+    log: EventLog,
 ) {
     let mut source = BufReader::new(stderr);
     let mut line = Vec::new();
@@ -330,7 +330,7 @@ fn is_final_log_line(line: &str) -> bool {
 }
 
 /// Where it listens for members: nobody calls, so any port will do when nobody chose one.
-fn peer_urls(member: &Member) -> Result<String, Failure> {
+fn peer_urls(member: &ServerOptions) -> Result<String, Failure> {
     let Some(preferred) = member.peer_port else { return Ok(member.listen_peer_urls.clone()) };
     let port = free_port(Port::Preferred(preferred))?;
     Ok(format!("http://localhost:{port}"))

@@ -23,11 +23,11 @@ pub struct BackupStore {
     /// It need not exist.
     pub directory: PathBuf,
     data_dir: PathBuf,
-    place: Place,
+    location: StoreLocation,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum StoreLocation {
     /// The default, for this data directory alone.
     Default,
     /// Given by the operator. Others may use it, too.
@@ -35,7 +35,7 @@ enum Place {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Owner {
+enum BackupOwner {
     /// It was made of this data directory.
     Ours,
     /// It has no label.
@@ -52,15 +52,15 @@ impl BackupStore {
         Self {
             directory: given.map(Path::to_owned).unwrap_or(own),
             data_dir: data_dir.to_owned(),
-            place: if given.is_some() { Place::Given } else { Place::Default },
+            location: if given.is_some() { StoreLocation::Given } else { StoreLocation::Default },
         }
     }
 
     /// Makes an empty directory for a new backup, and the store itself if it is missing.
     pub fn begin(&self) -> io::Result<PathBuf> {
-        let partial = match self.place {
-            Place::Default => self.directory.join(PARTIAL),
-            Place::Given => self.directory.join(format!("{PARTIAL}-{}", self.id()?)),
+        let partial = match self.location {
+            StoreLocation::Default => self.directory.join(PARTIAL),
+            StoreLocation::Given => self.directory.join(format!("{PARTIAL}-{}", self.id()?)),
         };
         let is_there = self.directory.exists();
         tree::remove(&partial)?;
@@ -99,19 +99,19 @@ impl BackupStore {
 
     /// The complete backups, oldest first, except those of other data directories.
     pub fn copies(&self) -> Vec<PathBuf> {
-        self.all(|owner| owner != Owner::Another)
+        self.all(|owner| owner != BackupOwner::Another)
     }
 
     /// The backups of this data directory that may go: all but the newest `count` and `keep`.
     pub fn expired(&self, count: usize, keep: &Path) -> Vec<PathBuf> {
-        let mut copies = self.all(|owner| owner == Owner::Ours);
+        let mut copies = self.all(|owner| owner == BackupOwner::Ours);
         copies.truncate(copies.len().saturating_sub(count));
         copies.retain(|copy| copy != keep);
         copies
     }
 
     /// The complete backups, oldest first: their names are times.
-    fn all(&self, is_wanted: impl Fn(Owner) -> bool) -> Vec<PathBuf> {
+    fn all(&self, is_wanted: impl Fn(BackupOwner) -> bool) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(&self.directory) else { return Vec::new() };
         let paths = entries.flatten().map(|entry| entry.path());
         let mut copies: Vec<_> =
@@ -120,15 +120,15 @@ impl BackupStore {
         copies
     }
 
-    fn owner(&self, copy: &Path) -> Owner {
-        if self.place == Place::Default {
-            return Owner::Ours;
+    fn owner(&self, copy: &Path) -> BackupOwner {
+        if self.location == StoreLocation::Default {
+            return BackupOwner::Ours;
         }
         let own = fs::read_to_string(self.id_path()).and_then(|id| self.label(&id));
         match fs::read_to_string(copy.join(LABEL)) {
-            Ok(label) if own.is_ok_and(|own| own == label) => Owner::Ours,
-            Ok(_) => Owner::Another,
-            Err(_) => Owner::Unknown,
+            Ok(label) if own.is_ok_and(|own| own == label) => BackupOwner::Ours,
+            Ok(_) => BackupOwner::Another,
+            Err(_) => BackupOwner::Unknown,
         }
     }
 
