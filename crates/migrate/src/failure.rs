@@ -11,6 +11,9 @@ pub enum Kind {
     System,
     Usage,
     NotMigratable,
+    /// A step needs the cluster, and too few of its other members can be reached. The data is at
+    /// the version that it was at.
+    NoQuorum,
     StepFailed,
     Locked,
     /// The number of the signal.
@@ -22,7 +25,7 @@ impl Kind {
         match self {
             Self::System => 1,
             Self::Usage => 2,
-            Self::NotMigratable => 3,
+            Self::NotMigratable | Self::NoQuorum => 3,
             Self::StepFailed => 4,
             Self::Locked => 5,
             // What a shell reports for a program that a signal ended: 143 for SIGTERM.
@@ -58,10 +61,10 @@ impl Failure {
         self
     }
 
-    /// The same failure, met when a step had begun: every other kind says that nothing changed.
+    /// The same failure, met when a step had begun: most other kinds say that nothing changed.
     #[must_use]
     pub fn in_step(mut self) -> Self {
-        if !matches!(self.kind, Kind::Interrupted(_)) {
+        if !matches!(self.kind, Kind::Interrupted(_) | Kind::NoQuorum) {
             self.kind = Kind::StepFailed;
         }
         self

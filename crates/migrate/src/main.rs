@@ -24,6 +24,7 @@ mod migration;
 mod options;
 mod origin;
 mod orphan;
+mod peers;
 mod plan;
 mod platform;
 mod protobuf;

@@ -116,9 +116,13 @@ fn walk(options: &Options, journey: &Journey, stop: &Stop, log: Log) -> Result<(
             outcome: "running".to_owned(),
         },
         has_begun: false,
-        members: match &journey.origin {
-            Origin::Etcd3(known) => known.members,
-            Origin::Nothing | Origin::Etcd2 => 0,
+        members: match &journey.found.contents {
+            Contents::Etcd3(data) => &data.members,
+            Contents::Nothing | Contents::Etcd2 => &[],
+        },
+        from: match &journey.origin {
+            Origin::Etcd3(known) => Some(known.series),
+            Origin::Nothing | Origin::Etcd2 => None,
         },
         stop,
         log,
@@ -214,11 +218,9 @@ fn look(options: &Options) -> Result<Journey, Failure> {
     let mut origin = origin::origin(&found, trust).map_err(|unclear| explain(&unclear))?;
     if let (Origin::Etcd3(known), Contents::Etcd3(data)) = (&mut origin, &found.contents) {
         let to = Series::of(&options.target.version);
-        // Only such a journey meets an etcd that minds, and the log may be long.
-        if known.series == Series::new(3, 5) && to > known.series {
-            let member = options.data_dir.join("member");
-            known.replays_v2_requests = wal::replays_v2_requests(&member)
-                .map_err(|error| Failure::file("read the log in", &member, &error))?;
+        // Only such a journey meets an etcd that cannot replay the log, and the log may be long.
+        if wal::is_limit(known.series) && to > known.series {
+            known.replayed_until = walk::replayed_until(&options.data_dir)?;
         }
         // A downgrade that somebody else enabled is theirs to cancel.
         known.abandons_downgrade =

@@ -13,6 +13,7 @@ use crate::found::{self, Contents, Found};
 use crate::journal::{self, Journal};
 use crate::keys::{self, Keys};
 use crate::lock;
+use crate::series::Series;
 use crate::shelf::Shelf;
 use crate::version_pair::VersionPair;
 use crate::wal;
@@ -38,7 +39,8 @@ pub struct Details {
     pub log_files: u64,
     pub log_bytes: u64,
     pub raft_snapshots: u64,
-    pub replays_v2_requests: bool,
+    /// The last minor version that can replay the log; `None` if every later one can.
+    pub replayed_until: Option<Series>,
     /// An etcd server has the database open.
     pub is_served: bool,
 }
@@ -86,8 +88,8 @@ fn details(member: &Path) -> Result<Details, Failure> {
     let unreadable = |error| Failure::file("read the log in", member, &error);
     let (log_files, log_bytes) = files(&member.join("wal"), "wal").map_err(unreadable)?;
     let (raft_snapshots, _) = files(&member.join("snap"), "snap").map_err(unreadable)?;
-    let replays_v2_requests = wal::replays_v2_requests(member).map_err(unreadable)?;
-    Ok(Details { keys, log_files, log_bytes, raft_snapshots, replays_v2_requests, is_served })
+    let replayed_until = wal::replayed_until(member).map_err(unreadable)?;
+    Ok(Details { keys, log_files, log_bytes, raft_snapshots, replayed_until, is_served })
 }
 
 /// How many files of a kind there are, and how long they are together.

@@ -9,6 +9,7 @@ use crate::options::{Format, Trust};
 use crate::origin;
 use crate::report;
 use crate::status::{Copied, Details, Status};
+use crate::wal::LAST_WITH_V2_STORE;
 
 impl Status {
     pub fn print(&self, format: Format) -> String {
@@ -131,7 +132,11 @@ fn data_json(data: &Data, details: &Details) -> Json {
         ("logFiles", Json::Number(details.log_files)),
         ("logBytes", Json::Number(details.log_bytes)),
         ("raftSnapshots", Json::Number(details.raft_snapshots)),
-        ("replaysV2Requests", Json::Bool(details.replays_v2_requests)),
+        (
+            "replaysV2Requests",
+            Json::Bool(details.replayed_until.is_some_and(|until| until <= LAST_WITH_V2_STORE)),
+        ),
+        ("logReplayedUntil", Json::optional(details.replayed_until, Json::text)),
         ("auth", Json::Bool(data.needs_credentials)),
         ("isServed", Json::Bool(details.is_served)),
         ("members", Json::List(data.members.iter().map(member).collect())),
@@ -177,15 +182,17 @@ impl Lines {
                 counted(keys.leases, "lease")
             ),
         );
-        let refused = if details.replays_v2_requests {
-            "; holds requests that etcd 3.6 refuses to replay, so 3.5 has to run first"
-        } else {
-            ""
-        };
+        let limit = details.replayed_until.map(|until| {
+            format!(
+                "; holds requests that etcd {} cannot replay, so {until} has to run first",
+                until.next()
+            )
+        });
+        let limit = limit.unwrap_or_default();
         self.add(
             "log",
             format_args!(
-                "{}, {}, {}{refused}",
+                "{}, {}, {}{limit}",
                 counted(details.log_files, "file"),
                 mebibytes(details.log_bytes),
                 counted(details.raft_snapshots, "raft snapshot")
