@@ -14,6 +14,9 @@ pub enum Kind {
     Usage,
     /// There is no way from this data to the target version.
     NotMigratable,
+    /// The step needs other members of the cluster, and too few of them can be reached. The data is
+    /// still at the version that it had.
+    NoQuorum,
     /// A step failed after it may have changed the data.
     StepFailed,
     /// Another `migrate` or a server uses the data directory.
@@ -27,7 +30,7 @@ impl Kind {
         match self {
             Self::System => 1,
             Self::Usage => 2,
-            Self::NotMigratable => 3,
+            Self::NotMigratable | Self::NoQuorum => 3,
             Self::StepFailed => 4,
             Self::Locked => 5,
             // As a shell reports it: 143 for SIGTERM.
@@ -69,10 +72,10 @@ impl Failure {
         self
     }
 
-    /// The same failure after a step had begun: the other kinds say that nothing was changed.
+    /// The same failure after a step had begun: most other kinds say that nothing was changed.
     #[must_use]
     pub fn in_step(mut self) -> Self {
-        if !matches!(self.kind, Kind::Interrupted(_)) {
+        if !matches!(self.kind, Kind::Interrupted(_) | Kind::NoQuorum) {
             self.kind = Kind::StepFailed;
         }
         self

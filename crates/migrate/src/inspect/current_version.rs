@@ -26,8 +26,8 @@ pub struct KnownVersion {
     pub evidence: Evidence,
     pub members: usize,
     pub needs_credentials: bool,
-    /// Entries wait in the log that only etcd 3.5 and older understand.
-    pub replays_v2_requests: bool,
+    /// The last minor version that can replay the log; `None` if every later one can.
+    pub replayed_until: Option<Series>,
     /// An earlier run enabled a downgrade, and this one goes elsewhere.
     pub abandons_downgrade: bool,
 }
@@ -81,7 +81,7 @@ pub fn current_version(found: &DataDir, trust: Trust) -> Result<CurrentVersion, 
             evidence,
             members: data.members.len(),
             needs_credentials: data.needs_credentials,
-            replays_v2_requests: false,
+            replayed_until: None,
             abandons_downgrade: false,
         }))
     };

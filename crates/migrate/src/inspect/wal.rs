@@ -1,5 +1,5 @@
-//! Reads the write-ahead log in `member/wal`, as far as one question needs it: what will the next
-//! server replay that it does not understand?
+//! Reads the write-ahead log in `member/wal`, as far as one question needs it: up to which minor
+//! version can a server replay it?
 //!
 //! A file is a row of records, each after its length in eight bytes, up to a length of zero. What
 //! is damaged ends a file here; to judge that is etcd's own affair, which keeps sums over it all.
@@ -10,6 +10,7 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use crate::inspect::protobuf;
+use crate::inspect::series::Series;
 
 /// Longer than any request that a server lets in, unless it was told otherwise; a damaged length may
 /// be as long as the file.
@@ -19,10 +20,25 @@ const LONGEST_RECORD: u64 = 16 << 20;
 const ENTRY: u64 = 2;
 const SNAPSHOT: u64 = 5;
 
-/// Whether the next server will replay requests of etcd's old API that etcd 3.6 and later refuse:
-/// all but a member's attributes and the cluster version. etcd 3.4 logs one each time somebody
-/// asks for `/health`, and they stay in the log until a raft snapshot has been written after them.
-pub fn replays_v2_requests(member: &Path) -> io::Result<bool> {
+/// The minor versions that are the last to understand some request in a log:
+///
+/// * [`LAST_WITH_V2_STORE`] for requests of the v2 API, such as the one that etcd 3.4 logs each time
+///   somebody asks for `/health`. etcd 3.6 panics on them: "detected disallowed v2 WAL".
+/// * [`LAST_TO_CONVERT`] for the two v2 requests that etcd 3.6 still converts: a member's attributes
+///   and the cluster version. etcd 3.5 logs them at every start. etcd 3.7 takes every entry for a
+///   v3 request and panics: "unmarshal should never fail".
+const LIMITS: [Series; 2] = [LAST_WITH_V2_STORE, LAST_TO_CONVERT];
+pub const LAST_WITH_V2_STORE: Series = Series::new(3, 5);
+pub const LAST_TO_CONVERT: Series = Series::new(3, 6);
+
+/// Whether a log that this minor version can replay may be too old for the next one.
+pub fn is_limit(series: Series) -> bool {
+    LIMITS.contains(&series)
+}
+
+/// The last minor version that can replay the log, or `None` if every later one can. Requests count
+/// from the newest raft snapshot on, since a server replays nothing older.
+pub fn replayed_until(member: &Path) -> io::Result<Option<Series>> {
     let mut log = LogReader::default();
     for path in files(&member.join("wal"), "wal")? {
         let file = File::open(&path)?;
@@ -31,7 +47,7 @@ pub fn replays_v2_requests(member: &Path) -> io::Result<bool> {
     }
     let snapshots = files(&member.join("snap"), "snap")?;
     let taken = snapshots.iter().filter_map(|path| index_of(path)).collect();
-    Ok(log.replays_refused(&taken))
+    Ok(log.replayed_until(&taken))
 }
 
 /// The index of a raft snapshot, the second number of its name `<term>-<index>.snap`.
@@ -55,8 +71,8 @@ fn files(directory: &Path, kind: &str) -> io::Result<Vec<PathBuf>> {
 
 #[derive(Debug, Default)]
 struct LogReader {
-    /// The indexes of entries that are refused, ascending.
-    refused: Vec<u64>,
+    /// Requests of the v2 API: the index, ascending, and the last minor version that replays it.
+    old: Vec<(u64, Series)>,
     /// The indexes of snapshots that the log knows of.
     snapshots: BTreeSet<u64>,
 }
@@ -96,12 +112,13 @@ impl LogReader {
             ENTRY => {
                 let index = protobuf::number(data, 3);
                 // A new leader writes over what its predecessor could not commit.
-                while self.refused.last().is_some_and(|last| *last >= index) {
-                    self.refused.pop();
+                while self.old.last().is_some_and(|(last, _)| *last >= index) {
+                    self.old.pop();
                 }
                 let is_normal = protobuf::number(data, 1) == 0;
-                if is_normal && protobuf::bytes(data, 4).is_some_and(is_refused) {
-                    self.refused.push(index);
+                let request = protobuf::bytes(data, 4).filter(|_| is_normal);
+                if let Some(until) = request.and_then(request_until) {
+                    self.old.push((index, until));
                 }
             }
             SNAPSHOT => {
@@ -112,16 +129,18 @@ impl LogReader {
     }
 
     /// `taken` are the snapshots that exist as files. The newest that the log knows counts.
-    fn replays_refused(&self, taken: &BTreeSet<u64>) -> bool {
+    fn replayed_until(&self, taken: &BTreeSet<u64>) -> Option<Series> {
         let start = self.snapshots.intersection(taken).last().copied().unwrap_or(0);
-        self.refused.last().is_some_and(|last| *last > start)
+        let replayed = self.old.iter().rev().take_while(|(index, _)| *index > start);
+        replayed.map(|(_, until)| *until).min()
     }
 }
 
-/// Whether a request is one of the old API that etcd 3.6 cannot translate. It comes bare, as 3.4
-/// writes it, or as the second field of a newer request; other requests have no such field.
-fn is_refused(request: &[u8]) -> bool {
-    let Some(second) = protobuf::bytes(request, 2) else { return false };
+/// The last minor version that replays a request, or `None` for a request of the v3 API. One of the
+/// v2 API comes bare, as 3.4 writes it, or as the second field of a newer request; requests of the
+/// v3 API have no such field.
+fn request_until(request: &[u8]) -> Option<Series> {
+    let second = protobuf::bytes(request, 2)?;
     let is_method = !second.is_empty() && second.iter().all(u8::is_ascii_uppercase);
     let (method, path) = if is_method {
         (Some(second), protobuf::bytes(request, 3))
@@ -129,7 +148,8 @@ fn is_refused(request: &[u8]) -> bool {
         (protobuf::bytes(second, 2), protobuf::bytes(second, 3))
     };
     let path = String::from_utf8_lossy(path.unwrap_or_default());
-    method != Some(b"PUT") || !(path == "/0/version" || is_attributes(&path))
+    let is_converted = method == Some(b"PUT") && (path == "/0/version" || is_attributes(&path));
+    Some(if is_converted { LAST_TO_CONVERT } else { LAST_WITH_V2_STORE })
 }
 
 /// `/0/members/8e9e05c52164694d/attributes`.
@@ -178,49 +198,63 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(records: &[Vec<u8>], taken: &[u64], expected: bool) {
+    fn check(records: &[Vec<u8>], taken: &[u64], expected: Option<Series>) {
         let mut log = LogReader::default();
         let file = file(records);
         log.read(&file[..], file.len() as u64).unwrap();
-        assert_eq!(log.replays_refused(&taken.iter().copied().collect()), expected);
+        assert_eq!(log.replayed_until(&taken.iter().copied().collect()), expected);
     }
 
+    const V2_STORE: Option<Series> = Some(LAST_WITH_V2_STORE);
+    const CONVERTED: Option<Series> = Some(LAST_TO_CONVERT);
+
     #[test]
-    fn requests_of_the_old_api_are_found() {
+    fn requests_of_the_v2_api_end_at_3_5() {
         let health = request("QGET", "");
-        check(&[entry(4, &health)], &[], true);
-        check(&[entry(4, &field(2, &health))], &[], true);
-        check(&[entry(4, &request("PUT", "/1/key"))], &[], true);
-        check(&[entry(4, &request("SYNC", ""))], &[], true);
-        check(&[], &[], false);
+        check(&[entry(4, &health)], &[], V2_STORE);
+        check(&[entry(4, &field(2, &health))], &[], V2_STORE);
+        check(&[entry(4, &request("PUT", "/1/key"))], &[], V2_STORE);
+        check(&[entry(4, &request("SYNC", ""))], &[], V2_STORE);
+        // Others who are not attributes of a member, and another method for those who are.
+        check(&[entry(4, &request("PUT", "/0/members/8e9e/raftAttributes"))], &[], V2_STORE);
+        check(&[entry(4, &request("DELETE", "/0/version"))], &[], V2_STORE);
+        check(&[], &[], None);
     }
 
     #[test]
-    fn requests_that_newer_etcds_translate_are_none_of_them() {
+    fn requests_that_3_6_converts_end_there() {
         let attributes = request("PUT", "/0/members/8e9e05c52164694d/attributes");
-        check(&[entry(4, &attributes)], &[], false);
-        check(&[entry(4, &field(2, &attributes))], &[], false);
-        check(&[entry(4, &request("PUT", "/0/version"))], &[], false);
-        // A put of the new API.
-        check(&[entry(4, &field(4, b"key and value"))], &[], false);
+        check(&[entry(4, &attributes)], &[], CONVERTED);
+        check(&[entry(4, &field(2, &attributes))], &[], CONVERTED);
+        check(&[entry(4, &request("PUT", "/0/version"))], &[], CONVERTED);
+        // A put of the v3 API.
+        check(&[entry(4, &field(4, b"key and value"))], &[], None);
+    }
+
+    #[test]
+    fn the_oldest_request_that_is_replayed_decides() {
+        let (health, version) = (request("QGET", ""), request("PUT", "/0/version"));
+        check(&[entry(4, &health), entry(5, &version)], &[], V2_STORE);
+        check(&[entry(4, &version), entry(5, &health)], &[], V2_STORE);
+        check(&[entry(4, &health), snapshot(4), entry(5, &version)], &[4], CONVERTED);
     }
 
     #[test]
     fn what_a_snapshot_covers_is_not_replayed() {
         let health = request("QGET", "");
         let records = [entry(4, &health), snapshot(5), entry(6, &field(4, b"put"))];
-        check(&records, &[5], false);
+        check(&records, &[5], None);
         // A snapshot whose file or whose record is missing is not used.
-        check(&records, &[], true);
-        check(&records, &[9], true);
-        check(&[snapshot(5), entry(6, &health)], &[5], true);
+        check(&records, &[], V2_STORE);
+        check(&records, &[9], V2_STORE);
+        check(&[snapshot(5), entry(6, &health)], &[5], V2_STORE);
     }
 
     #[test]
     fn entries_that_were_written_over_do_not_count() {
         let put = field(4, b"put");
         let health = request("QGET", "");
-        check(&[entry(3, &health), entry(4, &health), entry(3, &put)], &[], false);
+        check(&[entry(3, &health), entry(4, &health), entry(3, &put)], &[], None);
     }
 
     #[test]
@@ -232,6 +266,6 @@ mod tests {
         }
         let mut log = LogReader::default();
         log.read(&[0xff; 100][..], 100).unwrap();
-        assert!(!log.replays_refused(&BTreeSet::new()));
+        assert_eq!(log.replayed_until(&BTreeSet::new()), None);
     }
 }

@@ -41,12 +41,35 @@ pub enum DowngradeMethod {
 pub enum NoPath {
     Etcd2Storage,
     UnknownMajor(Series),
-    TargetNotBundled { to: EtcdVersion, bundled: Bundled },
-    NotBundled { to: EtcdVersion, missing: Series },
-    UnsafeSteppingStone { to: EtcdVersion, bundled: EtcdVersion },
-    TooFarBack { from: Series, to: EtcdVersion },
-    ClusterDowngrade { to: EtcdVersion, members: usize },
-    DowngradeNeedsCredentials { from: Series, to: EtcdVersion },
+    TargetNotBundled {
+        to: EtcdVersion,
+        bundled: Bundled,
+    },
+    NotBundled {
+        to: EtcdVersion,
+        missing: Series,
+    },
+    UnsafeSteppingStone {
+        to: EtcdVersion,
+        bundled: EtcdVersion,
+    },
+    /// The log is from before the version that the data is at.
+    LogBeforeData {
+        until: Series,
+        data: Series,
+    },
+    TooFarBack {
+        from: Series,
+        to: EtcdVersion,
+    },
+    ClusterDowngrade {
+        to: EtcdVersion,
+        members: usize,
+    },
+    DowngradeNeedsCredentials {
+        from: Series,
+        to: EtcdVersion,
+    },
 }
 
 impl fmt::Display for NoPath {
@@ -67,6 +90,11 @@ impl fmt::Display for NoPath {
                 f,
                 "cannot go to {to}: the way leads through etcd 3.5, of which only \
                  {SAFE_BEFORE_3_6} and later are safe, and this image bundles {bundled}"
+            ),
+            Self::LogBeforeData { until, data } => write!(
+                f,
+                "the log holds requests that only etcd {until} and older can replay, but the data \
+                 is at etcd {data}"
             ),
             Self::TooFarBack { from, to } => {
                 write!(f, "cannot go from {from} back to {to}: more than one minor version")
@@ -98,6 +126,9 @@ impl NoPath {
             ),
             Self::DowngradeNeedsCredentials { .. } => {
                 Some("disable authentication for the downgrade: `etcdctl auth disable`")
+            }
+            Self::LogBeforeData { .. } => {
+                Some("restore a copy or a snapshot: no etcd that knows the data can start on it")
             }
             Self::Etcd2Storage => Some("an image of the etcd 3.0 to 3.3 time can convert it"),
             _ => None,
@@ -146,13 +177,19 @@ pub fn steps(
 fn up(from: &KnownVersion, to: &EtcdVersion, bundled: &Bundled) -> Result<Vec<Step>, NoPath> {
     let crosses_3_6 = from.series.minor <= 5 && to.minor() >= 6;
     let is_safe = from.exact.as_ref().is_some_and(|version| *version >= SAFE_BEFORE_3_6);
-    // Data of an old or unknown 3.5 is first served by a 3.5 that puts its members in order, and
-    // so is data whose log holds what 3.6 refuses to replay. In the middle of a rolling upgrade
-    // that was seen to before 3.6 took over, and the data is at 3.5 until all members have.
+    // Data of an old or unknown 3.5 is first served by a 3.5 that puts its members in order. In the
+    // middle of a rolling upgrade that was done before 3.6 took over, and the data is at 3.5 until
+    // all members have.
     let is_cleared = from.evidence == Evidence::DataBeforeOurFile;
-    let is_ready = is_cleared || is_safe && !from.replays_v2_requests;
-    let repeats_3_5 = crosses_3_6 && from.series.minor == 5 && !is_ready;
-    let first = if repeats_3_5 { 5 } else { from.series.minor.saturating_add(1) };
+    let has_old_members = crosses_3_6 && from.series.minor == 5 && !(is_cleared || is_safe);
+    // A log that the next minor version cannot replay gets a raft snapshot from its own one first.
+    let rises = Series::of(to) > from.series;
+    let has_old_log = rises && from.replayed_until.is_some_and(|until| until <= from.series);
+    if let Some(until) = from.replayed_until.filter(|until| rises && *until < from.series) {
+        return Err(NoPath::LogBeforeData { until, data: from.series });
+    }
+    let repeats_own = has_old_members || has_old_log;
+    let first = from.series.minor.saturating_add(u64::from(!repeats_own));
     let mut steps = Vec::new();
     if from.abandons_downgrade {
         let version = if from.series == Series::of(to) {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::inspect::wal::{LAST_TO_CONVERT, LAST_WITH_V2_STORE};
 
 const BUNDLED: &str = "3.4.27\n3.5.33\n3.6.14\n3.7.1\n";
 
@@ -12,7 +13,7 @@ fn known(text: &str) -> KnownVersion {
         evidence: Evidence::Both,
         members: 1,
         needs_credentials: false,
-        replays_v2_requests: false,
+        replayed_until: None,
         abandons_downgrade: false,
     }
 }
@@ -109,19 +110,51 @@ fn a_restart_in_the_middle_of_a_rolling_upgrade_starts_no_server() {
     check_known(from("3.5.?"), "3.7.1", "backup, serve 3.6.14, record 3.6.14, record 3.7.1");
     check_known(from("3.4.?"), "3.5.33", "record 3.5.33");
     check_known(from("3.6.?"), "3.7.1", "record 3.7.1");
-    let replaying = KnownVersion { replays_v2_requests: true, ..from("3.5.?") };
-    check_known(replaying, "3.6.14", "record 3.6.14");
+    // What the log says beats who recorded.
+    let v2 = KnownVersion { replayed_until: Some(LAST_WITH_V2_STORE), ..from("3.5.?") };
+    check_known(v2, "3.6.14", "backup, serve 3.5.33, record 3.5.33, record 3.6.14");
+    let converted = KnownVersion { replayed_until: Some(LAST_TO_CONVERT), ..from("3.5.?") };
+    check_known(converted, "3.6.14", "record 3.6.14");
     // The old program recorded the next minor, whatever the patch of the data was.
     let theirs = KnownVersion { evidence: Evidence::DataBeforeFile, ..known("3.5.?") };
     check_known(theirs, "3.6.14", "backup, serve 3.5.33, record 3.5.33, record 3.6.14");
 }
 
 #[test]
-fn a_log_with_requests_of_the_old_api_is_served_by_3_5_before_3_6() {
-    let from = |text| KnownVersion { replays_v2_requests: true, ..known(text) };
+fn a_log_with_requests_of_the_v2_api_is_served_by_3_5_before_3_6() {
+    let from = |text| KnownVersion { replayed_until: Some(LAST_WITH_V2_STORE), ..known(text) };
     check_known(from("3.5.33"), "3.6.14", "backup, serve 3.5.33, record 3.5.33, record 3.6.14");
     check_known(from("3.5.33"), "3.5.33", "record 3.5.33");
     check_known(from("3.4.27"), "3.5.33", "record 3.5.33");
+}
+
+#[test]
+fn a_log_with_requests_that_3_6_converts_is_served_by_3_6_before_3_7() {
+    let from = |text| KnownVersion { replayed_until: Some(LAST_TO_CONVERT), ..known(text) };
+    check_known(from("3.6.14"), "3.7.1", "backup, serve 3.6.14, record 3.6.14, record 3.7.1");
+    check_known(from("3.6.?"), "3.7.1", "backup, serve 3.6.14, record 3.6.14, record 3.7.1");
+    // Every server on the way writes a raft snapshot, so nothing is served twice.
+    check_known(from("3.5.33"), "3.7.1", "backup, serve 3.6.14, record 3.6.14, record 3.7.1");
+    check_known(from("3.5.33"), "3.6.14", "record 3.6.14");
+    check_known(from("3.6.14"), "3.6.14", "record 3.6.14");
+    let restarted = KnownVersion { evidence: Evidence::DataBeforeOurFile, ..from("3.6.?") };
+    check_known(restarted, "3.7.1", "backup, serve 3.6.14, record 3.6.14, record 3.7.1");
+    let bundled = "3.5.33\n3.7.1\n";
+    assert_eq!(
+        plan(from("3.6.14"), "3.7.1", bundled, Downgrades::OneMinor),
+        "error: cannot go to 3.7.1: this image bundles no etcd 3.6",
+    );
+}
+
+#[test]
+fn a_log_that_is_too_old_for_its_own_data_is_refused() {
+    let from = KnownVersion { replayed_until: Some(LAST_WITH_V2_STORE), ..known("3.6.14") };
+    check_known(
+        from,
+        "3.7.1",
+        "error: the log holds requests that only etcd 3.5 and older can replay, but the data is at \
+         etcd 3.6",
+    );
 }
 
 #[test]
@@ -287,7 +320,7 @@ fn every_plan_ends_at_the_target_one_minor_at_a_time_and_backs_up_first() {
             for patch in ["0", "25", "26", "?"] {
                 for to in bundled.versions() {
                     let from = KnownVersion {
-                        replays_v2_requests: mask & 1 == 0,
+                        replayed_until: (mask & 1 == 0).then_some(LAST_TO_CONVERT),
                         abandons_downgrade: mask & 2 == 0,
                         ..known(&format!("3.{from}.{patch}"))
                     };

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use etcd_version::EtcdVersion;
+
 use crate::cli::options::Format;
 use crate::report::json::Json;
 
@@ -27,46 +29,60 @@ impl EventLog {
     }
 
     pub fn info(self, event: &'static str, message: impl fmt::Display) {
-        self.write(Level::Info, event, &message.to_string(), &[]);
+        self.write(&Event::new(Level::Info, event, &message.to_string()));
+    }
+
+    /// Something about the server of one version, which programs read from the field `etcd`.
+    pub fn server(self, event: &'static str, etcd: &EtcdVersion, message: impl fmt::Display) {
+        let message = message.to_string();
+        let event = Event::new(Level::Info, event, &message);
+        self.write(&Event { etcd: Some(etcd), ..event });
     }
 
     pub fn warn(self, event: &'static str, message: impl fmt::Display) {
-        self.write(Level::Warning, event, &message.to_string(), &[]);
+        self.write(&Event::new(Level::Warning, event, &message.to_string()));
     }
 
     /// The last event of a run that failed.
     pub fn error(self, message: &str, hints: &[String]) {
-        self.write(Level::Error, "failed", message, hints);
+        self.write(&Event { hints, ..Event::new(Level::Error, "failed", message) });
     }
 
-    fn write(self, level: Level, event: &'static str, message: &str, hints: &[String]) {
+    fn write(self, event: &Event<'_>) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let line = self.line(&timestamp(now.as_secs()), level, event, message, hints);
+        let line = event.line(self.format, &timestamp(now.as_secs()));
         // A log that cannot be written, for example on a full disk, must not stop a migration.
         let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
     }
+}
 
-    fn line(
-        self,
-        time: &str,
-        level: Level,
-        event: &'static str,
-        message: &str,
-        hints: &[String],
-    ) -> String {
-        match self.format {
+struct Event<'a> {
+    level: Level,
+    name: &'static str,
+    message: &'a str,
+    etcd: Option<&'a EtcdVersion>,
+    hints: &'a [String],
+}
+
+impl<'a> Event<'a> {
+    fn new(level: Level, name: &'static str, message: &'a str) -> Self {
+        Self { level, name, message, etcd: None, hints: &[] }
+    }
+
+    fn line(&self, format: Format, time: &str) -> String {
+        match format {
             Format::Text => {
-                let prefix = match level {
+                let prefix = match self.level {
                     Level::Info => "",
                     Level::Warning => "warning: ",
                     Level::Error => "error: ",
                 };
-                let line = [format!("{prefix}{message}")];
-                let hints = hints.iter().map(|hint| format!("hint: {hint}"));
+                let line = [format!("{prefix}{}", self.message)];
+                let hints = self.hints.iter().map(|hint| format!("hint: {hint}"));
                 line.into_iter().chain(hints).collect::<Vec<_>>().join("\n")
             }
             Format::Json => {
-                let level = match level {
+                let level = match self.level {
                     Level::Info => "info",
                     Level::Warning => "warning",
                     Level::Error => "error",
@@ -74,11 +90,12 @@ impl EventLog {
                 let mut fields = vec![
                     ("time", Json::text(time)),
                     ("level", Json::text(level)),
-                    ("event", Json::text(event)),
-                    ("message", Json::text(message)),
+                    ("event", Json::text(self.name)),
+                    ("message", Json::text(self.message)),
                 ];
-                if !hints.is_empty() {
-                    fields.push(("hints", Json::List(hints.iter().map(Json::text).collect())));
+                fields.extend(self.etcd.map(|version| ("etcd", Json::text(version))));
+                if !self.hints.is_empty() {
+                    fields.push(("hints", Json::List(self.hints.iter().map(Json::text).collect())));
                 }
                 Json::Object(fields).to_string()
             }
@@ -126,7 +143,8 @@ mod tests {
     fn an_event_is_one_line_in_json_and_readable_in_text() {
         let hints = ["free some space".to_owned()];
         let line = |format| {
-            EventLog::new(format).line("2026-01-01T00:00:00Z", Level::Error, "failed", "no", &hints)
+            Event { hints: &hints, ..Event::new(Level::Error, "failed", "no") }
+                .line(format, "2026-01-01T00:00:00Z")
         };
         assert_eq!(line(Format::Text), "error: no\nhint: free some space");
         assert_eq!(

@@ -9,6 +9,7 @@ use crate::files::tree;
 use crate::inspect::bolt::Database;
 use crate::inspect::data_dir::{self, DataDir, DataDirContents};
 use crate::inspect::keys::{self, Keys};
+use crate::inspect::series::Series;
 use crate::inspect::version_pair::VersionPair;
 use crate::inspect::wal;
 use crate::state::backup_store::BackupStore;
@@ -40,7 +41,8 @@ pub struct StatusDetails {
     pub log_files: u64,
     pub log_bytes: u64,
     pub raft_snapshots: u64,
-    pub replays_v2_requests: bool,
+    /// The last minor version that can replay the log; `None` if every later one can.
+    pub replayed_until: Option<Series>,
     /// An etcd server has the database open.
     pub is_served: bool,
 }
@@ -93,8 +95,8 @@ fn details(member: &Path) -> Result<StatusDetails, Failure> {
     let unreadable = |error| Failure::file("read the log in", member, &error);
     let (log_files, log_bytes) = files(&member.join("wal"), "wal").map_err(unreadable)?;
     let (raft_snapshots, _) = files(&member.join("snap"), "snap").map_err(unreadable)?;
-    let replays_v2_requests = wal::replays_v2_requests(member).map_err(unreadable)?;
-    Ok(StatusDetails { keys, log_files, log_bytes, raft_snapshots, replays_v2_requests, is_served })
+    let replayed_until = wal::replayed_until(member).map_err(unreadable)?;
+    Ok(StatusDetails { keys, log_files, log_bytes, raft_snapshots, replayed_until, is_served })
 }
 
 /// The number of files with an extension, and their size together in bytes.

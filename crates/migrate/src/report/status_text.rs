@@ -5,6 +5,7 @@ use std::fmt::Display;
 use crate::cli::options::Trust;
 use crate::inspect::current_version;
 use crate::inspect::data_dir::{DataDirContents, MemberData};
+use crate::inspect::wal::LAST_WITH_V2_STORE;
 use crate::report::Report;
 use crate::report::json::Json;
 use crate::report::plan_text;
@@ -129,7 +130,11 @@ fn data_json(data: &MemberData, details: &StatusDetails) -> Json {
         ("logFiles", Json::number(details.log_files)),
         ("logBytes", Json::number(details.log_bytes)),
         ("raftSnapshots", Json::number(details.raft_snapshots)),
-        ("replaysV2Requests", Json::bool(details.replays_v2_requests)),
+        (
+            "replaysV2Requests",
+            Json::bool(details.replayed_until.is_some_and(|until| until <= LAST_WITH_V2_STORE)),
+        ),
+        ("logReplayedUntil", Json::optional(details.replayed_until, Json::text)),
         ("auth", Json::bool(data.needs_credentials)),
         ("isServed", Json::bool(details.is_served)),
         ("members", Json::List(data.members.iter().map(member).collect())),
@@ -175,15 +180,17 @@ impl Lines {
                 counted(keys.leases, "lease")
             ),
         );
-        let refused = if details.replays_v2_requests {
-            "; holds requests that etcd 3.6 refuses to replay, so 3.5 has to run first"
-        } else {
-            ""
-        };
+        let limit = details.replayed_until.map(|until| {
+            format!(
+                "; holds requests that etcd {} cannot replay, so {until} has to run first",
+                until.next()
+            )
+        });
+        let limit = limit.unwrap_or_default();
         self.add(
             "log",
             format_args!(
-                "{}, {}, {}{refused}",
+                "{}, {}, {}{limit}",
                 counted(details.log_files, "file"),
                 mebibytes(details.log_bytes),
                 counted(details.raft_snapshots, "raft snapshot")

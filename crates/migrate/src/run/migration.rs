@@ -121,9 +121,13 @@ fn take_steps(
             outcome: "running".to_owned(),
         },
         has_begun: false,
-        members: match &migration.origin {
-            CurrentVersion::Etcd3(known) => known.members,
-            CurrentVersion::Fresh | CurrentVersion::Etcd2 => 0,
+        members: match &migration.found.contents {
+            DataDirContents::Etcd3(data) => &data.members,
+            DataDirContents::Empty | DataDirContents::Etcd2 => &[],
+        },
+        from: match &migration.origin {
+            CurrentVersion::Etcd3(known) => Some(known.series),
+            CurrentVersion::Fresh | CurrentVersion::Etcd2 => None,
         },
         stop,
         log,
@@ -222,11 +226,9 @@ fn look(options: &Options) -> Result<Migration, Failure> {
         (&mut origin, &found.contents)
     {
         let to = Series::of(&options.target.version);
-        // Only such a journey meets an etcd that minds, and the log may be long.
-        if known.series == Series::new(3, 5) && to > known.series {
-            let member = options.data_dir.join("member");
-            known.replays_v2_requests = wal::replays_v2_requests(&member)
-                .map_err(|error| Failure::file("read the log in", &member, &error))?;
+        // Only such a journey meets an etcd that cannot replay the log, and the log may be long.
+        if wal::is_limit(known.series) && to > known.series {
+            known.replayed_until = runner::replayed_until(&options.data_dir)?;
         }
         // A downgrade that somebody else enabled is theirs to cancel.
         known.abandons_downgrade =

@@ -7,6 +7,7 @@ pub mod downgrade;
 pub mod http;
 pub mod migration;
 pub mod orphan;
+pub mod peers;
 pub mod poll;
 pub mod runner;
 pub mod server;

@@ -1,7 +1,7 @@
 //! Takes the steps of a plan, one after the other, and writes down how far it came.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use crate::plan::steps::{DowngradeMethod, Step};
 use crate::report::event::EventLog;
 use crate::run::backup;
 use crate::run::downgrade;
+use crate::run::peers::Peers;
 use crate::run::server::{Server, ServerContext, Stopped, newest_snapshot};
 use crate::run::signal::StopSignal;
 use crate::state::backup_store::BackupStore;
@@ -39,7 +40,10 @@ pub struct Runner<'a> {
     pub journal: Journal,
     /// A step of this run may have changed the data.
     pub has_begun: bool,
-    pub members: usize,
+    /// The members of the cluster, as the data names them.
+    pub members: &'a [data_dir::Member],
+    /// The minor version that the data is at before the first step.
+    pub from: Option<Series>,
     pub stop: &'a StopSignal,
     pub log: EventLog,
 }
@@ -67,6 +71,13 @@ pub fn check_programs(steps: &[Step], options: &Options) -> Result<(), Failure> 
         }
     }
     Ok(())
+}
+
+/// The last minor version that can replay the log in a data directory, or `None` if every later one
+/// can.
+pub fn replayed_until(data_dir: &Path) -> Result<Option<Series>, Failure> {
+    let member = data_dir.join("member");
+    wal::replayed_until(&member).map_err(|error| Failure::file("read the log in", &member, &error))
 }
 
 impl Runner<'_> {
@@ -105,7 +116,10 @@ impl Runner<'_> {
         match step {
             Step::Backup => self.back_up(steps),
             Step::CancelDowngrade(version) => self.cancel_downgrade(version),
-            Step::Serve(version) => self.upgrade(version).and_then(|()| self.confirm(version)),
+            Step::Serve(version) => self
+                .upgrade(version)
+                .and_then(|()| self.confirm(version))
+                .and_then(|()| self.confirm_log(version)),
             Step::Downgrade { from, to, method: DowngradeMethod::InPlace } => {
                 self.downgrade_in_place(from, to).and_then(|()| self.confirm(to))
             }
@@ -136,21 +150,45 @@ impl Runner<'_> {
         }
     }
 
+    /// Whether the next minor version can replay the log that a server left: a promise that the
+    /// target starts is worth nothing without it.
+    fn confirm_log(&self, version: &EtcdVersion) -> Result<(), Failure> {
+        let own = Series::of(version);
+        match replayed_until(&self.options.data_dir)? {
+            Some(until) if until <= own => Err(Failure::new(
+                Kind::StepFailed,
+                format_args!(
+                    "etcd {version} has stopped, but left requests in the log that etcd {} cannot \
+                     replay",
+                    own.next()
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Has the data reach a version, and its raft log start there.
     pub fn upgrade(&self, version: &EtcdVersion) -> Result<(), Failure> {
         let data_dir = &self.options.data_dir;
         let before = newest_snapshot(data_dir);
-        // A member among others may have nothing new to apply, and then writes none; but it must
-        // when the next one could not replay the log.
-        let needs_snapshot = self.members <= 1
-            || wal::replays_v2_requests(&data_dir.join("member"))
-                .map_err(|error| Failure::file("read the log in", data_dir, &error))?;
+        let is_alone = self.members.len() <= 1;
+        // A member that serves the minor version that it is at wants nothing from the others but
+        // their consent, and they have been there. On the way to another minor version they may be
+        // on their way, too, and are waited for.
+        let stays = self.from == Some(Series::of(version));
+        let peers = Peers::of(self.members, &self.options.member.name);
+        let peers = (stays && !is_alone).then_some(&peers);
         self.serve(version, |server| {
-            server.wait_until_upgraded()?;
-            if needs_snapshot {
-                server.wait_for_snapshot(data_dir, before.as_deref())?;
+            if let Some(peers) = peers {
+                server.wait_for_quorum(peers)?;
             }
-            Ok(())
+            server.wait_until_upgraded()?;
+            if is_alone {
+                server.wait_for_snapshot(data_dir, before.as_deref())
+            } else {
+                // It may have nothing new to apply, and then it writes no snapshot.
+                server.wait_for_replayable_log(data_dir)
+            }
         })
     }
 
@@ -197,8 +235,9 @@ impl Runner<'_> {
         for pause in PAUSES_BEFORE_STOP {
             let mut server =
                 Server::start(&program, version, &self.options.data_dir, &self.context)?;
-            self.log.info(
+            self.log.server(
                 "started",
+                version,
                 format_args!("etcd {version} listens on 127.0.0.1:{} only", server.port),
             );
             work(&mut server)?;
@@ -211,7 +250,11 @@ impl Runner<'_> {
                 ),
             }
         }
-        self.log.info("stopped", format_args!("etcd {version} did its part and stopped"));
+        self.log.server(
+            "stopped",
+            version,
+            format_args!("etcd {version} did its part and stopped"),
+        );
         Ok(())
     }
 

@@ -20,10 +20,12 @@ use serde_json::Value;
 use crate::cli::options::{Port, ServerLog, ServerOptions, Timeouts};
 use crate::failure::{Failure, Kind};
 use crate::inspect::series::Series;
+use crate::inspect::wal;
 use crate::platform;
 use crate::report::event::EventLog;
 use crate::run::command::{self, Launch};
 use crate::run::http;
+use crate::run::peers::Peers;
 use crate::run::poll::Poll;
 use crate::run::signal::StopSignal;
 
@@ -31,6 +33,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much of its log is shown when a server fails.
 const LAST_LINES: usize = 5;
 const LONGEST_LINE: usize = 400;
+/// How long other members may take until they listen: as long as their containers may take to start
+/// when all members are restarted at the same time.
+const QUORUM_TIMEOUT: Duration = Duration::from_mins(1);
 
 pub struct ServerContext<'a> {
     pub member: &'a ServerOptions,
@@ -123,6 +128,65 @@ impl<'a> Server<'a> {
         self.wait_for(&format!("the cluster to be healthy and at {wanted}"), |server| {
             was_healthy = was_healthy || server.is_healthy();
             was_healthy && server.reported("etcdcluster") >= Some(wanted)
+        })
+    }
+
+    /// Waits until the server is healthy, but not for a cluster of which too few members can be
+    /// reached.
+    pub fn wait_for_quorum(&mut self, peers: &Peers) -> Result<(), Failure> {
+        let limit = QUORUM_TIMEOUT.min(self.context.timeouts.start);
+        let poll = Poll::start();
+        while !self.is_healthy() {
+            self.check()?;
+            if poll.is_longer_than(limit) {
+                let reachable = peers.reachable();
+                if reachable < peers.needed {
+                    return Err(self.without_quorum(reachable, peers));
+                }
+                // Those that are there will agree or not: that is waited for as in any step.
+                break;
+            }
+            poll.pause();
+        }
+        Ok(())
+    }
+
+    fn without_quorum(&self, reachable: usize, peers: &Peers) -> Failure {
+        let series = Series::of(&self.version);
+        let next = series.next();
+        Failure::new(
+            Kind::NoQuorum,
+            format_args!(
+                "the log of this member holds requests that etcd {next} cannot replay, and etcd \
+                 {series} cannot put that right without a quorum: {reachable} other members can be \
+                 reached, and {} must be",
+                peers.needed
+            ),
+        )
+        .hint("start the other members with the version that they were at, then run migrate again")
+        .hint(format_args!(
+            "or restart this member once on {series} in its running cluster, and migrate it then"
+        ))
+    }
+
+    /// Waits until every later minor version can replay the log: until a raft snapshot lies behind
+    /// the last request that they do not understand.
+    pub fn wait_for_replayable_log(&mut self, data_dir: &Path) -> Result<(), Failure> {
+        let own = Series::of(&self.version);
+        let member = data_dir.join("member");
+        let mut newest = None;
+        let mut is_replayable = None;
+        self.wait_for("a raft snapshot behind the last request of the v2 API", |_| {
+            // The log is long, and only a snapshot changes what is to be replayed.
+            let snapshot = newest_snapshot(data_dir);
+            if is_replayable.is_none() || snapshot != newest {
+                // The server may remove a file between two looks.
+                is_replayable = wal::replayed_until(&member)
+                    .ok()
+                    .map(|until| until.is_none_or(|until| until > own));
+                newest = snapshot;
+            }
+            is_replayable == Some(true)
         })
     }
 
