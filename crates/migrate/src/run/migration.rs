@@ -24,6 +24,7 @@ use crate::run::orphan;
 use crate::run::runner::{self, GOES_ON, Runner};
 use crate::run::server::ServerContext;
 use crate::run::signal::StopSignal;
+use crate::run::step_context::{StepContext, replayed_until};
 use crate::state::backup_store::BackupStore;
 use crate::state::journal::{self, Journal};
 use crate::state::lock::{self, Lock};
@@ -103,17 +104,27 @@ fn take_steps(
     let before = migration.journal.clone();
     let has_work = migration.steps.iter().any(Step::changes_data);
     let kept = before.as_ref().filter(|journal| journal.is_unfinished());
-    let member = server_options(options, &migration.found);
+    let server_options = server_options(options, &migration.found);
     let mut runner = Runner {
-        options,
-        store: &store(options),
-        context: ServerContext {
-            member: &member,
-            timeouts: &options.timeouts,
-            server_log: options.server_log,
-            stop,
-            log,
+        context: StepContext {
+            options,
+            server: ServerContext {
+                options: &server_options,
+                timeouts: &options.timeouts,
+                server_log: options.server_log,
+                stop,
+                log,
+            },
+            members: match &migration.found.contents {
+                DataDirContents::Etcd3(data) => &data.members,
+                DataDirContents::Empty | DataDirContents::Etcd2 => &[],
+            },
+            from: match &migration.origin {
+                CurrentVersion::Etcd3(known) => Some(known.series),
+                CurrentVersion::Fresh | CurrentVersion::Etcd2 => None,
+            },
         },
+        store: &store(options),
         journal: Journal {
             target: options.target.to_string(),
             step: kept.map(|journal| journal.step.clone()).unwrap_or_default(),
@@ -121,16 +132,6 @@ fn take_steps(
             outcome: "running".to_owned(),
         },
         has_begun: false,
-        members: match &migration.found.contents {
-            DataDirContents::Etcd3(data) => &data.members,
-            DataDirContents::Empty | DataDirContents::Etcd2 => &[],
-        },
-        from: match &migration.origin {
-            CurrentVersion::Etcd3(known) => Some(known.series),
-            CurrentVersion::Fresh | CurrentVersion::Etcd2 => None,
-        },
-        stop,
-        log,
     };
     let outcome = runner.take(&migration.steps).map_err(|failure| runner.explain(failure));
     match &outcome {
@@ -228,7 +229,7 @@ fn look(options: &Options) -> Result<Migration, Failure> {
         let to = Series::of(&options.target.version);
         // Only such a journey meets an etcd that cannot replay the log, and the log may be long.
         if wal::is_limit(known.series) && to > known.series {
-            known.replayed_until = runner::replayed_until(&options.data_dir)?;
+            known.replayed_until = replayed_until(&options.data_dir)?;
         }
         // A downgrade that somebody else enabled is theirs to cancel.
         known.abandons_downgrade =
