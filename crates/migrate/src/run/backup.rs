@@ -155,7 +155,7 @@ pub fn retain(store: &BackupStore, count: usize, keep: &Path, log: EventLog) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::options::Format;
+    use crate::report::format::Format;
     use crate::scratch::Scratch;
 
     fn example() -> Scratch {

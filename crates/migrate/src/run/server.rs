@@ -244,8 +244,8 @@ impl<'a> Server<'a> {
     }
 
     fn is_healthy(&self) -> bool {
-        // The NOSPACE alarm does not prevent an upgrade, other alarms do. The value is a boolean in
-        // old versions and a string in newer ones.
+        // The NOSPACE alarm does not prevent an upgrade, other alarms do. Depending on
+        // the version, the value is a string or a boolean.
         let health = self.ask("/health?exclude=NOSPACE")["health"].take();
         health == "true" || health == true
     }

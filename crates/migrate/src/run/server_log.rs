@@ -53,7 +53,7 @@ impl LogTail {
     /// The last lines, each indented and with a newline before it.
     pub fn last_lines(&self) -> String {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().map(|line| format!("\n  {line}")).collect()
+        lines.iter().flat_map(|line| ["\n  ", line]).collect()
     }
 
     /// Whether the server has noticed the signal to stop.
