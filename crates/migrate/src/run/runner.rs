@@ -4,8 +4,10 @@ use std::fs;
 
 use etcd_version::EtcdVersion;
 
+use super::backup::Backup;
+use super::downgrade;
+use super::server::ServerContext;
 use super::step_context::{StepContext, replayed_until};
-use super::{backup, downgrade};
 use crate::cli::options::Options;
 use crate::failure::{Failure, Kind};
 use crate::inspect::data_dir::{self, DataDirContents};
@@ -136,43 +138,34 @@ impl Runner<'_> {
     }
 
     fn back_up(&mut self, steps: &[Step]) -> Result<(), Failure> {
-        let data_dir = &self.context.options.data_dir;
+        let options = self.context.options;
+        let ServerContext { log, stop, .. } = self.context.server;
+        let data_dir = &options.data_dir;
         let member = data_dir.join("member");
         let db = member.join("snap").join("db");
         let db_bytes = fs::metadata(&db).map_err(|error| Failure::file("read", &db, &error))?.len();
-        let room_bytes = space::bytes_written(steps, db_bytes)
+        let step_bytes = space::bytes_written(steps, db_bytes)
             .saturating_sub(disk_space::allocated_log_bytes(&member));
-        if !self.context.options.backups.enabled {
-            disk_space::check(data_dir, room_bytes, "what the steps write")
+        if !options.backups.enabled {
+            disk_space::check(data_dir, step_bytes, "what the steps write")
                 .map_err(|failure| failure.hint("nothing was changed"))?;
-            self.context.server.log.info("no-backup", "no copy is made, as --no-backup asks");
+            log.info("no-backup", "no copy is made, as --no-backup asks");
             return Ok(());
         }
         // The backup from before an unfinished migration is the only one with unchanged data.
         let first = self.journal.backup.clone().filter(|path| path.is_dir());
-        let copy = match backup::make(
-            data_dir,
-            self.store,
-            room_bytes,
-            (self.context.server.log, self.context.server.stop),
-        ) {
+        let backup = Backup { data_dir, store: self.store, log, stop };
+        let copy = match backup.make(step_bytes) {
             Ok(copy) => copy,
             Err(failure) if failure.kind == Kind::System && first.is_some() => {
-                self.context.server.log.warn(
-                    "backup",
-                    format_args!("{}; the copy from before the first step is kept", failure.cause),
-                );
+                let cause = failure.cause;
+                log.warn("backup", format_args!("{cause}; the copy of the earlier run is kept"));
                 return Ok(());
             }
             Err(failure) => return Err(failure),
         };
-        let keep = first.unwrap_or_else(|| copy.clone());
-        backup::retain(
-            self.store,
-            self.context.options.backups.retain,
-            &keep,
-            self.context.server.log,
-        );
+        let keep = first.unwrap_or(copy);
+        backup.retain(options.backups.retain, &keep);
         self.journal.backup = Some(keep);
         self.note()
     }
