@@ -63,7 +63,7 @@ impl Cross {
         Ok(Self { library, linker })
     }
 
-    /// What `scripts/cross` brings into a builder image, and where cargo-zigbuild is.
+    /// What `scripts/builder-toolchain` brings into a builder image, and where cargo-zigbuild is.
     pub(super) fn of_builder(source: &WorkspaceSource) -> (Self, PathBuf) {
         let parts = Path::new(CACHE).join("parts");
         let folder = parts.join(format!("zig-{}", source.zig));
@@ -103,7 +103,7 @@ impl Cross {
     }
 }
 
-/// Where `scripts/cross` puts them, or in the toolchain, which has to be asked where it is.
+/// Where `cargo xtask cross` puts them, or in the toolchain, which has to be asked where it is.
 fn sources(
     tools: &Toolchains,
     source: &WorkspaceSource,
@@ -117,7 +117,7 @@ fn sources(
     Ok(Some(sysroot()?.join("lib/rustlib/src/rust/library")).filter(is_whole))
 }
 
-/// Where `scripts/cross` puts it, or on `PATH`.
+/// Where `cargo xtask cross` puts it, or on `PATH`.
 fn zig(tools: &Toolchains, source: &WorkspaceSource) -> Result<Option<Linker>, CompileError> {
     let part = tools.work.join(format!("parts/zig-{}", source.zig));
     let [zig, cargo_zigbuild] = ["zig", "cargo-zigbuild"].map(|name| part.join(name));

@@ -22,6 +22,9 @@ const RECIPE: &str = "rust 5";
 /// What `migrate` is made of, below the root of the repository.
 const INPUTS: &[&str] = &["Cargo.lock", "Cargo.toml", "crates/etcd-version", "crates/migrate"];
 
+/// What buildx copies for cargo, which reads the manifests of all crates of the workspace.
+const WORKSPACE: &[&str] = &["Cargo.lock", "Cargo.toml", "crates"];
+
 /// What cargo starts instead of rustc.
 const WRAPPER_NAME: &str = "rustc";
 const WRAPPER: &str = r#"#!/bin/sh
@@ -201,7 +204,8 @@ fn compile_in(
     Ok(compiled)
 }
 
-/// What buildx is told: `scripts/cross` brings into the builder what it brings to a host.
+/// What buildx is told: `scripts/builder-toolchain` brings into the builder what `cargo xtask cross`
+/// brings to a host.
 fn build(tools: &Toolchains, buildx: &Buildx, source: &WorkspaceSource) -> Build {
     let home = format!("{CACHE}/cargo");
     let inside = Toolchains {
@@ -223,15 +227,15 @@ fn build(tools: &Toolchains, buildx: &Buildx, source: &WorkspaceSource) -> Build
     let mut crates: Vec<OsString> =
         ["fetch", "--locked", "--target", &source.triple].map(OsString::from).into();
     crates.extend(build_std(&cross));
-    let tooling = ["scripts/cross", "scripts/debian-package", "versions.yaml"];
+    let tooling = ["scripts/builder-toolchain", "crates/xtask/zig.txt", "versions.yaml"];
     let owned = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>();
     let fetch = [
         Step::Variable("PATH", format!("{CACHE}/rust/bin:$PATH")),
         Step::Variable("RUSTUP_HOME", format!("{CACHE}/rustup")),
         Step::Copy(owned(&tooling)),
         Step::Comment("The compiler where the image has none, its library's sources, and zig."),
-        Step::Shell(format!("ETCDIMG_CACHE={CACHE} {ROOT}/scripts/cross --rust")),
-        Step::Copy([owned(INPUTS), owned(&[WRAPPER_NAME])].concat()),
+        Step::Shell(format!("{ROOT}/scripts/builder-toolchain {CACHE}")),
+        Step::Copy([owned(WORKSPACE), owned(&[WRAPPER_NAME])].concat()),
         Step::Shell(stage.script(source)),
         Step::Comment("The crates of migrate, which Cargo.lock pins."),
         Step::Compiler(call("cargo".into(), crates)),
@@ -261,7 +265,7 @@ fn build(tools: &Toolchains, buildx: &Buildx, source: &WorkspaceSource) -> Build
             &fetch,
             &compile,
         ),
-        inputs: [owned(&tooling), owned(INPUTS)].concat(),
+        inputs: [owned(&tooling), owned(WORKSPACE)].concat(),
         written: Some((WRAPPER_NAME, wrapper)),
     }
 }

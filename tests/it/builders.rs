@@ -85,7 +85,13 @@ fn builder_layout(workshop: &Workshop) -> PathBuf {
     let root = workshop.path("root");
     let mut made_of = run("rustc", &["--version", "--verbose"]).into_bytes();
     let sums = format!("sources/{LAST}/go.sum");
-    for name in ["versions.yaml", "Cargo.lock", "scripts/builder-image", "scripts/cross", &sums] {
+    for name in [
+        "versions.yaml",
+        "Cargo.lock",
+        "crates/xtask/src/builder_image.rs",
+        "crates/xtask/zig.txt",
+        &sums,
+    ] {
         made_of.extend(fs::read(root.join(name)).unwrap());
     }
     let parts = shared_cache().join("parts");
@@ -101,8 +107,9 @@ fn builder_layout(workshop: &Workshop) -> PathBuf {
     }
     let made = tempfile::Builder::new().prefix("builder-").tempdir_in(&parts).unwrap().keep();
     // Not the one of the repository: it would bring the Go releases of all versions.
-    let script = root.join("scripts/builder-image");
-    let status = Command::new(script).arg(&made).status().unwrap();
+    let mut command = Command::new("cargo");
+    command.args(["xtask", "builder-image", "-C"]).arg(&root).arg(&made);
+    let status = command.status().unwrap();
     assert!(status.success());
     fs::rename(made, &layout).unwrap();
     layout
