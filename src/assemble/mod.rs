@@ -100,14 +100,17 @@ fn attempt(plan: &Plan, workshop: &Workshop<'_>, out: &Path) -> Result<Built, Bu
     for image in &images {
         let is_here = |layer: &&Layer| !layer.is_foreign() && !left.contains(&layer.digest);
         for layer in image.layers.iter().filter(is_here) {
-            layout.add_blob(workshop.store, &layer.digest)?;
+            let (store, digest) = (workshop.store, &layer.digest);
+            layout.add_blob(digest, store.size(digest), || {
+                store.open_verified(digest).map_err(BuildError::from)
+            })?;
         }
         layout.add_bytes(&image.config)?;
         layout.add_bytes(&image.manifest)?;
     }
     let index = image::index(plan, &images, others(plan, &layout, &images)?);
     let digest = layout.add_bytes(&index)?;
-    layout.tag(&[(plan.tag.clone(), index.descriptor())])?;
+    layout.tag(&[(plan.tag.clone(), serde_json::json!(index.descriptor()))])?;
     Ok(Built { index: digest, images, layout })
 }
 

@@ -85,7 +85,7 @@ fn source(plan: &Plan, built: &Built) -> Result<ArchiveSource, Failure> {
         ));
     }
     let reference = format!("{}:{}", plan.repository, plan.tag);
-    Ok(ArchiveSource { layout: built.layout.clone(), image: image.clone(), reference })
+    Ok(image.archive(built.layout.clone(), reference))
 }
 
 /// Beside the final place first, so that a full disk leaves no half archive.
