@@ -7,7 +7,9 @@ use std::sync::Arc;
 use crate::assemble::Workshop;
 use crate::catalog::{self, Catalog, Locked};
 use crate::cli::{BasesArgs, BuilderKind, ChoiceArgs, CompileArgs, Format, Global};
-use crate::compile::{Builder, Buildx, DOCKER_PASSED_ON, Network, PASSED_ON, Toolchains};
+use crate::compile::{
+    Builder, BuildxOptions, COMPILER_VARIABLES, CompileOptions, DOCKER_VARIABLES, Network,
+};
 use crate::failure::{Failure, Kind};
 use crate::fetch;
 use crate::plan::{Choice, Plan, plan};
@@ -80,11 +82,11 @@ impl Context {
         Ok((locked, plan))
     }
 
-    pub(super) fn toolchains(&self) -> Toolchains {
-        Toolchains {
+    pub(super) fn compile_options(&self) -> CompileOptions {
+        CompileOptions {
             root: self.root.clone(),
             work: self.cache.clone(),
-            environment: environment(PASSED_ON),
+            environment: environment(COMPILER_VARIABLES),
             network: if self.is_offline { Network::Forbidden } else { Network::Allowed },
             jobs: std::thread::available_parallelism().map_or(1, NonZero::get),
             at_once: None,
@@ -92,20 +94,20 @@ impl Context {
         }
     }
 
-    /// The toolchains that `--builder` chose.
-    pub(super) fn chosen_toolchains(
+    /// The same with the builder that `--builder` chose.
+    pub(super) fn chosen_compile_options(
         &self,
         locked: &Locked,
         arguments: &CompileArgs,
-    ) -> Result<Toolchains, Failure> {
-        let tools = self.toolchains();
+    ) -> Result<CompileOptions, Failure> {
+        let options = self.compile_options();
         let image = arguments.builder_image.clone().or_else(|| locked.builder_image());
-        let buildx = image.map(|image| Buildx {
+        let buildx = image.map(|image| BuildxOptions {
             image,
             name: arguments.buildx_builder.clone(),
             cache_to: arguments.cache_to.clone(),
             cache_from: arguments.cache_from.clone(),
-            environment: environment(DOCKER_PASSED_ON),
+            environment: environment(DOCKER_VARIABLES),
         });
         let builder = match (arguments.builder, buildx) {
             (BuilderKind::Host, _) | (BuilderKind::Auto, None) => Builder::Host,
@@ -119,7 +121,7 @@ impl Context {
                     .hint("`--builder-image IMAGE@DIGEST` names one"));
             }
         };
-        Ok(Toolchains { builder, at_once: arguments.jobs.map(NonZero::get), ..tools })
+        Ok(CompileOptions { builder, at_once: arguments.jobs.map(NonZero::get), ..options })
     }
 
     /// Calls with everything that building needs.
@@ -128,13 +130,13 @@ impl Context {
         locked: &Locked,
         work: impl FnOnce(&Workshop<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        self.in_workshop_with(locked, &self.toolchains(), Bases::Whole, work)
+        self.in_workshop_with(locked, &self.compile_options(), Bases::Whole, work)
     }
 
     pub(super) fn in_workshop_with<T>(
         &self,
         locked: &Locked,
-        tools: &Toolchains,
+        compile: &CompileOptions,
         bases: Bases,
         work: impl FnOnce(&Workshop<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
@@ -142,7 +144,7 @@ impl Context {
         let runtime = runtime()?;
         work(&Workshop {
             store: &store,
-            tools,
+            compile,
             lock: &locked.lock,
             fetch: &fetch,
             runtime: &runtime,

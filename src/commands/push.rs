@@ -42,9 +42,9 @@ pub(super) fn build_and_run(context: &Context, arguments: &AllPushArgs) -> Resul
     repositories(&arguments.delivery, None)?;
     let (locked, plan) = context.plan(&arguments.choice)?;
     let out = std::path::absolute(&arguments.out).map_err(|error| Failure::new(Kind::Io, error))?;
-    let tools = context.chosen_toolchains(&locked, &arguments.compile)?;
+    let options = context.chosen_compile_options(&locked, &arguments.compile)?;
     let built =
-        context.in_workshop_with(&locked, &tools, (&arguments.bases).into(), |workshop| {
+        context.in_workshop_with(&locked, &options, (&arguments.bases).into(), |workshop| {
             Ok(assemble::build(&plan, workshop, &out)?)
         })?;
     let text = format!("{}:{} in {}", plan.repository, plan.tag, arguments.out.display());
