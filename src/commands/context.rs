@@ -13,7 +13,6 @@ use crate::compile::{
 use crate::failure::{Failure, Kind};
 use crate::fetch;
 use crate::plan::{Choice, Plan, plan};
-use crate::platform::Platform;
 use crate::store::Store;
 use crate::ui::{Ui, Verbosity};
 
@@ -78,7 +77,7 @@ impl Context {
 
     pub(super) fn plan(&self, arguments: &ChoiceArgs) -> Result<(Locked, Plan), Failure> {
         let locked = self.locked()?;
-        let plan = plan(&locked, &choice(arguments)?)?;
+        let plan = plan(&locked, &choice(arguments))?;
         Ok((locked, plan))
     }
 
@@ -200,20 +199,14 @@ fn default_cache() -> Result<PathBuf, Failure> {
 }
 
 /// What was typed, translated.
-fn choice(arguments: &ChoiceArgs) -> Result<Choice, Failure> {
-    let mut platforms = arguments.platform.clone();
-    // An empty ARCH is one that is not set.
-    for arch in arguments.arch.iter().filter(|arch| !arch.is_empty()) {
-        let platform = format!("linux/{arch}").parse::<Platform>();
-        platforms.push(platform.map_err(|error| Failure::new(Kind::Catalog, error))?);
-    }
+fn choice(arguments: &ChoiceArgs) -> Choice {
     let bases = arguments.base.iter().map(|base| (base.name.clone(), base.source.clone()));
-    Ok(Choice {
-        platforms,
+    Choice {
+        platforms: arguments.platforms(),
         origin: arguments.from,
         bases: bases.collect(),
         mirrors: arguments.mirror.clone(),
         compression: arguments.compression,
         epoch_seconds: arguments.source_date_epoch,
-    })
+    }
 }
