@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::archive::ArchiveError;
 use crate::base::{self, BaseError};
 use crate::catalog::Lock;
-use crate::compile::{CompileError, Toolchains};
+use crate::compile::{CompileContext, CompileError, CompileOptions};
 use crate::digest::Digest;
 use crate::fetch::{self, FetchError};
 use crate::image::{self, Image};
@@ -34,7 +34,7 @@ pub use inputs::{fetch_bases, fetch_modules, fetch_releases};
 #[derive(Debug)]
 pub struct Workshop<'a> {
     pub store: &'a Store,
-    pub tools: &'a Toolchains,
+    pub compile: &'a CompileOptions,
     pub lock: &'a Lock,
     pub fetch: &'a fetch::Options,
     pub runtime: &'a tokio::runtime::Runtime,
@@ -42,6 +42,12 @@ pub struct Workshop<'a> {
     /// Layers of Windows bases stay in their registry.
     pub is_sparse: bool,
     pub ui: &'a Ui,
+}
+
+impl<'a> Workshop<'a> {
+    fn compile(&self) -> CompileContext<'a> {
+        CompileContext { store: self.store, options: self.compile, lock: self.lock, ui: self.ui }
+    }
 }
 
 /// Why nothing was built.

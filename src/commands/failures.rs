@@ -150,7 +150,9 @@ impl From<CompileError> for Failure {
             CompileError::OfflineBuildx { .. } => Self::new(Kind::Unavailable, error).hint(
                 "`--builder host` compiles with what `etcdimg fetch --from source` brought",
             ),
-            CompileError::Process { .. } => Self::new(Kind::Compile, error),
+            CompileError::Process { .. } | CompileError::NoOutput { .. } => {
+                Self::new(Kind::Compile, error)
+            }
         }
     }
 }
