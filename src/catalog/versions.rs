@@ -42,13 +42,8 @@ pub struct BundledEtcd {
 }
 
 impl BundledEtcd {
-    /// The programs of this version; etcdutl exists since 3.5.
     pub fn programs(&self) -> &'static [&'static str] {
-        if self.version >= EtcdVersion::new(3, 5, 0) {
-            &["etcd", "etcdctl", "etcdutl"]
-        } else {
-            &["etcd", "etcdctl"]
-        }
+        etcd_version::programs_of(&self.version)
     }
 }
 

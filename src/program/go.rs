@@ -1,5 +1,6 @@
 //! Go's build info (`debug/buildinfo`), and etcd's version variables.
 
+use etcd_version::{EtcdVersion, go_package};
 use object::{Object, ObjectSection};
 
 use super::strings::{Memory, has_go_string};
@@ -57,13 +58,9 @@ pub fn compare(
 }
 
 fn main_package(wanted: &Wanted<'_>) -> String {
-    let is_3_4 = wanted.version.starts_with("3.4.");
-    match (is_3_4, wanted.program) {
-        (true, "etcd") => "go.etcd.io/etcd".to_owned(),
-        (true, program) => format!("go.etcd.io/etcd/{program}"),
-        (false, "etcd") => "go.etcd.io/etcd/server/v3".to_owned(),
-        (false, program) => format!("go.etcd.io/etcd/{program}/v3"),
-    }
+    // What is no version is reported as a wrong embedded version.
+    let version = wanted.version.parse().unwrap_or(EtcdVersion::new(3, 5, 0));
+    go_package(&version, wanted.program)
 }
 
 fn settings<'a>(wanted: &Wanted<'a>) -> [(&'static str, &'a str); 3] {
