@@ -144,7 +144,7 @@ fn others(plan: &Plan, layout: &Layout, images: &[Image]) -> Result<Vec<Value>, 
     let ours: Value =
         serde_json::from_slice(&image::index(plan, images, Vec::new()).bytes).unwrap_or_default();
     let same = |name: &str| index["annotations"][name] == ours["annotations"][name];
-    if !same("dev.etcdimg.bundled-versions") || !same("dev.etcdimg.format") {
+    if !same(contract::labels::BUNDLED_VERSIONS) || !same(contract::labels::FORMAT) {
         return Ok(Vec::new());
     }
     let empty = Vec::new();

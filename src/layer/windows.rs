@@ -1,9 +1,7 @@
 //! What a Windows layer holds beside its files: two roots, and attributes and rights in PAX
 //! records, as hcsshim and BuildKit read and write them.
 
-/// The roots of every Windows layer: files, and changes of the registry (we make none).
-pub const FILES: &str = "Files";
-pub const HIVES: &str = "Hives";
+pub use contract::paths::{FILES, HIVES};
 
 /// What stands at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

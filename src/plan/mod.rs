@@ -57,9 +57,6 @@ pub struct ImagePlan {
     pub labels: BTreeMap<String, String>,
 }
 
-/// The label that says where the base is from, with its digest.
-pub const BASE_LABEL: &str = "dev.etcdimg.base";
-
 #[derive(Clone, Debug, Serialize)]
 pub struct BasePlan {
     pub name: String,
