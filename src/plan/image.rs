@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use etcd_version::{BUNDLED_PATH, Bundled};
 
 use super::{
-    BASE_LABEL, BasePlan, BaseSource, Choice, Content, EntryPlan, ImagePlan, LayerPlan,
-    ModulesSource, PlanError, ReleaseSource, Source, WorkspaceSource,
+    BASE_LABEL, BasePlan, BaseSource, Choice, EntryContent, EntryPlan, ImagePlan, LayerPlan,
+    ModulesSource, PlanError, ProgramSource, ReleaseSource, WorkspaceSource,
 };
 use crate::catalog::{BundledEtcd, Locked, Origin, Target, release_file};
 use crate::layer::format::FORMAT;
@@ -58,10 +58,10 @@ fn source(
     target: &Target,
     origin: Origin,
     etcd: &BundledEtcd,
-) -> Result<Source, PlanError> {
+) -> Result<ProgramSource, PlanError> {
     match origin {
-        Origin::Release => release(locked, choice, target, etcd).map(Source::Release),
-        Origin::Source => Ok(Source::Modules(modules(locked, target, etcd))),
+        Origin::Release => release(locked, choice, target, etcd).map(ProgramSource::Release),
+        Origin::Source => Ok(ProgramSource::Modules(modules(locked, target, etcd))),
     }
 }
 
@@ -101,17 +101,17 @@ fn modules(locked: &Locked, target: &Target, etcd: &BundledEtcd) -> ModulesSourc
 }
 
 fn etcd_entries(target: &Target, etcd: &BundledEtcd, is_last: bool) -> Vec<EntryPlan> {
-    let place = Place::of(target);
-    let versioned = |name: &str| place.program(&format!("{name}-{}", etcd.version));
-    let mut entries = place.directories(&["usr", "usr/local", BIN]);
+    let paths = ImagePaths::of(target);
+    let versioned = |name: &str| paths.program(&format!("{name}-{}", etcd.version));
+    let mut entries = paths.directories(&["usr", "usr/local", BIN]);
     for name in etcd.programs() {
-        let content = Content::Program { name: (*name).to_owned() };
+        let content = EntryContent::Program { name: (*name).to_owned() };
         entries.push(EntryPlan { path: versioned(name), mode: PROGRAM_MODE, content });
     }
     if is_last {
         for name in etcd.programs() {
-            let content = Content::HardLink { to: versioned(name) };
-            entries.push(EntryPlan { path: place.program(name), mode: PROGRAM_MODE, content });
+            let content = EntryContent::HardLink { to: versioned(name) };
+            entries.push(EntryPlan { path: paths.program(name), mode: PROGRAM_MODE, content });
         }
     }
     sorted(entries)
@@ -120,26 +120,26 @@ fn etcd_entries(target: &Target, etcd: &BundledEtcd, is_last: bool) -> Vec<Entry
 fn migrate(locked: &Locked, target: &Target) -> LayerPlan {
     let versions = locked.catalog.versions.bundled.iter().map(|etcd| etcd.version.clone());
     let bundled = Bundled::new(versions.collect()).to_string();
-    let place = Place::of(target);
+    let paths = ImagePaths::of(target);
     let file = |path: String, mode, content| EntryPlan { path, mode, content };
     let mut entries =
-        place.directories(&["usr", "usr/local", BIN, "usr/local/share", "usr/local/share/etcdimg"]);
+        paths.directories(&["usr", "usr/local", BIN, "usr/local/share", "usr/local/share/etcdimg"]);
     let (name, text) = if target.platform.is_windows() {
         ("migrate-if-needed.bat", WINDOWS_WRAPPER)
     } else {
         ("migrate-if-needed.sh", WRAPPER)
     };
-    let (program, wrapper) = (place.program("migrate"), place.path(&format!("{BIN}/{name}")));
+    let (program, wrapper) = (paths.program("migrate"), paths.path(&format!("{BIN}/{name}")));
     if target.platform.is_windows() {
-        entries.push(place.directory(WINDOWS_BIN));
+        entries.push(paths.directory(WINDOWS_BIN));
         for to in [&program, &wrapper] {
             let path = to.replacen(BIN, WINDOWS_BIN, 1);
-            entries.push(file(path, PROGRAM_MODE, Content::HardLink { to: to.clone() }));
+            entries.push(file(path, PROGRAM_MODE, EntryContent::HardLink { to: to.clone() }));
         }
     }
-    entries.push(file(program, PROGRAM_MODE, Content::Program { name: "migrate".into() }));
-    entries.push(file(wrapper, PROGRAM_MODE, Content::Text { text: text.into() }));
-    entries.push(file(place.path(BUNDLED_PATH), 0o444, Content::Text { text: bundled }));
+    entries.push(file(program, PROGRAM_MODE, EntryContent::Program { name: "migrate".into() }));
+    entries.push(file(wrapper, PROGRAM_MODE, EntryContent::Text { text: text.into() }));
+    entries.push(file(paths.path(BUNDLED_PATH), 0o444, EntryContent::Text { text: bundled }));
     let source = WorkspaceSource {
         rust: locked.catalog.versions.rust.clone(),
         zig: locked.catalog.versions.zig.clone(),
@@ -148,17 +148,17 @@ fn migrate(locked: &Locked, target: &Target) -> LayerPlan {
     };
     LayerPlan {
         name: "migrate".into(),
-        source: Source::Workspace(source),
+        source: ProgramSource::Workspace(source),
         entries: sorted(entries),
     }
 }
 
 /// Where a platform's layers have their files, and what its programs end with.
-struct Place {
+struct ImagePaths {
     is_windows: bool,
 }
 
-impl Place {
+impl ImagePaths {
     fn of(target: &Target) -> Self {
         Self { is_windows: target.platform.is_windows() }
     }
@@ -172,7 +172,7 @@ impl Place {
     }
 
     fn directory(&self, path: &str) -> EntryPlan {
-        EntryPlan { path: self.path(path), mode: 0o755, content: Content::Directory }
+        EntryPlan { path: self.path(path), mode: 0o755, content: EntryContent::Directory }
     }
 
     /// The two roots of a Windows layer come along.
@@ -181,7 +181,7 @@ impl Place {
         let root = |path: &&str| EntryPlan {
             path: (*path).to_owned(),
             mode: 0o755,
-            content: Content::Directory,
+            content: EntryContent::Directory,
         };
         roots.iter().map(root).chain(paths.iter().map(|path| self.directory(path))).collect()
     }
@@ -190,9 +190,9 @@ impl Place {
 /// Directories, then files, then links, each by path: what a link names stands before it.
 fn sorted(mut entries: Vec<EntryPlan>) -> Vec<EntryPlan> {
     let rank = |entry: &EntryPlan| match entry.content {
-        Content::Directory => 0,
-        Content::Program { .. } | Content::Text { .. } => 1,
-        Content::HardLink { .. } => 2,
+        EntryContent::Directory => 0,
+        EntryContent::Program { .. } | EntryContent::Text { .. } => 1,
+        EntryContent::HardLink { .. } => 2,
     };
     entries.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.path.cmp(&b.path)));
     entries
@@ -251,15 +251,15 @@ fn labels(
     for layer in layers {
         let key = |version: &dyn std::fmt::Display| format!("dev.etcdimg.etcd.{version}");
         match &layer.source {
-            Source::Release(it) => labels.insert(
+            ProgramSource::Release(it) => labels.insert(
                 key(&it.version),
                 format!("commit {} go {} from {} {}", it.commit, it.go, it.file, it.digest),
             ),
-            Source::Modules(it) => labels.insert(
+            ProgramSource::Modules(it) => labels.insert(
                 key(&it.version),
                 format!("commit {} go {} from go.sum {}", it.commit, it.go, it.go_sum),
             ),
-            Source::Workspace(it) => labels.insert(
+            ProgramSource::Workspace(it) => labels.insert(
                 "dev.etcdimg.migrate".to_owned(),
                 format!("{} rust {} zig {}", env!("CARGO_PKG_VERSION"), it.rust, it.zig),
             ),

@@ -16,7 +16,7 @@ const WRAPPERS: [&str; 2] = ["migrate-if-needed.sh", "migrate-if-needed.bat"];
 const PROGRAM_LIMIT: u64 = 256 << 20;
 
 /// The files of one image, compared with its labels.
-pub(super) struct Contents<'a> {
+pub(super) struct ImageContents<'a> {
     labels: &'a BTreeMap<String, String>,
     platform: Option<Platform>,
     /// Path and, for a link, what it names.
@@ -30,7 +30,7 @@ pub(super) struct Contents<'a> {
     faults: Vec<String>,
 }
 
-impl<'a> Contents<'a> {
+impl<'a> ImageContents<'a> {
     pub(super) fn new(labels: &'a BTreeMap<String, String>, platform: &str) -> Self {
         Self {
             labels,
