@@ -4,7 +4,7 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::assemble::Workshop;
+use crate::assemble::BuildContext;
 use crate::catalog::{self, Catalog, Locked};
 use crate::cli::{BasesArgs, BuilderKind, ChoiceArgs, CompileArgs, Format, Global};
 use crate::compile::{
@@ -72,7 +72,7 @@ impl Context {
         let text = lock.ok_or_else(|| {
             Failure::new(Kind::Catalog, "there is no etcdimg.lock").hint("`etcdimg lock` writes it")
         })?;
-        Ok(catalog.lock(&text)??)
+        Ok(catalog.lock(&text)?)
     }
 
     pub(super) fn plan(&self, arguments: &ChoiceArgs) -> Result<(Locked, Plan), Failure> {
@@ -124,24 +124,24 @@ impl Context {
     }
 
     /// Calls with everything that building needs.
-    pub(super) fn in_workshop<T>(
+    pub(super) fn with_build_context<T>(
         &self,
         locked: &Locked,
-        work: impl FnOnce(&Workshop<'_>) -> Result<T, Failure>,
+        work: impl FnOnce(&BuildContext<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        self.in_workshop_with(locked, &self.compile_options(), Bases::Whole, work)
+        self.with_build_options(locked, &self.compile_options(), Bases::Whole, work)
     }
 
-    pub(super) fn in_workshop_with<T>(
+    pub(super) fn with_build_options<T>(
         &self,
         locked: &Locked,
         compile: &CompileOptions,
         bases: Bases,
-        work: impl FnOnce(&Workshop<'_>) -> Result<T, Failure>,
+        work: impl FnOnce(&BuildContext<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let (store, fetch) = (self.store()?, fetch::Options::default());
         let runtime = runtime()?;
-        work(&Workshop {
+        work(&BuildContext {
             store: &store,
             compile,
             lock: &locked.lock,

@@ -39,7 +39,7 @@ pub(super) fn build_and_run(context: &Context, arguments: &AllPushArgs) -> Resul
     let out = std::path::absolute(&arguments.out).map_err(|error| Failure::new(Kind::Io, error))?;
     let options = context.chosen_compile_options(&locked, &arguments.compile)?;
     let built =
-        context.in_workshop_with(&locked, &options, (&arguments.bases).into(), |workshop| {
+        context.with_build_options(&locked, &options, (&arguments.bases).into(), |workshop| {
             Ok(assemble::build(&plan, workshop, &out)?)
         })?;
     let text = format!("{}:{} in {}", plan.repository, plan.tag, arguments.out.display());

@@ -116,7 +116,8 @@ fn play(
     let listening = listen(&interrupted)?;
     let folder = folder()?;
     let means = if cases.iter().any(|(suite, _)| suite.needs_runtime()) {
-        let means = means(context, arguments.runtime, subject, (folder.path(), &interrupted));
+        let scratch = RunFolder { path: folder.path(), interrupted: &interrupted };
+        let means = means(context, arguments.runtime, subject, scratch);
         if interrupted.load(Ordering::Relaxed) {
             return Err(stopped());
         }
@@ -164,15 +165,22 @@ fn reference(arguments: &TestArgs, subject: &Subject) -> String {
     format!("{}:{}", arguments.place, subject.tag)
 }
 
+/// The folder of one run, and whether the user has interrupted it.
+#[derive(Clone, Copy)]
+struct RunFolder<'a> {
+    path: &'a Path,
+    interrupted: &'a AtomicBool,
+}
+
 fn means(
     context: &Context,
     choice: RuntimeChoice,
     subject: &Subject,
-    (folder, interrupted): (&Path, &AtomicBool),
+    folder: RunFolder<'_>,
 ) -> Result<Box<dyn Runtime>, Failure> {
-    let means = native(context, choice, subject, (folder, interrupted))?;
-    acceptance::check(&*means, folder).map_err(|error| no_containers(&*means, error))?;
-    if subject.is_foreign() && !acceptance::runs(&*means, folder) {
+    let means = native(context, choice, subject, folder)?;
+    acceptance::check(&*means, folder.path).map_err(|error| no_containers(&*means, error))?;
+    if subject.is_foreign() && !acceptance::runs(&*means, folder.path) {
         let what = format!("nothing here runs programs of {}", subject.platform);
         return Err(Failure::new(Kind::Unavailable, what)
             .hint("an emulator that is registered with the kernel does: `apt install qemu-user-static`")
@@ -199,10 +207,10 @@ fn native(
     context: &Context,
     choice: RuntimeChoice,
     subject: &Subject,
-    (folder, interrupted): (&Path, &AtomicBool),
+    folder: RunFolder<'_>,
 ) -> Result<Box<dyn Runtime>, Failure> {
     if choice != RuntimeChoice::Rootfs {
-        match Docker::new(subject, runtime()?, interrupted) {
+        match Docker::new(subject, runtime()?, folder.interrupted) {
             Ok(docker) => return Ok(Box::new(docker)),
             Err(EngineError::NoEngine(_)) if choice == RuntimeChoice::Auto => {
                 context.ui.note("no Docker engine answers; the image runs in namespaces instead");
@@ -210,7 +218,7 @@ fn native(
             Err(error) => return Err(error.into()),
         }
     }
-    let rootfs = Rootfs::new(subject, folder);
+    let rootfs = Rootfs::new(subject, folder.path);
     Ok(Box::new(rootfs.map_err(|error| Failure::new(Kind::Unavailable, error))?))
 }
 

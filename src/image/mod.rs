@@ -225,10 +225,10 @@ mod tests {
     use super::*;
     use crate::digest::Digest;
     use crate::layer::format::{Compression, FORMAT};
-    use crate::plan::{BasePlan, BaseSource, LayerPlan, Source, WorkspaceSource};
+    use crate::plan::{BasePlan, BaseSource, LayerPlan, ProgramSource, WorkspaceSource};
 
     fn tiny() -> (Plan, Base, Vec<Layer>) {
-        let source = Source::Workspace(WorkspaceSource {
+        let source = ProgramSource::Workspace(WorkspaceSource {
             rust: "1.0.0".into(),
             zig: "0.1.0".into(),
             triple: "t".into(),

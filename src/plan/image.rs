@@ -8,8 +8,8 @@ use contract::{EtcdOrigin, EtcdSource, LayerName, MigrateOrigin, Root};
 use etcd_version::{Bundled, EtcdVersion};
 
 use super::{
-    BasePlan, BaseSource, Choice, Content, EntryPlan, ImagePlan, LayerPlan, ModulesSource,
-    PlanError, ReleaseSource, Source, WorkspaceSource,
+    BasePlan, BaseSource, Choice, EntryContent, EntryPlan, ImagePlan, LayerPlan, ModulesSource,
+    PlanError, ProgramSource, ReleaseSource, WorkspaceSource,
 };
 use crate::catalog::{BundledEtcd, Locked, Origin, Target, release_file};
 use crate::layer::format::FORMAT;
@@ -54,10 +54,10 @@ fn source(
     target: &Target,
     origin: Origin,
     etcd: &BundledEtcd,
-) -> Result<Source, PlanError> {
+) -> Result<ProgramSource, PlanError> {
     match origin {
-        Origin::Release => release(locked, choice, target, etcd).map(Source::Release),
-        Origin::Source => Ok(Source::Modules(modules(locked, target, etcd))),
+        Origin::Release => release(locked, choice, target, etcd).map(ProgramSource::Release),
+        Origin::Source => Ok(ProgramSource::Modules(modules(locked, target, etcd))),
     }
 }
 
@@ -101,12 +101,12 @@ fn etcd_entries(target: &Target, etcd: &BundledEtcd, is_last: bool) -> Vec<Entry
     let versioned = |name: &str| root.program(&format!("{name}-{}", etcd.version));
     let mut entries = directories(root, &["usr", "usr/local", BIN]);
     for name in etcd.programs() {
-        let content = Content::Program { name: (*name).to_owned() };
+        let content = EntryContent::Program { name: (*name).to_owned() };
         entries.push(EntryPlan { path: versioned(name), mode: PROGRAM_MODE, content });
     }
     if is_last {
         for name in etcd.programs() {
-            let content = Content::HardLink { to: versioned(name) };
+            let content = EntryContent::HardLink { to: versioned(name) };
             entries.push(EntryPlan { path: root.program(name), mode: PROGRAM_MODE, content });
         }
     }
@@ -126,12 +126,12 @@ fn migrate(locked: &Locked, target: &Target) -> LayerPlan {
         entries.push(directory(root.path(WINDOWS_BIN)));
         for to in [&program, &wrapper] {
             let path = to.replacen(BIN, WINDOWS_BIN, 1);
-            entries.push(file(path, PROGRAM_MODE, Content::HardLink { to: to.clone() }));
+            entries.push(file(path, PROGRAM_MODE, EntryContent::HardLink { to: to.clone() }));
         }
     }
-    entries.push(file(program, PROGRAM_MODE, Content::Program { name: MIGRATE.into() }));
-    entries.push(file(wrapper, PROGRAM_MODE, Content::Text { text: text.into() }));
-    entries.push(file(root.path(BUNDLED_PATH), FILE_MODE, Content::Text { text: bundled }));
+    entries.push(file(program, PROGRAM_MODE, EntryContent::Program { name: MIGRATE.into() }));
+    entries.push(file(wrapper, PROGRAM_MODE, EntryContent::Text { text: text.into() }));
+    entries.push(file(root.path(BUNDLED_PATH), FILE_MODE, EntryContent::Text { text: bundled }));
     let source = WorkspaceSource {
         rust: locked.catalog.versions.rust.clone(),
         zig: locked.catalog.versions.zig.clone(),
@@ -140,13 +140,13 @@ fn migrate(locked: &Locked, target: &Target) -> LayerPlan {
     };
     LayerPlan {
         name: LayerName::Migrate.to_string(),
-        source: Source::Workspace(source),
+        source: ProgramSource::Workspace(source),
         entries: sorted(entries),
     }
 }
 
 fn directory(path: String) -> EntryPlan {
-    EntryPlan { path, mode: DIRECTORY_MODE, content: Content::Directory }
+    EntryPlan { path, mode: DIRECTORY_MODE, content: EntryContent::Directory }
 }
 
 /// The two roots of a Windows layer come along.
@@ -158,9 +158,9 @@ fn directories(root: Root, paths: &[&str]) -> Vec<EntryPlan> {
 /// Directories, then files, then links, each by path: what a link names stands before it.
 fn sorted(mut entries: Vec<EntryPlan>) -> Vec<EntryPlan> {
     let rank = |entry: &EntryPlan| match entry.content {
-        Content::Directory => 0,
-        Content::Program { .. } | Content::Text { .. } => 1,
-        Content::HardLink { .. } => 2,
+        EntryContent::Directory => 0,
+        EntryContent::Program { .. } | EntryContent::Text { .. } => 1,
+        EntryContent::HardLink { .. } => 2,
     };
     entries.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.path.cmp(&b.path)));
     entries
@@ -222,21 +222,21 @@ fn labels_of(
 }
 
 /// The label that says what the programs of a layer are made of.
-fn source_label(source: &Source) -> (String, String) {
+fn source_label(source: &ProgramSource) -> (String, String) {
     let etcd = |version: &EtcdVersion, commit: &String, go: &String, source: EtcdSource| {
         let origin = EtcdOrigin { commit: commit.clone(), go: go.clone(), source };
         (labels::etcd(version), origin.to_string())
     };
     match source {
-        Source::Release(it) => {
+        ProgramSource::Release(it) => {
             let source = EtcdSource::Release { file: it.file.clone(), digest: it.digest };
             etcd(&it.version, &it.commit, &it.go, source)
         }
-        Source::Modules(it) => {
+        ProgramSource::Modules(it) => {
             let source = EtcdSource::Modules { go_sum: it.go_sum };
             etcd(&it.version, &it.commit, &it.go, source)
         }
-        Source::Workspace(it) => {
+        ProgramSource::Workspace(it) => {
             let version = env!("CARGO_PKG_VERSION").to_owned();
             let (rust, zig) = (it.rust.clone(), it.zig.clone());
             (labels::MIGRATE.to_owned(), MigrateOrigin { version, rust, zig }.to_string())

@@ -18,7 +18,7 @@ const WRAPPERS: [&str; 2] = [paths::WRAPPER, paths::WINDOWS_WRAPPER];
 const PROGRAM_LIMIT: u64 = 256 << 20;
 
 /// The files of one image, compared with its labels.
-pub(super) struct Contents<'a> {
+pub(super) struct ImageContents<'a> {
     labels: &'a BTreeMap<String, String>,
     platform: Option<Platform>,
     /// Path and, for a link, what it names.
@@ -32,7 +32,7 @@ pub(super) struct Contents<'a> {
     faults: Vec<String>,
 }
 
-impl<'a> Contents<'a> {
+impl<'a> ImageContents<'a> {
     pub(super) fn new(labels: &'a BTreeMap<String, String>, platform: &str) -> Self {
         Self {
             labels,
