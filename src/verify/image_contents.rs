@@ -1,22 +1,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 
-use etcd_version::{BUNDLED_PATH, Bundled, EtcdVersion};
+use contract::{EtcdOrigin, MigrateOrigin, labels, paths};
+use etcd_version::{BUNDLED_PATH, Bundled, EtcdVersion, programs_of};
 use tar::EntryType;
 
 use crate::layer::windows::{FILES, HIVES};
 use crate::platform::Platform;
 use crate::program::{self, Expected, Identity};
 
+/// With a slash at the end, so that what follows is a name.
 const BIN: &str = "usr/local/bin/";
 
-const WRAPPERS: [&str; 2] = ["migrate-if-needed.sh", "migrate-if-needed.bat"];
+const WRAPPERS: [&str; 2] = [paths::WRAPPER, paths::WINDOWS_WRAPPER];
 
 /// Larger than any program of ours; more is not read.
 const PROGRAM_LIMIT: u64 = 256 << 20;
 
 /// The files of one image, compared with its labels.
-pub(super) struct Contents<'a> {
+pub(super) struct ImageContents<'a> {
     labels: &'a BTreeMap<String, String>,
     platform: Option<Platform>,
     /// Path and, for a link, what it names.
@@ -30,7 +32,7 @@ pub(super) struct Contents<'a> {
     faults: Vec<String>,
 }
 
-impl<'a> Contents<'a> {
+impl<'a> ImageContents<'a> {
     pub(super) fn new(labels: &'a BTreeMap<String, String>, platform: &str) -> Self {
         Self {
             labels,
@@ -78,7 +80,7 @@ impl<'a> Contents<'a> {
         if (header.uid()?, header.gid()?) != (0, 0) {
             self.faults.push(format!("/{path} does not belong to root"));
         }
-        if path.starts_with(BIN) && kind != EntryType::Directory && mode != 0o555 {
+        if path.starts_with(BIN) && kind != EntryType::Directory && mode != paths::PROGRAM_MODE {
             self.faults.push(format!("/{path} has the mode {mode:04o}, not 0555"));
         } else if mode & 0o7022 != 0 {
             self.faults.push(format!("/{path} has the mode {mode:04o}"));
@@ -167,20 +169,20 @@ impl<'a> Contents<'a> {
             name
         };
         let (program, version) = name.split_once('-').unwrap_or((name, ""));
-        let label = if name == "migrate" {
-            "dev.etcdimg.migrate".to_owned()
-        } else {
-            format!("dev.etcdimg.etcd.{version}")
-        };
+        let is_migrate = name == paths::MIGRATE;
+        let label = if is_migrate { labels::MIGRATE.to_owned() } else { labels::etcd(version) };
         let Some(label) = self.labels.get(&label) else {
             return self
                 .faults
                 .push(format!("/{BIN}{name} has no label `{label}` that says what it is"));
         };
-        let words: Vec<_> = label.split(' ').collect();
-        let content = match words[..] {
-            [version, "rust", ..] => Identity::Migrate { version },
-            ["commit", commit, "go", go, ..] => Identity::Etcd { program, version, go, commit },
+        let (migrate, etcd): (Result<MigrateOrigin, _>, Result<EtcdOrigin, _>) =
+            (label.parse(), label.parse());
+        let content = match (&migrate, &etcd) {
+            (Ok(it), _) if is_migrate => Identity::Migrate { version: &it.version },
+            (_, Ok(EtcdOrigin { commit, go, .. })) if !is_migrate => {
+                Identity::Etcd { program, version, go, commit }
+            }
             _ => return self.faults.push(format!("the label of {name} cannot be read: {label}")),
         };
         let faults = program::check(bytes, &Expected { name, platform: &platform, content });
@@ -189,13 +191,12 @@ impl<'a> Contents<'a> {
 
     /// How many programs there were, and everything that is wrong.
     pub(super) fn finish(mut self) -> (usize, Vec<String>) {
-        let label = self.labels.get("dev.etcdimg.bundled-versions").cloned().unwrap_or_default();
-        let versions: Result<Vec<EtcdVersion>, _> = label.split(',').map(str::parse).collect();
-        match versions {
+        let label = self.labels.get(labels::BUNDLED_VERSIONS).cloned().unwrap_or_default();
+        match labels::parse_bundled(&label) {
             Ok(versions) => self.check_versions(&versions),
             Err(error) => self
                 .faults
-                .push(format!("the label dev.etcdimg.bundled-versions is wrong: {error}")),
+                .push(format!("the label {} is wrong: {error}", labels::BUNDLED_VERSIONS)),
         }
         let wanted: &[&str] = if self.is_windows() {
             &[
@@ -221,7 +222,7 @@ impl<'a> Contents<'a> {
         }
         let exe = if self.is_windows() { ".exe" } else { "" };
         for version in versions {
-            for program in programs(version) {
+            for program in programs_of(version) {
                 let path = format!("{BIN}{program}-{version}{exe}");
                 if !self.paths.contains_key(&path) {
                     self.faults.push(format!("/{path} is missing"));
@@ -235,7 +236,7 @@ impl<'a> Contents<'a> {
                 self.faults.push(format!("/{path} is no file of this image"));
             }
         }
-        for program in programs(last) {
+        for program in programs_of(last) {
             self.check_link(
                 &format!("{BIN}{program}{exe}"),
                 &format!("{BIN}{program}-{last}{exe}"),
@@ -273,14 +274,10 @@ fn is_expected(path: &str, versions: &[EtcdVersion], last: &EtcdVersion) -> bool
     let is_program = |name: &str| {
         name == "migrate"
             || name == "migrate-if-needed.sh"
-            || programs(last).contains(&name)
+            || programs_of(last).contains(&name)
             || versions.iter().any(|version| {
-                programs(version).iter().any(|program| name == format!("{program}-{version}"))
+                programs_of(version).iter().any(|program| name == format!("{program}-{version}"))
             })
     };
     path == BUNDLED_PATH || path.strip_prefix(BIN).is_some_and(is_program)
-}
-
-fn programs(version: &EtcdVersion) -> &'static [&'static str] {
-    if version.minor() >= 5 { &["etcd", "etcdctl", "etcdutl"] } else { &["etcd", "etcdctl"] }
 }
