@@ -4,7 +4,7 @@ use super::{BuildError, Workshop, means, parallel};
 use crate::base;
 use crate::compile::{self, Compiled, Toolchains};
 use crate::digest::Digest;
-use crate::fetch::{self, Wanted};
+use crate::fetch::{self, PinnedFile};
 use crate::plan::{Plan, ReleaseSource, Source};
 
 /// The programs of one layer: all in one archive, or each a file.
@@ -81,8 +81,8 @@ pub(super) fn fetch_archives<'a>(
     Ok(())
 }
 
-fn wanted(release: &ReleaseSource) -> Wanted {
-    Wanted {
+fn wanted(release: &ReleaseSource) -> PinnedFile {
+    PinnedFile {
         name: release.file.clone(),
         urls: release.urls.clone(),
         digest: release.digest,

@@ -25,6 +25,7 @@ use crate::layer::{Layer, LayerError};
 use crate::layout::{Layout, LayoutError};
 use crate::plan::Plan;
 use crate::program::WrongProgram;
+use crate::registry::Registries;
 use crate::store::{Store, StoreError};
 use crate::ui::Ui;
 
@@ -37,6 +38,7 @@ pub struct Workshop<'a> {
     pub tools: &'a Toolchains,
     pub lock: &'a Lock,
     pub fetch: &'a fetch::Options,
+    pub registries: &'a Registries,
     pub runtime: &'a tokio::runtime::Runtime,
     pub is_offline: bool,
     /// Layers of Windows bases stay in their registry.
@@ -114,15 +116,14 @@ fn attempt(plan: &Plan, workshop: &Workshop<'_>, out: &Path) -> Result<Built, Bu
     Ok(Built { index: digest, images, layout })
 }
 
-fn means<'a>(plan: &Plan, workshop: &'a Workshop<'a>) -> base::Means<'a> {
-    base::Means {
+fn means<'a>(plan: &Plan, workshop: &'a Workshop<'a>) -> base::FetchContext<'a> {
+    base::FetchContext {
         store: workshop.store,
-        fetch: workshop.fetch,
+        registries: workshop.registries,
         runtime: workshop.runtime,
         is_offline: workshop.is_offline,
         is_sparse: workshop.is_sparse,
         compression: plan.compression,
-        ui: workshop.ui,
     }
 }
 

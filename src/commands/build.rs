@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::context::{Context, runtime};
+use super::context::{BaseOptions, Context, runtime};
 use crate::assemble::{self, Built};
 use crate::cli::{BuildArgs, Format};
 use crate::docker::{self, ArchiveSource};
@@ -18,7 +18,7 @@ pub(super) fn run(context: &Context, arguments: &BuildArgs) -> Result<(), Failur
     let (locked, plan) = context.plan(&arguments.choice)?;
     let out = std::path::absolute(&arguments.out).map_err(|error| Failure::new(Kind::Io, error))?;
     let tools = context.chosen_toolchains(&locked, &arguments.compile)?;
-    let bases = (&arguments.bases).into();
+    let bases = BaseOptions { is_sparse: arguments.bases.sparse, trust: &arguments.trust };
     let built = context.in_workshop_with(&locked, &tools, bases, |workshop| {
         Ok(assemble::build(&plan, workshop, &out)?)
     })?;

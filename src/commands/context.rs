@@ -4,12 +4,12 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::access;
 use crate::assemble::Workshop;
 use crate::catalog::{self, Catalog, Locked};
-use crate::cli::{BasesArgs, BuilderKind, ChoiceArgs, CompileArgs, Format, Global};
+use crate::cli::{BuilderKind, ChoiceArgs, CompileArgs, Format, Global, TrustArgs};
 use crate::compile::{Builder, Buildx, DOCKER_PASSED_ON, Network, PASSED_ON, Toolchains};
 use crate::failure::{Failure, Kind};
-use crate::fetch;
 use crate::plan::{Choice, Plan, plan};
 use crate::platform::Platform;
 use crate::store::Store;
@@ -126,28 +126,32 @@ impl Context {
     pub(super) fn in_workshop<T>(
         &self,
         locked: &Locked,
+        trust: &TrustArgs,
         work: impl FnOnce(&Workshop<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        self.in_workshop_with(locked, &self.toolchains(), Bases::Whole, work)
+        let bases = BaseOptions { is_sparse: false, trust };
+        self.in_workshop_with(locked, &self.toolchains(), bases, work)
     }
 
     pub(super) fn in_workshop_with<T>(
         &self,
         locked: &Locked,
         tools: &Toolchains,
-        bases: Bases,
+        bases: BaseOptions<'_>,
         work: impl FnOnce(&Workshop<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let (store, fetch) = (self.store()?, fetch::Options::default());
+        let (store, fetch) = (self.store()?, access::fetch_options(bases.trust)?);
+        let registries = access::base_registries(self, &fetch)?;
         let runtime = runtime()?;
         work(&Workshop {
             store: &store,
             tools,
             lock: &locked.lock,
             fetch: &fetch,
+            registries: &registries,
             runtime: &runtime,
             is_offline: self.is_offline,
-            is_sparse: bases == Bases::Sparse,
+            is_sparse: bases.is_sparse,
             ui: &self.ui,
         })
     }
@@ -161,17 +165,12 @@ impl Context {
     }
 }
 
-/// How much of the Windows bases a command needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bases {
-    Whole,
-    Sparse,
-}
-
-impl From<&BasesArgs> for Bases {
-    fn from(arguments: &BasesArgs) -> Self {
-        if arguments.sparse { Self::Sparse } else { Self::Whole }
-    }
+/// How base images are fetched.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BaseOptions<'a> {
+    /// Layers of Windows bases stay in their registry.
+    pub is_sparse: bool,
+    pub trust: &'a TrustArgs,
 }
 
 /// Those of our own variables that are set.
