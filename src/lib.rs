@@ -12,6 +12,7 @@ pub mod commands;
 pub mod compile;
 pub mod copy;
 pub mod docker;
+pub mod documents;
 pub mod failure;
 pub mod fetch;
 pub mod http;

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use etcdimg::digest::Digest;
-use etcdimg::fetch::{Cause, FetchError, Origin, Wanted, fetch};
+use etcdimg::fetch::{Cause, FetchError, FetchOrigin, PinnedFile, fetch};
 use etcdimg::store::Store;
 
 use crate::fetch::{Bench, FILE, ui, wanted};
@@ -29,7 +29,7 @@ async fn wrong_bytes_lead_to_the_next_mirror() {
     let bad = server.on("/bad", [Answer::file(&wrong())]);
     let good = server.on("/good", [Answer::file(&FILE)]);
     let fetched = bench.fetch(&[bad, good.clone()]).await.unwrap();
-    assert_eq!(fetched.origin, Origin::Mirror(good));
+    assert_eq!(fetched.origin, FetchOrigin::Mirror(good));
     assert_eq!(server.requests().len(), 2, "wrong bytes are not asked for again");
     bench.assert_whole();
 }
@@ -193,7 +193,7 @@ async fn proxies_of_the_environment_are_used_but_not_for_this_machine() {
 async fn a_file_of_unknown_size_arrives_too() {
     let (server, bench) = (ReleaseServer::start(), Bench::new());
     let url = server.on("/etcd", [Answer::file(&FILE).reset_after(9000), Answer::file(&FILE)]);
-    bench.fetch_wanted(Wanted { size: None, ..wanted(&[url]) }).await.unwrap();
+    bench.fetch_wanted(PinnedFile { size: None, ..wanted(&[url]) }).await.unwrap();
     bench.assert_whole();
 }
 

@@ -75,13 +75,14 @@ impl Writer {
 
     /// Makes index.json name an image or an index.
     pub fn tag(&self, tag: &str, descriptor: Value) -> Result<()> {
+        let descriptor = serde_json::from_value(descriptor)?;
         Ok(self.layout.tag(&[(tag.to_owned(), descriptor)])?)
     }
 
     fn document(&self, media_type: &'static str, bytes: Vec<u8>) -> Result<Value> {
         let document = Document { media_type, bytes };
         self.layout.add_bytes(&document)?;
-        Ok(document.descriptor())
+        Ok(serde_json::to_value(document.descriptor())?)
     }
 }
 
@@ -94,7 +95,7 @@ pub fn digest(descriptor: &Value) -> Result<Digest> {
 /// The layers of the only image of a layout, uncompressed.
 pub fn layers(root: &Path) -> Result<Vec<Vec<u8>>> {
     let layout = Layout::open(root)?;
-    let index = document(&layout, &layout.only(None)?.descriptor)?;
+    let index = document(&layout, &serde_json::to_value(layout.only(None)?.descriptor)?)?;
     let manifest = document(&layout, &index["manifests"][0])?;
     let descriptors = manifest["layers"].as_array().cloned().unwrap_or_default();
     descriptors.iter().map(|descriptor| layer(&layout, descriptor)).collect()

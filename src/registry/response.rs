@@ -1,4 +1,4 @@
-//! What a registry answered, and how much of it can be believed. Pure.
+//! The response of a registry, and what can be read from it. Pure.
 
 use std::time::Duration;
 
@@ -7,57 +7,53 @@ use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 
 use crate::digest::Digest;
-use crate::fetch::{Cause, challenge, refusal};
+use crate::fetch::{Cause, status_cause};
 use crate::http::loses_tls;
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 
-/// How much of a registry's words is passed on.
-const SAID_LIMIT: usize = 300;
+/// How many characters of a registry's error message are shown.
+const MESSAGE_LIMIT: usize = 300;
 
-/// Without `Debug`: it may hold a token, or a location that opens something.
-pub(super) struct Answer {
+/// Without `Debug`: it may contain a token, or a location that is a secret.
+pub(super) struct Response {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
-    /// What was asked, after redirects.
+    /// The URL that answered, after redirects.
     pub(super) url: Url,
 }
 
 #[derive(Deserialize)]
-struct Errors {
-    errors: Vec<Entry>,
+struct ErrorBody {
+    errors: Vec<ErrorEntry>,
 }
 
 #[derive(Deserialize)]
-struct Entry {
+struct ErrorEntry {
     #[serde(default)]
     code: String,
     #[serde(default)]
     message: String,
 }
 
-impl Answer {
+impl Response {
     pub(super) fn text(&self, name: &HeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    pub(super) fn challenge(&self) -> Option<&str> {
-        challenge(&self.headers)
-    }
-
-    /// What the registry says the content is.
+    /// The digest of the content, as the registry states it.
     pub(super) fn digest(&self) -> Option<Digest> {
         self.text(&CONTENT_DIGEST)?.parse().ok()
     }
 
-    pub(super) fn smallest_chunk(&self) -> u64 {
+    pub(super) fn min_chunk(&self) -> u64 {
         self.text(&CHUNK_MIN_LENGTH).and_then(|text| text.trim().parse().ok()).unwrap_or(0)
     }
 
-    /// How many bytes of an upload are there: `Range: 0-41` means 42. Old registries write `0-0`
-    /// for none, and new ones for one byte; nobody uploads one byte at a time.
+    /// How many bytes of an upload have arrived: `Range: 0-41` means 42. `0-0` means none to old
+    /// registries and one byte to new ones; it is read as none, which is safe.
     pub(super) fn received(&self) -> Option<u64> {
         let range = self.text(&RANGE)?.trim();
         let (_, end) = range.trim_start_matches("bytes=").split_once('-')?;
@@ -65,27 +61,26 @@ impl Answer {
         Some(if end == 0 { 0 } else { end + 1 })
     }
 
-    /// Where an upload goes on: relative to what was asked, or absolute, its query kept. Nobody
-    /// is led from TLS to a place without.
+    /// Where an upload continues, or a redirect leads: relative to the URL that answered, or
+    /// absolute, with its query. A location without TLS is refused after one with TLS.
     pub(super) fn location(&self) -> Option<Url> {
         let location = self.url.join(self.text(&LOCATION)?).ok()?;
         let is_known = matches!(location.scheme(), "http" | "https");
         Some(location).filter(|to| is_known && !loses_tls(&self.url, to))
     }
 
-    pub(super) fn is_redirect(&self) -> bool {
-        matches!(self.status.as_u16(), 301 | 302 | 303 | 307 | 308)
+    /// Why the same request may succeed later; `None` if it will not.
+    pub(super) fn transient_failure(&self) -> Option<Cause> {
+        match status_cause(self.status, &self.headers) {
+            Cause::Status { code: StatusCode::FORBIDDEN, retry_after } if self.is_rate_limit() => {
+                Some(Cause::RateLimited { code: self.status, retry_after })
+            }
+            cause => Some(cause).filter(Cause::is_transient),
+        }
     }
 
-    /// Why the same request may do better later, and when.
-    pub(super) fn busy(&self) -> Option<Cause> {
-        let is_limited = self.status == StatusCode::FORBIDDEN && self.speaks_of_a_limit();
-        let cause = refusal(self.status, &self.headers);
-        (cause.may_pass() || is_limited).then_some(cause)
-    }
-
-    /// GitHub's registry answers 403 when somebody asks too often, which others never mean by it.
-    fn speaks_of_a_limit(&self) -> bool {
+    /// GitHub's registry answers 403 to too many requests, where others answer 429.
+    fn is_rate_limit(&self) -> bool {
         let words = String::from_utf8_lossy(&self.body).to_ascii_lowercase();
         self.headers.contains_key(reqwest::header::RETRY_AFTER)
             || ["rate limit", "toomanyrequests", "too many requests", "abuse detection"]
@@ -93,11 +88,11 @@ impl Answer {
                 .any(|limit| words.contains(limit))
     }
 
-    /// Whether the whole registry asks for less.
-    pub(super) fn asks_for_less(&self) -> Option<Duration> {
+    /// Whether the registry asks for fewer requests, and for how long none should start.
+    pub(super) fn throttles(&self) -> Option<Duration> {
         let is_about_rate = matches!(self.status.as_u16(), 403 | 429 | 503);
-        let Cause::Status { retry_after, .. } = self.busy()? else { return None };
-        is_about_rate.then(|| retry_after.unwrap_or(Duration::ZERO))
+        let cause = self.transient_failure().filter(|_| is_about_rate)?;
+        Some(cause.retry_after().unwrap_or(Duration::ZERO))
     }
 
     /// Whether the error has one of these codes (distribution-spec, "Error Codes").
@@ -105,34 +100,32 @@ impl Answer {
         self.errors().iter().any(|entry| codes.contains(&entry.code.as_str()))
     }
 
-    /// The registry's own words: `DENIED: requested access to the resource is denied`.
-    pub(super) fn said(&self) -> String {
+    /// The error message of the registry: `DENIED: requested access to the resource is denied`.
+    pub(super) fn message(&self) -> String {
         let entries =
             self.errors().into_iter().map(|entry| match (&*entry.code, &*entry.message) {
                 ("", message) => message.to_owned(),
                 (code, "") => code.to_owned(),
                 (code, message) => format!("{code}: {message}"),
             });
-        let said = entries.collect::<Vec<_>>().join("; ");
-        said.chars().filter(|c| !c.is_control()).take(SAID_LIMIT).collect()
+        let all = entries.collect::<Vec<_>>().join("; ");
+        all.chars().filter(|c| !c.is_control()).take(MESSAGE_LIMIT).collect()
     }
 
-    fn errors(&self) -> Vec<Entry> {
-        serde_json::from_slice::<Errors>(&self.body).map(|it| it.errors).unwrap_or_default()
+    fn errors(&self) -> Vec<ErrorEntry> {
+        serde_json::from_slice::<ErrorBody>(&self.body).map(|it| it.errors).unwrap_or_default()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use reqwest::header::WWW_AUTHENTICATE;
-
     use super::*;
 
-    fn answer(status: u16, headers: &[(&'static str, &str)], body: &str) -> Answer {
+    fn response(status: u16, headers: &[(&'static str, &str)], body: &str) -> Response {
         let row = |(name, value): &(&'static str, &str)| {
             (HeaderName::from_static(name), value.parse().unwrap())
         };
-        Answer {
+        Response {
             status: StatusCode::from_u16(status).unwrap(),
             headers: headers.iter().map(row).collect(),
             body: body.as_bytes().to_vec(),
@@ -143,8 +136,8 @@ mod tests {
     #[test]
     fn locations_are_relative_or_absolute_but_never_worse() {
         let check = |location: &str, expected: Option<&str>| {
-            let answer = answer(202, &[("location", location)], "");
-            assert_eq!(answer.location().as_ref().map(Url::as_str), expected, "{location}");
+            let response = response(202, &[("location", location)], "");
+            assert_eq!(response.location().as_ref().map(Url::as_str), expected, "{location}");
         };
         check("/v2/x?a=b%2Fc", Some("https://a.example/v2/x?a=b%2Fc"));
         check("u1", Some("https://a.example/v2/etcd/blobs/uploads/u1"));
@@ -165,9 +158,9 @@ mod tests {
             ("x", None),
             ("0-", None),
         ] {
-            assert_eq!(answer(204, &[("range", range)], "").received(), expected, "{range}");
+            assert_eq!(response(204, &[("range", range)], "").received(), expected, "{range}");
         }
-        assert_eq!(answer(204, &[], "").received(), None);
+        assert_eq!(response(204, &[], "").received(), None);
     }
 
     #[test]
@@ -185,25 +178,17 @@ mod tests {
             (404, &[], "", false),
             (201, &[], "", false),
         ] {
-            let answer = answer(status, headers, body);
-            assert_eq!(answer.busy().is_some(), expected, "{status} {body}");
+            let response = response(status, headers, body);
+            assert_eq!(response.transient_failure().is_some(), expected, "{status} {body}");
         }
     }
 
     #[test]
     fn registries_are_quoted_but_not_at_length() {
-        let said = |body: &str| answer(400, &[], body).said();
-        assert_eq!(said(r#"{"errors": [{"code": "A", "message": "b\u001bc"}]}"#), "A: bc");
-        assert_eq!(said("<html>"), "");
+        let message = |body: &str| response(400, &[], body).message();
+        assert_eq!(message(r#"{"errors": [{"code": "A", "message": "b\u001bc"}]}"#), "A: bc");
+        assert_eq!(message("<html>"), "");
         let long = format!(r#"{{"errors": [{{"message": "{}"}}]}}"#, "x".repeat(999));
-        assert_eq!(said(&long).len(), SAID_LIMIT);
-    }
-
-    #[test]
-    fn a_bearer_token_is_preferred() {
-        let mut both = answer(401, &[("www-authenticate", "Basic realm=\"a\"")], "");
-        assert_eq!(both.challenge(), Some("Basic realm=\"a\""));
-        both.headers.append(WWW_AUTHENTICATE, "Bearer realm=\"b\"".parse().unwrap());
-        assert_eq!(both.challenge(), Some("Bearer realm=\"b\""));
+        assert_eq!(message(&long).len(), MESSAGE_LIMIT);
     }
 }

@@ -1,41 +1,42 @@
-//! What the first lines of an answer mean for the bytes that are already there. Pure.
+//! What the head of a response means for the bytes that are already there. Pure.
 
 use std::time::SystemTime;
 
 use reqwest::StatusCode;
 use reqwest::header::{
     CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, HeaderValue, LAST_MODIFIED,
-    RETRY_AFTER, WWW_AUTHENTICATE,
+    RETRY_AFTER,
 };
 
-use super::download::Blob;
+use super::expected::ExpectedFile;
 use super::{Cause, retry};
 
+/// What to do with the body of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reply {
-    /// The body goes on where the partial file ends.
+pub(super) enum Resume {
+    /// The body continues where the partial file ends.
     Appends { total: Option<u64> },
     /// The body is the whole file.
     StartsOver { total: Option<u64> },
-    /// There is nothing to add.
+    /// The partial file has all bytes.
     Complete,
-    /// This server cannot go on from here: ask for the whole file.
-    CannotResume,
+    /// This server cannot continue there: ask for the whole file.
+    AskForAll,
 }
 
-impl Reply {
-    /// `position` is where the request asked to go on.
+impl Resume {
+    /// `position` is the offset that the request asked for.
     pub(super) fn of(
         status: StatusCode,
         headers: &HeaderMap,
         position: u64,
-        blob: &Blob<'_>,
+        file: &ExpectedFile<'_>,
     ) -> Result<Self, Cause> {
         let range = text(headers, &CONTENT_RANGE).and_then(parse_range);
         match status {
             StatusCode::OK => {
                 let total = text(headers, &CONTENT_LENGTH).and_then(|value| value.parse().ok());
-                check_total(total, blob)?;
+                check_total(total, file)?;
                 Ok(Self::StartsOver { total })
             }
             StatusCode::PARTIAL_CONTENT if position == 0 => {
@@ -43,18 +44,18 @@ impl Reply {
             }
             StatusCode::PARTIAL_CONTENT => match range {
                 Some(Range { start: Some(start), total }) if start == position => {
-                    check_total(total, blob)?;
+                    check_total(total, file)?;
                     Ok(Self::Appends { total })
                 }
-                _ => Ok(Self::CannotResume),
+                _ => Ok(Self::AskForAll),
             },
             StatusCode::RANGE_NOT_SATISFIABLE if position > 0 => match range {
                 Some(Range { start: None, total: Some(total) }) if total == position => {
                     Ok(Self::Complete)
                 }
-                _ => Ok(Self::CannotResume),
+                _ => Ok(Self::AskForAll),
             },
-            code => Err(refusal(code, headers)),
+            code => Err(status_cause(code, headers)),
         }
     }
 }
@@ -65,34 +66,25 @@ pub(super) fn validator(headers: &HeaderMap) -> Option<HeaderValue> {
     strong.or_else(|| headers.get(LAST_MODIFIED)).cloned()
 }
 
-/// A server that announces the wrong size need not send it.
-fn check_total(total: Option<u64>, blob: &Blob<'_>) -> Result<(), Cause> {
-    match (blob.size, total) {
+/// A file of the wrong size is refused before its bytes are sent.
+fn check_total(total: Option<u64>, file: &ExpectedFile<'_>) -> Result<(), Cause> {
+    match (file.size, total) {
         (Some(expected), Some(received)) if received != expected => {
             Err(Cause::WrongSize { expected, received })
         }
-        (_, Some(total)) if total > blob.limit => Err(Cause::TooLong { limit: blob.limit }),
+        (_, Some(total)) if total > file.limit => Err(Cause::TooLong { limit: file.limit }),
         _ => Ok(()),
     }
 }
 
-/// Any answer that is not the file.
-pub(crate) fn refusal(code: StatusCode, headers: &HeaderMap) -> Cause {
+/// Why a response is not what was asked for.
+pub(crate) fn status_cause(code: StatusCode, headers: &HeaderMap) -> Cause {
     #[expect(clippy::disallowed_methods, reason = "Retry-After may be a date; no image sees it")]
     let now = SystemTime::now();
     Cause::Status {
         code,
         retry_after: text(headers, &RETRY_AFTER).and_then(|value| retry::retry_after(value, now)),
-        challenge: challenge(headers).map(ToOwned::to_owned),
     }
-}
-
-/// How to be let in. Some offer several ways; a bearer token is what can be scoped.
-pub(crate) fn challenge(headers: &HeaderMap) -> Option<&str> {
-    let offers = headers.get_all(WWW_AUTHENTICATE).iter();
-    let offers: Vec<_> = offers.filter_map(|offer| offer.to_str().ok()).collect();
-    let is_bearer = |offer: &&&str| offer.to_ascii_lowercase().starts_with("bearer");
-    offers.iter().find(is_bearer).or(offers.first()).copied()
 }
 
 struct Range {
@@ -138,10 +130,10 @@ mod tests {
         let range = |value| [("content-range", value)];
         check(206, &range("bytes 4-9/10"), 4, "Appends { total: Some(10) }");
         check(206, &range("bytes 4-9/*"), 4, "Appends { total: None }");
-        check(206, &range("bytes 0-9/10"), 4, "CannotResume");
-        check(206, &range("bytes 5-9/10"), 4, "CannotResume");
-        check(206, &range("lines 4-9/10"), 4, "CannotResume");
-        check(206, &[], 4, "CannotResume");
+        check(206, &range("bytes 0-9/10"), 4, "AskForAll");
+        check(206, &range("bytes 5-9/10"), 4, "AskForAll");
+        check(206, &range("lines 4-9/10"), 4, "AskForAll");
+        check(206, &[], 4, "AskForAll");
         check(
             206,
             &range("bytes 4-11/12"),
@@ -158,8 +150,8 @@ mod tests {
 
     #[test]
     fn a_range_that_does_not_exist_starts_over() {
-        check(416, &[("content-range", "bytes */10")], 4, "CannotResume");
-        check(416, &[], 4, "CannotResume");
+        check(416, &[("content-range", "bytes */10")], 4, "AskForAll");
+        check(416, &[], 4, "AskForAll");
         check(416, &[("content-range", "bytes */10")], 10, "Complete");
         check(416, &[], 0, "416 Range Not Satisfiable");
     }
@@ -184,10 +176,11 @@ mod tests {
 
     #[track_caller]
     fn check(status: u16, rows: &[(&'static str, &str)], position: u64, expected: &str) {
-        let blob = Blob { name: "etcd", digest: Digest::of(b""), size: Some(10), limit: 10 };
+        let blob =
+            ExpectedFile { name: "etcd", digest: Digest::of(b""), size: Some(10), limit: 10 };
         let status = StatusCode::from_u16(status).unwrap();
-        let actual = match Reply::of(status, &headers(rows), position, &blob) {
-            Ok(reply) => format!("{reply:?}"),
+        let actual = match Resume::of(status, &headers(rows), position, &blob) {
+            Ok(resume) => format!("{resume:?}"),
             Err(cause) => cause.to_string(),
         };
         assert_eq!(actual, expected);
