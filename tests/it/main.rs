@@ -40,6 +40,7 @@ mod schema;
 mod shop;
 mod sparse;
 mod stdout;
+mod toolchain;
 mod verify;
 mod windows;
 mod wire;
