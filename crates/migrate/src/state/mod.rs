@@ -1,0 +1,6 @@
+//! What one run leaves for the next one: the lock, the journal and the backups.
+
+pub mod backup_store;
+pub mod journal;
+pub mod lock;
+pub mod swap;
