@@ -114,8 +114,8 @@ pub enum Command {
 #[derive(Clone, Debug, Args)]
 pub struct ChoiceArgs {
     /// Architecture of a Linux image, for example arm64 (may be given several times)
-    #[arg(long, value_name = "ARCH", env = "ARCH", value_delimiter = ',')]
-    pub arch: Vec<String>,
+    #[arg(long, value_name = "ARCH", env = "ARCH", value_delimiter = ',', value_parser = linux)]
+    pub arch: Vec<Option<Platform>>,
     /// Platform, for example linux/arm/v7 or windows/amd64:ltsc2022 (may be given several times)
     #[arg(long, value_name = "OS/ARCH[:OSVERSION]")]
     pub platform: Vec<Platform>,
@@ -137,10 +137,15 @@ pub struct ChoiceArgs {
 }
 
 impl ChoiceArgs {
-    /// What `make build` of the old image meant when nobody said an architecture.
+    /// The platforms that `--platform` and `--arch` name.
+    pub fn platforms(&self) -> Vec<Platform> {
+        self.platform.iter().chain(self.arch.iter().flatten()).cloned().collect()
+    }
+
+    /// As `make build` of the old image: amd64, if no platform is named.
     pub fn default_to_amd64(&mut self) {
-        if self.arch.iter().all(String::is_empty) && self.platform.is_empty() {
-            self.arch.push("amd64".to_owned());
+        if self.platforms().is_empty() {
+            self.arch.push(linux("amd64").ok().flatten());
         }
     }
 }
@@ -214,13 +219,20 @@ pub struct PushArgs {
     #[arg(value_name = "LAYOUT[:TAG]", default_value = "dist")]
     pub layout: Vec<String>,
     /// Architecture of a Linux image, for example arm64 (may be given several times)
-    #[arg(long, value_name = "ARCH", env = "ARCH", value_delimiter = ',')]
-    pub arch: Vec<String>,
+    #[arg(long, value_name = "ARCH", env = "ARCH", value_delimiter = ',', value_parser = linux)]
+    pub arch: Vec<Option<Platform>>,
     /// Push only this platform, with its own tag and without the index (may be given several times)
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Vec<Platform>,
     #[command(flatten)]
     pub delivery: DeliveryArgs,
+}
+
+impl PushArgs {
+    /// The platforms that `--platform` and `--arch` name.
+    pub fn platforms(&self) -> Vec<Platform> {
+        self.platform.iter().chain(self.arch.iter().flatten()).cloned().collect()
+    }
 }
 
 #[derive(Clone, Debug, Args)]
@@ -396,8 +408,8 @@ pub struct TestArgs {
     #[arg(long, value_name = "TAG")]
     pub tag: Option<String>,
     /// Architecture of the Linux image
-    #[arg(long, value_name = "ARCH", default_value = "amd64")]
-    pub arch: String,
+    #[arg(long, value_name = "ARCH", default_value = "amd64", value_parser = linux_platform)]
+    pub arch: Platform,
     /// Only these suites (may be given several times) [default: all]
     #[arg(long, value_name = "SUITE")]
     pub suite: Vec<Suite>,
@@ -452,6 +464,16 @@ pub enum CacheCommand {
         #[arg(long)]
         all: bool,
     },
+}
+
+/// The Linux platform of an architecture. An empty `ARCH` of the environment means none.
+fn linux(arch: &str) -> Result<Option<Platform>, String> {
+    (!arch.is_empty()).then(|| linux_platform(arch)).transpose()
+}
+
+fn linux_platform(arch: &str) -> Result<Platform, String> {
+    let platform = format!("linux/{arch}").parse();
+    platform.map_err(|_| "use amd64, arm, arm64, ppc64le, riscv64 or s390x".to_owned())
 }
 
 fn mirror(text: &str) -> Result<Mirror, String> {

@@ -6,10 +6,10 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+pub use oci::reference::is_loopback;
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, ClientBuilder, Method, RequestBuilder, Url};
 
@@ -152,13 +152,6 @@ struct LosesTls;
 /// Whether the way from one URL to another leaves TLS. On this machine nobody listens in.
 pub fn loses_tls(from: &Url, to: &Url) -> bool {
     from.scheme() == "https" && to.scheme() == "http" && !(is_loopback(from) && is_loopback(to))
-}
-
-/// Whether a URL names this machine.
-pub fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// The innermost cause: `Connection refused (os error 111)`. The outer ones only repeat the

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use super::{BuildError, Workshop, means, parallel};
 use crate::base;
-use crate::compile::{self, Compiled, Toolchains};
+use crate::compile::{self, CompileOptions, Compiled};
 use crate::digest::Digest;
 use crate::fetch::{self, Wanted};
 use crate::plan::{Plan, ReleaseSource, Source};
@@ -41,24 +41,22 @@ pub(super) fn all_programs(
             unique.push(&layer.source);
         }
     }
-    let Toolchains { jobs: n_cores, at_once, .. } = *workshop.tools;
+    let CompileOptions { jobs: n_cores, at_once, .. } = *workshop.compile;
     let made = parallel::each(&unique, n_cores, at_once, |source, jobs| {
-        let tools = Toolchains { jobs, ..workshop.tools.clone() };
-        programs(&Workshop { tools: &tools, ..*workshop }, source)
+        let compile = CompileOptions { jobs, ..workshop.compile.clone() };
+        programs(&Workshop { compile: &compile, ..*workshop }, source)
     })?;
     let of = |source: &Source| unique.iter().position(|known| *known == source);
     Ok(layers.iter().filter_map(|layer| Some(made[of(&layer.source)?].clone())).collect())
 }
 
 fn programs(workshop: &Workshop<'_>, source: &Source) -> Result<Programs, BuildError> {
-    let Workshop { store, tools, lock, ui, .. } = *workshop;
+    let context = workshop.compile();
     Ok(match source {
         Source::Release(release) => Programs::Archive(release.clone()),
-        Source::Modules(source) => {
-            Programs::Files(compile::compile_etcd(store, tools, lock, source, ui)?)
-        }
+        Source::Modules(source) => Programs::Files(compile::compile_etcd(&context, source)?),
         Source::Workspace(source) => {
-            Programs::Files(vec![compile::compile_migrate(store, tools, source, ui)?])
+            Programs::Files(vec![compile::compile_migrate(&context, source)?])
         }
     })
 }
@@ -101,10 +99,10 @@ pub fn fetch_releases(plan: &Plan, workshop: &Workshop<'_>) -> Result<(), BuildE
 
 /// Brings Go modules, Go toolchains and crates into the caches of Go and cargo.
 pub fn fetch_modules(plan: &Plan, workshop: &Workshop<'_>) -> Result<(), BuildError> {
-    let Workshop { tools, lock, ui, .. } = *workshop;
+    let context = workshop.compile();
     sources(plan).try_for_each(|source| match source {
-        Source::Modules(source) => Ok(compile::download_modules(tools, lock, source, ui)?),
-        Source::Workspace(source) => Ok(compile::download_crates(tools, source, ui)?),
+        Source::Modules(source) => Ok(compile::download_modules(&context, source)?),
+        Source::Workspace(source) => Ok(compile::download_crates(&context, source)?),
         Source::Release(_) => Ok(()),
     })
 }

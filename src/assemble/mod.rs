@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::archive::ArchiveError;
 use crate::base::{self, BaseError};
 use crate::catalog::Lock;
-use crate::compile::{CompileError, Toolchains};
+use crate::compile::{CompileContext, CompileError, CompileOptions};
 use crate::digest::Digest;
 use crate::fetch::{self, FetchError};
 use crate::image::{self, Image};
@@ -34,7 +34,7 @@ pub use inputs::{fetch_bases, fetch_modules, fetch_releases};
 #[derive(Debug)]
 pub struct Workshop<'a> {
     pub store: &'a Store,
-    pub tools: &'a Toolchains,
+    pub compile: &'a CompileOptions,
     pub lock: &'a Lock,
     pub fetch: &'a fetch::Options,
     pub runtime: &'a tokio::runtime::Runtime,
@@ -42,6 +42,12 @@ pub struct Workshop<'a> {
     /// Layers of Windows bases stay in their registry.
     pub is_sparse: bool,
     pub ui: &'a Ui,
+}
+
+impl<'a> Workshop<'a> {
+    fn compile(&self) -> CompileContext<'a> {
+        CompileContext { store: self.store, options: self.compile, lock: self.lock, ui: self.ui }
+    }
 }
 
 /// Why nothing was built.
@@ -100,14 +106,17 @@ fn attempt(plan: &Plan, workshop: &Workshop<'_>, out: &Path) -> Result<Built, Bu
     for image in &images {
         let is_here = |layer: &&Layer| !layer.is_foreign() && !left.contains(&layer.digest);
         for layer in image.layers.iter().filter(is_here) {
-            layout.add_blob(workshop.store, &layer.digest)?;
+            let (store, digest) = (workshop.store, &layer.digest);
+            layout.add_blob(digest, store.size(digest), || {
+                store.open_verified(digest).map_err(BuildError::from)
+            })?;
         }
         layout.add_bytes(&image.config)?;
         layout.add_bytes(&image.manifest)?;
     }
     let index = image::index(plan, &images, others(plan, &layout, &images)?);
     let digest = layout.add_bytes(&index)?;
-    layout.tag(&[(plan.tag.clone(), index.descriptor())])?;
+    layout.tag(&[(plan.tag.clone(), serde_json::json!(index.descriptor()))])?;
     Ok(Built { index: digest, images, layout })
 }
 

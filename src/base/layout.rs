@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{BaseError, Means};
 use crate::digest::Digest;
 use crate::layer::Layer;
-use crate::layout::{Layout, LayoutError};
+use crate::layout::Layout;
 use crate::store::StoreError;
 
 /// A base in an OCI image layout.
@@ -39,12 +39,8 @@ impl super::Blobs for Blobs<'_> {
             if actual == layer.digest {
                 return Ok(());
             }
-            Err(LayoutError::from(StoreError::Mismatch {
-                name: path.display().to_string(),
-                expected: layer.digest,
-                actual,
-            })
-            .into())
+            let name = path.display().to_string();
+            Err(StoreError::Mismatch { name, expected: layer.digest, actual }.into())
         })
     }
 }

@@ -17,9 +17,9 @@ use crate::platform::own_architecture;
 pub(super) fn run(context: &Context, arguments: &BuildArgs) -> Result<(), Failure> {
     let (locked, plan) = context.plan(&arguments.choice)?;
     let out = std::path::absolute(&arguments.out).map_err(|error| Failure::new(Kind::Io, error))?;
-    let tools = context.chosen_toolchains(&locked, &arguments.compile)?;
+    let options = context.chosen_compile_options(&locked, &arguments.compile)?;
     let bases = (&arguments.bases).into();
-    let built = context.in_workshop_with(&locked, &tools, bases, |workshop| {
+    let built = context.in_workshop_with(&locked, &options, bases, |workshop| {
         Ok(assemble::build(&plan, workshop, &out)?)
     })?;
     if let Some(file) = &arguments.output {
@@ -85,7 +85,7 @@ fn source(plan: &Plan, built: &Built) -> Result<ArchiveSource, Failure> {
         ));
     }
     let reference = format!("{}:{}", plan.repository, plan.tag);
-    Ok(ArchiveSource { layout: built.layout.clone(), image: image.clone(), reference })
+    Ok(image.archive(built.layout.clone(), reference))
 }
 
 /// Beside the final place first, so that a full disk leaves no half archive.

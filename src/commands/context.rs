@@ -7,11 +7,12 @@ use std::sync::Arc;
 use crate::assemble::Workshop;
 use crate::catalog::{self, Catalog, Locked};
 use crate::cli::{BasesArgs, BuilderKind, ChoiceArgs, CompileArgs, Format, Global};
-use crate::compile::{Builder, Buildx, DOCKER_PASSED_ON, Network, PASSED_ON, Toolchains};
+use crate::compile::{
+    Builder, BuildxOptions, COMPILER_VARIABLES, CompileOptions, DOCKER_VARIABLES, Network,
+};
 use crate::failure::{Failure, Kind};
 use crate::fetch;
 use crate::plan::{Choice, Plan, plan};
-use crate::platform::Platform;
 use crate::store::Store;
 use crate::ui::{Ui, Verbosity};
 
@@ -76,15 +77,15 @@ impl Context {
 
     pub(super) fn plan(&self, arguments: &ChoiceArgs) -> Result<(Locked, Plan), Failure> {
         let locked = self.locked()?;
-        let plan = plan(&locked, &choice(arguments)?)?;
+        let plan = plan(&locked, &choice(arguments))?;
         Ok((locked, plan))
     }
 
-    pub(super) fn toolchains(&self) -> Toolchains {
-        Toolchains {
+    pub(super) fn compile_options(&self) -> CompileOptions {
+        CompileOptions {
             root: self.root.clone(),
             work: self.cache.clone(),
-            environment: environment(PASSED_ON),
+            environment: environment(COMPILER_VARIABLES),
             network: if self.is_offline { Network::Forbidden } else { Network::Allowed },
             jobs: std::thread::available_parallelism().map_or(1, NonZero::get),
             at_once: None,
@@ -92,20 +93,20 @@ impl Context {
         }
     }
 
-    /// The toolchains that `--builder` chose.
-    pub(super) fn chosen_toolchains(
+    /// The same with the builder that `--builder` chose.
+    pub(super) fn chosen_compile_options(
         &self,
         locked: &Locked,
         arguments: &CompileArgs,
-    ) -> Result<Toolchains, Failure> {
-        let tools = self.toolchains();
+    ) -> Result<CompileOptions, Failure> {
+        let options = self.compile_options();
         let image = arguments.builder_image.clone().or_else(|| locked.builder_image());
-        let buildx = image.map(|image| Buildx {
+        let buildx = image.map(|image| BuildxOptions {
             image,
             name: arguments.buildx_builder.clone(),
             cache_to: arguments.cache_to.clone(),
             cache_from: arguments.cache_from.clone(),
-            environment: environment(DOCKER_PASSED_ON),
+            environment: environment(DOCKER_VARIABLES),
         });
         let builder = match (arguments.builder, buildx) {
             (BuilderKind::Host, _) | (BuilderKind::Auto, None) => Builder::Host,
@@ -119,7 +120,7 @@ impl Context {
                     .hint("`--builder-image IMAGE@DIGEST` names one"));
             }
         };
-        Ok(Toolchains { builder, at_once: arguments.jobs.map(NonZero::get), ..tools })
+        Ok(CompileOptions { builder, at_once: arguments.jobs.map(NonZero::get), ..options })
     }
 
     /// Calls with everything that building needs.
@@ -128,13 +129,13 @@ impl Context {
         locked: &Locked,
         work: impl FnOnce(&Workshop<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        self.in_workshop_with(locked, &self.toolchains(), Bases::Whole, work)
+        self.in_workshop_with(locked, &self.compile_options(), Bases::Whole, work)
     }
 
     pub(super) fn in_workshop_with<T>(
         &self,
         locked: &Locked,
-        tools: &Toolchains,
+        compile: &CompileOptions,
         bases: Bases,
         work: impl FnOnce(&Workshop<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
@@ -142,7 +143,7 @@ impl Context {
         let runtime = runtime()?;
         work(&Workshop {
             store: &store,
-            tools,
+            compile,
             lock: &locked.lock,
             fetch: &fetch,
             runtime: &runtime,
@@ -198,20 +199,14 @@ fn default_cache() -> Result<PathBuf, Failure> {
 }
 
 /// What was typed, translated.
-fn choice(arguments: &ChoiceArgs) -> Result<Choice, Failure> {
-    let mut platforms = arguments.platform.clone();
-    // An empty ARCH is one that is not set.
-    for arch in arguments.arch.iter().filter(|arch| !arch.is_empty()) {
-        let platform = format!("linux/{arch}").parse::<Platform>();
-        platforms.push(platform.map_err(|error| Failure::new(Kind::Catalog, error))?);
-    }
+fn choice(arguments: &ChoiceArgs) -> Choice {
     let bases = arguments.base.iter().map(|base| (base.name.clone(), base.source.clone()));
-    Ok(Choice {
-        platforms,
+    Choice {
+        platforms: arguments.platforms(),
         origin: arguments.from,
         bases: bases.collect(),
         mirrors: arguments.mirror.clone(),
         compression: arguments.compression,
         epoch_seconds: arguments.source_date_epoch,
-    })
+    }
 }

@@ -79,7 +79,6 @@ impl From<StoreError> for Failure {
 impl From<LayoutError> for Failure {
     fn from(error: LayoutError) -> Self {
         match error {
-            LayoutError::Store(error) => error.into(),
             LayoutError::Io { ref source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Self::new(Kind::Io, error).hint(
                     "`--out DIR` names another disk; what the layout held before is still valid",
@@ -151,7 +150,9 @@ impl From<CompileError> for Failure {
             CompileError::OfflineBuildx { .. } => Self::new(Kind::Unavailable, error).hint(
                 "`--builder host` compiles with what `etcdimg fetch --from source` brought",
             ),
-            CompileError::Process { .. } => Self::new(Kind::Compile, error),
+            CompileError::Process { .. } | CompileError::NoOutput { .. } => {
+                Self::new(Kind::Compile, error)
+            }
         }
     }
 }

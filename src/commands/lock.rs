@@ -110,18 +110,18 @@ fn toolchains(
     catalog: &Catalog,
     known: Option<&Lock>,
 ) -> Result<Vec<ToolchainLock>, Failure> {
-    let tools = context.toolchains();
+    let options = context.compile_options();
     let mut releases: Vec<_> =
         catalog.versions.bundled.iter().map(|etcd| etcd.go.clone()).collect();
     releases.sort();
     releases.dedup();
-    let mut hosts = BTreeSet::from([compile::host()]);
+    let mut hosts = BTreeSet::from([compile::go_host()]);
     hosts.extend(arguments.go_host.iter().cloned());
     let mut locks: Vec<_> = known.map(|lock| lock.toolchains.clone()).unwrap_or_default();
     locks.retain(|lock| releases.contains(&lock.go));
     for (go, host) in releases.iter().flat_map(|go| hosts.iter().map(move |host| (go, host))) {
         if !locks.iter().any(|lock| lock.go == *go && lock.host == *host) {
-            let sum = compile::toolchain_sum(&tools, go, host, &context.ui)?;
+            let sum = compile::toolchain_sum(&options, go, host, &context.ui)?;
             locks.push(ToolchainLock::new(go.clone(), host.clone(), sum));
         }
     }

@@ -58,7 +58,10 @@ fn pull(
         let (root, documents) = push::documents(&remote, &named).await?;
         for document in documents.values() {
             store.write(&document.bytes)?;
-            layout.add_blob(&store, &document.digest)?;
+            let digest = &document.digest;
+            layout.add_blob(digest, store.size(digest), || {
+                store.open_verified(digest).map_err(Failure::from)
+            })?;
         }
         let descriptor = json!({
             "mediaType": root.media_type, "digest": root.digest, "size": root.bytes.len(),
@@ -72,7 +75,9 @@ fn pull(
         let blobs: Vec<_> = pieces.iter().map(|piece| (piece.digest, piece.size)).collect();
         access.puller(&store).pull_blobs(&repository, &blobs).await?;
         for (digest, _) in blobs {
-            layout.add_blob(&store, &digest)?;
+            layout.add_blob(&digest, store.size(&digest), || {
+                store.open_verified(&digest).map_err(Failure::from)
+            })?;
         }
         let tag = naming.tag.clone().unwrap_or_else(|| root.digest.to_string());
         Ok::<_, Failure>(layout.tag(&[(tag, descriptor)])?)

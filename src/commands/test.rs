@@ -25,11 +25,11 @@ use crate::push::{Image, Piece};
 pub(super) fn run(context: &Context, arguments: &TestArgs) -> Result<(), Failure> {
     let is_wanted = |it: &Suite| arguments.suite.is_empty() || arguments.suite.contains(it);
     let suites = &Suite::ALL.into_iter().filter(is_wanted).collect::<Vec<_>>();
-    let platform = platform(arguments)?;
-    let wanted = |image: &Image| wanted(image, suites, &platform);
+    let platform = &arguments.arch;
+    let wanted = |image: &Image| wanted(image, suites, platform);
     let place = Place::open(context, &arguments.access, &arguments.place, &wanted)?;
-    let mut subject = open(&place.layout, arguments, suites, &platform)?;
-    subject.against = against(context, arguments, &platform)?;
+    let mut subject = open(&place.layout, arguments, suites, platform)?;
+    subject.against = against(context, arguments, platform)?;
     let mut cases = acceptance::cases(&subject, suites);
     if !arguments.case.is_empty() {
         cases.retain(|(suite, case)| {
@@ -91,11 +91,6 @@ fn against(
 
 fn full_name(suite: Suite, case: &Case) -> String {
     format!("{suite}/{}", case.name)
-}
-
-fn platform(arguments: &TestArgs) -> Result<Platform, Failure> {
-    let parsed = format!("linux/{}", arguments.arch).parse::<Platform>();
-    parsed.map_err(|error| Failure::new(Kind::Catalog, error))
 }
 
 fn list(context: &Context, cases: &[(Suite, Case)]) -> Result<(), Failure> {

@@ -2,22 +2,20 @@
 //!
 //! Pure: layers and plan in, canonical bytes out. Not responsible for writing them anywhere.
 
-pub mod json;
-
 use std::collections::BTreeMap;
 
+use oci::docker_archive::ArchiveSource;
+use oci::document::{Descriptor, PlatformFields};
+pub use oci::media_type::{CONFIG as CONFIG_TYPE, INDEX as INDEX_TYPE, MANIFEST as MANIFEST_TYPE};
+pub use oci::{Document, json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::digest::Digest;
 use crate::layer::Layer;
+use crate::layout::Layout;
 pub use crate::plan::BASE_LABEL;
 use crate::plan::{ImagePlan, Plan};
 use crate::platform::Platform;
-
-pub const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
-pub const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
-pub const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 
 /// What etcd's clients and peers are told to connect to, and the two ports of old.
 const PORTS: [&str; 4] = ["2379/tcp", "2380/tcp", "4001/tcp", "7001/tcp"];
@@ -41,27 +39,6 @@ pub fn os_versions(index: &[u8]) -> Vec<Option<String>> {
     manifests.map(|it| it["platform"]["os.version"].as_str().map(str::to_owned)).collect()
 }
 
-/// A document, and what names it in the document above.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Document {
-    pub media_type: &'static str,
-    pub bytes: Vec<u8>,
-}
-
-impl Document {
-    fn new(media_type: &'static str, value: &Value) -> Self {
-        Self { media_type, bytes: json::canonical(value) }
-    }
-
-    pub fn digest(&self) -> Digest {
-        Digest::of(&self.bytes)
-    }
-
-    pub fn descriptor(&self) -> Value {
-        json!({ "mediaType": self.media_type, "digest": self.digest(), "size": self.bytes.len() })
-    }
-}
-
 /// What we take from the base image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {
@@ -83,11 +60,25 @@ pub struct Base {
 pub struct Image {
     pub platform: Platform,
     /// The platform as documents name it.
-    pub listed: Value,
+    pub listed: PlatformFields,
     pub config: Document,
     pub manifest: Document,
     /// All layers, from the base up.
     pub layers: Vec<Layer>,
+}
+
+impl Image {
+    /// For a Docker engine, under a name.
+    pub fn archive(&self, layout: Layout, reference: String) -> ArchiveSource {
+        let layers = self.layers.iter();
+        ArchiveSource {
+            layout,
+            config: self.config.clone(),
+            manifest: self.manifest.clone(),
+            layers: layers.map(|it| Descriptor::new(&*it.media_type, it.digest, it.size)).collect(),
+            reference,
+        }
+    }
 }
 
 /// Joins a base and our layers into an image. `layers` are those of the plan, in its order.
@@ -145,26 +136,23 @@ fn config(plan: &Plan, image: &ImagePlan, base: &Base, layers: &[Layer]) -> Valu
         "rootfs": { "type": "layers", "diff_ids": diff_ids },
         "history": history,
     });
-    for (name, value) in listed(image, base).as_object().into_iter().flatten() {
-        config[name] = value.clone();
+    if let Value::Object(platform) = json!(listed(image, base)) {
+        platform.into_iter().for_each(|(name, value)| config[name] = value);
     }
     config
 }
 
 /// What config and index both say of the platform.
-fn listed(image: &ImagePlan, base: &Base) -> Value {
+fn listed(image: &ImagePlan, base: &Base) -> PlatformFields {
     let platform = &image.platform;
-    let mut listed = json!({ "os": platform.os, "architecture": platform.architecture });
-    if let Some(variant) = &platform.variant {
-        listed["variant"] = json!(variant);
+    PlatformFields {
+        architecture: platform.architecture.clone(),
+        os: platform.os.clone(),
+        variant: platform.variant.clone(),
+        os_version: base.os_version.clone(),
+        os_features: base.os_features.clone(),
+        ..PlatformFields::default()
     }
-    if let Some(version) = &base.os_version {
-        listed["os.version"] = json!(version);
-    }
-    if !base.os_features.is_empty() {
-        listed["os.features"] = json!(base.os_features);
-    }
-    listed
 }
 
 /// Those of the plan, and what only the base knows.
@@ -242,14 +230,13 @@ fn index_annotations(plan: &Plan) -> BTreeMap<String, String> {
 }
 
 fn manifest_descriptor(image: &Image) -> Value {
-    let mut descriptor = image.manifest.descriptor();
-    descriptor["platform"] = image.listed.clone();
-    descriptor
+    json!(Descriptor { platform: Some(image.listed.clone()), ..image.manifest.descriptor() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Digest;
     use crate::layer::format::{Compression, FORMAT};
     use crate::plan::{BasePlan, BaseSource, LayerPlan, Source, WorkspaceSource};
 

@@ -18,7 +18,6 @@ mod manners;
 mod pace;
 mod payload;
 mod puller;
-mod reference;
 mod remote;
 mod scope;
 mod upload;
@@ -32,9 +31,11 @@ pub use host::{Host, HostOptions};
 pub use login::{Login, Secret};
 pub use manifests::{Known, Manifest, Unwanted, referrers_tag};
 pub use manners::{Manners, Told};
+pub use oci::reference::{
+    PinnedReference as Reference, Reference as Naming, ReferenceError, Repository, is_tag,
+};
 pub use payload::Listener;
 pub use puller::{Puller, RegistryError};
-pub use reference::{Naming, Reference, ReferenceError, Repository, is_tag};
 pub use remote::Remote;
 pub use upload::PIECE;
 

@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 pub use read::Tagged;
 
 use crate::digest::Digest;
-use crate::store::StoreError;
 
 /// The annotation that names a manifest in index.json.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
+/// A folder that is an OCI image layout. Cheap to clone; holds no open file.
 #[derive(Clone, Debug)]
 pub struct Layout {
     root: PathBuf,
@@ -38,8 +38,6 @@ pub enum LayoutError {
         "the blob {digest} is not what its name says\n  expected {digest}\n  received {actual}"
     )]
     WrongBlob { digest: Digest, actual: Digest },
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 impl LayoutError {

@@ -1,10 +1,12 @@
-//! What compiles `migrate` for another platform: a standard library and a linker.
+//! What `migrate` is compiled with for a platform: a standard library and a linker.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::buildx::CACHE;
-use super::tool::{CompileError, Toolchains};
+use super::super::error::CompileError;
+use super::super::options::CompileOptions;
+use super::super::recipe::Site;
 use crate::digest::Digest;
 use crate::plan::WorkspaceSource;
 use crate::process::Invocation;
@@ -16,31 +18,29 @@ pub(super) struct Cross {
     pub linker: Linker,
 }
 
-/// Where the standard library comes from.
+/// Where Rust's standard library comes from.
 #[derive(Clone, Debug)]
 pub(super) enum Library {
-    /// Its sources, which are compiled along: the same bytes wherever they come from.
+    /// The folder of its sources, which are compiled along with the program.
     Sources(PathBuf),
-    /// Compiled by the Rust project.
+    /// The toolchain has it for this triple, compiled by the Rust project.
     Installed,
 }
 
+/// What links the program and brings the C library.
 #[derive(Clone, Debug)]
 pub(super) enum Linker {
-    Zig {
-        zig: PathBuf,
-        cargo_zigbuild: PathBuf,
-        version: String,
-    },
+    /// `cargo-zigbuild`, which lets zig link.
+    Zig { zig: PathBuf, cargo_zigbuild: PathBuf, version: String },
     /// A C compiler, by its path.
     Cc(PathBuf),
 }
 
 impl Cross {
-    /// The best that is here. Sources and the zig of versions.yaml come first, because only
-    /// with them the bytes do not depend on the machine.
+    /// The best combination on this machine. Sources and the zig of versions.yaml come first,
+    /// because only with them the bytes do not depend on the machine.
     pub(super) fn find(
-        tools: &Toolchains,
+        options: &CompileOptions,
         source: &WorkspaceSource,
         sysroot: impl Fn() -> Result<PathBuf, CompileError>,
     ) -> Result<Self, CompileError> {
@@ -49,35 +49,39 @@ impl Cross {
             rust: source.rust.clone(),
             zig: source.zig.clone(),
         };
-        let sources = sources(tools, source, &sysroot)?.map(Library::Sources);
+        let sources = sources(options, source, &sysroot)?.map(Library::Sources);
         let installed = || {
             let folder = sysroot()?.join("lib/rustlib").join(&source.triple).join("lib");
             folder.is_dir().then_some(Library::Installed).ok_or_else(no_cross)
         };
-        let (library, linker) = match (sources, zig(tools, source)?) {
+        let (library, linker) = match (sources, zig(options, source)?) {
             (Some(sources), Some(zig)) => (sources, zig),
             (None, Some(zig)) => (installed()?, zig),
-            // The sources alone lack a C library and an unwinder, which an installed one brings.
-            (_, None) => (installed()?, cc(tools, &source.triple).ok_or_else(no_cross)?),
+            // Without zig the sources lack a C library and an unwinder, which an installed
+            // library brings.
+            (_, None) => (installed()?, cc(options, &source.triple).ok_or_else(no_cross)?),
         };
         Ok(Self { library, linker })
     }
 
-    /// What `scripts/cross` brings into a builder image, and where cargo-zigbuild is.
-    pub(super) fn of_builder(source: &WorkspaceSource) -> (Self, PathBuf) {
-        let parts = Path::new(CACHE).join("parts");
-        let folder = parts.join(format!("zig-{}", source.zig));
-        let cargo_zigbuild = folder.join("cargo-zigbuild");
-        let library = Library::Sources(parts.join(format!("rust-{}/library", source.rust)));
+    /// What `scripts/cross` brings into a builder image.
+    pub(super) fn of_builder(site: &Site, source: &WorkspaceSource) -> Self {
+        let library = Library::Sources(site.part(format!("rust-{}/library", source.rust)));
+        let folder = site.part(format!("zig-{}", source.zig));
         let linker = Linker::Zig {
             zig: folder.join("zig"),
-            cargo_zigbuild: cargo_zigbuild.clone(),
+            cargo_zigbuild: folder.join("cargo-zigbuild"),
             version: source.zig.clone(),
         };
-        (Self { library, linker }, cargo_zigbuild)
+        Self { library, linker }
     }
 
-    /// Whether another machine may make other bytes of the same inputs.
+    /// Whether the standard library is compiled along with the program.
+    pub(super) fn compiles_library(&self) -> bool {
+        matches!(self.library, Library::Sources(_))
+    }
+
+    /// Whether another machine may make other bytes from the same inputs.
     pub(super) fn is_particular(&self, source: &WorkspaceSource) -> bool {
         !matches!(
             self,
@@ -86,7 +90,7 @@ impl Cross {
         )
     }
 
-    /// Part of the key of a compile that is particular to this machine.
+    /// Part of the key of a compile whose result depends on this machine.
     pub(super) fn identity(&self) -> Result<String, CompileError> {
         let library = match &self.library {
             Library::Sources(_) => "sources",
@@ -103,44 +107,45 @@ impl Cross {
     }
 }
 
-/// Where `scripts/cross` puts them, or in the toolchain, which has to be asked where it is.
+/// The sources of the standard library: where `scripts/cross` puts them, or in the toolchain.
 fn sources(
-    tools: &Toolchains,
+    options: &CompileOptions,
     source: &WorkspaceSource,
     sysroot: impl Fn() -> Result<PathBuf, CompileError>,
 ) -> Result<Option<PathBuf>, CompileError> {
     let is_whole = |folder: &PathBuf| folder.join("Cargo.lock").is_file();
-    let part = tools.work.join(format!("parts/rust-{}/library", source.rust));
+    let part = Site::host(options).part(format!("rust-{}/library", source.rust));
     if is_whole(&part) {
         return Ok(Some(part));
     }
     Ok(Some(sysroot()?.join("lib/rustlib/src/rust/library")).filter(is_whole))
 }
 
-/// Where `scripts/cross` puts it, or on `PATH`.
-fn zig(tools: &Toolchains, source: &WorkspaceSource) -> Result<Option<Linker>, CompileError> {
-    let part = tools.work.join(format!("parts/zig-{}", source.zig));
+/// zig: where `scripts/cross` puts it, or on `PATH`.
+fn zig(options: &CompileOptions, source: &WorkspaceSource) -> Result<Option<Linker>, CompileError> {
+    let part = Site::host(options).part(format!("zig-{}", source.zig));
     let [zig, cargo_zigbuild] = ["zig", "cargo-zigbuild"].map(|name| part.join(name));
     if zig.is_file() && cargo_zigbuild.is_file() {
         return Ok(Some(Linker::Zig { zig, cargo_zigbuild, version: source.zig.clone() }));
     }
-    let (Ok(zig), Ok(cargo_zigbuild)) = (tools.find("zig"), tools.find("cargo-zigbuild")) else {
+    let (Ok(zig), Ok(cargo_zigbuild)) = (options.find("zig"), options.find("cargo-zigbuild"))
+    else {
         return Ok(None);
     };
-    let ask = Invocation {
+    let command = Invocation {
         program: zig.clone(),
         arguments: vec!["version".into()],
-        folder: tools.work.clone(),
-        passed_on: tools.environment.clone(),
-        environment: std::collections::BTreeMap::new(),
+        folder: options.work.clone(),
+        passed_on: options.environment.clone(),
+        environment: BTreeMap::new(),
     };
-    let what = "migrate: zig does not answer".to_owned();
-    let version = ask.output().map_err(|source| CompileError::Process { what, source })?;
+    let what = "migrate: `zig version` failed";
+    let version = command.output().map_err(CompileError::process(what))?;
     Ok(Some(Linker::Zig { zig, cargo_zigbuild, version: version.trim().to_owned() }))
 }
 
 /// A C compiler for a triple, by the names that distributions give it.
-fn cc(tools: &Toolchains, triple: &str) -> Option<Linker> {
+fn cc(options: &CompileOptions, triple: &str) -> Option<Linker> {
     let names: &[&str] = match triple {
         "aarch64-unknown-linux-musl" => &["aarch64-linux-musl-gcc", "aarch64-linux-gnu-gcc"],
         "armv7-unknown-linux-musleabihf" => {
@@ -155,5 +160,5 @@ fn cc(tools: &Toolchains, triple: &str) -> Option<Linker> {
         "x86_64-unknown-linux-musl" => &["x86_64-linux-musl-gcc", "x86_64-linux-gnu-gcc"],
         _ => &[],
     };
-    names.iter().find_map(|name| tools.find(name).ok()).map(Linker::Cc)
+    names.iter().find_map(|name| options.find(name).ok()).map(Linker::Cc)
 }

@@ -1,10 +1,12 @@
+//! References to images: registry, repository, tag and digest, as people type them.
+
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
-use reqwest::Url;
+use url::Url;
 
 use crate::digest::{Digest, DigestError};
-use crate::http::is_loopback;
 
 /// `registry.k8s.io/etcd`: a registry, and a path in it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,19 +16,18 @@ pub struct Repository {
     root: Url,
 }
 
-/// A repository and what is meant in it: `docker.io/library/busybox:1.37@sha256:...`.
+/// A reference that must have a digest: `docker.io/library/busybox:1.37@sha256:...`.
 /// The digest decides; the tag is for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reference {
+pub struct PinnedReference {
     pub repository: Repository,
     pub tag: Option<String>,
     pub digest: Digest,
 }
 
-/// A repository and perhaps what is meant in it, as people type it: what is missing is asked for,
-/// or made up by the one who uses it.
+/// A repository and, where they were given, a tag and a digest in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Naming {
+pub struct Reference {
     pub repository: Repository,
     pub tag: Option<String>,
     pub digest: Option<Digest>,
@@ -70,30 +71,38 @@ impl Repository {
     }
 
     /// Another repository of the same registry.
-    pub(super) fn neighbour(&self, path: &str) -> Self {
+    #[must_use]
+    pub fn neighbour(&self, path: &str) -> Self {
         Self { path: path.to_owned(), ..self.clone() }
     }
 
     /// Where the registry answers: its scheme, host and port.
-    pub(super) fn root(&self) -> &Url {
+    pub fn root(&self) -> &Url {
         &self.root
     }
 
     /// `kind` is `manifests` or `blobs`.
-    pub(super) fn url(&self, kind: &str, digest: &Digest) -> Url {
+    pub fn url(&self, kind: &str, digest: &Digest) -> Url {
         self.at(&format!("{kind}/{digest}"))
     }
 
-    pub(super) fn tag_url(&self, tag: &str) -> Url {
+    pub fn tag_url(&self, tag: &str) -> Url {
         self.at(&format!("manifests/{tag}"))
     }
 
     /// Something of this repository.
-    pub(super) fn at(&self, path: &str) -> Url {
+    pub fn at(&self, path: &str) -> Url {
         let mut url = self.root.clone();
         url.set_path(&format!("/v2/{}/{path}", self.path));
         url
     }
+}
+
+/// Whether a URL names this machine.
+pub fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// Where a registry answers. TLS everywhere but on this machine, as container engines do it.
@@ -139,7 +148,7 @@ impl FromStr for Repository {
     }
 }
 
-impl FromStr for Naming {
+impl FromStr for Reference {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
@@ -160,14 +169,14 @@ impl FromStr for Naming {
     }
 }
 
-impl FromStr for Reference {
+impl FromStr for PinnedReference {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
         if !text.contains('@') {
             return Err(ReferenceError::NotPinned(text.to_owned()));
         }
-        let Naming { repository, tag, digest } = text.parse()?;
+        let Reference { repository, tag, digest } = text.parse()?;
         let digest = digest.ok_or_else(|| ReferenceError::NotPinned(text.to_owned()))?;
         Ok(Self { repository, tag, digest })
     }
@@ -197,7 +206,7 @@ impl fmt::Display for Repository {
     }
 }
 
-impl fmt::Display for Naming {
+impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.repository)?;
         self.tag.iter().try_for_each(|tag| write!(f, ":{tag}"))?;
@@ -205,7 +214,7 @@ impl fmt::Display for Naming {
     }
 }
 
-impl fmt::Display for Reference {
+impl fmt::Display for PinnedReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.repository)?;
         if let Some(tag) = &self.tag {
@@ -248,7 +257,8 @@ mod tests {
             "`us er@host.example` is not the host, or host:port, of a registry",
         );
         check("host.example/a:-t", "`-t` is not a tag");
-        let error = "docker.io/library/busybox:1".parse::<Reference>().unwrap_err().to_string();
+        let error =
+            "docker.io/library/busybox:1".parse::<PinnedReference>().unwrap_err().to_string();
         assert!(error.starts_with("`docker.io/library/busybox:1` is not pinned"));
     }
 
@@ -265,23 +275,23 @@ mod tests {
     #[test]
     fn what_is_named_may_lack_tag_and_digest() {
         for text in ["host.example/a", "host.example:5000/a:t", "localhost/a"] {
-            assert_eq!(text.parse::<Naming>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<Reference>().unwrap().to_string(), text);
         }
         let text = format!("host.example/a@{}", Digest::of(b""));
-        assert_eq!(text.parse::<Naming>().unwrap().to_string(), text);
-        assert!("host.example/a:".parse::<Naming>().is_err());
+        assert_eq!(text.parse::<Reference>().unwrap().to_string(), text);
+        assert!("host.example/a:".parse::<Reference>().is_err());
     }
 
     #[test]
     fn references_round_trip() {
         let text = format!("registry:5000/repo/name:tag@{}", Digest::of(b""));
-        assert_eq!(text.parse::<Reference>().unwrap().to_string(), text);
+        assert_eq!(text.parse::<PinnedReference>().unwrap().to_string(), text);
     }
 
     #[track_caller]
     fn check(name: &str, expected: &str) {
         let digest = Digest::of(b"");
-        let actual = match format!("{name}@{digest}").parse::<Reference>() {
+        let actual = match format!("{name}@{digest}").parse::<PinnedReference>() {
             Ok(reference) => reference.repository.url("blobs", &digest).to_string(),
             Err(error) => error.to_string(),
         };

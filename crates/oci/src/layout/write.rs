@@ -1,5 +1,7 @@
+//! Writing a layout: blobs first, then index.json, each by rename.
+
 use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -8,8 +10,9 @@ use tempfile::NamedTempFile;
 
 use super::{Layout, LayoutError, REF_NAME};
 use crate::digest::Digest;
-use crate::image::{Document, json::canonical};
-use crate::store::Store;
+use crate::document::Document;
+use crate::json::canonical;
+use crate::media_type;
 
 /// A build that died is noticed by its unlocked file and swept by the next one.
 const TEMPORARY: &str = ".etcdimg-";
@@ -38,14 +41,20 @@ impl Layout {
         Ok(folder)
     }
 
-    /// Copies a blob from the store, hashing it on the way; nothing is done when it is there.
-    pub fn add_blob(&self, store: &Store, digest: &Digest) -> Result<(), LayoutError> {
+    /// Copies a blob of `size` bytes (`None`: not known) from a reader whose bytes are verified.
+    /// `open` is not called when the layout has a blob of this name and size.
+    pub fn add_blob<R: Read, E: From<LayoutError>>(
+        &self,
+        digest: &Digest,
+        size: Option<u64>,
+        open: impl FnOnce() -> Result<R, E>,
+    ) -> Result<(), E> {
         let path = self.blob_path(digest);
-        if fs::metadata(&path).is_ok_and(|known| Some(known.len()) == store.size(digest)) {
+        if fs::metadata(&path).is_ok_and(|known| Some(known.len()) == size) {
             return Ok(());
         }
-        let mut blob = store.open_verified(digest)?;
-        self.write(&path, |file| io::copy(&mut blob, file).map(drop))
+        let mut blob = open()?;
+        Ok(self.write(&path, |file| io::copy(&mut blob, file).map(drop))?)
     }
 
     /// Writes a document that was made in memory.
@@ -71,7 +80,7 @@ impl Layout {
         manifests.sort_by_key(|entry| entry["annotations"][REF_NAME].to_string());
         let index = json!({
             "schemaVersion": 2,
-            "mediaType": crate::image::INDEX_TYPE,
+            "mediaType": media_type::INDEX,
             "manifests": manifests,
         });
         let bytes = canonical(&index);

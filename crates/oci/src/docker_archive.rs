@@ -1,16 +1,26 @@
+//! Docker's archive of one image (`docker save`, `docker load`).
+//!
+//! It is two formats at once: an OCI image layout for new engines, and `manifest.json` for those
+//! that know nothing else. Only one platform fits into it.
+
 use std::fs::File;
 use std::io::{self, Write};
 
 use serde_json::json;
 
-use crate::image::{Image, MANIFEST_TYPE, json::canonical};
+use crate::digest::Digest;
+use crate::document::{Descriptor, Document};
+use crate::json::canonical;
 use crate::layout::{Layout, REF_NAME};
 
 /// One image of a layout, and the name it gets in the engine.
 #[derive(Clone, Debug)]
 pub struct ArchiveSource {
     pub layout: Layout,
-    pub image: Image,
+    pub config: Document,
+    pub manifest: Document,
+    /// From the base up.
+    pub layers: Vec<Descriptor>,
     /// `etcd:3.7.1-0`
     pub reference: String,
 }
@@ -18,12 +28,11 @@ pub struct ArchiveSource {
 /// Streams the archive; the same image gives the same bytes.
 pub fn write_archive(source: &ArchiveSource, out: impl Write) -> io::Result<()> {
     let mut tar = tar::Builder::new(out);
-    let image = &source.image;
-    for layer in &image.layers {
+    for layer in &source.layers {
         let file = File::open(source.layout.blob_path(&layer.digest))?;
         append(&mut tar, &format!("blobs/sha256/{}", layer.digest.hex()), layer.size, file)?;
     }
-    for document in [&image.config, &image.manifest] {
+    for document in [&source.config, &source.manifest] {
         let path = format!("blobs/sha256/{}", document.digest().hex());
         append(&mut tar, &path, document.bytes.len() as u64, &document.bytes[..])?;
     }
@@ -34,20 +43,18 @@ pub fn write_archive(source: &ArchiveSource, out: impl Write) -> io::Result<()> 
 }
 
 fn documents(source: &ArchiveSource) -> [(&'static str, Vec<u8>); 3] {
-    let image = &source.image;
-    let path = |digest: &crate::digest::Digest| format!("blobs/sha256/{}", digest.hex());
-    let layers: Vec<_> = image.layers.iter().map(|layer| path(&layer.digest)).collect();
+    let path = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
+    let layers: Vec<_> = source.layers.iter().map(|layer| path(&layer.digest)).collect();
     let manifest = json!([{
-        "Config": path(&image.config.digest()),
+        "Config": path(&source.config.digest()),
         "RepoTags": [source.reference],
         "Layers": layers,
     }]);
     let tag = source.reference.rsplit(':').next().unwrap_or_default();
-    let mut descriptor = image.manifest.descriptor();
-    // containerd reads the first, everybody else the second.
-    descriptor["annotations"] =
-        json!({ "io.containerd.image.name": source.reference, REF_NAME: tag });
-    descriptor["mediaType"] = json!(MANIFEST_TYPE);
+    let mut descriptor = source.manifest.descriptor();
+    // containerd reads the first, all other tools the second.
+    let names = [("io.containerd.image.name", source.reference.as_str()), (REF_NAME, tag)];
+    descriptor.annotations = names.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     let index = json!({ "schemaVersion": 2, "manifests": [descriptor] });
     let version = json!({ "imageLayoutVersion": "1.0.0" });
     [

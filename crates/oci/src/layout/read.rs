@@ -1,3 +1,5 @@
+//! Reading a layout: what index.json names, and documents by their digest.
+
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
