@@ -25,6 +25,7 @@ pub mod process;
 pub mod program;
 pub mod push;
 pub mod registry;
+mod replace;
 pub mod store;
 pub mod ui;
 pub mod verify;

@@ -280,7 +280,7 @@ impl Member<'_> {
 
     /// `migrate` on this member's data, as manifests call it.
     pub fn migration(&self, to: &EtcdVersion) -> Container {
-        let container = Container::new(["/usr/local/bin/migrate"])
+        let container = Container::new(["/usr/local/bin/migrate", "--log-format=json"])
             .env("TARGET_VERSION", to.to_string())
             .env("TARGET_STORAGE", "etcd3")
             .env("DATA_DIRECTORY", DATA)

@@ -9,6 +9,7 @@ mod certificates;
 mod container;
 mod contents;
 mod etcd;
+mod events;
 mod kubelet;
 mod owner;
 pub mod report;

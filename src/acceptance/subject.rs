@@ -243,6 +243,14 @@ impl Subject {
         steps(&self.bundled)
     }
 
+    /// Every run of three and of four minors: what one version leaves in its log is met by those
+    /// after the next one, too.
+    pub fn chains(&self) -> Vec<Vec<&EtcdVersion>> {
+        let minors = self.minors();
+        let of = |length| minors.windows(length).map(<[_]>::to_vec).collect::<Vec<_>>();
+        [of(3), of(4)].concat()
+    }
+
     /// Each older patch with the newest one of its minor.
     pub fn patches(&self) -> Vec<(&EtcdVersion, &EtcdVersion)> {
         patches(&self.bundled)

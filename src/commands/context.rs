@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::access;
-use crate::assemble::Workshop;
+use crate::assemble::BuildContext;
 use crate::catalog::{self, Catalog, Locked};
 use crate::cli::{BuilderKind, ChoiceArgs, CompileArgs, Format, Global, TrustArgs};
-use crate::compile::{Builder, Buildx, DOCKER_PASSED_ON, Network, PASSED_ON, Toolchains};
+use crate::compile::{
+    Builder, BuildxOptions, COMPILER_VARIABLES, CompileOptions, DOCKER_VARIABLES, Network,
+};
 use crate::failure::{Failure, Kind};
 use crate::plan::{Choice, Plan, plan};
-use crate::platform::Platform;
 use crate::store::Store;
 use crate::ui::{Ui, Verbosity};
 
@@ -71,20 +72,20 @@ impl Context {
         let text = lock.ok_or_else(|| {
             Failure::new(Kind::Catalog, "there is no etcdimg.lock").hint("`etcdimg lock` writes it")
         })?;
-        Ok(catalog.lock(&text)??)
+        Ok(catalog.lock(&text)?)
     }
 
     pub(super) fn plan(&self, arguments: &ChoiceArgs) -> Result<(Locked, Plan), Failure> {
         let locked = self.locked()?;
-        let plan = plan(&locked, &choice(arguments)?)?;
+        let plan = plan(&locked, &choice(arguments))?;
         Ok((locked, plan))
     }
 
-    pub(super) fn toolchains(&self) -> Toolchains {
-        Toolchains {
+    pub(super) fn compile_options(&self) -> CompileOptions {
+        CompileOptions {
             root: self.root.clone(),
             work: self.cache.clone(),
-            environment: environment(PASSED_ON),
+            environment: environment(COMPILER_VARIABLES),
             network: if self.is_offline { Network::Forbidden } else { Network::Allowed },
             jobs: std::thread::available_parallelism().map_or(1, NonZero::get),
             at_once: None,
@@ -92,20 +93,20 @@ impl Context {
         }
     }
 
-    /// The toolchains that `--builder` chose.
-    pub(super) fn chosen_toolchains(
+    /// The same with the builder that `--builder` chose.
+    pub(super) fn chosen_compile_options(
         &self,
         locked: &Locked,
         arguments: &CompileArgs,
-    ) -> Result<Toolchains, Failure> {
-        let tools = self.toolchains();
+    ) -> Result<CompileOptions, Failure> {
+        let options = self.compile_options();
         let image = arguments.builder_image.clone().or_else(|| locked.builder_image());
-        let buildx = image.map(|image| Buildx {
+        let buildx = image.map(|image| BuildxOptions {
             image,
             name: arguments.buildx_builder.clone(),
             cache_to: arguments.cache_to.clone(),
             cache_from: arguments.cache_from.clone(),
-            environment: environment(DOCKER_PASSED_ON),
+            environment: environment(DOCKER_VARIABLES),
         });
         let builder = match (arguments.builder, buildx) {
             (BuilderKind::Host, _) | (BuilderKind::Auto, None) => Builder::Host,
@@ -119,33 +120,33 @@ impl Context {
                     .hint("`--builder-image IMAGE@DIGEST` names one"));
             }
         };
-        Ok(Toolchains { builder, at_once: arguments.jobs.map(NonZero::get), ..tools })
+        Ok(CompileOptions { builder, at_once: arguments.jobs.map(NonZero::get), ..options })
     }
 
     /// Calls with everything that building needs.
-    pub(super) fn in_workshop<T>(
+    pub(super) fn with_build_context<T>(
         &self,
         locked: &Locked,
         trust: &TrustArgs,
-        work: impl FnOnce(&Workshop<'_>) -> Result<T, Failure>,
+        work: impl FnOnce(&BuildContext<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let bases = BaseOptions { is_sparse: false, trust };
-        self.in_workshop_with(locked, &self.toolchains(), bases, work)
+        self.with_build_options(locked, &self.compile_options(), bases, work)
     }
 
-    pub(super) fn in_workshop_with<T>(
+    pub(super) fn with_build_options<T>(
         &self,
         locked: &Locked,
-        tools: &Toolchains,
+        compile: &CompileOptions,
         bases: BaseOptions<'_>,
-        work: impl FnOnce(&Workshop<'_>) -> Result<T, Failure>,
+        work: impl FnOnce(&BuildContext<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let (store, fetch) = (self.store()?, access::fetch_options(bases.trust)?);
         let registries = access::base_registries(self, &fetch)?;
         let runtime = runtime()?;
-        work(&Workshop {
+        work(&BuildContext {
             store: &store,
-            tools,
+            compile,
             lock: &locked.lock,
             fetch: &fetch,
             registries: &registries,
@@ -197,20 +198,14 @@ fn default_cache() -> Result<PathBuf, Failure> {
 }
 
 /// What was typed, translated.
-fn choice(arguments: &ChoiceArgs) -> Result<Choice, Failure> {
-    let mut platforms = arguments.platform.clone();
-    // An empty ARCH is one that is not set.
-    for arch in arguments.arch.iter().filter(|arch| !arch.is_empty()) {
-        let platform = format!("linux/{arch}").parse::<Platform>();
-        platforms.push(platform.map_err(|error| Failure::new(Kind::Catalog, error))?);
-    }
+fn choice(arguments: &ChoiceArgs) -> Choice {
     let bases = arguments.base.iter().map(|base| (base.name.clone(), base.source.clone()));
-    Ok(Choice {
-        platforms,
+    Choice {
+        platforms: arguments.platforms(),
         origin: arguments.from,
         bases: bases.collect(),
         mirrors: arguments.mirror.clone(),
         compression: arguments.compression,
         epoch_seconds: arguments.source_date_epoch,
-    })
+    }
 }

@@ -5,7 +5,7 @@ use std::io;
 
 use crate::assemble::BuildError;
 use crate::base::BaseError;
-use crate::catalog::{Fault, LoadError, Stale};
+use crate::catalog::{Fault, LoadError, LockError};
 use crate::compile::CompileError;
 use crate::docker::EngineError;
 use crate::documents::DocumentError;
@@ -13,11 +13,13 @@ use crate::failure::{Failure, Kind};
 use crate::fetch::FetchError;
 use crate::layer::LayerError;
 use crate::layout::LayoutError;
+use crate::lookup::LookupError;
 use crate::plan::PlanError;
 use crate::push::PushError;
 use crate::registry::{AuthError, CredentialsError, ReferenceError, RegistryError};
 use crate::store::StoreError;
 
+const RELOCK: &str = "run `etcdimg lock` and review the diff";
 const LOOK_INTO_IT: &str = "either somebody replaced the file or the lock is wrong; find out which before you change the lock";
 
 impl From<Fault> for Failure {
@@ -36,9 +38,12 @@ impl From<LoadError> for Failure {
     }
 }
 
-impl From<Stale> for Failure {
-    fn from(stale: Stale) -> Self {
-        Self::new(Kind::Catalog, stale).hint("`etcdimg lock` mends it; review the diff")
+impl From<LockError> for Failure {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::Fault(fault) => fault.into(),
+            LockError::Stale { .. } => Self::new(Kind::Catalog, error).hint(RELOCK),
+        }
     }
 }
 
@@ -119,6 +124,18 @@ impl From<FetchError> for Failure {
     }
 }
 
+impl From<LookupError> for Failure {
+    fn from(error: LookupError) -> Self {
+        match error {
+            LookupError::Disagree { .. } => Self::new(Kind::Verification, error)
+                .hint("find out which of them is right before you lock anything; etcd 3.4.15 was uploaded twice"),
+            LookupError::Registry(error) => error.into(),
+            _ => Self::new(Kind::Unavailable, error)
+                .hint("`--mirror URL` asks another place, where SHA256SUMS stands beside the archives"),
+        }
+    }
+}
+
 impl From<CompileError> for Failure {
     fn from(error: CompileError) -> Self {
         match error {
@@ -141,7 +158,7 @@ impl From<CompileError> for Failure {
                 hints.into_iter().fold(Self::new(Kind::Compile, error), Self::hint)
             }
             CompileError::WrongModule { .. } | CompileError::NoToolchain { .. } => {
-                Self::new(Kind::Catalog, error).hint("`etcdimg lock` mends it; review the diff")
+                Self::new(Kind::Catalog, error).hint(RELOCK)
             }
             CompileError::WrongToolchain { .. } => Self::new(Kind::Verification, error).hint(LOOK_INTO_IT),
             CompileError::Io { .. } => Self::new(Kind::Io, error),
@@ -151,7 +168,9 @@ impl From<CompileError> for Failure {
             CompileError::OfflineBuildx { .. } => Self::new(Kind::Unavailable, error).hint(
                 "`--builder host` compiles with what `etcdimg fetch --from source` brought",
             ),
-            CompileError::Process { .. } => Self::new(Kind::Compile, error),
+            CompileError::Process { .. } | CompileError::NoOutput { .. } => {
+                Self::new(Kind::Compile, error)
+            }
         }
     }
 }

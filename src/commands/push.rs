@@ -23,19 +23,15 @@ use crate::ui::size;
 
 pub(super) fn run(context: &Context, arguments: &PushArgs) -> Result<(), Failure> {
     let catalog = context.catalog_if_any()?;
-    let mut platforms = arguments.platform.clone();
-    for arch in arguments.arch.iter().filter(|arch| !arch.is_empty()) {
-        let platform = format!("linux/{arch}").parse::<Platform>();
-        platforms.push(platform.map_err(|error| Failure::new(Kind::Other, error))?);
-    }
     let chosen = arguments.layout.iter().map(|name| TaggedLayout::open(name));
     let layouts = LayoutSet::new(chosen.collect::<Result<_, _>>()?)?;
+    let platforms = arguments.platforms();
     push_everywhere(context, &arguments.delivery, catalog.as_ref(), &layouts, platforms)
 }
 
 pub(super) fn build_and_run(context: &Context, arguments: &AllPushArgs) -> Result<(), Failure> {
     let chosen = &arguments.choice;
-    if !chosen.platform.is_empty() || chosen.arch.iter().any(|arch| !arch.is_empty()) {
+    if !chosen.platforms().is_empty() {
         let text = "all-push takes every default target: a part of them is no release";
         return Err(Failure::new(Kind::Other, text)
             .hint("leave out `--platform`, `--arch` and ARCH")
@@ -45,11 +41,11 @@ pub(super) fn build_and_run(context: &Context, arguments: &AllPushArgs) -> Resul
     repositories(&arguments.delivery, None)?;
     let (locked, plan) = context.plan(&arguments.choice)?;
     let out = std::path::absolute(&arguments.out).map_err(|error| Failure::new(Kind::Io, error))?;
-    let tools = context.chosen_toolchains(&locked, &arguments.compile)?;
+    let options = context.chosen_compile_options(&locked, &arguments.compile)?;
     let bases =
         BaseOptions { is_sparse: arguments.bases.sparse, trust: &arguments.delivery.access.trust };
-    let built = context.in_workshop_with(&locked, &tools, bases, |workshop| {
-        Ok(assemble::build(&plan, workshop, &out)?)
+    let built = context.with_build_options(&locked, &options, bases, |build| {
+        Ok(assemble::build(&plan, build, &out)?)
     })?;
     let text = format!("{}:{} in {}", plan.repository, plan.tag, arguments.out.display());
     context.ui.status("Built", text);

@@ -4,7 +4,7 @@ use crate::cli::{Format, VerifyArgs};
 use crate::documents::ListedImage;
 use crate::failure::{Failure, Kind};
 use crate::ui::size;
-use crate::verify::{Report, verify, verify_sparse};
+use crate::verify::{VerifyReport, verify, verify_sparse};
 
 pub(super) fn run(context: &Context, arguments: &VerifyArgs) -> Result<(), Failure> {
     let wanted: BlobFilter<'_> =
@@ -38,7 +38,7 @@ pub(super) fn run(context: &Context, arguments: &VerifyArgs) -> Result<(), Failu
     Err(failure.hint("remove the layout and run `etcdimg build` again"))
 }
 
-fn text(report: &Report) -> String {
+fn text(report: &VerifyReport) -> String {
     let images = report.images.iter().map(|image| {
         format!(
             "{} {} {} {} layers, {} programs, {}",

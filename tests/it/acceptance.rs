@@ -233,5 +233,5 @@ fn reports_need_a_name_that_says_what_they_are() {
     let output = etcdimg(&["test", "--report", "results.txt"]);
     assert_eq!(output.status.code(), Some(2));
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("a name that ends in .xml or .html is needed"), "{stderr}");
+    assert!(stderr.contains("use a file name that ends in .xml or .html"), "{stderr}");
 }

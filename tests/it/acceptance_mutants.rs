@@ -426,7 +426,8 @@ fn a_migrate_that_starts_servers_in_a_cluster_fails_rolling_upgrade() {
     check(&["rolling-upgrade/3.6.14-3.7.1"], &["migrate/up-3.6.14-3.7.1"], |image, folder| {
         let program = false_migrate(
             folder,
-            "if data.join(\"member\").exists() { eprintln!(\"etcd did its part\"); }",
+            "if data.join(\"member\").exists() {\n\
+             eprintln!(\"{{\\\"event\\\":\\\"started\\\",\\\"etcd\\\":\\\"{to}\\\"}}\");\n}",
         );
         with_bytes(image, MIGRATE, "usr/local/bin/migrate", |_| program.clone());
     });

@@ -1,19 +1,27 @@
-//! Why the program stopped: a cause, what to do next, and the exit code that scripts see.
+//! The error of the whole program: a cause, hints what to do next, and the exit code.
 
 use std::fmt;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
+/// What kind of failure it is, which decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The file system or the machine refused something before a step could change the data.
+    /// The file system or the machine refused something, before a step could change the data.
     System,
+    /// The flags or variables are wrong.
     Usage,
+    /// There is no way from this data to the target version.
     NotMigratable,
+    /// The step needs other members of the cluster, and too few of them can be reached. The data is
+    /// still at the version that it had.
+    NoQuorum,
+    /// A step failed after it may have changed the data.
     StepFailed,
+    /// Another `migrate` or a server uses the data directory.
     Locked,
-    /// The number of the signal.
+    /// Stopped by the signal with this number.
     Interrupted(u8),
 }
 
@@ -22,46 +30,52 @@ impl Kind {
         match self {
             Self::System => 1,
             Self::Usage => 2,
-            Self::NotMigratable => 3,
+            Self::NotMigratable | Self::NoQuorum => 3,
             Self::StepFailed => 4,
             Self::Locked => 5,
-            // What a shell reports for a program that a signal ended: 143 for SIGTERM.
+            // As a shell reports it: 143 for SIGTERM.
             Self::Interrupted(signal) => 128 + signal,
         }
     }
 }
 
+/// Why the program stopped.
 #[derive(Debug)]
 pub struct Failure {
     pub kind: Kind,
+    /// One sentence; further lines are the last lines of a server.
     pub cause: String,
+    /// What to do next, one sentence each.
     pub hints: Vec<String>,
 }
 
 impl Failure {
+    /// A failure without hints.
     pub fn new(kind: Kind, cause: impl fmt::Display) -> Self {
         Self { kind, cause: cause.to_string(), hints: Vec::new() }
     }
 
+    /// A wrong flag or variable.
     pub fn usage(cause: impl fmt::Display) -> Self {
         Self::new(Kind::Usage, cause).hint("`migrate --help` lists every flag")
     }
 
-    /// An operation on a file that did not work: `cannot read /x: Permission denied`.
+    /// A file operation failed: `cannot read /x: Permission denied`.
     pub fn file(verb: &str, path: &Path, error: &io::Error) -> Self {
         Self::new(Kind::System, format_args!("cannot {verb} {}: {error}", path.display()))
     }
 
+    /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl fmt::Display) -> Self {
         self.hints.push(hint.to_string());
         self
     }
 
-    /// The same failure, met when a step had begun: every other kind says that nothing changed.
+    /// The same failure after a step had begun: most other kinds say that nothing was changed.
     #[must_use]
     pub fn in_step(mut self) -> Self {
-        if !matches!(self.kind, Kind::Interrupted(_)) {
+        if !matches!(self.kind, Kind::Interrupted(_) | Kind::NoQuorum) {
             self.kind = Kind::StepFailed;
         }
         self

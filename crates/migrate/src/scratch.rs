@@ -1,9 +1,10 @@
-//! A directory for one test, gone afterwards.
+//! A temporary directory for one test, removed afterwards.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// The directory.
 pub struct Scratch(PathBuf);
 
 impl Scratch {

@@ -9,6 +9,7 @@ use etcd_version::EtcdVersion;
 use crate::acceptance::container::Container;
 use crate::acceptance::contents;
 use crate::acceptance::etcd::{Cluster, DATA, Wish, ctl};
+use crate::acceptance::events::Events;
 use crate::acceptance::runtime::Signal;
 use crate::acceptance::stage::{Pod, Stage, Stop, ensure, same};
 use crate::acceptance::subject::Subject;
@@ -18,6 +19,8 @@ use crate::acceptance::suite::Case;
 const KEYS: usize = 10_000;
 /// Where something else than the data is looked at.
 const FEW_KEYS: usize = 500;
+/// Far fewer than an etcd logs before it writes a raft snapshot by itself.
+const FEW_PUTS: usize = 5;
 
 pub fn cases(subject: &Subject) -> Vec<Case> {
     let mut cases = vec![
@@ -49,6 +52,15 @@ pub fn cases(subject: &Subject) -> Vec<Case> {
             }),
             Case::new("crash", "killed while it serves, started again, it goes on", crash),
         ]);
+    }
+    for versions in subject.chains() {
+        let versions: Vec<EtcdVersion> = versions.into_iter().cloned().collect();
+        let name = versions.iter().map(ToString::to_string).collect::<Vec<_>>();
+        cases.push(Case::new(
+            format!("chain-{}", name.join("-")),
+            format!("{} run one after the other on the same data", name.join(", ")),
+            move |stage| chain(stage, &versions),
+        ));
     }
     cases.push(Case::new("old-manifest", "the command line of the manifests of old", old_manifest));
     cases
@@ -103,8 +115,9 @@ fn up(stage: &Stage<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Result<(), Sto
     stage.step(format_args!("migrate from {from} to {to}"));
     let said = cluster.members[0].migrate(to)?;
     // One minor up is left to the target; every minor between must have been served.
+    let served = Events::of(&said).stopped();
     for version in between(stage.subject, from, to) {
-        ensure(said.contains(&served(version)), || {
+        ensure(served.contains(version), || {
             format!("etcd {version} was never started on the way from {from} to {to}")
         })
         .map_err(|stop| stop.log(&said))?;
@@ -125,9 +138,27 @@ fn between<'a>(
     subject.minors().into_iter().filter(move |version| minors.contains(&version.minor()))
 }
 
-/// What `migrate` says when a server between has ended in order.
-fn served(version: &EtcdVersion) -> String {
-    format!("etcd {version} did its part")
+/// One image per minor, as clusters are upgraded over the years: each version runs and is written
+/// to before the next one comes, which meets what all of them have left in the log.
+fn chain(stage: &Stage<'_>, versions: &[EtcdVersion]) -> Result<(), Stop> {
+    let pod = stage.pod()?;
+    let (first, later) = versions.split_first().ok_or_else(|| Stop::failed("no versions"))?;
+    let (mut cluster, _) = seeded(&pod, first, FEW_KEYS)?;
+    let mut expected = Vec::new();
+    for version in later {
+        stage.step(format_args!("migrate to {version}, start it and write a little"));
+        cluster.members[0].migrate(version)?;
+        cluster.start_all()?;
+        for number in 0..FEW_PUTS {
+            let key = format!("/chain/{version}/{number}");
+            cluster.ctl(&["put", &key, "x"])?;
+            expected.extend([key, "x".to_owned()]);
+        }
+        let said = cluster.ctl(&["get", "/chain/", "--prefix"])?;
+        same("what was written on the way", expected.join("\n").as_str(), said.trim_end())?;
+        cluster.stop_all()?;
+    }
+    Ok(())
 }
 
 fn down(stage: &Stage<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Result<(), Stop> {
@@ -256,16 +287,15 @@ fn crash(stage: &Stage<'_>) -> Result<(), Stop> {
     for version in between(stage.subject, from, to) {
         stage.step(format_args!("kill migrate while its etcd {version} runs"));
         let mut process = pod.start(&container)?;
-        let listens = format!("etcd {version} listens");
         stage.until(&format!("etcd {version} to be started"), || {
             let has_ended = process.has_ended()?.is_some();
             ensure(!has_ended, || format!("migrate ended without starting etcd {version}"))
                 .map_err(|stop| stop.log(&process.log()))?;
-            Ok(process.log().contains(&listens))
+            Ok(Events::of(&process.log()).started().contains(version))
         })?;
         process.signal(Signal::Kill)?;
         // A server that was done in no time was not killed.
-        if !process.end()?.stderr.contains(&served(version)) {
+        if !Events::of(&process.end()?.stderr).stopped().contains(version) {
             killed.push(version.to_string());
         }
     }

@@ -1,4 +1,4 @@
-//! What differs between operating systems, behind one interface.
+//! What differs between operating systems. Both modules have the same functions.
 
 #[cfg(unix)]
 mod unix;

@@ -1,3 +1,5 @@
+//! Linux and other Unix systems.
+
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -7,10 +9,10 @@ use std::process::{Child, ExitStatus};
 
 use rustix::process::{Pid, Signal};
 
-/// Where an image has its programs.
+/// The directory of the programs in the image.
 pub const BIN_DIR: &str = "/usr/local/bin";
 
-/// What a program's file name ends with.
+/// The suffix of a program's file name.
 pub const PROGRAM_SUFFIX: &str = "";
 
 /// Makes the names in a directory durable.
@@ -18,6 +20,7 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+/// Sets the permission bits.
 pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
@@ -25,25 +28,27 @@ pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
 /// Gives a copied directory the owner and mode of its original, as far as this user may.
 pub fn copy_ownership(from: &Path, to: &Path) -> io::Result<()> {
     let metadata = fs::metadata(from)?;
-    // A user who is not root keeps the files as their own; the copy is then theirs to restore.
+    // Only root may give files away. For other users the copy is their own, and can be restored.
     let _ = std::os::unix::fs::chown(to, Some(metadata.uid()), Some(metadata.gid()));
     fs::set_permissions(to, metadata.permissions())
 }
 
-/// Asks a server to finish what it does and stop.
+/// Asks a server to stop, by SIGTERM.
 pub fn ask_to_stop(child: &Child) -> io::Result<()> {
     ask_process_to_stop(child.id())
 }
 
-/// Whether a server ended because it was asked to: etcd then ends by the signal that it got.
+/// Whether a server ended because it was asked to. etcd then ends itself by the same signal.
 pub fn is_stop(status: ExitStatus) -> bool {
     status.success() || status.signal() == Some(Signal::TERM.as_raw())
 }
 
+/// The same for a process that is not our child.
 pub fn ask_process_to_stop(id: u32) -> io::Result<()> {
     signal(id, Signal::TERM)
 }
 
+/// Kills a process, by SIGKILL.
 pub fn kill_process(id: u32) -> io::Result<()> {
     signal(id, Signal::KILL)
 }
@@ -54,21 +59,21 @@ fn signal(id: u32, signal: Signal) -> io::Result<()> {
     Ok(rustix::process::kill_process(pid, signal)?)
 }
 
-/// The processes that can be seen, where the system has `/proc`.
+/// The ids of all processes; empty on a system without `/proc`.
 pub fn processes() -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     names.filter_map(|name| name.parse().ok()).collect()
 }
 
-/// The command line of a running process, if it can be seen.
+/// The command line of a process; `None` if there is none or it may not be read.
 pub fn command_line(id: u32) -> Option<Vec<String>> {
     let bytes = fs::read(format!("/proc/{id}/cmdline")).ok().filter(|bytes| !bytes.is_empty())?;
     let words = bytes.split(|byte| *byte == 0);
     Some(words.map(|word| String::from_utf8_lossy(word).into_owned()).collect())
 }
 
-/// Shares the blocks of a file with a new one, on file systems that can.
+/// Lets a new file share the blocks of another one. An error on file systems that cannot.
 #[cfg(target_os = "linux")]
 pub fn reflink(from: &File, to: &File) -> io::Result<()> {
     Ok(rustix::fs::ioctl_ficlone(to, from)?)
@@ -79,16 +84,18 @@ pub fn reflink(_from: &File, _to: &File) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Bytes that this user may still write to the file system of a path.
+/// How many bytes this user may still write to the file system of a path; `None` if not known.
 pub fn free_bytes(path: &Path) -> io::Result<Option<u64>> {
     let status = rustix::fs::statvfs(path)?;
     Ok(Some(status.f_bavail.saturating_mul(status.f_frsize)))
 }
 
+/// Whether two paths are on one file system.
 pub fn is_same_file_system(one: &Path, other: &Path) -> io::Result<bool> {
     Ok(fs::metadata(one)?.dev() == fs::metadata(other)?.dev())
 }
 
+/// Whether two paths lead to one file.
 pub fn same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }

@@ -1,3 +1,5 @@
+//! Windows.
+
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
@@ -5,13 +7,13 @@ use std::process::{Child, ExitStatus};
 use std::thread;
 use std::time::Duration;
 
-/// Where an image has its programs; with the drive, because a pod may start on another one.
+/// The directory of the programs in the image; with the drive, because a pod may start on another.
 pub const BIN_DIR: &str = r"C:\usr\local\bin";
 
-/// What a program's file name ends with.
+/// The suffix of a program's file name.
 pub const PROGRAM_SUFFIX: &str = ".exe";
 
-/// NTFS journals its names by itself, and std cannot open a directory here.
+/// Does nothing: NTFS keeps a journal of names, and std cannot open a directory here.
 pub fn sync_directory(_path: &Path) -> io::Result<()> {
     Ok(())
 }
@@ -20,14 +22,14 @@ pub fn set_mode(_path: &Path, _mode: u32) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "Windows has no file modes"))
 }
 
-/// A new directory inherits its rights here.
+/// Does nothing: a new directory inherits its rights here.
 pub fn copy_ownership(_from: &Path, _to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// There is no signal to send: the caller ends the server instead, which etcd survives, because
-/// its log is durable before anything is answered. Ten times a second it puts what was agreed on
-/// into its database as well, and that is waited for.
+/// Always an error, because there is no signal to send; the caller then kills the server. etcd loses
+/// nothing: its log is durable before it answers anything. It writes to its database ten times a
+/// second, so a moment is waited for that.
 pub fn ask_to_stop(_child: &Child) -> io::Result<()> {
     thread::sleep(Duration::from_millis(300));
     Err(io::ErrorKind::Unsupported.into())
@@ -45,7 +47,7 @@ pub fn kill_process(_id: u32) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Other processes are not looked at.
+/// Empty: other processes are not looked at.
 pub fn processes() -> Vec<u32> {
     Vec::new()
 }
@@ -58,17 +60,17 @@ pub fn reflink(_from: &File, _to: &File) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Unknown: a copy that does not fit fails on its own, before anything was changed.
+/// Not known. A copy that does not fit fails before anything was changed.
 pub fn free_bytes(_path: &Path) -> io::Result<Option<u64>> {
     Ok(None)
 }
 
-/// A volume has its own drive letter here, so a sibling is on the same one.
+/// Always true: a volume has its own drive letter here, and so a directory beside is on the same one.
 pub fn is_same_file_system(_one: &Path, _other: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Never known to be the same: the caller then replaces the file, which is always right.
+/// Always false, because it is not known. The caller then replaces the file, which is never wrong.
 pub fn same_file(_one: &fs::Metadata, _other: &fs::Metadata) -> bool {
     false
 }

@@ -12,26 +12,28 @@ use crate::directory::{Directory, free_port, outcome};
 use crate::etcd::{Etcd, Real, has, minor, real, succeed};
 use crate::journeys::{make_certificate, peer_flags};
 
-const MEMBERS: usize = 3;
+pub const MEMBERS: usize = 3;
 /// etcd looks every few seconds whether the cluster's version may rise.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-struct Cluster {
+pub struct Cluster {
     real: &'static Real,
+    /// How many entries a raft snapshot covers; etcd's own default when nobody says.
+    snapshot_count: Option<u32>,
     certificates: Directory,
-    members: Vec<Member>,
+    pub members: Vec<Member>,
 }
 
-struct Member {
+pub struct Member {
     name: String,
-    directory: Directory,
+    pub directory: Directory,
     client_port: u16,
     peer_url: String,
-    etcd: Option<Etcd>,
+    pub etcd: Option<Etcd>,
 }
 
 impl Cluster {
-    fn new(real: &'static Real) -> Self {
+    pub fn new(real: &'static Real, snapshot_count: Option<u32>) -> Self {
         let certificates = Directory::new();
         assert!(make_certificate(&certificates));
         let member = |index| Member {
@@ -41,7 +43,7 @@ impl Cluster {
             peer_url: format!("https://127.0.0.1:{}", free_port()),
             etcd: None,
         };
-        Self { real, certificates, members: (0..MEMBERS).map(member).collect() }
+        Self { real, snapshot_count, certificates, members: (0..MEMBERS).map(member).collect() }
     }
 
     fn initial_cluster(&self) -> String {
@@ -52,12 +54,12 @@ impl Cluster {
             .join(",")
     }
 
-    fn endpoints(&self) -> String {
+    pub fn endpoints(&self) -> String {
         let members = self.members.iter();
         members.map(Member::endpoint).collect::<Vec<_>>().join(",")
     }
 
-    fn start(&mut self, index: usize, version: &str) {
+    pub fn start(&mut self, index: usize, version: &str) {
         self.members[index].etcd = Some(self.spawn(index, version));
     }
 
@@ -71,22 +73,57 @@ impl Cluster {
             format!("--listen-peer-urls={}", member.peer_url),
             format!("--initial-advertise-peer-urls={}", member.peer_url),
             format!("--initial-cluster={}", self.initial_cluster()),
-            // etcd 3.6 cannot replay what 3.4 wrote into the log.
-            "--snapshot-count=20".to_owned(),
         ];
+        arguments.extend(self.snapshot_count.map(|count| format!("--snapshot-count={count}")));
         arguments.extend(peer_flags(&self.certificates).split(' ').map(str::to_owned));
         self.real.spawn(&member.directory, version, &endpoint, &arguments)
     }
 
     /// Waits until a member answers with the consent of a quorum.
-    fn wait_for(&mut self, index: usize) {
+    pub fn wait_for(&mut self, index: usize) {
         let member = &mut self.members[index];
         let etcd = member.etcd.take().unwrap();
         member.etcd = Some(etcd.ready(&member.directory));
     }
 
-    fn stop(&mut self, index: usize) {
+    pub fn stop(&mut self, index: usize) {
         self.members[index].etcd = None;
+    }
+
+    /// A new cluster of this version that answers.
+    pub fn begin(&mut self, version: &str) {
+        for index in 0..MEMBERS {
+            let mut command = self.migrate(index, version);
+            succeed(&self.members[index].directory, &mut command, version);
+            self.start(index, version);
+        }
+        (0..MEMBERS).for_each(|index| self.wait_for(index));
+        self.wait_for_version(version);
+    }
+
+    /// Does something while a client writes; what was acknowledged.
+    pub fn while_written_to(
+        &mut self,
+        version: &str,
+        work: impl FnOnce(&mut Self),
+    ) -> BTreeMap<String, String> {
+        let (end, count) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let (real, endpoints) = (self.real, self.endpoints());
+        thread::scope(|scope| {
+            let writer = scope.spawn(|| keep_writing(real, version, &endpoints, (&end, &count)));
+            // However this ends, the writer must not go on for ever.
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                // Members of 3.4 that stop before the first write to the cluster are removed by
+                // etcd 3.5.33 as zombies when it replays their log, and 3.6 then believes that.
+                while count.load(Ordering::Relaxed) < 20 {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                work(self);
+            }));
+            end.store(true, Ordering::Relaxed);
+            let acknowledged = writer.join().unwrap();
+            outcome.map_or_else(|panic| std::panic::resume_unwind(panic), |()| acknowledged)
+        })
     }
 
     /// A pod that starts again, with the cluster still at the version before.
@@ -100,7 +137,7 @@ impl Cluster {
     }
 
     /// `migrate` for one member, with the variables that a manifest has.
-    fn migrate(&self, index: usize, to: &str) -> Command {
+    pub fn migrate(&self, index: usize, to: &str) -> Command {
         let member = &self.members[index];
         let mut command = member.directory.command(to, &self.real.bin_dir);
         command.env("ETCD_NAME", &member.name).env("INITIAL_CLUSTER", self.initial_cluster());
@@ -110,7 +147,7 @@ impl Cluster {
         command
     }
 
-    fn wait_for_version(&self, version: &str) {
+    pub fn wait_for_version(&self, version: &str) {
         let expected = format!("\"etcdcluster\":\"3.{}.0\"", minor(version));
         for member in &self.members {
             let started = Instant::now();
@@ -123,7 +160,7 @@ impl Cluster {
     }
 
     /// Every acknowledged key, from each member.
-    fn check(&self, acknowledged: &BTreeMap<String, String>) {
+    pub fn check(&self, acknowledged: &BTreeMap<String, String>) {
         for member in &self.members {
             let etcd = member.etcd.as_ref().unwrap();
             let text = etcd.run(&["get", "/registry/", "--prefix"]);
@@ -151,7 +188,7 @@ impl Member {
 }
 
 /// Writes until told to end; what the cluster acknowledged.
-fn keep_writing(
+pub fn keep_writing(
     real: &Real,
     version: &str,
     endpoints: &str,
@@ -181,44 +218,26 @@ fn a_cluster_is_upgraded_member_by_member_while_a_client_writes() {
     if !has(&["openssl", "version"], "a cluster") {
         return;
     }
-    let mut cluster = Cluster::new(real);
+    // Often enough that no version meets requests in the log that it cannot replay.
+    let mut cluster = Cluster::new(real, Some(20));
     let versions: Vec<&str> = real.versions.values().map(String::as_str).collect();
     let (lowest, highest) = real.ends();
-    for index in 0..MEMBERS {
-        succeed(&cluster.members[index].directory, &mut cluster.migrate(index, lowest), lowest);
-        cluster.start(index, lowest);
-    }
-    (0..MEMBERS).for_each(|index| cluster.wait_for(index));
-    cluster.wait_for_version(lowest);
-    let (end, count) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let endpoints = cluster.endpoints();
-    let acknowledged = thread::scope(|scope| {
-        let writer = scope.spawn(|| keep_writing(real, lowest, &endpoints, (&end, &count)));
-        // However this ends, the writer must not go on for ever.
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            // Members of 3.4 that stop before the first write to the cluster are removed by etcd
-            // 3.5.33 as zombies when it replays their log, and 3.6 then believes that.
-            while count.load(Ordering::Relaxed) < 20 {
-                thread::sleep(Duration::from_millis(10));
-            }
-            for version in &versions[1..] {
-                for index in 0..MEMBERS {
-                    cluster.stop(index);
-                    let mut command = cluster.migrate(index, version);
-                    let told = succeed(&cluster.members[index].directory, &mut command, version);
-                    assert!(!told.contains("listens on"), "a server was started: {told}");
-                    cluster.start(index, version);
-                    cluster.wait_for(index);
-                    if index == 0 {
-                        cluster.restart(index, version);
-                    }
+    cluster.begin(lowest);
+    let acknowledged = cluster.while_written_to(lowest, |cluster| {
+        for version in &versions[1..] {
+            for index in 0..MEMBERS {
+                cluster.stop(index);
+                let mut command = cluster.migrate(index, version);
+                let told = succeed(&cluster.members[index].directory, &mut command, version);
+                assert!(!told.contains("listens on"), "a server was started: {told}");
+                cluster.start(index, version);
+                cluster.wait_for(index);
+                if index == 0 {
+                    cluster.restart(index, version);
                 }
-                cluster.wait_for_version(version);
             }
-        }));
-        end.store(true, Ordering::Relaxed);
-        let acknowledged = writer.join().unwrap();
-        outcome.map_or_else(|panic| std::panic::resume_unwind(panic), |()| acknowledged)
+            cluster.wait_for_version(version);
+        }
     });
     cluster.check(&acknowledged);
     assert!(acknowledged.len() > 50, "only {} writes", acknowledged.len());
@@ -242,14 +261,9 @@ fn members_that_migrate_together_go_over_several_minors() {
     if !has(&["openssl", "version"], "a cluster at once") {
         return;
     }
-    let mut cluster = Cluster::new(real);
+    let mut cluster = Cluster::new(real, Some(20));
     let (lowest, highest) = real.ends();
-    for index in 0..MEMBERS {
-        succeed(&cluster.members[index].directory, &mut cluster.migrate(index, lowest), lowest);
-        cluster.start(index, lowest);
-    }
-    (0..MEMBERS).for_each(|index| cluster.wait_for(index));
-    cluster.wait_for_version(lowest);
+    cluster.begin(lowest);
     let keys = (0..60).map(|number| (format!("/registry/{number}"), format!("value-{number}")));
     let acknowledged: BTreeMap<_, _> = keys.collect();
     for (key, value) in &acknowledged {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -257,6 +257,31 @@ impl Etcd {
         self.try_run(words).unwrap_or_else(|| panic!("{} {words:?}", self.etcdctl.display()))
     }
 
+    /// Puts one key many times by the gateway, where a call takes no process: each put is an entry
+    /// of the log, while a transaction of many puts is one.
+    pub fn put_again_and_again(&self, count: usize) {
+        const CLIENTS: usize = 8;
+        // `again`: `x`.
+        let body = r#"{"key":"YWdhaW4=","value":"eA=="}"#;
+        let address = self.endpoint.strip_prefix("http://").unwrap();
+        let request = format!(
+            "POST /v3/kv/put HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let put = |count: usize| {
+            let mut stream = BufReader::new(TcpStream::connect(address).unwrap());
+            for _ in 0..count {
+                stream.get_mut().write_all(request.as_bytes()).unwrap();
+                assert_eq!(read_answer(&mut stream), 200);
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 0..CLIENTS {
+                scope.spawn(|| put(count.div_ceil(CLIENTS)));
+            }
+        });
+    }
+
     /// What the server answers to a plain question over HTTP.
     pub fn get(&self, path: &str) -> String {
         let address = self.endpoint.strip_prefix("http://").unwrap();
@@ -296,6 +321,23 @@ impl Etcd {
         let leases = list.lines().skip(1).map(describe).collect::<Vec<_>>().join("\n");
         format!("{list}{leases}")
     }
+}
+
+/// The status of an answer, after which the connection is ready for the next request.
+fn read_answer(stream: &mut impl BufRead) -> u16 {
+    let mut line = String::new();
+    stream.read_line(&mut line).unwrap();
+    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let mut length = 0;
+    while line != "\r\n" {
+        line.clear();
+        stream.read_line(&mut line).unwrap();
+        if let Some(text) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = text.trim().parse().unwrap();
+        }
+    }
+    stream.read_exact(&mut vec![0; length]).unwrap();
+    status.expect("an answer of HTTP")
 }
 
 /// Works on all cases, a few at a time; a panic in one is a panic of all.

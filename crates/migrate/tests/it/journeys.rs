@@ -107,9 +107,8 @@ fn the_plan_of_a_downgrade_says_what_it_drops() {
     command.args(["--plan", "--allow-multi-step-downgrade"]);
     let (code, plan, stderr) = outcome(&command.output().unwrap());
     assert_eq!(code, Some(0), "{stderr}");
-    let in_place = format!(
-        "start etcd {newer}, have it downgrade the data to 3.5, stop it; nothing is dropped\n"
-    );
+    let in_place =
+        format!("start etcd {newer}, let it downgrade the data to 3.5, stop it; nothing is lost\n");
     let by_snapshot = format!(
         "start and stop etcd {older}, restore its database with the tools of {oldest}; keys, \
          leases, users and revisions stay, the raft log and the cluster's ids are new\n"

@@ -1,5 +1,6 @@
 //! The real program, from outside.
 
+mod chains;
 mod cluster;
 mod command_line;
 mod damage;

@@ -1,0 +1,5 @@
+//! Operations on files that know nothing about etcd.
+
+pub mod compare;
+pub mod durable;
+pub mod tree;

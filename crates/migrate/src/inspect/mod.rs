@@ -1,0 +1,14 @@
+//! Reads what is in a data directory. Changes nothing and decides nothing about what to do.
+//!
+//! The parsers of foreign bytes are public, so that they can be fuzzed.
+
+pub mod bolt;
+pub(crate) mod current_version;
+pub(crate) mod data_dir;
+pub(crate) mod disk_space;
+pub mod keys;
+pub mod protobuf;
+pub(crate) mod raft_snapshot;
+pub(crate) mod series;
+pub mod version_pair;
+pub mod wal;

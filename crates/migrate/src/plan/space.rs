@@ -1,0 +1,50 @@
+//! How much the steps write beside the data, so that a disk that is too small is reported before
+//! the first step.
+
+use super::steps::{DowngradeMethod, Step};
+use super::tools::has_schema;
+
+/// The size of a file of the log (`wal.SegmentSizeBytes`). etcd allocates it as a whole, and does not
+/// start when there is no room for the next one.
+const LOG_FILE_BYTES: u64 = 64_000_000;
+
+/// The largest number of bytes that a step writes. Each step removes what it wrote before the next
+/// one starts.
+pub fn bytes_written(steps: &[Step], db_bytes: u64) -> u64 {
+    let of_step = |step: &Step| match step {
+        Step::Backup | Step::Record(_) => 0,
+        Step::CancelDowngrade(_)
+        | Step::Serve(_)
+        | Step::Downgrade { method: DowngradeMethod::InPlace, .. } => LOG_FILE_BYTES,
+        // One more for the tool that removes from the database what the older version does not know.
+        Step::Downgrade { from, method: DowngradeMethod::Snapshot, .. } => {
+            let count = if has_schema(from) { 2 } else { 1 };
+            count * (db_bytes + LOG_FILE_BYTES)
+        }
+    };
+    steps.iter().map(of_step).max().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn down(from: &str, to: &str, method: DowngradeMethod) -> Step {
+        Step::Downgrade { from: from.parse().unwrap(), to: to.parse().unwrap(), method }
+    }
+
+    #[test]
+    fn steps_need_what_the_largest_writes() {
+        let needed = |steps: &[Step]| bytes_written(steps, 100_000_000) / 1_000_000;
+        let record = Step::Record("3.6.14".parse().unwrap());
+        let serve = Step::Serve("3.5.33".parse().unwrap());
+        let one = down("3.5.33", "3.4.27", DowngradeMethod::Snapshot);
+        let two = down("3.6.14", "3.5.33", DowngradeMethod::Snapshot);
+        let in_place = down("3.6.14", "3.5.33", DowngradeMethod::InPlace);
+        assert_eq!(needed(&[Step::Backup, record]), 0);
+        assert_eq!(needed(&[Step::Backup, serve]), 64);
+        assert_eq!(needed(&[in_place]), 64);
+        assert_eq!(needed(std::slice::from_ref(&one)), 164);
+        assert_eq!(needed(&[two, one]), 328);
+    }
+}

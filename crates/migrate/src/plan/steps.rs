@@ -1,0 +1,288 @@
+//! Computes the steps from the current version of the data to the target version.
+//!
+//! Pure: uses no files, no network and no clock.
+
+use std::fmt;
+
+use etcd_version::{Bundled, EtcdVersion};
+
+use crate::inspect::current_version::{CurrentVersion, Evidence, KnownVersion};
+use crate::inspect::series::Series;
+use crate::inspect::version_pair::{Storage, VersionPair};
+
+/// Before this patch etcd 3.5 could keep removed members in its v3 store, and 3.6 then brings them
+/// back to life ("zombie members").
+const SAFE_BEFORE_3_6: EtcdVersion = EtcdVersion::new(3, 5, 26);
+
+/// How far a downgrade may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Downgrades {
+    OneMinor,
+    SeveralMinors,
+}
+
+/// One step of a migration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Make a backup before anything changes the data.
+    Backup,
+    /// Start this etcd and cancel the downgrade that an earlier run began.
+    CancelDowngrade(EtcdVersion),
+    /// Start this etcd, wait until the cluster has reached its minor version, stop it.
+    Serve(EtcdVersion),
+    /// Go back one minor version.
+    Downgrade { from: EtcdVersion, to: EtcdVersion, method: DowngradeMethod },
+    /// Write the version into `version.txt`.
+    Record(EtcdVersion),
+}
+
+/// How a downgrade is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DowngradeMethod {
+    /// `etcdctl downgrade`, which etcd has from 3.6 on. Loses nothing.
+    InPlace,
+    /// A snapshot, restored by the older version. Loses the raft log and the other members.
+    Snapshot,
+}
+
+/// Why there are no steps to the target version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoPath {
+    Etcd2Storage,
+    UnknownMajor(Series),
+    TargetNotBundled {
+        to: EtcdVersion,
+        bundled: Bundled,
+    },
+    NotBundled {
+        to: EtcdVersion,
+        missing: Series,
+    },
+    UnsafeSteppingStone {
+        to: EtcdVersion,
+        bundled: EtcdVersion,
+    },
+    /// No version that can open the data can replay its log.
+    LogBeforeData {
+        until: Series,
+        data: Series,
+    },
+    TooFarBack {
+        from: Series,
+        to: EtcdVersion,
+    },
+    ClusterDowngrade {
+        to: EtcdVersion,
+        members: usize,
+    },
+    DowngradeNeedsCredentials {
+        from: Series,
+        to: EtcdVersion,
+    },
+}
+
+impl fmt::Display for NoPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Etcd2Storage => f.write_str("etcd2 storage is not supported"),
+            Self::UnknownMajor(series) => {
+                write!(f, "etcd {series} is not supported: only etcd 3 is")
+            }
+            Self::TargetNotBundled { to, bundled } => {
+                let list: Vec<_> = bundled.versions().iter().map(ToString::to_string).collect();
+                write!(f, "this image bundles no etcd {to}, only {}", list.join(", "))
+            }
+            Self::NotBundled { to, missing } => {
+                write!(f, "cannot go to {to}: this image bundles no etcd {missing}")
+            }
+            Self::UnsafeSteppingStone { to, bundled } => write!(
+                f,
+                "cannot go to {to}: the way leads through etcd 3.5, of which only \
+                 {SAFE_BEFORE_3_6} and later are safe, and this image bundles {bundled}"
+            ),
+            Self::LogBeforeData { until, data } => write!(
+                f,
+                "the log holds requests that only etcd {until} and older can replay, but the data \
+                 is at etcd {data}"
+            ),
+            Self::TooFarBack { from, to } => {
+                write!(f, "cannot go from {from} back to {to}: more than one minor version")
+            }
+            Self::ClusterDowngrade { to, members } => write!(
+                f,
+                "cannot go back to {to}: the data belongs to a cluster of {members} members, and \
+                 one member cannot go back alone"
+            ),
+            Self::DowngradeNeedsCredentials { from, to } => write!(
+                f,
+                "cannot go from {from} back to {to}: the data has authentication enabled, and etcd \
+                 3.7 goes back only with credentials"
+            ),
+        }
+    }
+}
+
+impl NoPath {
+    /// What to do instead, if there is something.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::TooFarBack { .. } => {
+                Some("`--allow-multi-step-downgrade` goes back several minor versions, one by one")
+            }
+            Self::NotBundled { .. } => Some("use an image that bundles it first, then this one"),
+            Self::ClusterDowngrade { .. } => Some(
+                "run `etcdctl downgrade enable` on the running cluster (from etcd 3.6 on), or \
+                 restore a snapshot on every member",
+            ),
+            Self::DowngradeNeedsCredentials { .. } => {
+                Some("disable authentication for the downgrade: `etcdctl auth disable`")
+            }
+            Self::LogBeforeData { .. } => {
+                Some("restore a copy or a snapshot: no etcd that knows the data can start on it")
+            }
+            Self::Etcd2Storage => Some("an image of the etcd 3.0 to 3.3 time can convert it"),
+            _ => None,
+        }
+    }
+}
+
+/// The steps to the target version, or why there are none.
+///
+/// The target etcd itself makes the last upgrade by one minor version when it starts, so that one is
+/// only recorded. Rolling upgrades of clusters rely on it.
+pub fn steps(
+    origin: &CurrentVersion,
+    to: &VersionPair,
+    bundled: &Bundled,
+    downgrades: Downgrades,
+) -> Result<Vec<Step>, NoPath> {
+    if to.storage == Storage::Etcd2 || *origin == CurrentVersion::Etcd2 {
+        return Err(NoPath::Etcd2Storage);
+    }
+    let to = &to.version;
+    if to.major() != 3 {
+        return Err(NoPath::UnknownMajor(Series::of(to)));
+    }
+    if !bundled.versions().contains(to) {
+        return Err(NoPath::TargetNotBundled { to: to.clone(), bundled: bundled.clone() });
+    }
+    let CurrentVersion::Etcd3(from) = origin else { return Ok(vec![Step::Record(to.clone())]) };
+    if from.series.major != 3 {
+        return Err(NoPath::UnknownMajor(from.series));
+    }
+    let moves = if to.minor() < from.series.minor {
+        down(from, to, bundled, downgrades)?
+    } else {
+        up(from, to, bundled)?
+    };
+    let backup = (!moves.is_empty()).then_some(Step::Backup);
+    let mut steps: Vec<Step> = backup.into_iter().chain(moves).collect();
+    let arrived = Step::Record(to.clone());
+    if steps.last() != Some(&arrived) {
+        steps.push(arrived);
+    }
+    Ok(steps)
+}
+
+fn up(from: &KnownVersion, to: &EtcdVersion, bundled: &Bundled) -> Result<Vec<Step>, NoPath> {
+    let crosses_3_6 = from.series.minor <= 5 && to.minor() >= 6;
+    let is_safe = from.exact.as_ref().is_some_and(|version| *version >= SAFE_BEFORE_3_6);
+    // Data of an old or unknown 3.5 is first served by a 3.5 that puts its members in order. In the
+    // middle of a rolling upgrade that was done before 3.6 took over, and the data is at 3.5 until
+    // all members have.
+    let is_cleared = from.evidence == Evidence::DataBeforeOurFile;
+    let has_old_members = crosses_3_6 && from.series.minor == 5 && !(is_cleared || is_safe);
+    // If the next minor version cannot replay the log, the current one first writes a raft snapshot.
+    let rises = Series::of(to) > from.series;
+    let has_old_log = rises && from.replayed_until.is_some_and(|until| until <= from.series);
+    if let Some(until) = from.replayed_until.filter(|until| rises && *until < from.series) {
+        return Err(NoPath::LogBeforeData { until, data: from.series });
+    }
+    let repeats_own = has_old_members || has_old_log;
+    let first = from.series.minor.saturating_add(u64::from(!repeats_own));
+    let mut steps = Vec::new();
+    if from.abandons_downgrade {
+        let version = if from.series == Series::of(to) {
+            to.clone()
+        } else {
+            newest(bundled, from.series, to)?
+        };
+        steps.push(Step::CancelDowngrade(version));
+    }
+    for minor in first..to.minor() {
+        let version = newest(bundled, Series::new(3, minor), to)?;
+        if minor == 5 && crosses_3_6 && version < SAFE_BEFORE_3_6 {
+            return Err(NoPath::UnsafeSteppingStone { to: to.clone(), bundled: version });
+        }
+        steps.extend([Step::Serve(version.clone()), Step::Record(version)]);
+    }
+    Ok(steps)
+}
+
+fn down(
+    from: &KnownVersion,
+    to: &EtcdVersion,
+    bundled: &Bundled,
+    downgrades: Downgrades,
+) -> Result<Vec<Step>, NoPath> {
+    if downgrades == Downgrades::OneMinor && from.series.minor > to.minor() + 1 {
+        return Err(NoPath::TooFarBack { from: from.series, to: to.clone() });
+    }
+    if from.members > 1 {
+        return Err(NoPath::ClusterDowngrade { to: to.clone(), members: from.members });
+    }
+    // The newest version comes first, so that a missing one is reported before any step.
+    let mut newer = newest(bundled, from.series, to)?;
+    let mut steps = Vec::new();
+    for minor in (to.minor()..from.series.minor).rev() {
+        let older = if minor == to.minor() {
+            to.clone()
+        } else {
+            newest(bundled, Series::new(3, minor), to)?
+        };
+        // A downgrade in place needs the credentials of an administrator, which this program does
+        // not have. A restored database keeps its cluster version, and 3.6 refuses that of 3.7.
+        if minor >= 6 && from.needs_credentials {
+            return Err(NoPath::DowngradeNeedsCredentials { from: from.series, to: to.clone() });
+        }
+        let in_place = minor >= 5 && !from.needs_credentials;
+        let method = if in_place { DowngradeMethod::InPlace } else { DowngradeMethod::Snapshot };
+        let record = Step::Record(older.clone());
+        steps.extend([Step::Downgrade { from: newer, to: older.clone(), method }, record]);
+        newer = older;
+    }
+    Ok(steps)
+}
+
+fn newest(bundled: &Bundled, series: Series, to: &EtcdVersion) -> Result<EtcdVersion, NoPath> {
+    let versions = bundled.versions().iter().filter(|version| Series::of(version) == series);
+    versions.max().cloned().ok_or(NoPath::NotBundled { to: to.clone(), missing: series })
+}
+
+impl Step {
+    /// Whether the data itself may be changed.
+    pub fn changes_data(&self) -> bool {
+        matches!(self, Self::CancelDowngrade(_) | Self::Serve(_) | Self::Downgrade { .. })
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Backup => f.write_str("backup"),
+            Self::CancelDowngrade(version) => write!(f, "cancel the downgrade with {version}"),
+            Self::Serve(version) => write!(f, "serve {version}"),
+            Self::Downgrade { from, to, method: DowngradeMethod::InPlace } => {
+                write!(f, "downgrade {from} to {to} in place")
+            }
+            Self::Downgrade { from, to, method: DowngradeMethod::Snapshot } => {
+                write!(f, "downgrade {from} to {to} by snapshot")
+            }
+            Self::Record(version) => write!(f, "record {version}"),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "steps_tests.rs"]
+mod tests;

@@ -1,0 +1,33 @@
+//! Which programs of etcd a step starts.
+
+use etcd_version::EtcdVersion;
+
+use super::steps::{DowngradeMethod, Step};
+
+/// The programs that a step starts, each with its version.
+pub fn needed<'a>(step: &'a Step, target: &'a EtcdVersion) -> Vec<(&'static str, &'a EtcdVersion)> {
+    match step {
+        Step::Backup | Step::Record(_) => vec![],
+        Step::CancelDowngrade(version) => vec![("etcd", version), ("etcdctl", target)],
+        Step::Serve(version) => vec![("etcd", version)],
+        Step::Downgrade { from, to, method: DowngradeMethod::InPlace } => {
+            vec![("etcd", from), ("etcdctl", from), ("etcd", to)]
+        }
+        Step::Downgrade { from, to, method: DowngradeMethod::Snapshot } => {
+            let schema = has_schema(from).then_some(("etcdutl", from));
+            let programs = [("etcd", from), ("etcd", to), (restorer(to), to)];
+            programs.into_iter().chain(schema).collect()
+        }
+    }
+}
+
+/// The program that restores snapshots: `etcdutl` if the version has it, because from 3.6 on
+/// `etcdctl` cannot.
+pub fn restorer(to: &EtcdVersion) -> &'static str {
+    if to.minor() >= 5 { "etcdutl" } else { "etcdctl" }
+}
+
+/// Whether a database of this version holds its storage version, which `etcdutl migrate` changes.
+pub fn has_schema(version: &EtcdVersion) -> bool {
+    version.minor() >= 6
+}

@@ -1,0 +1,159 @@
+//! The log: one line per event on stderr. Nothing else writes there.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use etcd_version::EtcdVersion;
+
+use crate::report::format::Format;
+use crate::report::json::Json;
+
+/// How serious an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    Info,
+    Warning,
+    Error,
+}
+
+/// Writes events in one format. The names of events are an interface, their messages are not.
+#[derive(Clone, Copy, Debug)]
+pub struct EventLog {
+    format: Format,
+}
+
+impl EventLog {
+    pub const fn new(format: Format) -> Self {
+        Self { format }
+    }
+
+    /// An event of a normal run.
+    pub fn info(self, event: &'static str, message: impl fmt::Display) {
+        self.write(&Event::new(Level::Info, event, &message.to_string()));
+    }
+
+    /// An event of a server; programs read its version from the field `etcd`.
+    pub fn server(self, event: &'static str, etcd: &EtcdVersion, message: impl fmt::Display) {
+        let message = message.to_string();
+        let event = Event::new(Level::Info, event, &message);
+        self.write(&Event { etcd: Some(etcd), ..event });
+    }
+
+    /// An event that a person should know of, and that stops nothing.
+    pub fn warn(self, event: &'static str, message: impl fmt::Display) {
+        self.write(&Event::new(Level::Warning, event, &message.to_string()));
+    }
+
+    /// The last event of a run that failed.
+    pub fn error(self, message: &str, hints: &[String]) {
+        self.write(&Event { hints, ..Event::new(Level::Error, "failed", message) });
+    }
+
+    fn write(self, event: &Event<'_>) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let line = event.line(self.format, &timestamp(now.as_secs()));
+        // A log that cannot be written, for example on a full disk, must not stop a migration.
+        let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+    }
+}
+
+/// One event.
+#[derive(Debug)]
+struct Event<'a> {
+    level: Level,
+    name: &'static str,
+    message: &'a str,
+    etcd: Option<&'a EtcdVersion>,
+    hints: &'a [String],
+}
+
+impl<'a> Event<'a> {
+    fn new(level: Level, name: &'static str, message: &'a str) -> Self {
+        Self { level, name, message, etcd: None, hints: &[] }
+    }
+
+    fn line(&self, format: Format, time: &str) -> String {
+        match format {
+            Format::Text => {
+                let prefix = match self.level {
+                    Level::Info => "",
+                    Level::Warning => "warning: ",
+                    Level::Error => "error: ",
+                };
+                let line = [format!("{prefix}{}", self.message)];
+                let hints = self.hints.iter().map(|hint| format!("hint: {hint}"));
+                line.into_iter().chain(hints).collect::<Vec<_>>().join("\n")
+            }
+            Format::Json => {
+                let level = match self.level {
+                    Level::Info => "info",
+                    Level::Warning => "warning",
+                    Level::Error => "error",
+                };
+                let mut fields = vec![
+                    ("time", Json::text(time)),
+                    ("level", Json::text(level)),
+                    ("event", Json::text(self.name)),
+                    ("message", Json::text(self.message)),
+                ];
+                fields.extend(self.etcd.map(|version| ("etcd", Json::text(version))));
+                if !self.hints.is_empty() {
+                    fields.push(("hints", Json::List(self.hints.iter().map(Json::text).collect())));
+                }
+                Json::Object(fields).to_string()
+            }
+        }
+    }
+}
+
+/// Seconds since 1970 as `2026-08-01T12:00:00Z`.
+pub fn timestamp(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86400, seconds % 86400);
+    // Howard Hinnant's `civil_from_days`, for days after 1970 only.
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_calendar_times() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_767_225_599, "2025-12-31T23:59:59Z"),
+            (1_767_225_600, "2026-01-01T00:00:00Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(timestamp(seconds), expected);
+        }
+    }
+
+    #[test]
+    fn an_event_is_one_line_in_json_and_readable_in_text() {
+        let hints = ["free some space".to_owned()];
+        let line = |format| {
+            Event { hints: &hints, ..Event::new(Level::Error, "failed", "no") }
+                .line(format, "2026-01-01T00:00:00Z")
+        };
+        assert_eq!(line(Format::Text), "error: no\nhint: free some space");
+        assert_eq!(
+            line(Format::Json),
+            r#"{"time":"2026-01-01T00:00:00Z","level":"error","event":"failed","message":"no","hints":["free some space"]}"#
+        );
+    }
+}

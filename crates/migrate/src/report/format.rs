@@ -1,0 +1,10 @@
+//! For whom output is written.
+
+/// The format of a plan, a status or the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Sentences for people. May change at any time.
+    Text,
+    /// JSON for programs. Fields and events keep their names.
+    Json,
+}

@@ -1,0 +1,28 @@
+//! What the program tells people and other programs: the plan, the status and the log.
+
+pub mod event;
+pub mod format;
+pub mod json;
+pub mod plan_text;
+pub mod status;
+pub mod status_text;
+
+use format::Format;
+use json::Json;
+
+/// What a command prints to stdout.
+pub trait Report {
+    /// Lines for people, each with its newline.
+    fn text(&self) -> String;
+
+    /// One object for programs.
+    fn json(&self) -> Json;
+
+    /// The output in the format that was asked for.
+    fn print(&self, format: Format) -> String {
+        match format {
+            Format::Text => self.text(),
+            Format::Json => format!("{}\n", self.json()),
+        }
+    }
+}

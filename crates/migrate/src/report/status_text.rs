@@ -1,0 +1,223 @@
+//! Prints a status as text or JSON.
+
+use std::fmt::Display;
+
+use crate::inspect::current_version;
+use crate::inspect::current_version::Trust;
+use crate::inspect::data_dir::{DataDirContents, MemberData};
+use crate::inspect::wal::LAST_WITH_V2_STORE;
+use crate::report::Report;
+use crate::report::json::Json;
+use crate::report::plan_text;
+use crate::report::status::{BackupCopy, Status, StatusDetails};
+use crate::state::journal::Journal;
+
+impl Report for Status {
+    fn text(&self) -> String {
+        let mut lines = Lines(vec![format!("data directory {}", self.data_dir.display())]);
+        lines.add("version", self.version());
+        let file = self.found.file.as_ref();
+        lines.add("version.txt", file.map_or("none".to_owned(), ToString::to_string));
+        if let (DataDirContents::Etcd3(data), Some(details)) = (&self.found.contents, &self.details)
+        {
+            lines.data(data, details);
+        }
+        if let Some(holder) = &self.migrated_by {
+            lines.add("in use", format_args!("being migrated by {holder}"));
+        }
+        if let Some(journal) = &self.journal {
+            let step = if journal.step.is_empty() {
+                String::new()
+            } else {
+                format!(", in the step `{}`", journal.step)
+            };
+            lines.add("last run", format_args!("to {}: {}{step}", journal.target, journal.outcome));
+        }
+        lines.add("backups", format_args!("{} in {}", self.copies.len(), self.backups.display()));
+        for copy in &self.copies {
+            let name = copy.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let version = copy.version.as_ref().map_or("-".to_owned(), ToString::to_string);
+            lines.add("", format_args!("{name}  {version}  {}", mebibytes(copy.size_bytes)));
+        }
+        lines.0.join("\n") + "\n"
+    }
+
+    fn json(&self) -> Json {
+        let data = match &self.found.contents {
+            DataDirContents::Etcd3(data) => Some(data),
+            DataDirContents::Empty | DataDirContents::Etcd2 => None,
+        };
+        let both = data.zip(self.details.as_ref());
+        Json::Object(vec![
+            ("dataDirectory", Json::text(self.data_dir.display())),
+            (
+                "storage",
+                match self.found.contents {
+                    DataDirContents::Empty => Json::NULL,
+                    DataDirContents::Etcd2 => Json::text("etcd2"),
+                    DataDirContents::Etcd3(_) => Json::text("etcd3"),
+                },
+            ),
+            ("version", Json::text(self.version())),
+            ("versionFile", Json::optional(self.found.file.as_ref(), Json::text)),
+            ("data", Json::optional(both, |(data, details)| data_json(data, details))),
+            ("migratedBy", Json::optional(self.migrated_by.as_ref(), Json::text)),
+            ("isBeingMoved", Json::bool(self.is_being_moved)),
+            (
+                "lastJourney",
+                Json::optional(self.journal.as_ref(), |journal| {
+                    Json::Object(vec![
+                        ("target", Json::text(&journal.target)),
+                        (
+                            "step",
+                            Json::optional(
+                                Some(&journal.step).filter(|it| !it.is_empty()),
+                                Json::text,
+                            ),
+                        ),
+                        ("outcome", Json::text(&journal.outcome)),
+                        (
+                            "backup",
+                            Json::optional(journal.backup.as_ref(), |it| Json::text(it.display())),
+                        ),
+                    ])
+                }),
+            ),
+            ("copies", Json::List(self.copies.iter().map(copy_json).collect())),
+        ])
+    }
+}
+
+impl Status {
+    /// The version of the data, or why it is not known.
+    fn version(&self) -> String {
+        if self.is_being_moved {
+            return "a downgrade was interrupted while it moved the restored data; run migrate to finish it"
+                .to_owned();
+        }
+        let is_under_way = self.journal.as_ref().is_some_and(Journal::is_unfinished);
+        match current_version::current_version(
+            &self.found,
+            Trust::Neither.while_under_way(is_under_way),
+        ) {
+            Ok(origin) => plan_text::describe(&origin),
+            Err(unclear) => unclear.to_string(),
+        }
+    }
+}
+
+fn data_json(data: &MemberData, details: &StatusDetails) -> Json {
+    let keys = &details.keys;
+    let member = |member: &crate::inspect::data_dir::Member| {
+        Json::Object(vec![
+            ("name", Json::text(&member.name)),
+            ("peerURLs", Json::List(member.peer_urls.iter().map(Json::text).collect())),
+        ])
+    };
+    Json::Object(vec![
+        ("series", Json::optional(data.series(), Json::text)),
+        ("clusterVersion", Json::optional(data.cluster_version, Json::text)),
+        ("storageVersion", Json::optional(data.storage_version, Json::text)),
+        ("downgradeTo", Json::optional(data.downgrade_to, Json::text)),
+        ("consistentIndex", Json::optional(data.consistent_index, Json::number)),
+        ("term", Json::optional(data.term, Json::number)),
+        ("databaseBytes", Json::number(data.db_bytes)),
+        ("keys", Json::number(keys.live)),
+        ("revisions", Json::number(keys.revisions)),
+        ("revision", Json::number(keys.revision)),
+        ("compactRevision", Json::optional(keys.compacted, Json::number)),
+        ("leases", Json::number(keys.leases)),
+        ("logFiles", Json::number(details.log_files)),
+        ("logBytes", Json::number(details.log_bytes)),
+        ("raftSnapshots", Json::number(details.raft_snapshots)),
+        (
+            "replaysV2Requests",
+            Json::bool(details.replayed_until.is_some_and(|until| until <= LAST_WITH_V2_STORE)),
+        ),
+        ("logReplayedUntil", Json::optional(details.replayed_until, Json::text)),
+        ("auth", Json::bool(data.needs_credentials)),
+        ("isServed", Json::bool(details.is_served)),
+        ("members", Json::List(data.members.iter().map(member).collect())),
+    ])
+}
+
+fn copy_json(copy: &BackupCopy) -> Json {
+    Json::Object(vec![
+        ("path", Json::text(copy.path.display())),
+        ("versionFile", Json::optional(copy.version.as_ref(), Json::text)),
+        ("bytes", Json::number(copy.size_bytes)),
+    ])
+}
+
+struct Lines(Vec<String>);
+
+impl Lines {
+    fn add(&mut self, name: &str, value: impl Display) {
+        self.0.push(format!("  {name:<13}{value}"));
+    }
+
+    fn data(&mut self, data: &MemberData, details: &StatusDetails) {
+        let or_none = |series: Option<_>| {
+            series.map_or("not recorded".to_owned(), |series: crate::inspect::series::Series| {
+                series.to_string()
+            })
+        };
+        self.add("cluster", or_none(data.cluster_version));
+        self.add("storage", or_none(data.storage_version));
+        if let Some(to) = data.downgrade_to {
+            self.add("downgrade", format_args!("to {to} is enabled"));
+        }
+        let keys = &details.keys;
+        let compacted = keys.compacted.map(|at| format!(", compacted at {at}")).unwrap_or_default();
+        self.add(
+            "database",
+            format_args!(
+                "{}, {} at revision {}{compacted}, {} kept, {}",
+                mebibytes(data.db_bytes),
+                counted(keys.live, "key"),
+                keys.revision,
+                counted(keys.revisions, "revision"),
+                counted(keys.leases, "lease")
+            ),
+        );
+        let limit = details.replayed_until.map(|until| {
+            format!(
+                "; holds requests that etcd {} cannot replay, so {until} has to run first",
+                until.next()
+            )
+        });
+        let limit = limit.unwrap_or_default();
+        self.add(
+            "log",
+            format_args!(
+                "{}, {}, {}{limit}",
+                counted(details.log_files, "file"),
+                mebibytes(details.log_bytes),
+                counted(details.raft_snapshots, "raft snapshot")
+            ),
+        );
+        self.add("auth", if data.needs_credentials { "enabled" } else { "not enabled" });
+        self.add("members", data.members.len());
+        for member in &data.members {
+            let name = if member.name.is_empty() { "(not started)" } else { &member.name };
+            self.add("", format_args!("{name}  {}", member.peer_urls.join(",")));
+        }
+        if details.is_served {
+            self.add("in use", "an etcd server has the database open");
+        }
+    }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+fn mebibytes(bytes: u64) -> String {
+    // Rounded to tenths, with whole numbers only.
+    let tenths = (bytes * 10 + (1 << 19)) >> 20;
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

@@ -1,0 +1,211 @@
+//! The two methods of a downgrade: in place, which etcd can from 3.6 on, and by snapshot.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use etcd_version::EtcdVersion;
+
+use super::poll::Poll;
+use super::server::Server;
+use super::step_context::StepContext;
+use super::subprocess;
+use crate::failure::{Failure, Kind};
+use crate::files::tree;
+use crate::inspect::data_dir::{self, DataDirContents, Member};
+use crate::inspect::series::Series;
+use crate::plan::tools::{has_schema, restorer};
+use crate::platform;
+use crate::state::swap::Swap;
+
+/// Downgrades the data by one minor version with `etcdctl downgrade`.
+pub fn in_place(
+    context: &StepContext<'_>,
+    from: &EtcdVersion,
+    to: &EtcdVersion,
+) -> Result<(), Failure> {
+    let newer_tool = context.program("etcdctl", from)?;
+    let goal = Series::of(to);
+    let limit = context.options.timeouts.start;
+    context.serve(from, |server| {
+        server.wait_until_healthy()?;
+        enable(&newer_tool, server, goal, limit)?;
+        server.wait_until_downgraded(goal)
+    })?;
+    // The older etcd shows that it can read the data. It also ends the downgrade, which would
+    // otherwise prevent the next upgrade.
+    context.serve(to, |server| {
+        server.wait_until_upgraded()?;
+        // With the newer tool, because that of 3.5 does not know this command.
+        cancel(&newer_tool, server, limit)
+    })
+}
+
+/// Cancels a downgrade that an earlier run enabled, so that the data can go to another version.
+/// `at` is the version to do it with.
+pub fn cancel_earlier(context: &StepContext<'_>, at: &EtcdVersion) -> Result<(), Failure> {
+    // The tool of the target is newer than the goal of the downgrade, so it knows this command.
+    let tool = context.program("etcdctl", &context.options.target.version)?;
+    context.serve(at, |server| {
+        server.wait_until_healthy()?;
+        cancel(&tool, server, context.options.timeouts.start)?;
+        server.wait_until_upgraded()
+    })
+}
+
+/// Replaces the data by a snapshot of itself, restored with the tools of the older version.
+#[expect(clippy::redundant_closure_for_method_calls, reason = "the method is for one lifetime")]
+pub fn by_snapshot(
+    context: &StepContext<'_>,
+    from: &EtcdVersion,
+    to: &EtcdVersion,
+) -> Result<(), Failure> {
+    // The log may hold more than the database. After a clean stop both are at the same point.
+    context.serve(from, |server| server.wait_until_healthy())?;
+    let swap = Swap::of(&context.options.data_dir);
+    swap.clear()?;
+    let swapped = restore(context, from, to, &swap).and_then(|()| swap.finish());
+    swapped.inspect_err(|_| swap.discard())?;
+    swap.clear()?;
+    context.upgrade(to)
+}
+
+/// Turns the database into a durable data directory of the older version.
+fn restore(
+    context: &StepContext<'_>,
+    from: &EtcdVersion,
+    to: &EtcdVersion,
+    swap: &Swap,
+) -> Result<(), Failure> {
+    run_tools(context, from, to, swap)?;
+    platform::copy_ownership(&swap.member, &swap.restored.join("member"))
+        .and_then(|()| tree::sync(&swap.restored))
+        .map_err(|error| Failure::file("make durable", &swap.restored, &error))
+}
+
+fn run_tools(
+    context: &StepContext<'_>,
+    from: &EtcdVersion,
+    to: &EtcdVersion,
+    swap: &Swap,
+) -> Result<(), Failure> {
+    let identity = ClusterIdentity::of(context)?;
+    let db = |member: &Path| member.join("snap").join("db");
+    let restore = |tool, version: &EtcdVersion, db: &Path, into: &Path| {
+        let mut command = Command::new(context.program(tool, version)?);
+        command.arg("snapshot").arg("restore").arg(db);
+        // Only files of `snapshot save` have a hash, and this is the database itself.
+        command.arg("--skip-hash-check").arg("--data-dir").arg(into).args(identity.flags());
+        let what = format!("the tools of etcd {version} could not restore the database");
+        context.run_tool(command, &what)
+    };
+    if !has_schema(from) {
+        return restore(restorer(to), to, &db(&swap.member), &swap.restored);
+    }
+    // First the newer tool removes from the database what the older etcd does not know. It refuses
+    // to do so while the log has such entries, so it works on a restored copy without a log.
+    restore("etcdutl", from, &db(&swap.member), &swap.staged)?;
+    let mut migrate = Command::new(context.program("etcdutl", from)?);
+    migrate.args(["migrate", "--target-version", &to.series(), "--data-dir"]).arg(&swap.staged);
+    context.run_tool(migrate, &format!("etcd {from} could not write the schema of {to}"))?;
+    restore(restorer(to), to, &db(&swap.staged.join("member")), &swap.restored)
+}
+
+/// What a restored member calls itself and its cluster.
+#[derive(Debug)]
+struct ClusterIdentity {
+    name: String,
+    initial_cluster: String,
+    peer_urls: String,
+    token: Option<String>,
+}
+
+impl ClusterIdentity {
+    /// The only member as the data describes it, else as the options do.
+    fn of(context: &StepContext<'_>) -> Result<Self, Failure> {
+        let options = &context.options.member;
+        let DataDirContents::Etcd3(data) = data_dir::read(&context.options.data_dir)?.contents
+        else {
+            return Err(Failure::new(Kind::StepFailed, "the data has disappeared"));
+        };
+        let token = options.initial_cluster_token.clone();
+        let Some(Member { name, peer_urls }) = data.only_member() else {
+            return Ok(Self {
+                name: options.name.clone(),
+                initial_cluster: options.initial_cluster.clone(),
+                peer_urls: options.initial_advertise_peer_urls.clone(),
+                token,
+            });
+        };
+        let cluster: Vec<_> = peer_urls.iter().map(|url| format!("{name}={url}")).collect();
+        Ok(Self {
+            name: name.clone(),
+            initial_cluster: cluster.join(","),
+            peer_urls: peer_urls.join(","),
+            token,
+        })
+    }
+
+    fn flags(&self) -> Vec<&str> {
+        let mut flags = vec!["--name", &self.name, "--initial-cluster", &self.initial_cluster];
+        flags.extend(["--initial-advertise-peer-urls", &self.peer_urls]);
+        if let Some(token) = &self.token {
+            flags.extend(["--initial-cluster-token", token]);
+        }
+        flags
+    }
+}
+
+/// Repeats the command until etcd accepts it: it first has to decide on its cluster version, or to
+/// end an earlier downgrade.
+fn enable(
+    etcdctl_path: &Path,
+    server: &mut Server<'_>,
+    goal: Series,
+    limit: Duration,
+) -> Result<(), Failure> {
+    let poll = Poll::expensive();
+    while !server.is_downgraded(goal) {
+        let Some(error) =
+            etcdctl(etcdctl_path, server, &["downgrade", "enable", &goal.to_string()])?
+        else {
+            return Ok(());
+        };
+        if poll.is_longer_than(limit) {
+            let what = format_args!("etcd refused the downgrade to {goal}: {error}");
+            return Err(Failure::new(Kind::StepFailed, what));
+        }
+        server.check()?;
+        poll.pause();
+    }
+    Ok(())
+}
+
+/// Cancels a downgrade, unless the server has ended it itself.
+fn cancel(etcdctl_path: &Path, server: &mut Server<'_>, limit: Duration) -> Result<(), Failure> {
+    let poll = Poll::expensive();
+    while let Some(error) = etcdctl(etcdctl_path, server, &["downgrade", "cancel"])? {
+        if error.contains("no inflight downgrade") {
+            return Ok(());
+        }
+        if poll.is_longer_than(limit) {
+            let what = format_args!("etcd did not close the downgrade: {error}");
+            return Err(Failure::new(Kind::StepFailed, what));
+        }
+        server.check()?;
+        poll.pause();
+    }
+    Ok(())
+}
+
+/// Runs `etcdctl` against the server. `Some` is the last line of its error. Kills it when the server
+/// ends.
+fn etcdctl(
+    path: &Path,
+    server: &mut Server<'_>,
+    words: &[&str],
+) -> Result<Option<String>, Failure> {
+    let mut command = Command::new(path);
+    command.arg(format!("--endpoints=http://127.0.0.1:{}", server.port)).args(words);
+    subprocess::run(command, || server.check())
+}

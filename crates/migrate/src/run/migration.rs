@@ -1,0 +1,300 @@
+//! One run of the program: reads the data, makes the plan, and prints it or takes its steps.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use etcd_version::Bundled;
+
+use crate::cli::etcd_flags;
+use crate::cli::options::{Options, PlainBinaries, ServerOptions};
+use crate::failure::{Failure, Kind};
+use crate::inspect::current_version::{self, CurrentVersion, UnclearVersion};
+use crate::inspect::data_dir::{self, DataDir, DataDirContents};
+use crate::inspect::series::Series;
+use crate::inspect::wal;
+use crate::plan::bundled;
+use crate::plan::steps::{self, Step};
+use crate::platform;
+use crate::report::Report;
+use crate::report::event::EventLog;
+use crate::report::format::Format;
+use crate::report::plan_text::{PlanReport, describe};
+use crate::report::status;
+use crate::run::binaries;
+use crate::run::orphan;
+use crate::run::runner::{self, GOES_ON, Runner};
+use crate::run::server::ServerContext;
+use crate::run::signal::StopSignal;
+use crate::run::step_context::{StepContext, replayed_until};
+use crate::state::backup_store::BackupStore;
+use crate::state::journal::{self, Journal};
+use crate::state::lock::{self, Lock};
+use crate::state::swap::Swap;
+
+/// The data and the steps to the target version.
+struct Migration {
+    found: DataDir,
+    journal: Option<Journal>,
+    origin: CurrentVersion,
+    steps: Vec<Step>,
+}
+
+/// The output of `--plan`. Changes nothing.
+pub fn plan(options: &Options, format: Format) -> Result<String, Failure> {
+    refuse_outside_wal(options)?;
+    let bundled = bundled::bundled(options.bundled.as_ref(), &options.bin_dir)?;
+    let migration = peek(options, &bundled)?;
+    let backup = store(options).directory;
+    let report = PlanReport {
+        data_dir: &options.data_dir,
+        target: &options.target,
+        origin: &migration.origin,
+        steps: &migration.steps,
+        backup: &backup,
+    };
+    Ok(report.print(format))
+}
+
+/// The output of `status`. Changes nothing.
+pub fn status(data_dir: &Path, backups: Option<&Path>, format: Format) -> Result<String, Failure> {
+    if !data_dir.exists() {
+        let error = io::Error::from(io::ErrorKind::NotFound);
+        return Err(Failure::file("read the data directory", data_dir, &error));
+    }
+    Ok(status::look(data_dir, &BackupStore::of(data_dir, backups))?.print(format))
+}
+
+/// Migrates the data if needed.
+pub fn run(options: &Options, log: EventLog) -> Result<(), Failure> {
+    refuse_outside_wal(options)?;
+    let stop = StopSignal::listen().map_err(|error| {
+        Failure::new(Kind::System, format_args!("cannot listen for signals: {error}"))
+    })?;
+    for flag in &options.ignored {
+        log.info("ignored", format_args!("--{flag} has no effect here"));
+    }
+    let bundled = bundled::bundled(options.bundled.as_ref(), &options.bin_dir)?;
+    let swap = Swap::of(&options.data_dir);
+    if !swap.is_pending() {
+        // First without the lock: data that cannot be migrated is then not touched at all, and data
+        // that is at the target may be on a read-only file system.
+        let migration = peek(options, &bundled)?;
+        runner::check_programs(&migration.steps, options)?;
+        if migration.is_arrived(options) {
+            return arrive(options, log);
+        }
+    }
+    create(options, log)?;
+    let _lock = Lock::take(&options.data_dir)?;
+    set_mode(options)?;
+    if swap.is_pending() {
+        log.info("resume", "moving the restored data into place, where the last run had stopped");
+        swap.finish().map_err(|failure| failure.in_step().hint(GOES_ON))?;
+    }
+    orphan::end_all(options, &stop, log)?;
+    swap.clear()?;
+    let migration = prepare(options, &bundled)?;
+    let from = describe(&migration.origin);
+    log.info("found", format_args!("{}: {from}", options.data_dir.display()));
+    take_steps(options, &migration, &stop, log)?;
+    // The data was changed, so a failure must not say that nothing was.
+    arrive(options, log).map_err(|failure| failure.in_step().hint(GOES_ON))
+}
+
+/// Takes the steps, and notes in the journal how that ended.
+fn take_steps(
+    options: &Options,
+    migration: &Migration,
+    stop: &StopSignal,
+    log: EventLog,
+) -> Result<(), Failure> {
+    runner::check_programs(&migration.steps, options)?;
+    let before = migration.journal.clone();
+    let has_work = migration.steps.iter().any(Step::changes_data);
+    let kept = before.as_ref().filter(|journal| journal.is_unfinished());
+    let server_options = server_options(options, &migration.found);
+    let mut runner = Runner {
+        context: StepContext {
+            options,
+            server: ServerContext {
+                options: &server_options,
+                timeouts: &options.timeouts,
+                server_log: options.server_log,
+                stop,
+                log,
+            },
+            members: match &migration.found.contents {
+                DataDirContents::Etcd3(data) => &data.members,
+                DataDirContents::Empty | DataDirContents::Etcd2 => &[],
+            },
+            from: match &migration.origin {
+                CurrentVersion::Etcd3(known) => Some(known.series),
+                CurrentVersion::Fresh | CurrentVersion::Etcd2 => None,
+            },
+        },
+        store: &store(options),
+        journal: Journal {
+            target: options.target.to_string(),
+            step: kept.map(|journal| journal.step.clone()).unwrap_or_default(),
+            backup: kept.and_then(|journal| journal.backup.clone()),
+            outcome: "running".to_owned(),
+        },
+        has_begun: false,
+    };
+    let outcome = runner.take(&migration.steps).map_err(|failure| runner.explain(failure));
+    match &outcome {
+        Ok(()) => "done".clone_into(&mut runner.journal.outcome),
+        Err(failure) => runner.journal.outcome.clone_from(&failure.cause),
+    }
+    // A plan that only records needs no journal, unless there is one to close.
+    if has_work || before.is_some() {
+        let noted = runner.note();
+        return outcome.and_then(|()| noted.map_err(|failure| runner.explain(failure)));
+    }
+    outcome
+}
+
+/// How servers are started. A server publishes its name and its URLs, so for a single member they are
+/// those in the data. One of several members must use its own port, which the others know.
+fn server_options(options: &Options, found: &DataDir) -> ServerOptions {
+    let member = options.member.clone();
+    let DataDirContents::Etcd3(data) = &found.contents else { return member };
+    let peer_port = member.peer_port.filter(|_| data.members.len() <= 1);
+    let Some(known) = data.only_member() else { return ServerOptions { peer_port, ..member } };
+    let urls = known.peer_urls.iter().map(|url| format!("{}={url}", known.name));
+    ServerOptions {
+        name: known.name.clone(),
+        initial_cluster: urls.collect::<Vec<_>>().join(","),
+        initial_advertise_peer_urls: known.peer_urls.join(","),
+        peer_port,
+        ..member
+    }
+}
+
+fn arrive(options: &Options, log: EventLog) -> Result<(), Failure> {
+    if options.plain_binaries == PlainBinaries::Replace {
+        binaries::place(&options.bin_dir, &options.target.version, log)?;
+    }
+    let (data_dir, target) = (options.data_dir.display(), &options.target);
+    log.info(
+        "done",
+        format_args!("{data_dir} is at {target}: etcd {} may start now", target.version),
+    );
+    Ok(())
+}
+
+impl Migration {
+    fn with_steps(self, options: &Options, bundled: &Bundled) -> Result<Self, Failure> {
+        let steps = steps::steps(&self.origin, &options.target, bundled, options.downgrades);
+        let steps = steps.map_err(|no_path| {
+            let failure = Failure::new(Kind::NotMigratable, &no_path);
+            no_path.hint().into_iter().fold(failure, Failure::hint)
+        })?;
+        Ok(Self { steps, ..self })
+    }
+
+    /// Whether there is nothing to do and nothing to clean up.
+    fn is_arrived(&self, options: &Options) -> bool {
+        self.steps.len() == 1
+            && self.found.file.as_ref() == Some(&options.target)
+            && options.data_dir_mode.is_none()
+            && !self.journal.as_ref().is_some_and(Journal::is_unfinished)
+    }
+}
+
+/// The migration, planned without the lock. While another process writes to the data, it may look
+/// damaged; that is no error unless it stays so.
+fn peek(options: &Options, bundled: &Bundled) -> Result<Migration, Failure> {
+    let seen = look(options).or_else(|_| match lock::in_use(&options.data_dir) {
+        Some(in_use) => Err(in_use),
+        None => look(options),
+    });
+    seen?.with_steps(options, bundled)
+}
+
+/// The migration, planned with the lock.
+fn prepare(options: &Options, bundled: &Bundled) -> Result<Migration, Failure> {
+    look(options)?.with_steps(options, bundled)
+}
+
+/// Reads the data; the steps are still empty.
+fn look(options: &Options) -> Result<Migration, Failure> {
+    if Swap::of(&options.data_dir).is_pending() {
+        return Err(Failure::new(
+            Kind::NotMigratable,
+            "a downgrade was interrupted while it moved the restored data into place",
+        )
+        .hint("run migrate without --plan to finish it"));
+    }
+    let found = data_dir::read(&options.data_dir)?;
+    let journal = journal::read(&options.data_dir)?;
+    let is_under_way = journal.as_ref().is_some_and(Journal::is_unfinished);
+    let trust = options.trust.while_under_way(is_under_way);
+    let mut origin =
+        current_version::current_version(&found, trust).map_err(|unclear| explain(&unclear))?;
+    if let (CurrentVersion::Etcd3(known), DataDirContents::Etcd3(data)) =
+        (&mut origin, &found.contents)
+    {
+        let to = Series::of(&options.target.version);
+        // Only then an etcd may be unable to replay the log. The log may be long.
+        if wal::is_limit(known.series) && to > known.series {
+            known.replayed_until = replayed_until(&options.data_dir)?;
+        }
+        // A downgrade that an operator enabled is not cancelled.
+        known.abandons_downgrade =
+            is_under_way && data.members.len() <= 1 && data.downgrade_to.is_some_and(|it| to > it);
+    }
+    Ok(Migration { found, journal, origin, steps: Vec::new() })
+}
+
+/// An error if the extra arguments move data out of the data directory: it would neither be copied
+/// nor migrated.
+fn refuse_outside_wal(options: &Options) -> Result<(), Failure> {
+    let named = |argument: &&String| {
+        let flag = etcd_flags::parse(argument);
+        flag.is_some_and(|(name, _)| ["wal-dir", "data-dir", "config-file"].contains(&name))
+    };
+    match options.member.extra_arguments.iter().find(named) {
+        None => Ok(()),
+        Some(argument) => Err(Failure::new(
+            Kind::Usage,
+            format_args!("`{argument}` among the extra arguments is not supported"),
+        )
+        .hint("data outside --data-dir would neither be backed up nor migrated")),
+    }
+}
+
+/// The failure with its hints.
+fn explain(unclear: &UnclearVersion) -> Failure {
+    let failure = Failure::new(Kind::NotMigratable, unclear);
+    match unclear {
+        UnclearVersion::Contradiction { .. } => failure
+            .hint("use `--trust data` if the data is right, `--trust file` if version.txt is")
+            .hint("an etcd that is started without migrate does not update version.txt"),
+        UnclearVersion::NoEvidence => {
+            failure.hint("write `<version>/etcd3` into version.txt if you know which etcd it was")
+        }
+    }
+}
+
+/// Creates the data directory if it is missing.
+fn create(options: &Options, log: EventLog) -> Result<(), Failure> {
+    let path = &options.data_dir;
+    if !path.exists() {
+        log.info("create", format_args!("{} does not exist, creating it", path.display()));
+        fs::create_dir_all(path).map_err(|error| Failure::file("create", path, &error))?;
+    }
+    Ok(())
+}
+
+/// Sets the mode of the data directory, if one is asked for.
+fn set_mode(options: &Options) -> Result<(), Failure> {
+    let path = &options.data_dir;
+    let Some(mode) = options.data_dir_mode else { return Ok(()) };
+    platform::set_mode(path, mode).map_err(|error| Failure::file("set the mode of", path, &error))
+}
+
+fn store(options: &Options) -> BackupStore {
+    BackupStore::of(&options.data_dir, options.backups.directory.as_deref())
+}

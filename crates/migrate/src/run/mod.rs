@@ -1,0 +1,18 @@
+//! Carries out a plan: starts servers and tools, makes backups, moves data.
+
+pub mod backup;
+pub mod binaries;
+pub mod command;
+pub mod downgrade;
+pub mod http;
+pub mod migration;
+pub mod orphan;
+pub mod peers;
+pub mod poll;
+pub mod ports;
+pub mod runner;
+pub mod server;
+pub mod server_log;
+pub mod signal;
+pub mod step_context;
+pub mod subprocess;

@@ -1,0 +1,81 @@
+//! Ends servers and tools that an earlier run started and that still run because it was killed.
+//! They would write to the data while this run works on it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::cli::options::Options;
+use crate::failure::{Failure, Kind};
+use crate::platform;
+use crate::report::event::EventLog;
+use crate::run::poll::Poll;
+use crate::run::signal::StopSignal;
+use crate::state::journal;
+use crate::state::lock;
+use crate::state::swap::Swap;
+
+/// How long a dying server may keep its lock.
+const LOCK_GRACE: Duration = Duration::from_secs(3);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Orphan {
+    Server,
+    /// Its work is started again from the beginning, so it need not finish.
+    Tool,
+}
+
+/// Ends them. A server that this program did not start is an error. Afterwards no server has the
+/// database open.
+pub fn end_all(options: &Options, stop: &StopSignal, log: EventLog) -> Result<(), Failure> {
+    let journal = journal::read(&options.data_dir)?;
+    if journal.is_some_and(|journal| journal.is_unfinished()) {
+        for id in platform::processes() {
+            if let Some(orphan) = orphan(id, options) {
+                let what = if orphan == Orphan::Server { "etcd" } else { "a tool of etcd," };
+                log.info("orphan", format_args!("stopping {what} {id}, left by an earlier run"));
+                end(id, orphan, options, stop)?;
+            }
+        }
+    }
+    let db = options.data_dir.join("member").join("snap").join("db");
+    // A process that ends loses its command line first and its file locks later.
+    let poll = Poll::start();
+    while lock::is_served(&db) && !poll.is_longer_than(LOCK_GRACE) {
+        poll.pause();
+    }
+    if lock::is_served(&db) { Err(lock::served(&options.data_dir)) } else { Ok(()) }
+}
+
+fn end(id: u32, kind: Orphan, options: &Options, stop: &StopSignal) -> Result<(), Failure> {
+    let stuck = |why: &str| Failure::new(Kind::Locked, format_args!("process {id} {why}"));
+    let told = match kind {
+        Orphan::Server => platform::ask_process_to_stop(id),
+        Orphan::Tool => platform::kill_process(id),
+    };
+    if told.is_err() && orphan(id, options).is_some() {
+        return Err(stuck("cannot be stopped"));
+    }
+    let poll = Poll::start();
+    while orphan(id, options).is_some() {
+        stop.check()?;
+        if poll.is_longer_than(options.timeouts.stop) {
+            return Err(stuck("does not stop"));
+        }
+        poll.pause();
+    }
+    Ok(())
+}
+
+/// Whether an earlier run has started this process, to work on this data directory.
+fn orphan(id: u32, options: &Options) -> Option<Orphan> {
+    let words = platform::command_line(id)?;
+    let program = Path::new(words.first()?).file_name()?.to_str()?;
+    let has = |word: &str| words.iter().any(|known| known == word);
+    let data_dir = format!("--data-dir={}", options.data_dir.display());
+    if program.starts_with("etcd-") && has(&data_dir) && has("--snapshot-count=1") {
+        return Some(Orphan::Server);
+    }
+    let is_tool = program.starts_with("etcdutl-") || program.starts_with("etcdctl-");
+    let writes = |path: &Path| path.to_str().is_some_and(has);
+    (is_tool && Swap::of(&options.data_dir).targets().any(writes)).then_some(Orphan::Tool)
+}

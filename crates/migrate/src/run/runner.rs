@@ -1,0 +1,177 @@
+//! Takes the steps of a plan, one after the other, and notes in the journal how far it came.
+
+use std::fs;
+
+use etcd_version::EtcdVersion;
+
+use super::backup::Backup;
+use super::downgrade;
+use super::server::ServerContext;
+use super::step_context::{StepContext, replayed_until};
+use crate::cli::options::Options;
+use crate::failure::{Failure, Kind};
+use crate::inspect::data_dir::{self, DataDirContents};
+use crate::inspect::disk_space;
+use crate::inspect::series::Series;
+use crate::inspect::version_pair::VersionPair;
+use crate::plan::steps::{DowngradeMethod, Step};
+use crate::plan::{bundled, space, tools};
+use crate::state::backup_store::BackupStore;
+use crate::state::journal::Journal;
+use crate::state::version_file;
+
+/// The hint after a failure in a step.
+pub const GOES_ON: &str = "run migrate again: it goes on where it stopped";
+
+/// One run through the steps.
+#[derive(Debug)]
+pub struct Runner<'a> {
+    pub context: StepContext<'a>,
+    pub store: &'a BackupStore,
+    pub journal: Journal,
+    /// A step of this run may have changed the data.
+    pub has_begun: bool,
+}
+
+/// An error if a program is missing that the steps will start.
+pub fn check_programs(steps: &[Step], options: &Options) -> Result<(), Failure> {
+    for step in steps {
+        for (name, version) in tools::needed(step, &options.target.version) {
+            bundled::program(&options.bin_dir, name, version)?;
+        }
+    }
+    Ok(())
+}
+
+impl Runner<'_> {
+    /// Takes all steps. After an error the journal names the step that failed.
+    pub fn take(&mut self, steps: &[Step]) -> Result<(), Failure> {
+        for (index, step) in steps.iter().enumerate() {
+            self.context.server.stop.check()?;
+            self.context
+                .server
+                .log
+                .info("step", format_args!("step {} of {}: {step}", index + 1, steps.len()));
+            if !matches!(step, Step::Record(_)) {
+                self.journal.step = step.to_string();
+                self.note()?;
+            }
+            self.has_begun |= step.changes_data();
+            self.take_one(step, steps)?;
+        }
+        self.journal.step.clear();
+        Ok(())
+    }
+
+    /// Adds to a failure whether the data may have changed, and what to do next.
+    pub fn explain(&self, failure: Failure) -> Failure {
+        if !self.has_begun {
+            return failure;
+        }
+        let is_interrupted = matches!(failure.kind, Kind::Interrupted(_));
+        let failure = failure.in_step();
+        // The failure of an interruption has this hint already.
+        let failure = if is_interrupted { failure } else { failure.hint(GOES_ON) };
+        match &self.journal.backup {
+            Some(copy) => failure
+                .hint(format_args!("a copy from before the first step is in {}", copy.display())),
+            None => failure,
+        }
+    }
+
+    fn take_one(&mut self, step: &Step, steps: &[Step]) -> Result<(), Failure> {
+        match step {
+            Step::Backup => self.back_up(steps),
+            Step::CancelDowngrade(version) => downgrade::cancel_earlier(&self.context, version),
+            Step::Serve(version) => self
+                .context
+                .upgrade(version)
+                .and_then(|()| self.confirm(version))
+                .and_then(|()| self.confirm_log(version)),
+            Step::Downgrade { from, to, method: DowngradeMethod::InPlace } => {
+                downgrade::in_place(&self.context, from, to).and_then(|()| self.confirm(to))
+            }
+            Step::Downgrade { from, to, method: DowngradeMethod::Snapshot } => {
+                downgrade::by_snapshot(&self.context, from, to).and_then(|()| self.confirm(to))
+            }
+            Step::Record(version) => {
+                let pair = VersionPair::etcd3(version.clone());
+                version_file::write(&self.context.options.data_dir, &pair)
+            }
+        }
+    }
+
+    /// An error if the data says that it is at another version. A server that dies while it stops
+    /// leaves in the log what its cluster has agreed on, and the next minor version checks the
+    /// database before it reads the log.
+    fn confirm(&self, version: &EtcdVersion) -> Result<(), Failure> {
+        let wanted = Series::of(version);
+        let DataDirContents::Etcd3(data) = data_dir::read(&self.context.options.data_dir)?.contents
+        else {
+            return Ok(());
+        };
+        match data.series() {
+            Some(series) if series != wanted => Err(Failure::new(
+                Kind::StepFailed,
+                format_args!("etcd {version} has stopped, but left the data at {series}"),
+            )
+            .hint("run it again with --show-server-log to see the log of the server")),
+            _ => Ok(()),
+        }
+    }
+
+    /// An error if the next minor version cannot replay the log that a server left: the target would
+    /// not start.
+    fn confirm_log(&self, version: &EtcdVersion) -> Result<(), Failure> {
+        let own = Series::of(version);
+        match replayed_until(&self.context.options.data_dir)? {
+            Some(until) if until <= own => Err(Failure::new(
+                Kind::StepFailed,
+                format_args!(
+                    "etcd {version} has stopped, but left requests in the log that etcd {} cannot \
+                     replay",
+                    own.next()
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn back_up(&mut self, steps: &[Step]) -> Result<(), Failure> {
+        let options = self.context.options;
+        let ServerContext { log, stop, .. } = self.context.server;
+        let data_dir = &options.data_dir;
+        let member = data_dir.join("member");
+        let db = member.join("snap").join("db");
+        let db_bytes = fs::metadata(&db).map_err(|error| Failure::file("read", &db, &error))?.len();
+        let step_bytes = space::bytes_written(steps, db_bytes)
+            .saturating_sub(disk_space::allocated_log_bytes(&member));
+        if !options.backups.enabled {
+            disk_space::check(data_dir, step_bytes, "what the steps write")
+                .map_err(|failure| failure.hint("nothing was changed"))?;
+            log.info("no-backup", "no copy is made, as --no-backup asks");
+            return Ok(());
+        }
+        // The backup from before an unfinished migration is the only one with unchanged data.
+        let first = self.journal.backup.clone().filter(|path| path.is_dir());
+        let backup = Backup { data_dir, store: self.store, log, stop };
+        let copy = match backup.make(step_bytes) {
+            Ok(copy) => copy,
+            Err(failure) if failure.kind == Kind::System && first.is_some() => {
+                let cause = failure.cause;
+                log.warn("backup", format_args!("{cause}; the copy of the earlier run is kept"));
+                return Ok(());
+            }
+            Err(failure) => return Err(failure),
+        };
+        let keep = first.unwrap_or(copy);
+        backup.retain(options.backups.retain, &keep);
+        self.journal.backup = Some(keep);
+        self.note()
+    }
+
+    /// Writes the journal.
+    pub fn note(&self) -> Result<(), Failure> {
+        self.journal.write(&self.context.options.data_dir)
+    }
+}

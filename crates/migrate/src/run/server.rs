@@ -1,0 +1,347 @@
+//! An etcd server that does a step: starts it on loopback, watches it, asks it, stops it.
+//!
+//! Needs no credentials and writes no key: `/health` and `/version` answer everyone.
+
+use std::env;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use etcd_version::EtcdVersion;
+use serde_json::Value;
+
+use crate::cli::options::{ServerLog, ServerOptions, Timeouts};
+use crate::failure::{Failure, Kind};
+use crate::inspect::series::Series;
+use crate::inspect::{raft_snapshot, wal};
+use crate::platform;
+use crate::report::event::EventLog;
+use crate::run::command::{self, Launch};
+use crate::run::http;
+use crate::run::peers::Peers;
+use crate::run::poll::Poll;
+use crate::run::ports::{free_port, peer_urls};
+use crate::run::server_log::LogTail;
+use crate::run::signal::StopSignal;
+
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long other members may take until they listen: as long as their containers may take to start
+/// when all members are restarted at the same time.
+const QUORUM_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How servers are started and watched, the same for all servers of a run.
+#[derive(Debug)]
+pub struct ServerContext<'a> {
+    pub options: &'a ServerOptions,
+    pub timeouts: &'a Timeouts,
+    pub server_log: ServerLog,
+    pub stop: &'a StopSignal,
+    pub log: EventLog,
+}
+
+/// A running server. It is stopped when the value is dropped.
+#[derive(Debug)]
+pub struct Server<'a> {
+    context: &'a ServerContext<'a>,
+    version: EtcdVersion,
+    child: Child,
+    /// The port for clients, on 127.0.0.1.
+    pub port: u16,
+    tail: Arc<LogTail>,
+    /// The thread that reads the log.
+    reader: Option<JoinHandle<()>>,
+    /// Killed by this program, because it did not stop.
+    is_killed: bool,
+}
+
+/// How a server has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// Everything that its cluster has agreed on is in its database.
+    InOrder,
+    /// The signal killed it: a server answers a moment before it listens for signals.
+    TooEarly,
+}
+
+impl<'a> Server<'a> {
+    /// Starts a server; it need not be healthy yet.
+    pub fn start(
+        program: &Path,
+        version: &EtcdVersion,
+        data_dir: &Path,
+        context: &'a ServerContext<'a>,
+    ) -> Result<Self, Failure> {
+        let data_dir = data_dir.to_str().ok_or_else(|| {
+            Failure::new(Kind::System, format_args!("{} is not UTF-8", data_dir.display()))
+        })?;
+        let port = free_port(context.options.port)?;
+        let listen_peer_urls = &peer_urls(context.options)?;
+        let launch = Launch { data_dir, port, listen_peer_urls };
+        let arguments = command::arguments(version, context.options, &launch);
+        let mut command = Command::new(program);
+        for (name, _) in env::vars_os() {
+            if name.to_str().is_none_or(|name| command::is_hidden(name, &arguments)) {
+                command.env_remove(name);
+            }
+        }
+        if let Some(arch) = command::unsupported_arch(version, env::consts::ARCH) {
+            command.env("ETCD_UNSUPPORTED_ARCH", arch);
+        }
+        command.args(&arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| Failure::file("start", program, &error))?;
+        let stderr = child.stderr.take();
+        // From here on the server is stopped when this value is dropped, also after an error.
+        let version = version.clone();
+        let mut server = Self {
+            context,
+            version,
+            child,
+            port,
+            tail: Arc::default(),
+            reader: None,
+            is_killed: false,
+        };
+        server.reader = stderr.map(|stderr| server.follow(stderr)).transpose()?;
+        Ok(server)
+    }
+
+    /// Starts a thread that reads the log.
+    fn follow(&self, stderr: ChildStderr) -> Result<JoinHandle<()>, Failure> {
+        let tail = Arc::clone(&self.tail);
+        let (server_log, log) = (self.context.server_log, self.context.log);
+        let follow = move || tail.follow(stderr, server_log, log);
+        thread::Builder::new().spawn(follow).map_err(|error| {
+            Failure::new(Kind::System, format_args!("cannot start a thread: {error}"))
+        })
+    }
+
+    /// Waits until the server is healthy and the whole cluster is at its minor version.
+    pub fn wait_until_upgraded(&mut self) -> Result<(), Failure> {
+        let wanted = Series::of(&self.version);
+        let mut was_healthy = false;
+        // The two need not be true at the same time: in a cluster whose other members also migrate,
+        // the quorum may be lost a moment later.
+        self.wait_for(&format!("the cluster to be healthy and at {wanted}"), |server| {
+            was_healthy = was_healthy || server.is_healthy();
+            was_healthy && server.reported("etcdcluster") >= Some(wanted)
+        })
+    }
+
+    /// Waits until the server is healthy. An error if too few other members can be reached for a
+    /// quorum.
+    pub fn wait_for_quorum(&mut self, peers: &Peers) -> Result<(), Failure> {
+        let limit = QUORUM_TIMEOUT.min(self.context.timeouts.start);
+        let poll = Poll::start();
+        while !self.is_healthy() {
+            self.check()?;
+            if poll.is_longer_than(limit) {
+                let reachable = peers.reachable();
+                if reachable < peers.needed {
+                    return Err(self.without_quorum(reachable, peers));
+                }
+                // Enough members run, so the server is waited for as in any other step.
+                break;
+            }
+            poll.pause();
+        }
+        Ok(())
+    }
+
+    fn without_quorum(&self, reachable: usize, peers: &Peers) -> Failure {
+        let series = Series::of(&self.version);
+        let next = series.next();
+        Failure::new(
+            Kind::NoQuorum,
+            format_args!(
+                "the log of this member holds requests that etcd {next} cannot replay, and etcd \
+                 {series} cannot put that right without a quorum: {reachable} other members can be \
+                 reached, and {} must be",
+                peers.needed
+            ),
+        )
+        .hint("start the other members with the version that they were at, then run migrate again")
+        .hint(format_args!(
+            "or restart this member once on {series} in its running cluster, and migrate it then"
+        ))
+    }
+
+    /// Waits until every later minor version can replay the log: until there is a raft snapshot after
+    /// the last request that they do not understand.
+    pub fn wait_for_replayable_log(&mut self, data_dir: &Path) -> Result<(), Failure> {
+        let own = Series::of(&self.version);
+        let member = data_dir.join("member");
+        let mut newest = None;
+        let mut is_replayable = None;
+        self.wait_for("a raft snapshot behind the last request of the v2 API", |_| {
+            // The log may be long, and only a new snapshot changes which part of it is replayed.
+            let snapshot = raft_snapshot::newest(data_dir);
+            if is_replayable.is_none() || snapshot != newest {
+                // An error may mean that the server has removed a file meanwhile.
+                is_replayable = wal::replayed_until(&member)
+                    .ok()
+                    .map(|until| until.is_none_or(|until| until > own));
+                newest = snapshot;
+            }
+            is_replayable == Some(true)
+        })
+    }
+
+    /// Waits until there is a raft snapshot newer than `before`, so that the next server does not
+    /// replay entries that it does not understand.
+    pub fn wait_for_snapshot(
+        &mut self,
+        data_dir: &Path,
+        before: Option<&str>,
+    ) -> Result<(), Failure> {
+        self.wait_for("a raft snapshot to be written", |_| {
+            raft_snapshot::newest(data_dir).as_deref() > before
+        })
+    }
+
+    /// Waits until cluster and storage are at an older version, after a downgrade was enabled.
+    pub fn wait_until_downgraded(&mut self, to: Series) -> Result<(), Failure> {
+        let what = format!("the data to be downgraded to {to}");
+        self.wait_for(&what, |server| server.is_downgraded(to))
+    }
+
+    /// Whether cluster and storage are at this version.
+    pub fn is_downgraded(&self, to: Series) -> bool {
+        self.reported("etcdcluster") == Some(to) && self.reported("storage") == Some(to)
+    }
+
+    /// Waits until the server is healthy.
+    pub fn wait_until_healthy(&mut self) -> Result<(), Failure> {
+        self.wait_for("the server to be healthy", Self::is_healthy)
+    }
+
+    fn wait_for(
+        &mut self,
+        what: &str,
+        mut is_reached: impl FnMut(&Self) -> bool,
+    ) -> Result<(), Failure> {
+        let poll = Poll::start();
+        while !is_reached(self) {
+            self.check()?;
+            if poll.is_longer_than(self.context.timeouts.start) {
+                return Err(self.timed_out(what));
+            }
+            poll.pause();
+        }
+        Ok(())
+    }
+
+    /// An error if this program was asked to stop, or the server has ended.
+    pub fn check(&mut self) -> Result<(), Failure> {
+        self.context.stop.check()?;
+        match self.child.try_wait().map_err(|error| self.lost(&error))? {
+            Some(status) => Err(self.died(status)),
+            None => Ok(()),
+        }
+    }
+
+    fn is_healthy(&self) -> bool {
+        // The NOSPACE alarm does not prevent an upgrade, other alarms do. Depending on
+        // the version, the value is a string or a boolean.
+        let health = self.ask("/health?exclude=NOSPACE")["health"].take();
+        health == "true" || health == true
+    }
+
+    fn reported(&self, field: &str) -> Option<Series> {
+        self.ask("/version")[field].as_str()?.parse().ok()
+    }
+
+    /// The JSON of the response; null if there is none.
+    fn ask(&self, path: &str) -> Value {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let response = http::get(address, path, RESPONSE_TIMEOUT).ok();
+        let response = response.filter(|response| response.status == 200);
+        response.map(|response| response.json()).unwrap_or_default()
+    }
+
+    /// Asks the server to stop and waits until it has; kills it if that takes too long. An error if
+    /// it ended for another reason, for example because of a full disk.
+    pub fn stop(mut self) -> Result<Stopped, Failure> {
+        let status = self.end()?;
+        if self.is_killed {
+            return Ok(Stopped::InOrder);
+        }
+        if !platform::is_stop(status) {
+            return Err(self.died(status));
+        }
+        self.read_to_the_end();
+        Ok(if self.tail.has_heard() { Stopped::InOrder } else { Stopped::TooEarly })
+    }
+
+    fn end(&mut self) -> Result<ExitStatus, Failure> {
+        if let Some(status) = self.child.try_wait().map_err(|error| self.lost(&error))? {
+            return Ok(status);
+        }
+        let poll = Poll::start();
+        if platform::ask_to_stop(&self.child).is_err() {
+            self.kill()?;
+        }
+        loop {
+            if let Some(status) = self.child.try_wait().map_err(|error| self.lost(&error))? {
+                return Ok(status);
+            }
+            if !self.is_killed && poll.is_longer_than(self.context.timeouts.stop) {
+                self.context.log.warn(
+                    "killed",
+                    format_args!("etcd {} did not stop in time and was killed", self.version),
+                );
+                self.kill()?;
+            }
+            poll.pause();
+        }
+    }
+
+    fn kill(&mut self) -> Result<(), Failure> {
+        self.is_killed = true;
+        self.child.kill().map_err(|error| self.lost(&error))
+    }
+
+    fn lost(&self, error: &io::Error) -> Failure {
+        Failure::new(
+            Kind::StepFailed,
+            format_args!("etcd {} can no longer be watched: {error}", self.version),
+        )
+    }
+
+    fn died(&mut self, status: ExitStatus) -> Failure {
+        self.read_to_the_end();
+        self.with_last_lines(&format!("etcd {} ended by itself ({status})", self.version))
+    }
+
+    /// Waits for the thread that reads the log, which ends with the process.
+    fn read_to_the_end(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+    }
+
+    fn timed_out(&self, what: &str) -> Failure {
+        let seconds = self.context.timeouts.start.as_secs();
+        let cause = format!("etcd {} ran for {seconds} s, waiting for {what}", self.version);
+        self.with_last_lines(&cause)
+            .hint("in a cluster of several members the others must run, at the same minor version")
+            .hint("--start-timeout gives more time to large databases")
+    }
+
+    fn with_last_lines(&self, cause: &str) -> Failure {
+        Failure::new(Kind::StepFailed, format_args!("{cause}{}", self.tail.last_lines()))
+    }
+}
+
+impl Drop for Server<'_> {
+    /// Leaves no server behind.
+    fn drop(&mut self) {
+        if self.end().is_err() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}

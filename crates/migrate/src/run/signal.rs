@@ -1,0 +1,36 @@
+//! SIGTERM and SIGINT. The handlers only note them; `check` is called wherever the program waits.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use crate::failure::{Failure, Kind};
+
+/// The signal that was received, if any.
+#[derive(Clone, Debug, Default)]
+pub struct StopSignal(Arc<AtomicUsize>);
+
+impl StopSignal {
+    /// Installs the handlers. Without them process 1 of a container would ignore both signals.
+    pub fn listen() -> io::Result<Self> {
+        let stop = Self::default();
+        for (signal, number) in [(SIGTERM, 15), (SIGINT, 2)] {
+            flag::register_usize(signal, Arc::clone(&stop.0), number)?;
+        }
+        Ok(stop)
+    }
+
+    /// An error when a signal was received.
+    pub fn check(&self) -> Result<(), Failure> {
+        let number = match self.0.load(Ordering::Relaxed) {
+            0 => return Ok(()),
+            2 => 2,
+            _ => 15,
+        };
+        Err(Failure::new(Kind::Interrupted(number), format_args!("interrupted by signal {number}"))
+            .hint("the data is whole; run migrate again and it goes on from here"))
+    }
+}

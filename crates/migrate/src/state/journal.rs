@@ -1,0 +1,107 @@
+//! The file `.migrate/journal`, which one run leaves for the next one and for `status`.
+//!
+//! `version.txt` and the data say which version was reached. The journal adds what they cannot say:
+//! which step was begun and not finished, and which backup belongs to it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::failure::Failure;
+use crate::files::durable;
+use crate::state::lock::state_dir;
+
+/// The last migration of a data directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Journal {
+    /// Such as `3.7.1/etcd3`.
+    pub target: String,
+    /// The step that was begun and not finished; empty if there is none.
+    pub step: String,
+    /// The backup that was made before this migration changed anything.
+    pub backup: Option<PathBuf>,
+    /// `running`, `done` or the error that ended it.
+    pub outcome: String,
+}
+
+/// Reads it; `None` if there is none.
+pub fn read(data_dir: &Path) -> Result<Option<Journal>, Failure> {
+    let path = path(data_dir);
+    match fs::read(&path) {
+        Ok(bytes) => Ok(Some(parse(&String::from_utf8_lossy(&bytes)))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::file("read", &path, &error)),
+    }
+}
+
+impl Journal {
+    /// Writes it; afterwards it is durable.
+    pub fn write(&self, data_dir: &Path) -> Result<(), Failure> {
+        durable::replace(&path(data_dir), self.print().as_bytes())
+    }
+
+    /// Whether a step was begun and not finished.
+    pub fn is_unfinished(&self) -> bool {
+        !self.step.is_empty()
+    }
+
+    fn print(&self) -> String {
+        let backup = self.backup.as_ref().map(|path| path.display().to_string());
+        let lines = [
+            ("target", Some(self.target.clone())),
+            ("step", Some(self.step.clone())),
+            ("backup", backup),
+            ("outcome", Some(self.outcome.clone())),
+        ];
+        let lines = lines.into_iter().filter_map(|(name, value)| {
+            let value = value.filter(|value| !value.is_empty())?.replace('\n', " ");
+            Some(format!("{name} {value}\n"))
+        });
+        lines.collect()
+    }
+}
+
+/// Never fails: an unknown line is skipped, and what is missing stays empty.
+fn parse(text: &str) -> Journal {
+    let mut journal = Journal::default();
+    for (name, value) in text.lines().filter_map(|line| line.split_once(' ')) {
+        match name {
+            "target" => value.clone_into(&mut journal.target),
+            "step" => value.clone_into(&mut journal.step),
+            "backup" => journal.backup = Some(value.into()),
+            "outcome" => value.clone_into(&mut journal.outcome),
+            _ => {}
+        }
+    }
+    journal
+}
+
+fn path(data_dir: &Path) -> PathBuf {
+    state_dir(data_dir).join("journal")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Scratch;
+
+    #[test]
+    fn a_journal_round_trips() {
+        let scratch = Scratch::new();
+        scratch.write(".migrate/lock", b"");
+        assert_eq!(read(scratch.path()).unwrap(), None);
+        let journal = Journal {
+            target: "3.7.1/etcd3".to_owned(),
+            step: "serve 3.6.14".to_owned(),
+            backup: Some("/a path/with spaces".into()),
+            outcome: "running".to_owned(),
+        };
+        journal.write(scratch.path()).unwrap();
+        assert_eq!(read(scratch.path()).unwrap(), Some(journal));
+    }
+
+    #[test]
+    fn damage_is_skipped() {
+        assert_eq!(parse("\0\n\nstep\ntarget\nbackup"), Journal::default());
+    }
+}

@@ -1,0 +1,119 @@
+//! Lets only one `migrate` work on a data directory, and notices running servers.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Seek, Write};
+use std::path::{Path, PathBuf};
+
+use crate::failure::{Failure, Kind};
+use crate::inspect::data_dir::STATE_DIR;
+
+/// The lock of one data directory, held until the value is dropped or the process ends. The file
+/// itself stays: if it were removed, two processes could lock two files of the same name.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// The directory of this program inside a data directory.
+pub fn state_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join(STATE_DIR)
+}
+
+impl Lock {
+    /// Takes the lock. Fails at once when another `migrate` holds it.
+    pub fn take(data_dir: &Path) -> Result<Self, Failure> {
+        let directory = state_dir(data_dir);
+        fs::create_dir_all(&directory)
+            .map_err(|error| Failure::file("create", &directory, &error))?;
+        let path = directory.join("lock");
+        let unwritable = |error| Failure::file("lock", &path, &error);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(unwritable)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(held(data_dir, &path)),
+            Err(TryLockError::Error(error)) => return Err(unwritable(error)),
+        }
+        // Only for the message of a second `migrate`, so a full disk is no reason to stop here.
+        let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "this machine".to_owned());
+        let _ = file.set_len(0).and_then(|()| file.rewind());
+        let _ = write!(file, "process {} on {host}", std::process::id());
+        Ok(Self { _file: file })
+    }
+}
+
+/// Which `migrate` works here now, as `process <id> on <host>`. Changes nothing.
+pub fn holder(data_dir: &Path) -> Option<String> {
+    let path = state_dir(data_dir).join("lock");
+    let file = File::open(&path).ok()?;
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)).then(|| name(&path))
+}
+
+fn name(path: &Path) -> String {
+    let holder = fs::read_to_string(path).ok().filter(|text| !text.is_empty());
+    holder.map_or("another process".to_owned(), |text| text.trim().to_owned())
+}
+
+fn held(data_dir: &Path, path: &Path) -> Failure {
+    Failure::new(
+        Kind::Locked,
+        format_args!("{} is being migrated by {}", data_dir.display(), name(path)),
+    )
+    .hint("wait for it to end; this one changed nothing")
+}
+
+/// An error if another `migrate` or a server works here now. Changes nothing.
+pub fn in_use(data_dir: &Path) -> Option<Failure> {
+    if holder(data_dir).is_some() {
+        return Some(held(data_dir, &state_dir(data_dir).join("lock")));
+    }
+    is_served(&data_dir.join("member").join("snap").join("db")).then(|| served(data_dir))
+}
+
+/// The error when a server runs.
+pub fn served(data_dir: &Path) -> Failure {
+    Failure::new(Kind::Locked, format_args!("an etcd server is running on {}", data_dir.display()))
+        .hint("stop it first; this changed nothing")
+}
+
+/// Whether an etcd server has the database open: bbolt locks its file while it does.
+pub fn is_served(db: &Path) -> bool {
+    let Ok(file) = File::open(db) else { return false };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Scratch;
+
+    #[test]
+    fn the_second_is_told_who_holds_it_and_may_have_it_afterwards() {
+        let scratch = Scratch::new();
+        let first = Lock::take(scratch.path()).unwrap();
+        let failure = Lock::take(scratch.path()).unwrap_err();
+        assert_eq!(failure.kind, Kind::Locked);
+        let holder = format!("is being migrated by process {} on ", std::process::id());
+        assert!(failure.cause.contains(&holder), "{}", failure.cause);
+        assert!(super::holder(scratch.path()).is_some_and(|name| name.starts_with("process ")));
+        drop(first);
+        assert_eq!(super::holder(scratch.path()), None);
+        Lock::take(scratch.path()).unwrap();
+    }
+
+    #[test]
+    fn an_open_database_is_noticed() {
+        let scratch = Scratch::new();
+        scratch.write("db", b"");
+        let path = scratch.path().join("db");
+        assert!(!is_served(&path));
+        let server = File::open(&path).unwrap();
+        server.lock().unwrap();
+        assert!(is_served(&path));
+    }
+}

@@ -1,0 +1,124 @@
+//! Replaces `member` by restored data, so that a kill at any moment loses nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::lock::state_dir;
+use crate::failure::Failure;
+use crate::files::{durable, tree};
+use crate::platform;
+
+/// The paths of one replacement. It takes two renames, because the data directory itself may be a
+/// mount point. Between them there is no `member`, and the next run finishes the replacement.
+#[derive(Debug)]
+pub struct Swap {
+    /// `member` itself, the data that etcd opens.
+    pub member: PathBuf,
+    /// A data directory of the older version, complete when `member` may be replaced by its own.
+    pub restored: PathBuf,
+    /// What `member` was before.
+    replaced: PathBuf,
+    /// A data directory in which the newer tool works first.
+    pub staged: PathBuf,
+}
+
+impl Swap {
+    /// The paths for a data directory. Touches nothing.
+    pub fn of(data_dir: &Path) -> Self {
+        let state = state_dir(data_dir);
+        Self {
+            member: data_dir.join("member"),
+            restored: state.join("restored"),
+            replaced: state.join("replaced"),
+            staged: state.join("staged"),
+        }
+    }
+
+    /// The directories that tools write to.
+    pub fn targets(&self) -> impl Iterator<Item = &Path> {
+        [&*self.restored, &*self.staged].into_iter()
+    }
+
+    /// Whether a run ended between the two renames.
+    pub fn is_pending(&self) -> bool {
+        !self.member.exists() && self.replaced.exists() && self.restored.join("member").exists()
+    }
+
+    /// Makes the two renames, or the second one if the first one was made.
+    pub fn finish(&self) -> Result<(), Failure> {
+        let parent = durable::parent(&self.member);
+        let rename = || {
+            if self.member.exists() {
+                fs::rename(&self.member, &self.replaced)?;
+                platform::sync_directory(durable::parent(&self.replaced))?;
+            }
+            fs::rename(self.restored.join("member"), &self.member)?;
+            platform::sync_directory(parent)
+        };
+        rename().map_err(|error| Failure::file("move the restored data to", &self.member, &error))
+    }
+
+    /// Removes what earlier runs left, which fills the disk. Removes nothing if there is no `member`.
+    pub fn clear(&self) -> Result<(), Failure> {
+        if !self.member.exists() {
+            return Ok(());
+        }
+        for path in [&self.restored, &self.replaced, &self.staged] {
+            tree::remove(path).map_err(|error| Failure::file("remove", path, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what a failed restore has written. What cannot be removed is left to the next run.
+    pub fn discard(&self) {
+        if self.member.exists() {
+            let _ = self.targets().try_for_each(tree::remove);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Scratch;
+
+    #[test]
+    fn a_swap_that_was_interrupted_between_its_renames_is_finished() {
+        let scratch = Scratch::new();
+        scratch.write("version.txt", b"3.5.33/etcd3");
+        scratch.write(".migrate/replaced/snap/db", b"old");
+        scratch.write(".migrate/restored/member/snap/db", b"new");
+        let swap = Swap::of(scratch.path());
+        assert!(swap.is_pending());
+        swap.finish().unwrap();
+        assert!(!swap.is_pending());
+        assert_eq!(fs::read(scratch.path().join("member/snap/db")).unwrap(), b"new");
+    }
+
+    #[test]
+    fn what_a_restore_left_is_removed_only_when_there_is_a_member() {
+        let scratch = Scratch::new();
+        let swap = Swap::of(scratch.path());
+        let left = ["restored/member", "staged/member", "replaced"];
+        let there = || left.map(|name| scratch.path().join(".migrate").join(name).exists());
+        for name in left {
+            scratch.write(&format!(".migrate/{name}/snap/db"), b"");
+        }
+        swap.discard();
+        swap.clear().unwrap();
+        assert_eq!(there(), [true, true, true]);
+        scratch.write("member/snap/db", b"");
+        swap.discard();
+        assert_eq!(there(), [false, false, true]);
+        swap.clear().unwrap();
+        assert_eq!(there(), [false, false, false]);
+    }
+
+    #[test]
+    fn a_restore_that_did_not_get_to_its_renames_is_not_taken_for_one() {
+        let scratch = Scratch::new();
+        scratch.write("member/snap/db", b"old");
+        scratch.write(".migrate/restored/member/snap/db", b"half");
+        assert!(!Swap::of(scratch.path()).is_pending());
+    }
+}

@@ -1,0 +1,159 @@
+//! One image per minor, as hosted control planes are upgraded: a server runs at each version, and
+//! what it leaves in its log is what the next one meets. Pairs that begin with a fresh cluster do
+//! not see that: etcd 3.5 logs requests that 3.6 converts and on which 3.7 panics.
+
+use std::collections::BTreeMap;
+
+use crate::cluster::{Cluster, MEMBERS};
+use crate::directory::{Directory, outcome};
+use crate::etcd::{Etcd, Real, has, minor, real, side_by_side, succeed};
+
+/// Far fewer than a server writes before it takes a raft snapshot by itself.
+const FEW: usize = 5;
+/// More than etcd 3.6 applies before it takes one.
+const MANY: usize = 10_500;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// The image of each minor version runs `migrate` before its etcd.
+    Migrate,
+    /// etcds of somebody else, and `migrate` for the last minor version alone.
+    PlainEtcds,
+}
+
+/// All runs of three and four minor versions, one after the other.
+fn chains(real: &Real) -> Vec<Vec<&str>> {
+    let versions: Vec<_> = real.versions.values().map(String::as_str).collect();
+    let of = |length| versions.windows(length).map(<[_]>::to_vec).collect::<Vec<_>>();
+    [of(3), of(4)].concat()
+}
+
+fn put(etcd: &Etcd, version: &str, puts: usize) {
+    for number in 0..puts.min(FEW) {
+        etcd.run(&["put", &format!("/registry/{version}/{number}"), version]);
+    }
+    etcd.put_again_and_again(puts.saturating_sub(FEW));
+}
+
+fn keys(chain: &[&str]) -> BTreeMap<String, String> {
+    let of = |version: &&str| {
+        let version = (*version).to_owned();
+        (0..FEW).map(move |number| (format!("/registry/{version}/{number}"), version.clone()))
+    };
+    chain.iter().flat_map(of).collect()
+}
+
+fn walk(real: &Real, chain: &[&str], by: By, puts: usize) {
+    let (first, last) = (chain[0], chain[chain.len() - 1]);
+    let directory = Directory::new();
+    let mut told = String::new();
+    for version in chain {
+        if by == By::Migrate || *version == last {
+            told = real.migrate(&directory, version, &[]);
+        }
+        let etcd = real.start(&directory, version);
+        put(&etcd, version, puts);
+        if *version == last {
+            let text = etcd.run(&["get", "/registry/3", "--prefix"]);
+            let lines: Vec<_> = text.lines().collect();
+            let found: BTreeMap<_, _> =
+                lines.chunks(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned())).collect();
+            assert_eq!(found, keys(chain), "{chain:?}");
+        }
+    }
+    // Few entries on 3.6 leave in the log what 3.5 has written there.
+    if minor(first) == 5 && minor(last) >= 7 && puts == FEW {
+        let served = format!("serve {}", real.version(6));
+        assert!(told.contains(&served), "{chain:?}: {told}");
+    }
+    println!("{} with {puts} puts at each", chain.join(" -> "));
+}
+
+#[test]
+fn every_chain_of_minors_ends_with_a_server_that_serves_everything() {
+    let Some(real) = real("chains") else { return };
+    let mut cases = Vec::new();
+    for chain in chains(real) {
+        cases.push((chain.clone(), By::Migrate, FEW));
+        cases.push((chain, By::PlainEtcds, FEW));
+    }
+    side_by_side(&cases, |(chain, by, puts)| walk(real, chain, *by, *puts));
+}
+
+#[test]
+fn a_chain_with_many_entries_at_each_version_needs_no_server_between() {
+    let Some(real) = real("a long chain") else { return };
+    let chain: Vec<_> = real.versions.values().map(String::as_str).collect();
+    walk(real, &chain, By::Migrate, MANY);
+}
+
+/// Upgrades members one after the other; what `migrate` told of the last one.
+fn roll(cluster: &mut Cluster, version: &str) -> String {
+    let mut told = String::new();
+    for index in 0..MEMBERS {
+        cluster.stop(index);
+        let mut command = cluster.migrate(index, version);
+        told = succeed(&cluster.members[index].directory, &mut command, version);
+        cluster.start(index, version);
+        cluster.wait_for(index);
+    }
+    cluster.wait_for_version(version);
+    told
+}
+
+#[test]
+fn a_cluster_rolls_from_minor_to_minor_with_the_snapshot_count_of_etcd_itself() {
+    let Some(real) = real("a rolling chain") else { return };
+    if !has(&["openssl", "version"], "a rolling chain") {
+        return;
+    }
+    let mut chains = chains(real);
+    chains.retain(|chain| chain.len() == 3 && minor(chain[2]) >= 7 || chain.len() == 4);
+    side_by_side(&chains, |chain| {
+        let mut cluster = Cluster::new(real, None);
+        cluster.begin(chain[0]);
+        let acknowledged = cluster.while_written_to(chain[0], |cluster| {
+            for version in &chain[1..] {
+                let told = roll(cluster, version);
+                if minor(version) == 7 && minor(chain[0]) == 5 {
+                    assert!(told.contains(&format!("serve {}", real.version(6))), "{told}");
+                }
+            }
+        });
+        cluster.check(&acknowledged);
+        println!("{} by {MEMBERS} members: {} writes kept", chain.join(" -> "), acknowledged.len());
+    });
+}
+
+#[test]
+fn a_member_without_its_quorum_is_refused_and_can_go_on_with_it() {
+    let Some(real) = real("a member without a quorum") else { return };
+    if !has(&["openssl", "version"], "a member without a quorum") {
+        return;
+    }
+    let [first, between, last] = [5, 6, 7].map(|minor| real.version(minor));
+    let mut cluster = Cluster::new(real, None);
+    cluster.begin(first);
+    roll(&mut cluster, between);
+    let key = ("/registry/key".to_owned(), "value".to_owned());
+    cluster.members[0].etcd.as_ref().unwrap().run(&["put", &key.0, &key.1]);
+    (0..MEMBERS).for_each(|index| cluster.stop(index));
+
+    let mut command = cluster.migrate(0, last);
+    let (code, _, stderr) = outcome(&command.arg("--start-timeout=8s").output().unwrap());
+    assert_eq!(code, Some(3), "{stderr}");
+    let cause = "requests that etcd 3.7 cannot replay, and etcd 3.6 cannot put that right without \
+                 a quorum: 0 other members can be reached, and 1 must be";
+    assert!(stderr.contains(cause), "{stderr}");
+    assert!(stderr.contains("restart this member once on 3.6 in its running cluster"), "{stderr}");
+    assert_eq!(cluster.members[0].directory.version(), format!("{between}/etcd3"));
+
+    // Both hints are true: the others come back, and the member goes on.
+    (1..MEMBERS).for_each(|index| cluster.start(index, between));
+    (1..MEMBERS).for_each(|index| cluster.wait_for(index));
+    cluster.start(0, between);
+    cluster.wait_for(0);
+    let told = roll(&mut cluster, last);
+    assert!(told.contains("may start now"), "{told}");
+    cluster.check(&BTreeMap::from([key]));
+}
