@@ -187,14 +187,10 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 fn default_cache() -> Result<PathBuf, Failure> {
-    let xdg =
-        std::env::var_os("XDG_CACHE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let folder = xdg.or_else(home).ok_or_else(|| {
+    cache_dir::default_folder().ok_or_else(|| {
         Failure::new(Kind::Io, "neither HOME nor XDG_CACHE_HOME is set")
             .hint("name a folder with `--cache-dir`")
-    })?;
-    Ok(folder.join("etcdimg"))
+    })
 }
 
 /// What was typed, translated.

@@ -150,7 +150,7 @@ impl From<CompileError> for Failure {
             }
             CompileError::NoCross { ref triple, ref zig, .. } => {
                 let hints = [
-                    "`scripts/cross` brings both parts that are needed into the cache, for every platform".to_owned(),
+                    "`cargo xtask cross` brings both parts that are needed into the cache, for every platform".to_owned(),
                     format!("by hand: `rustup component add rust-src`, and zig {zig} with cargo-zigbuild on PATH (`pip install ziglang=={zig} cargo-zigbuild`)"),
                     "or `--builder buildx`, where an engine answers".to_owned(),
                     format!("or, with other bytes as a result: `rustup target add {triple}`, and a C compiler for it on PATH"),
