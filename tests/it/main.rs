@@ -24,6 +24,7 @@ mod parcel;
 mod plan;
 mod platforms;
 mod platforms_pulled;
+mod private_ca;
 mod push;
 mod push_bench;
 mod push_broken;
