@@ -118,27 +118,12 @@ fn folder(root: &Path, source: &ModulesSource) -> PathBuf {
 
 /// As etcd's release build: stripped, and the commit in its version symbol.
 fn linker_flags(source: &ModulesSource) -> String {
-    let is_3_4 = source.version.minor() <= 4;
-    let strip = if is_3_4 { "-s" } else { "-s -w" };
-    let symbol = if is_3_4 {
-        "go.etcd.io/etcd/version.GitSHA"
-    } else {
-        "go.etcd.io/etcd/api/v3/version.GitSHA"
-    };
-    format!("{strip} -X={symbol}={}", &source.commit[..7])
+    etcd_version::release_linker_flags(&source.version, &source.commit[..7])
 }
 
 fn programs(source: &ModulesSource) -> impl Iterator<Item = (&'static str, String)> {
-    let is_3_4 = source.version.minor() <= 4;
-    let names: &[&str] =
-        if is_3_4 { &["etcd", "etcdctl"] } else { &["etcd", "etcdctl", "etcdutl"] };
-    names.iter().map(move |name| {
-        let package = match (is_3_4, *name) {
-            (true, "etcd") => "go.etcd.io/etcd".to_owned(),
-            (true, name) => format!("go.etcd.io/etcd/{name}"),
-            (false, "etcd") => "go.etcd.io/etcd/server/v3".to_owned(),
-            (false, name) => format!("go.etcd.io/etcd/{name}/v3"),
-        };
-        (*name, package)
-    })
+    let version = &source.version;
+    etcd_version::programs_of(version)
+        .iter()
+        .map(move |name| (*name, etcd_version::go_package(version, name)))
 }

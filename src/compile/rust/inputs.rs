@@ -14,6 +14,24 @@ use crate::plan::WorkspaceSource;
 pub(super) const SOURCES: &[&str] =
     &["Cargo.lock", "Cargo.toml", "crates/etcd-version", "crates/migrate"];
 
+/// The manifests of the other crates of the workspace, below the root of the repository. They
+/// decide no byte, but cargo reads every manifest of a workspace.
+pub(super) fn other_manifests(options: &CompileOptions) -> Result<Vec<String>, CompileError> {
+    let folder = options.root.join("crates");
+    let entries = fs::read_dir(&folder).map_err(CompileError::io(&folder))?;
+    let mut manifests = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(CompileError::io(&folder))?.file_name();
+        let path = format!("crates/{}", name.to_string_lossy());
+        let manifest = format!("{path}/Cargo.toml");
+        if !SOURCES.contains(&path.as_str()) && options.root.join(&manifest).is_file() {
+            manifests.push(manifest);
+        }
+    }
+    manifests.sort();
+    Ok(manifests)
+}
+
 /// The digest of everything that decides the bytes: the sources, and the releases of the
 /// compiler, its standard library and the linker. `instead` describes those that are used in
 /// place of the ones of versions.yaml.

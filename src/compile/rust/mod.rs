@@ -5,7 +5,7 @@
 
 mod cargo;
 mod cross;
-mod in_builder;
+pub(super) mod in_builder;
 mod inputs;
 mod stage;
 mod toolchain;
@@ -49,7 +49,7 @@ pub fn compile_migrate(
     if let Some(compiled) = cached(store, &usual) {
         return Ok(compiled);
     }
-    let run = in_builder::run(context.options, buildx, source);
+    let run = in_builder::run(context.options, buildx, source)?;
     let compiled = buildx::run(context, buildx, &run)?;
     let compiled = compiled.into_iter().next().ok_or(CompileError::NoOutput { what: run.what })?;
     store.put_record("compile", &usual, &compiled)?;

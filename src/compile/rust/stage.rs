@@ -90,13 +90,16 @@ impl Stage {
         Ok(())
     }
 
-    /// `write` as a line of shell, for a builder. The sources of etcdimg itself are not there:
-    /// cargo only wants every target of the workspace to exist.
+    /// `write` as a line of shell, for a builder. The sources of etcdimg itself and of its other
+    /// crates are not there, so empty files take their place: cargo wants every target of the
+    /// workspace to exist.
     pub(super) fn shell(&self, source: &WorkspaceSource) -> String {
         let (root, wrapper) = (self.root.display(), wrapper::NAME);
         format!(
             "mkdir -p {root}/src {root}/tests/it && \\\n    \
              touch {root}/src/lib.rs {root}/src/main.rs {root}/tests/it/main.rs && \\\n    \
+             for crate in {BUILDER_ROOT}/crates/*; do [ -d $crate/src ] || \
+             {{ mkdir $crate/src && touch $crate/src/lib.rs $crate/src/main.rs; }}; done && \\\n    \
              ln -s {BUILDER_ROOT}/Cargo.lock {BUILDER_ROOT}/Cargo.toml {BUILDER_ROOT}/crates \
              {root}/ && \\\n    \
              ln -s {BUILDER_WORK}/parts/rust-{}/library {root}/library && \\\n    \

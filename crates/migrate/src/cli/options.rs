@@ -5,31 +5,9 @@ use std::time::Duration;
 
 use etcd_version::Bundled;
 
+use crate::inspect::current_version::Trust;
 use crate::inspect::version_pair::VersionPair;
-pub use crate::report::format::Format;
-
-/// Which one is right when `version.txt` and the data disagree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trust {
-    /// Neither: it is an error.
-    Neither,
-    Data,
-    File,
-}
-
-impl Trust {
-    /// After an interrupted step the data may be ahead of `version.txt`, and then the data is right.
-    pub fn while_under_way(self, is_under_way: bool) -> Self {
-        if self == Self::Neither && is_under_way { Self::Data } else { self }
-    }
-}
-
-/// How far a downgrade may go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Downgrades {
-    OneMinor,
-    SeveralMinors,
-}
+use crate::plan::steps::Downgrades;
 
 /// What happens to the plain `etcd`, `etcdctl` and `etcdutl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,12 +10,12 @@ use std::time::Duration;
 use etcd_version::{Bundled, EtcdVersion};
 
 use super::arguments::Arguments;
-use super::options::{
-    Backups, Downgrades, Options, PlainBinaries, Port, ServerLog, ServerOptions, Timeouts, Trust,
-};
+use super::options::{Backups, Options, PlainBinaries, Port, ServerLog, ServerOptions, Timeouts};
 use super::{etcd_flags, shell_words};
 use crate::failure::Failure;
+use crate::inspect::current_version::Trust;
 use crate::inspect::version_pair::{Storage, VersionPair};
+use crate::plan::steps::Downgrades;
 use crate::platform::BIN_DIR;
 use crate::report::format::Format;
 

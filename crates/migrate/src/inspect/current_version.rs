@@ -1,50 +1,73 @@
-//! Decides which version the data is at, from the two witnesses: the data and `version.txt`.
+//! Decides which version the data is at, by two pieces of evidence: the data and `version.txt`.
 
 use std::fmt;
 
 use etcd_version::EtcdVersion;
 
-use crate::cli::options::Trust;
 use crate::inspect::data_dir::{DataDir, DataDirContents};
 use crate::inspect::series::Series;
 use crate::inspect::version_pair::Storage;
 
+/// Which one is right when `version.txt` and the data disagree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Neither: it is an error.
+    Neither,
+    Data,
+    File,
+}
+
+impl Trust {
+    /// After an interrupted step the data may be ahead of `version.txt`, and then the data is right.
+    pub fn while_under_way(self, is_under_way: bool) -> Self {
+        if self == Self::Neither && is_under_way { Self::Data } else { self }
+    }
+}
+
+/// Which etcd wrote the data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CurrentVersion {
     /// No etcd has started here yet.
     Fresh,
+    /// The storage of etcd 2, whatever the version.
     Etcd2,
     Etcd3(KnownVersion),
 }
 
-/// Where the journey begins.
+/// The version of etcd 3 data, with what else decides about the steps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownVersion {
     pub series: Series,
-    /// With its patch, when `version.txt` says it and the data does not object.
+    /// With its patch, if `version.txt` says it and does not contradict the data.
     pub exact: Option<EtcdVersion>,
     pub evidence: Evidence,
+    /// How many members the cluster has.
     pub members: usize,
+    /// Whether authentication is enabled.
     pub needs_credentials: bool,
     /// The last minor version that can replay the log; `None` if every later one can.
     pub replayed_until: Option<Series>,
-    /// An earlier run enabled a downgrade, and this one goes elsewhere.
+    /// An earlier run enabled a downgrade, and this run has another target.
     pub abandons_downgrade: bool,
 }
 
+/// How the version is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
+    /// `version.txt` and the data agree.
     Both,
-    /// There is no `version.txt`, or it is not to be trusted.
+    /// Only by the data: there is no `version.txt`, or it is not trusted.
     Data,
-    /// The data does not say, or is not to be trusted.
+    /// Only by `version.txt`: the data does not say, or is not trusted.
     File,
-    /// `version.txt` names the next minor, which was recorded but has not upgraded the data yet.
+    /// By the data. `version.txt` names the next minor version, which was recorded but has not upgraded
+    /// the data yet.
     DataBeforeFile,
-    /// The same, and it was this program that recorded it, after it had cleared the way.
+    /// The same, recorded by this program, which had prepared the data for it.
     DataBeforeOurFile,
 }
 
+/// Why the version is not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UnclearVersion {
     NoEvidence,
@@ -64,6 +87,7 @@ impl fmt::Display for UnclearVersion {
     }
 }
 
+/// The version of a data directory. `trust` decides if `version.txt` and the data disagree.
 pub fn current_version(found: &DataDir, trust: Trust) -> Result<CurrentVersion, UnclearVersion> {
     let data = match &found.contents {
         DataDirContents::Empty => return Ok(CurrentVersion::Fresh),
@@ -144,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_two_witnesses_are_weighed() {
+    fn both_pieces_of_evidence_are_weighed() {
         use Trust::{Data, File, Neither};
         check("3.4.27/etcd3", "3.4.0", Neither, "3.4 3.4.27 Both");
         check("", "3.5.0", Neither, "3.5 ? Data");

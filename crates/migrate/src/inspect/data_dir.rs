@@ -19,7 +19,7 @@ pub const STATE_DIR: &str = ".migrate";
 
 /// Entries of a directory that still counts as empty: those of a new file system, our own, and the
 /// certificates that etcd writes (`--peer-auto-tls`) before it makes `member`.
-const NOTHING: &[&str] = &[
+const IGNORED: &[&str] = &[
     "lost+found",
     "System Volume Information",
     "$RECYCLE.BIN",
@@ -110,7 +110,7 @@ pub fn read(data_dir: &Path) -> Result<DataDir, Failure> {
     let mut is_fresh = true;
     for entry in entries {
         let path = entry.map_err(|error| Failure::file("read", data_dir, &error))?.path();
-        is_fresh &= is_nothing(&path);
+        is_fresh &= is_ignored(&path);
     }
     let contents = if is_fresh {
         refuse_set_aside(data_dir)?;
@@ -122,12 +122,12 @@ pub fn read(data_dir: &Path) -> Result<DataDir, Failure> {
     Ok(DataDir { contents, file: read_version_file(data_dir)?, is_ours })
 }
 
-/// Whether an entry belongs to nobody. Hidden entries such as `.snapshot` belong to a file system or
+/// Whether an entry does not count. Hidden entries such as `.snapshot` belong to a file system or
 /// a volume, unless they are data directories themselves.
-fn is_nothing(path: &Path) -> bool {
+fn is_ignored(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
     let is_hidden = name.as_encoded_bytes().starts_with(b".") && !path.join("member").exists();
-    is_hidden || NOTHING.iter().any(|known| name == *known)
+    is_hidden || IGNORED.iter().any(|known| name == *known)
 }
 
 /// An error if there is no `member`, but the data that a downgrade had moved away is still there: it

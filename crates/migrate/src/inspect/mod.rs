@@ -8,6 +8,7 @@ pub(crate) mod data_dir;
 pub(crate) mod disk_space;
 pub mod keys;
 pub mod protobuf;
+pub(crate) mod raft_snapshot;
 pub(crate) mod series;
 pub mod version_pair;
 pub mod wal;

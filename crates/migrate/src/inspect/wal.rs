@@ -1,8 +1,8 @@
 //! Reads the write-ahead log in `member/wal`, as far as one question needs it: up to which minor
 //! version can a server replay it?
 //!
-//! A file is a row of records, each after its length in eight bytes, up to a length of zero. What
-//! is damaged ends a file here; to judge that is etcd's own affair, which keeps sums over it all.
+//! A file is a sequence of records, each after its length in eight bytes, up to a length of zero. A
+//! damaged record ends the file here. Only etcd itself checks the checksums.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use crate::inspect::protobuf;
 use crate::inspect::series::Series;
 
-/// Longer than any request that a server lets in, unless it was told otherwise; a damaged length may
-/// be as long as the file.
+/// In bytes. By default a server accepts no request of this size, while a damaged length may be as
+/// long as the file.
 const LONGEST_RECORD: u64 = 16 << 20;
 
 /// `walpb.Record.Type`.
@@ -28,7 +28,9 @@ const SNAPSHOT: u64 = 5;
 ///   and the cluster version. etcd 3.5 logs them at every start. etcd 3.7 takes every entry for a
 ///   v3 request and panics: "unmarshal should never fail".
 const LIMITS: [Series; 2] = [LAST_WITH_V2_STORE, LAST_TO_CONVERT];
+/// See `LIMITS`.
 pub const LAST_WITH_V2_STORE: Series = Series::new(3, 5);
+/// See `LIMITS`.
 pub const LAST_TO_CONVERT: Series = Series::new(3, 6);
 
 /// Whether a log that this minor version can replay may be too old for the next one.
@@ -56,7 +58,7 @@ fn index_of(path: &Path) -> Option<u64> {
     u64::from_str_radix(index, 16).ok()
 }
 
-/// Files of one kind in the order of their names, which is that of their content.
+/// Files with an extension, sorted by name, which is the order of their content.
 fn files(directory: &Path, kind: &str) -> io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(directory)? {
@@ -111,7 +113,7 @@ impl LogReader {
         match protobuf::number(record, 1) {
             ENTRY => {
                 let index = protobuf::number(data, 3);
-                // A new leader writes over what its predecessor could not commit.
+                // A new leader overwrites entries that were not committed.
                 while self.old.last().is_some_and(|(last, _)| *last >= index) {
                     self.old.pop();
                 }
@@ -128,7 +130,7 @@ impl LogReader {
         }
     }
 
-    /// `taken` are the snapshots that exist as files. The newest that the log knows counts.
+    /// `taken` are the snapshots that exist as files. The newest one that is also in the log counts.
     fn replayed_until(&self, taken: &BTreeSet<u64>) -> Option<Series> {
         let start = self.snapshots.intersection(taken).last().copied().unwrap_or(0);
         let replayed = self.old.iter().rev().take_while(|(index, _)| *index > start);

@@ -1,12 +1,11 @@
-//! Computes the journey: from what was found and what is wanted to a finite list of steps.
+//! Computes the steps from the current version of the data to the target version.
 //!
-//! Decides everything and does nothing: no files, no network, no clock.
+//! Pure: uses no files, no network and no clock.
 
 use std::fmt;
 
 use etcd_version::{Bundled, EtcdVersion};
 
-use crate::cli::options::Downgrades;
 use crate::inspect::current_version::{CurrentVersion, Evidence, KnownVersion};
 use crate::inspect::series::Series;
 use crate::inspect::version_pair::{Storage, VersionPair};
@@ -15,28 +14,38 @@ use crate::inspect::version_pair::{Storage, VersionPair};
 /// back to life ("zombie members").
 const SAFE_BEFORE_3_6: EtcdVersion = EtcdVersion::new(3, 5, 26);
 
+/// How far a downgrade may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Downgrades {
+    OneMinor,
+    SeveralMinors,
+}
+
+/// One step of a migration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Copy the data aside, before anything changes it.
+    /// Make a backup before anything changes the data.
     Backup,
-    /// Start this etcd and call off the downgrade that an earlier run began.
+    /// Start this etcd and cancel the downgrade that an earlier run began.
     CancelDowngrade(EtcdVersion),
     /// Start this etcd, wait until the cluster has reached its minor version, stop it.
     Serve(EtcdVersion),
-    /// Go back one minor version, by the way that this pair of versions knows.
+    /// Go back one minor version.
     Downgrade { from: EtcdVersion, to: EtcdVersion, method: DowngradeMethod },
     /// Write the version into `version.txt`.
     Record(EtcdVersion),
 }
 
+/// How a downgrade is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DowngradeMethod {
-    /// `etcdctl downgrade`, which etcd has from 3.6 on. Drops nothing.
+    /// `etcdctl downgrade`, which etcd has from 3.6 on. Loses nothing.
     InPlace,
-    /// A snapshot, restored by the older version. Drops the raft history and the other members.
+    /// A snapshot, restored by the older version. Loses the raft log and the other members.
     Snapshot,
 }
 
+/// Why there are no steps to the target version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoPath {
     Etcd2Storage,
@@ -53,7 +62,7 @@ pub enum NoPath {
         to: EtcdVersion,
         bundled: EtcdVersion,
     },
-    /// The log is from before the version that the data is at.
+    /// No version that can open the data can replay its log.
     LogBeforeData {
         until: Series,
         data: Series,
@@ -114,6 +123,7 @@ impl fmt::Display for NoPath {
 }
 
 impl NoPath {
+    /// What to do instead, if there is something.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::TooFarBack { .. } => {
@@ -136,10 +146,10 @@ impl NoPath {
     }
 }
 
-/// The steps that bring data from where it is to the wanted version, or why there are none.
+/// The steps to the target version, or why there are none.
 ///
-/// The target etcd upgrades the last minor version by itself when it starts, so that hop is
-/// recorded, not performed: rolling upgrades of clusters rely on that.
+/// The target etcd itself makes the last upgrade by one minor version when it starts, so that one is
+/// only recorded. Rolling upgrades of clusters rely on it.
 pub fn steps(
     origin: &CurrentVersion,
     to: &VersionPair,
@@ -160,13 +170,13 @@ pub fn steps(
     if from.series.major != 3 {
         return Err(NoPath::UnknownMajor(from.series));
     }
-    let walk = if to.minor() < from.series.minor {
+    let moves = if to.minor() < from.series.minor {
         down(from, to, bundled, downgrades)?
     } else {
         up(from, to, bundled)?
     };
-    let backup = (!walk.is_empty()).then_some(Step::Backup);
-    let mut steps: Vec<Step> = backup.into_iter().chain(walk).collect();
+    let backup = (!moves.is_empty()).then_some(Step::Backup);
+    let mut steps: Vec<Step> = backup.into_iter().chain(moves).collect();
     let arrived = Step::Record(to.clone());
     if steps.last() != Some(&arrived) {
         steps.push(arrived);
@@ -182,7 +192,7 @@ fn up(from: &KnownVersion, to: &EtcdVersion, bundled: &Bundled) -> Result<Vec<St
     // all members have.
     let is_cleared = from.evidence == Evidence::DataBeforeOurFile;
     let has_old_members = crosses_3_6 && from.series.minor == 5 && !(is_cleared || is_safe);
-    // A log that the next minor version cannot replay gets a raft snapshot from its own one first.
+    // If the next minor version cannot replay the log, the current one first writes a raft snapshot.
     let rises = Series::of(to) > from.series;
     let has_old_log = rises && from.replayed_until.is_some_and(|until| until <= from.series);
     if let Some(until) = from.replayed_until.filter(|until| rises && *until < from.series) {
@@ -221,7 +231,7 @@ fn down(
     if from.members > 1 {
         return Err(NoPath::ClusterDowngrade { to: to.clone(), members: from.members });
     }
-    // The newest first: what is missing there is missing at once, not after a long walk.
+    // The newest version comes first, so that a missing one is reported before any step.
     let mut newer = newest(bundled, from.series, to)?;
     let mut steps = Vec::new();
     for minor in (to.minor()..from.series.minor).rev() {
@@ -230,8 +240,8 @@ fn down(
         } else {
             newest(bundled, Series::new(3, minor), to)?
         };
-        // In place etcd asks for the credentials of an administrator, which are not ours to have.
-        // A restored database keeps its cluster version, and 3.6 refuses one of 3.7 for that.
+        // A downgrade in place needs the credentials of an administrator, which this program does
+        // not have. A restored database keeps its cluster version, and 3.6 refuses that of 3.7.
         if minor >= 6 && from.needs_credentials {
             return Err(NoPath::DowngradeNeedsCredentials { from: from.series, to: to.clone() });
         }

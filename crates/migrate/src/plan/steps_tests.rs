@@ -1,3 +1,5 @@
+//! Tables of versions and the steps between them.
+
 use super::*;
 use crate::inspect::wal::{LAST_TO_CONVERT, LAST_WITH_V2_STORE};
 
@@ -158,7 +160,7 @@ fn a_log_that_is_too_old_for_its_own_data_is_refused() {
 }
 
 #[test]
-fn a_downgrade_that_was_begun_is_cancelled_before_the_journey_goes_elsewhere() {
+fn a_downgrade_that_was_begun_is_cancelled_before_the_data_goes_elsewhere() {
     let from = |text| KnownVersion { abandons_downgrade: true, ..known(text) };
     check_known(from("3.7.1"), "3.7.1", "backup, cancel the downgrade with 3.7.1, record 3.7.1");
     check_known(from("3.6.14"), "3.7.1", "backup, cancel the downgrade with 3.6.14, record 3.7.1");
@@ -232,7 +234,7 @@ fn what_cannot_be_done_has_a_reason() {
     );
 }
 
-/// The journeys that the old image was tested with.
+/// The migrations that the old image was tested with.
 #[test]
 fn what_the_old_image_was_tested_with_has_an_answer() {
     let theirs = "3.0.17\n3.1.12";

@@ -1,6 +1,25 @@
-//! Which of etcd's tools a downgrade by snapshot needs, by version.
+//! Which programs of etcd a step starts.
 
 use etcd_version::EtcdVersion;
+
+use super::steps::{DowngradeMethod, Step};
+
+/// The programs that a step starts, each with its version.
+pub fn needed<'a>(step: &'a Step, target: &'a EtcdVersion) -> Vec<(&'static str, &'a EtcdVersion)> {
+    match step {
+        Step::Backup | Step::Record(_) => vec![],
+        Step::CancelDowngrade(version) => vec![("etcd", version), ("etcdctl", target)],
+        Step::Serve(version) => vec![("etcd", version)],
+        Step::Downgrade { from, to, method: DowngradeMethod::InPlace } => {
+            vec![("etcd", from), ("etcdctl", from), ("etcd", to)]
+        }
+        Step::Downgrade { from, to, method: DowngradeMethod::Snapshot } => {
+            let schema = has_schema(from).then_some(("etcdutl", from));
+            let programs = [("etcd", from), ("etcd", to), (restorer(to), to)];
+            programs.into_iter().chain(schema).collect()
+        }
+    }
+}
 
 /// The program that restores snapshots: `etcdutl` if the version has it, because from 3.6 on
 /// `etcdctl` cannot.

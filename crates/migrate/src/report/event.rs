@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use etcd_version::EtcdVersion;
 
-use crate::cli::options::Format;
+use crate::report::format::Format;
 use crate::report::json::Json;
 
 /// How serious an event is.
@@ -28,17 +28,19 @@ impl EventLog {
         Self { format }
     }
 
+    /// An event of a normal run.
     pub fn info(self, event: &'static str, message: impl fmt::Display) {
         self.write(&Event::new(Level::Info, event, &message.to_string()));
     }
 
-    /// Something about the server of one version, which programs read from the field `etcd`.
+    /// An event of a server; programs read its version from the field `etcd`.
     pub fn server(self, event: &'static str, etcd: &EtcdVersion, message: impl fmt::Display) {
         let message = message.to_string();
         let event = Event::new(Level::Info, event, &message);
         self.write(&Event { etcd: Some(etcd), ..event });
     }
 
+    /// An event that a person should know of, and that stops nothing.
     pub fn warn(self, event: &'static str, message: impl fmt::Display) {
         self.write(&Event::new(Level::Warning, event, &message.to_string()));
     }
@@ -56,6 +58,8 @@ impl EventLog {
     }
 }
 
+/// One event.
+#[derive(Debug)]
 struct Event<'a> {
     level: Level,
     name: &'static str,

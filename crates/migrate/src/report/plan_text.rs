@@ -1,27 +1,30 @@
-//! The plan, for people and for programs.
+//! Prints a plan as text or JSON.
 
 use std::path::Path;
 
-use crate::cli::options::Options;
 use crate::inspect::current_version::{CurrentVersion, Evidence};
+use crate::inspect::version_pair::VersionPair;
 use crate::plan::steps::{DowngradeMethod, Step};
 use crate::report::Report;
 use crate::report::json::Json;
 
 /// A plan with what its text needs.
+#[derive(Debug)]
 pub struct PlanReport<'a> {
-    pub options: &'a Options,
+    pub data_dir: &'a Path,
+    pub target: &'a VersionPair,
     pub origin: &'a CurrentVersion,
     pub steps: &'a [Step],
+    /// The directory of the backups.
     pub backup: &'a Path,
 }
 
 impl Report for PlanReport<'_> {
     fn text(&self) -> String {
-        let data_dir = self.options.data_dir.display();
+        let data_dir = self.data_dir.display();
         let mut lines = vec![
             format!("data directory {data_dir}: {}", describe(self.origin)),
-            format!("target {}", self.options.target),
+            format!("target {}", self.target),
         ];
         for (index, step) in self.steps.iter().enumerate() {
             lines.push(format!("  {}. {}", index + 1, self.sentence(step)));
@@ -53,9 +56,9 @@ impl Report for PlanReport<'_> {
             Json::Object([("action", Json::text(action))].into_iter().chain(details).collect())
         };
         Json::Object(vec![
-            ("dataDirectory", Json::text(self.options.data_dir.display())),
+            ("dataDirectory", Json::text(self.data_dir.display())),
             ("from", origin(self.origin)),
-            ("target", Json::text(&self.options.target)),
+            ("target", Json::text(self.target)),
             ("steps", Json::List(self.steps.iter().map(step).collect())),
         ])
     }
@@ -73,7 +76,7 @@ impl PlanReport<'_> {
                 version.series()
             ),
             Step::Downgrade { from, to, method: DowngradeMethod::InPlace } => format!(
-                "start etcd {from}, have it downgrade the data to {}, stop it; nothing is dropped",
+                "start etcd {from}, let it downgrade the data to {}, stop it; nothing is lost",
                 to.series()
             ),
             Step::Downgrade { from, to, method: DowngradeMethod::Snapshot } => format!(
@@ -81,14 +84,15 @@ impl PlanReport<'_> {
                  leases, users and revisions stay, the raft log and the cluster's ids are new"
             ),
             Step::Record(version) if self.is_left_to_the_target(step) => format!(
-                "write {version}/etcd3 into version.txt; etcd {version} upgrades the last minor \
+                "write {version}/etcd3 into version.txt; etcd {version} makes the last upgrade \
                  itself when it starts"
             ),
             Step::Record(version) => format!("write {version}/etcd3 into version.txt"),
         }
     }
 
-    /// Whether a record runs ahead of the data, by the minor that the target upgrades itself.
+    /// Whether a record is one minor version ahead of the data, because the target itself makes that
+    /// upgrade.
     fn is_left_to_the_target(&self, step: &Step) -> bool {
         let CurrentVersion::Etcd3(known) = self.origin else { return false };
         let reached = self.steps.iter().rev().find_map(|step| match step {
@@ -97,7 +101,7 @@ impl PlanReport<'_> {
             Step::Backup | Step::CancelDowngrade(_) | Step::Record(_) => None,
         });
         self.steps.last() == Some(step)
-            && self.options.target.version.minor() > reached.unwrap_or(known.series.minor)
+            && self.target.version.minor() > reached.unwrap_or(known.series.minor)
     }
 }
 
@@ -125,6 +129,7 @@ fn origin(origin: &CurrentVersion) -> Json {
     }
 }
 
+/// The current version as a phrase, for a log or a status.
 pub fn describe(origin: &CurrentVersion) -> String {
     let known = match origin {
         CurrentVersion::Fresh => return "no etcd has started here yet".to_owned(),

@@ -2,8 +2,8 @@
 
 use std::fmt::Display;
 
-use crate::cli::options::Trust;
 use crate::inspect::current_version;
+use crate::inspect::current_version::Trust;
 use crate::inspect::data_dir::{DataDirContents, MemberData};
 use crate::inspect::wal::LAST_WITH_V2_STORE;
 use crate::report::Report;

@@ -21,62 +21,83 @@ use crate::state::backup_store::BackupStore;
 const ELSEWHERE: &str =
     "nothing was changed; --backup-dir names another place, --no-backup makes none";
 
-/// Copies `member` and `version.txt` into a new directory of the store and returns that directory.
-/// Fails early when there is no room for the copy and for the `room_bytes` that the steps write.
-pub fn make(
-    data_dir: &Path,
-    store: &BackupStore,
-    room_bytes: u64,
-    (log, stop): (EventLog, &StopSignal),
-) -> Result<PathBuf, Failure> {
-    let failed =
-        |error: &io::Error| Failure::file("back up to", &store.directory, error).hint(ELSEWHERE);
-    let partial = store.begin().map_err(|error| failed(&error))?;
-    let member = data_dir.join("member");
-    let probe = partial.join("probe");
-    let shares = shares_blocks(&member.join("snap").join("db"), &probe);
-    let size_bytes = tree::size_bytes(&member).map_err(|error| failed(&error))?;
-    check_room(data_dir, store, if shares { 0 } else { size_bytes }, room_bytes).inspect_err(
-        |_| {
-            let _ = tree::remove(&partial);
-        },
-    )?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    // Windows allows no colon in a name.
-    let name = timestamp(now.as_secs()).replace(':', "");
-    let copied = copy_directory(&member, &partial.join("member"), stop)
-        .and_then(|()| copy_version_file(data_dir, &partial))
-        .and_then(|()| store.end(&partial, &name));
-    let complete = copied.map_err(|failure| {
-        // Half a copy is useless and fills the disk.
-        let _ = tree::remove(&partial);
-        let is_interrupted = failure.kind != Kind::System;
-        if is_interrupted { failure } else { failure.hint(ELSEWHERE) }
-    })?;
-    let how = if shares { "sharing its blocks" } else { "copied" };
-    log.info(
-        "backup",
-        format_args!("{} holds a copy, {} MiB, {how}", complete.display(), size_bytes >> 20),
-    );
-    Ok(complete)
+/// How backups of one data directory are made.
+#[derive(Debug)]
+pub struct Backup<'a> {
+    pub data_dir: &'a Path,
+    pub store: &'a BackupStore,
+    pub log: EventLog,
+    pub stop: &'a StopSignal,
 }
 
-fn check_room(
-    data_dir: &Path,
-    store: &BackupStore,
-    copy_bytes: u64,
-    room_bytes: u64,
-) -> Result<(), Failure> {
-    let is_same = platform::is_same_file_system(data_dir, &store.directory)
-        .map_err(|error| Failure::file("look at", &store.directory, &error))?;
-    let checked = if is_same {
-        let what = "a copy of the data with what the steps write";
-        disk_space::check(&store.directory, copy_bytes + room_bytes, what)
-    } else {
-        disk_space::check(&store.directory, copy_bytes, "a copy of the data")
-            .and_then(|()| disk_space::check(data_dir, room_bytes, "what the steps write"))
-    };
-    checked.map_err(|failure| failure.hint(ELSEWHERE))
+impl Backup<'_> {
+    /// Copies `member` and `version.txt` into a new directory of the store and returns that
+    /// directory. Fails early when there is no room for the copy and for the `step_bytes` that the
+    /// steps write.
+    pub fn make(&self, step_bytes: u64) -> Result<PathBuf, Failure> {
+        let store = self.store;
+        let failed = |error: &io::Error| {
+            Failure::file("back up to", &store.directory, error).hint(ELSEWHERE)
+        };
+        let partial = store.begin().map_err(|error| failed(&error))?;
+        let member = self.data_dir.join("member");
+        let shares = shares_blocks(&member.join("snap").join("db"), &partial.join("probe"));
+        let size_bytes = tree::size_bytes(&member).map_err(|error| failed(&error))?;
+        let made = self
+            .check_room(if shares { 0 } else { size_bytes }, step_bytes)
+            .and_then(|()| self.copy(&member, &partial));
+        let complete = made.inspect_err(|_| {
+            // Half a copy is useless and fills the disk.
+            let _ = tree::remove(&partial);
+        })?;
+        let how = if shares { "sharing its blocks" } else { "copied" };
+        self.log.info(
+            "backup",
+            format_args!("{} holds a copy, {} MiB, {how}", complete.display(), size_bytes >> 20),
+        );
+        Ok(complete)
+    }
+
+    fn copy(&self, member: &Path, partial: &Path) -> Result<PathBuf, Failure> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        // Windows allows no colon in a name.
+        let name = timestamp(now.as_secs()).replace(':', "");
+        let copied = copy_directory(member, &partial.join("member"), self.stop)
+            .and_then(|()| copy_version_file(self.data_dir, partial))
+            .and_then(|()| self.store.end(partial, &name));
+        copied.map_err(|failure| {
+            let is_interrupted = failure.kind != Kind::System;
+            if is_interrupted { failure } else { failure.hint(ELSEWHERE) }
+        })
+    }
+
+    fn check_room(&self, copy_bytes: u64, step_bytes: u64) -> Result<(), Failure> {
+        let directory = &self.store.directory;
+        let is_same = platform::is_same_file_system(self.data_dir, directory)
+            .map_err(|error| Failure::file("look at", directory, &error))?;
+        let checked = if is_same {
+            let what = "a copy of the data with what the steps write";
+            disk_space::check(directory, copy_bytes + step_bytes, what)
+        } else {
+            disk_space::check(directory, copy_bytes, "a copy of the data")
+                .and_then(|()| disk_space::check(self.data_dir, step_bytes, "what the steps write"))
+        };
+        checked.map_err(|failure| failure.hint(ELSEWHERE))
+    }
+
+    /// Removes all backups of the data directory except the newest `count` and `keep`. One that
+    /// cannot be removed is a warning.
+    pub fn retain(&self, count: usize, keep: &Path) {
+        for copy in self.store.expired(count, keep) {
+            let name = copy.display();
+            match tree::remove(&copy) {
+                Ok(()) => self.log.info("retain", format_args!("removed the old copy {name}")),
+                Err(error) => {
+                    self.log.warn("retain", format_args!("cannot remove {name}: {error}"));
+                }
+            }
+        }
+    }
 }
 
 fn shares_blocks(db: &Path, probe: &Path) -> bool {
@@ -139,23 +160,10 @@ fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes all backups of a data directory except the newest `count` and `keep`. One that cannot be
-/// removed is a warning.
-pub fn retain(store: &BackupStore, count: usize, keep: &Path, log: EventLog) {
-    for copy in store.expired(count, keep) {
-        match tree::remove(&copy) {
-            Ok(()) => log.info("retain", format_args!("removed the old copy {}", copy.display())),
-            Err(error) => {
-                log.warn("retain", format_args!("cannot remove {}: {error}", copy.display()));
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::options::Format;
+    use crate::report::format::Format;
     use crate::scratch::Scratch;
 
     fn example() -> Scratch {
@@ -167,8 +175,12 @@ mod tests {
         scratch
     }
 
+    fn backup<'a>(store: &'a BackupStore, data_dir: &'a Path, stop: &'a StopSignal) -> Backup<'a> {
+        Backup { data_dir, store, log: EventLog::new(Format::Text), stop }
+    }
+
     fn make_on(store: &BackupStore, data_dir: &Path) -> Result<PathBuf, Failure> {
-        make(data_dir, store, 0, (EventLog::new(Format::Text), &StopSignal::default()))
+        backup(store, data_dir, &StopSignal::default()).make(0)
     }
 
     fn make_in(scratch: &Scratch) -> Result<PathBuf, Failure> {
@@ -194,9 +206,10 @@ mod tests {
         let copies: Vec<_> = (0..4).map(|_| make_in(&scratch).unwrap()).collect();
         // A copy of earlier code has no label.
         fs::remove_file(copies[1].join("data-directory")).unwrap();
-        let store = BackupStore::of(&scratch.path().join("data"), None);
+        let data_dir = scratch.path().join("data");
+        let store = BackupStore::of(&data_dir, None);
         assert_eq!(store.copies(), copies);
-        retain(&store, 2, &copies[0], EventLog::new(Format::Text));
+        backup(&store, &data_dir, &StopSignal::default()).retain(2, &copies[0]);
         let kept: Vec<_> = copies.iter().map(|copy| copy.exists()).collect();
         assert_eq!(kept, [true, false, true, true]);
         assert!(scratch.path().join("data.bak/member/snap/db").exists());
@@ -218,7 +231,7 @@ mod tests {
         let newest = make_on(&stores[0].0, &stores[0].1).unwrap();
         // An unfinished copy of the other, which may be running now.
         let half = stores[1].0.begin().unwrap();
-        retain(&stores[0].0, 1, &newest, EventLog::new(Format::Text));
+        backup(&stores[0].0, &stores[0].1, &StopSignal::default()).retain(1, &newest);
         assert!(!one.exists() && newest.exists() && other.exists() && kept.exists());
         make_on(&stores[0].0, &stores[0].1).unwrap();
         assert!(half.exists());

@@ -71,7 +71,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
-    use crate::cli::options::Format;
+    use crate::report::format::Format;
     use crate::scratch::Scratch;
 
     fn place_in(scratch: &Scratch, version: &str) -> Result<(), Failure> {

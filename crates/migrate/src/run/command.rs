@@ -17,7 +17,7 @@ pub struct Launch<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Takes {
     Value,
-    Nothing,
+    NoValue,
 }
 
 /// Flags that would take `/health` and `/version` away from the private listener, add listeners
@@ -31,7 +31,7 @@ const UNWANTED: &[(&str, Takes)] = &[
     ("log-format", Takes::Value),
     ("log-package-levels", Takes::Value),
     ("log-rotation-config-json", Takes::Value),
-    ("enable-log-rotation", Takes::Nothing),
+    ("enable-log-rotation", Takes::NoValue),
     // They contradict `--initial-cluster`.
     ("discovery", Takes::Value),
     ("discovery-srv", Takes::Value),

@@ -1,4 +1,4 @@
-//! The two ways back: in place, which etcd can from 3.6 on, and by snapshot, which works for all.
+//! The two methods of a downgrade: in place, which etcd can from 3.6 on, and by snapshot.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,158 +6,163 @@ use std::time::Duration;
 
 use etcd_version::EtcdVersion;
 
+use super::poll::Poll;
+use super::server::Server;
+use super::step_context::StepContext;
+use super::subprocess;
 use crate::failure::{Failure, Kind};
 use crate::files::tree;
-use crate::inspect::data_dir::{self, DataDirContents};
+use crate::inspect::data_dir::{self, DataDirContents, Member};
 use crate::inspect::series::Series;
-pub use crate::plan::tools::{has_schema, restorer};
+use crate::plan::tools::{has_schema, restorer};
 use crate::platform;
-use crate::run::poll::Poll;
-use crate::run::runner::Runner;
-use crate::run::server::Server;
-use crate::run::subprocess;
-pub use crate::state::swap::Swap;
+use crate::state::swap::Swap;
 
-#[expect(clippy::redundant_closure_for_method_calls, reason = "the method is for one lifetime")]
-impl Runner<'_> {
-    pub fn downgrade_in_place(&self, from: &EtcdVersion, to: &EtcdVersion) -> Result<(), Failure> {
-        let newer_tool = self.program("etcdctl", from)?;
-        let goal = Series::of(to);
-        let patience = self.options.timeouts.start;
-        self.serve(from, |server| {
-            server.wait_until_healthy()?;
-            enable(&newer_tool, server, goal, patience)?;
-            server.wait_until_downgraded(goal)
-        })?;
-        // The older etcd proves that it can read the data, and closes the downgrade, which would
-        // otherwise hold back the next upgrade.
-        self.serve(to, |server| {
-            server.wait_until_upgraded()?;
-            // With the newer tool, since that of 3.5 does not know the word.
-            cancel(&newer_tool, server, patience)
-        })
-    }
-
-    /// Ends a downgrade that an earlier run began, so that the data may go elsewhere.
-    pub fn cancel_downgrade(&self, at: &EtcdVersion) -> Result<(), Failure> {
-        // With the target's tool, which knows the word: it is newer than where the downgrade led.
-        let tool = self.program("etcdctl", &self.options.target.version)?;
-        self.serve(at, |server| {
-            server.wait_until_healthy()?;
-            cancel(&tool, server, self.options.timeouts.start)?;
-            server.wait_until_upgraded()
-        })
-    }
-
-    pub fn downgrade_by_snapshot(
-        &self,
-        from: &EtcdVersion,
-        to: &EtcdVersion,
-    ) -> Result<(), Failure> {
-        // Its log may hold more than its database; a clean stop brings both to the same point.
-        self.serve(from, |server| server.wait_until_healthy())?;
-        let swap = Swap::of(&self.options.data_dir);
-        swap.clear()?;
-        let swapped = self.restore(from, to, &swap).and_then(|()| swap.finish());
-        swapped.inspect_err(|_| swap.discard())?;
-        swap.clear()?;
-        self.upgrade(to)
-    }
-
-    /// Turns the database into a durable data directory of the older version.
-    fn restore(&self, from: &EtcdVersion, to: &EtcdVersion, swap: &Swap) -> Result<(), Failure> {
-        self.run_tools(from, to, swap)?;
-        platform::copy_ownership(&swap.member, &swap.restored.join("member"))
-            .and_then(|()| tree::sync(&swap.restored))
-            .map_err(|error| Failure::file("make durable", &swap.restored, &error))
-    }
-
-    fn run_tools(&self, from: &EtcdVersion, to: &EtcdVersion, swap: &Swap) -> Result<(), Failure> {
-        let identity = self.identity()?;
-        let db = |member: &Path| member.join("snap").join("db");
-        if !has_schema(from) {
-            return self.restore_with(
-                restorer(to),
-                to,
-                &db(&swap.member),
-                &swap.restored,
-                &identity,
-            );
-        }
-        // The newer tool first takes out of the database what the older etcd does not know. It
-        // refuses while the log still has such entries, so it works on a restored copy.
-        let staged = swap.staged.join("member");
-        self.restore_with("etcdutl", from, &db(&swap.member), &swap.staged, &identity)?;
-        let mut migrate = Command::new(self.program("etcdutl", from)?);
-        migrate.args(["migrate", "--target-version", &to.series(), "--data-dir"]);
-        migrate.arg(&swap.staged);
-        self.must_run(migrate, &format!("etcd {from} could not write the schema of {to}"))?;
-        self.restore_with(restorer(to), to, &db(&staged), &swap.restored, &identity)
-    }
-
-    fn restore_with(
-        &self,
-        tool: &str,
-        version: &EtcdVersion,
-        db: &Path,
-        into: &Path,
-        identity: &ClusterIdentity,
-    ) -> Result<(), Failure> {
-        let mut command = Command::new(self.program(tool, version)?);
-        command.arg("snapshot").arg("restore").arg(db);
-        // The hash is that of `snapshot save`; this is the database itself.
-        command.arg("--skip-hash-check").arg("--data-dir").arg(into);
-        command.args(["--name", &identity.name, "--initial-cluster", &identity.initial_cluster]);
-        command.args(["--initial-advertise-peer-urls", &identity.peer_urls]);
-        if let Some(token) = &self.options.member.initial_cluster_token {
-            command.args(["--initial-cluster-token", token]);
-        }
-        let what = format!("the tools of etcd {version} could not restore the database");
-        self.must_run(command, &what)
-    }
-
-    fn must_run(&self, command: Command, what: &str) -> Result<(), Failure> {
-        match subprocess::run(command, || self.stop.check())? {
-            None => Ok(()),
-            Some(error) => Err(Failure::new(Kind::StepFailed, format_args!("{what}: {error}"))),
-        }
-    }
-
-    /// The only member as the data knows it, else as the options describe it.
-    fn identity(&self) -> Result<ClusterIdentity, Failure> {
-        let member = &self.options.member;
-        let DataDirContents::Etcd3(data) = data_dir::read(&self.options.data_dir)?.contents else {
-            return Err(Failure::new(Kind::StepFailed, "the data went away"));
-        };
-        let Some(known) = data.only_member() else {
-            return Ok(ClusterIdentity {
-                name: member.name.clone(),
-                initial_cluster: member.initial_cluster.clone(),
-                peer_urls: member.initial_advertise_peer_urls.clone(),
-            });
-        };
-        let (name, urls) = (&known.name, &known.peer_urls);
-        let cluster: Vec<_> = urls.iter().map(|url| format!("{name}={url}")).collect();
-        Ok(ClusterIdentity {
-            name: name.clone(),
-            initial_cluster: cluster.join(","),
-            peer_urls: urls.join(","),
-        })
-    }
+/// Downgrades the data by one minor version with `etcdctl downgrade`.
+pub fn in_place(
+    context: &StepContext<'_>,
+    from: &EtcdVersion,
+    to: &EtcdVersion,
+) -> Result<(), Failure> {
+    let newer_tool = context.program("etcdctl", from)?;
+    let goal = Series::of(to);
+    let limit = context.options.timeouts.start;
+    context.serve(from, |server| {
+        server.wait_until_healthy()?;
+        enable(&newer_tool, server, goal, limit)?;
+        server.wait_until_downgraded(goal)
+    })?;
+    // The older etcd shows that it can read the data. It also ends the downgrade, which would
+    // otherwise prevent the next upgrade.
+    context.serve(to, |server| {
+        server.wait_until_upgraded()?;
+        // With the newer tool, because that of 3.5 does not know this command.
+        cancel(&newer_tool, server, limit)
+    })
 }
 
+/// Cancels a downgrade that an earlier run enabled, so that the data can go to another version.
+/// `at` is the version to do it with.
+pub fn cancel_earlier(context: &StepContext<'_>, at: &EtcdVersion) -> Result<(), Failure> {
+    // The tool of the target is newer than the goal of the downgrade, so it knows this command.
+    let tool = context.program("etcdctl", &context.options.target.version)?;
+    context.serve(at, |server| {
+        server.wait_until_healthy()?;
+        cancel(&tool, server, context.options.timeouts.start)?;
+        server.wait_until_upgraded()
+    })
+}
+
+/// Replaces the data by a snapshot of itself, restored with the tools of the older version.
+#[expect(clippy::redundant_closure_for_method_calls, reason = "the method is for one lifetime")]
+pub fn by_snapshot(
+    context: &StepContext<'_>,
+    from: &EtcdVersion,
+    to: &EtcdVersion,
+) -> Result<(), Failure> {
+    // The log may hold more than the database. After a clean stop both are at the same point.
+    context.serve(from, |server| server.wait_until_healthy())?;
+    let swap = Swap::of(&context.options.data_dir);
+    swap.clear()?;
+    let swapped = restore(context, from, to, &swap).and_then(|()| swap.finish());
+    swapped.inspect_err(|_| swap.discard())?;
+    swap.clear()?;
+    context.upgrade(to)
+}
+
+/// Turns the database into a durable data directory of the older version.
+fn restore(
+    context: &StepContext<'_>,
+    from: &EtcdVersion,
+    to: &EtcdVersion,
+    swap: &Swap,
+) -> Result<(), Failure> {
+    run_tools(context, from, to, swap)?;
+    platform::copy_ownership(&swap.member, &swap.restored.join("member"))
+        .and_then(|()| tree::sync(&swap.restored))
+        .map_err(|error| Failure::file("make durable", &swap.restored, &error))
+}
+
+fn run_tools(
+    context: &StepContext<'_>,
+    from: &EtcdVersion,
+    to: &EtcdVersion,
+    swap: &Swap,
+) -> Result<(), Failure> {
+    let identity = ClusterIdentity::of(context)?;
+    let db = |member: &Path| member.join("snap").join("db");
+    let restore = |tool, version: &EtcdVersion, db: &Path, into: &Path| {
+        let mut command = Command::new(context.program(tool, version)?);
+        command.arg("snapshot").arg("restore").arg(db);
+        // Only files of `snapshot save` have a hash, and this is the database itself.
+        command.arg("--skip-hash-check").arg("--data-dir").arg(into).args(identity.flags());
+        let what = format!("the tools of etcd {version} could not restore the database");
+        context.run_tool(command, &what)
+    };
+    if !has_schema(from) {
+        return restore(restorer(to), to, &db(&swap.member), &swap.restored);
+    }
+    // First the newer tool removes from the database what the older etcd does not know. It refuses
+    // to do so while the log has such entries, so it works on a restored copy without a log.
+    restore("etcdutl", from, &db(&swap.member), &swap.staged)?;
+    let mut migrate = Command::new(context.program("etcdutl", from)?);
+    migrate.args(["migrate", "--target-version", &to.series(), "--data-dir"]).arg(&swap.staged);
+    context.run_tool(migrate, &format!("etcd {from} could not write the schema of {to}"))?;
+    restore(restorer(to), to, &db(&swap.staged.join("member")), &swap.restored)
+}
+
+/// What a restored member calls itself and its cluster.
+#[derive(Debug)]
 struct ClusterIdentity {
     name: String,
     initial_cluster: String,
     peer_urls: String,
+    token: Option<String>,
 }
 
-/// Asks until etcd agrees: it first has to settle its own version, or an earlier downgrade.
+impl ClusterIdentity {
+    /// The only member as the data describes it, else as the options do.
+    fn of(context: &StepContext<'_>) -> Result<Self, Failure> {
+        let options = &context.options.member;
+        let DataDirContents::Etcd3(data) = data_dir::read(&context.options.data_dir)?.contents
+        else {
+            return Err(Failure::new(Kind::StepFailed, "the data has disappeared"));
+        };
+        let token = options.initial_cluster_token.clone();
+        let Some(Member { name, peer_urls }) = data.only_member() else {
+            return Ok(Self {
+                name: options.name.clone(),
+                initial_cluster: options.initial_cluster.clone(),
+                peer_urls: options.initial_advertise_peer_urls.clone(),
+                token,
+            });
+        };
+        let cluster: Vec<_> = peer_urls.iter().map(|url| format!("{name}={url}")).collect();
+        Ok(Self {
+            name: name.clone(),
+            initial_cluster: cluster.join(","),
+            peer_urls: peer_urls.join(","),
+            token,
+        })
+    }
+
+    fn flags(&self) -> Vec<&str> {
+        let mut flags = vec!["--name", &self.name, "--initial-cluster", &self.initial_cluster];
+        flags.extend(["--initial-advertise-peer-urls", &self.peer_urls]);
+        if let Some(token) = &self.token {
+            flags.extend(["--initial-cluster-token", token]);
+        }
+        flags
+    }
+}
+
+/// Repeats the command until etcd accepts it: it first has to decide on its cluster version, or to
+/// end an earlier downgrade.
 fn enable(
     etcdctl_path: &Path,
     server: &mut Server<'_>,
     goal: Series,
-    patience: Duration,
+    limit: Duration,
 ) -> Result<(), Failure> {
     let poll = Poll::expensive();
     while !server.is_downgraded(goal) {
@@ -166,7 +171,7 @@ fn enable(
         else {
             return Ok(());
         };
-        if poll.is_longer_than(patience) {
+        if poll.is_longer_than(limit) {
             let what = format_args!("etcd refused the downgrade to {goal}: {error}");
             return Err(Failure::new(Kind::StepFailed, what));
         }
@@ -176,14 +181,14 @@ fn enable(
     Ok(())
 }
 
-/// Closes a downgrade, unless the server did so by itself.
-fn cancel(etcdctl_path: &Path, server: &mut Server<'_>, patience: Duration) -> Result<(), Failure> {
+/// Cancels a downgrade, unless the server has ended it itself.
+fn cancel(etcdctl_path: &Path, server: &mut Server<'_>, limit: Duration) -> Result<(), Failure> {
     let poll = Poll::expensive();
     while let Some(error) = etcdctl(etcdctl_path, server, &["downgrade", "cancel"])? {
         if error.contains("no inflight downgrade") {
             return Ok(());
         }
-        if poll.is_longer_than(patience) {
+        if poll.is_longer_than(limit) {
             let what = format_args!("etcd did not close the downgrade: {error}");
             return Err(Failure::new(Kind::StepFailed, what));
         }
@@ -193,8 +198,8 @@ fn cancel(etcdctl_path: &Path, server: &mut Server<'_>, patience: Duration) -> R
     Ok(())
 }
 
-/// Runs `etcdctl` against a server of ours; the last line of its errors, if it failed. It does not
-/// wait for a server that is gone.
+/// Runs `etcdctl` against the server. `Some` is the last line of its error. Kills it when the server
+/// ends.
 fn etcdctl(
     path: &Path,
     server: &mut Server<'_>,

@@ -1,4 +1,4 @@
-//! One run of the program: look, plan, and either print the plan or walk it.
+//! One run of the program: reads the data, makes the plan, and prints it or takes its steps.
 
 use std::fs;
 use std::io;
@@ -6,7 +6,8 @@ use std::path::Path;
 
 use etcd_version::Bundled;
 
-use crate::cli::options::{Format, Options, PlainBinaries, ServerOptions};
+use crate::cli::etcd_flags;
+use crate::cli::options::{Options, PlainBinaries, ServerOptions};
 use crate::failure::{Failure, Kind};
 use crate::inspect::current_version::{self, CurrentVersion, UnclearVersion};
 use crate::inspect::data_dir::{self, DataDir, DataDirContents};
@@ -17,6 +18,7 @@ use crate::plan::steps::{self, Step};
 use crate::platform;
 use crate::report::Report;
 use crate::report::event::EventLog;
+use crate::report::format::Format;
 use crate::report::plan_text::{PlanReport, describe};
 use crate::report::status;
 use crate::run::binaries;
@@ -24,11 +26,13 @@ use crate::run::orphan;
 use crate::run::runner::{self, GOES_ON, Runner};
 use crate::run::server::ServerContext;
 use crate::run::signal::StopSignal;
+use crate::run::step_context::{StepContext, replayed_until};
 use crate::state::backup_store::BackupStore;
 use crate::state::journal::{self, Journal};
 use crate::state::lock::{self, Lock};
 use crate::state::swap::Swap;
 
+/// The data and the steps to the target version.
 struct Migration {
     found: DataDir,
     journal: Option<Journal>,
@@ -36,18 +40,23 @@ struct Migration {
     steps: Vec<Step>,
 }
 
-/// Prints what would be done. Reads only.
+/// The output of `--plan`. Changes nothing.
 pub fn plan(options: &Options, format: Format) -> Result<String, Failure> {
     refuse_outside_wal(options)?;
     let bundled = bundled::bundled(options.bundled.as_ref(), &options.bin_dir)?;
     let migration = peek(options, &bundled)?;
     let backup = store(options).directory;
-    let report =
-        PlanReport { options, origin: &migration.origin, steps: &migration.steps, backup: &backup };
+    let report = PlanReport {
+        data_dir: &options.data_dir,
+        target: &options.target,
+        origin: &migration.origin,
+        steps: &migration.steps,
+        backup: &backup,
+    };
     Ok(report.print(format))
 }
 
-/// Prints what is there and what happened to it. Reads only.
+/// The output of `status`. Changes nothing.
 pub fn status(data_dir: &Path, backups: Option<&Path>, format: Format) -> Result<String, Failure> {
     if !data_dir.exists() {
         let error = io::Error::from(io::ErrorKind::NotFound);
@@ -56,6 +65,7 @@ pub fn status(data_dir: &Path, backups: Option<&Path>, format: Format) -> Result
     Ok(status::look(data_dir, &BackupStore::of(data_dir, backups))?.print(format))
 }
 
+/// Migrates the data if needed.
 pub fn run(options: &Options, log: EventLog) -> Result<(), Failure> {
     refuse_outside_wal(options)?;
     let stop = StopSignal::listen().map_err(|error| {
@@ -67,8 +77,8 @@ pub fn run(options: &Options, log: EventLog) -> Result<(), Failure> {
     let bundled = bundled::bundled(options.bundled.as_ref(), &options.bin_dir)?;
     let swap = Swap::of(&options.data_dir);
     if !swap.is_pending() {
-        // Once without the lock, so that what cannot be migrated is not touched at all, and what
-        // is there already is fine on a read-only file system too.
+        // First without the lock: data that cannot be migrated is then not touched at all, and data
+        // that is at the target may be on a read-only file system.
         let migration = peek(options, &bundled)?;
         runner::check_programs(&migration.steps, options)?;
         if migration.is_arrived(options) {
@@ -88,11 +98,11 @@ pub fn run(options: &Options, log: EventLog) -> Result<(), Failure> {
     let from = describe(&migration.origin);
     log.info("found", format_args!("{}: {from}", options.data_dir.display()));
     take_steps(options, &migration, &stop, log)?;
-    // The data has arrived, so what is left is no failure of the kind that changed nothing.
+    // The data was changed, so a failure must not say that nothing was.
     arrive(options, log).map_err(|failure| failure.in_step().hint(GOES_ON))
 }
 
-/// Takes the steps; however that ends, the journal says so.
+/// Takes the steps, and notes in the journal how that ended.
 fn take_steps(
     options: &Options,
     migration: &Migration,
@@ -103,17 +113,27 @@ fn take_steps(
     let before = migration.journal.clone();
     let has_work = migration.steps.iter().any(Step::changes_data);
     let kept = before.as_ref().filter(|journal| journal.is_unfinished());
-    let member = server_options(options, &migration.found);
+    let server_options = server_options(options, &migration.found);
     let mut runner = Runner {
-        options,
-        store: &store(options),
-        context: ServerContext {
-            member: &member,
-            timeouts: &options.timeouts,
-            server_log: options.server_log,
-            stop,
-            log,
+        context: StepContext {
+            options,
+            server: ServerContext {
+                options: &server_options,
+                timeouts: &options.timeouts,
+                server_log: options.server_log,
+                stop,
+                log,
+            },
+            members: match &migration.found.contents {
+                DataDirContents::Etcd3(data) => &data.members,
+                DataDirContents::Empty | DataDirContents::Etcd2 => &[],
+            },
+            from: match &migration.origin {
+                CurrentVersion::Etcd3(known) => Some(known.series),
+                CurrentVersion::Fresh | CurrentVersion::Etcd2 => None,
+            },
         },
+        store: &store(options),
         journal: Journal {
             target: options.target.to_string(),
             step: kept.map(|journal| journal.step.clone()).unwrap_or_default(),
@@ -121,16 +141,6 @@ fn take_steps(
             outcome: "running".to_owned(),
         },
         has_begun: false,
-        members: match &migration.found.contents {
-            DataDirContents::Etcd3(data) => &data.members,
-            DataDirContents::Empty | DataDirContents::Etcd2 => &[],
-        },
-        from: match &migration.origin {
-            CurrentVersion::Etcd3(known) => Some(known.series),
-            CurrentVersion::Fresh | CurrentVersion::Etcd2 => None,
-        },
-        stop,
-        log,
     };
     let outcome = runner.take(&migration.steps).map_err(|failure| runner.explain(failure));
     match &outcome {
@@ -145,8 +155,8 @@ fn take_steps(
     outcome
 }
 
-/// The member as its servers are started. A server publishes its name, so that of the only member
-/// is the one that the data has; and the port of one among others is known to those.
+/// How servers are started. A server publishes its name and its URLs, so for a single member they are
+/// those in the data. One of several members must use its own port, which the others know.
 fn server_options(options: &Options, found: &DataDir) -> ServerOptions {
     let member = options.member.clone();
     let DataDirContents::Etcd3(data) = &found.contents else { return member };
@@ -184,7 +194,7 @@ impl Migration {
         Ok(Self { steps, ..self })
     }
 
-    /// Whether there is nothing to do and nothing to clear up.
+    /// Whether there is nothing to do and nothing to clean up.
     fn is_arrived(&self, options: &Options) -> bool {
         self.steps.len() == 1
             && self.found.file.as_ref() == Some(&options.target)
@@ -193,8 +203,8 @@ impl Migration {
     }
 }
 
-/// The journey, seen without the lock. What somebody writes to may look damaged in the moment of
-/// reading, and may have changed hands since.
+/// The migration, planned without the lock. While another process writes to the data, it may look
+/// damaged; that is no error unless it stays so.
 fn peek(options: &Options, bundled: &Bundled) -> Result<Migration, Failure> {
     let seen = look(options).or_else(|_| match lock::in_use(&options.data_dir) {
         Some(in_use) => Err(in_use),
@@ -203,18 +213,19 @@ fn peek(options: &Options, bundled: &Bundled) -> Result<Migration, Failure> {
     seen?.with_steps(options, bundled)
 }
 
+/// The migration, planned with the lock.
 fn prepare(options: &Options, bundled: &Bundled) -> Result<Migration, Failure> {
     look(options)?.with_steps(options, bundled)
 }
 
-/// A journey without steps yet.
+/// Reads the data; the steps are still empty.
 fn look(options: &Options) -> Result<Migration, Failure> {
     if Swap::of(&options.data_dir).is_pending() {
         return Err(Failure::new(
             Kind::NotMigratable,
             "a downgrade was interrupted while it moved the restored data into place",
         )
-        .hint("run migrate without --plan, and it is finished"));
+        .hint("run migrate without --plan to finish it"));
     }
     let found = data_dir::read(&options.data_dir)?;
     let journal = journal::read(&options.data_dir)?;
@@ -226,21 +237,22 @@ fn look(options: &Options) -> Result<Migration, Failure> {
         (&mut origin, &found.contents)
     {
         let to = Series::of(&options.target.version);
-        // Only such a journey meets an etcd that cannot replay the log, and the log may be long.
+        // Only then an etcd may be unable to replay the log. The log may be long.
         if wal::is_limit(known.series) && to > known.series {
-            known.replayed_until = runner::replayed_until(&options.data_dir)?;
+            known.replayed_until = replayed_until(&options.data_dir)?;
         }
-        // A downgrade that somebody else enabled is theirs to cancel.
+        // A downgrade that an operator enabled is not cancelled.
         known.abandons_downgrade =
             is_under_way && data.members.len() <= 1 && data.downgrade_to.is_some_and(|it| to > it);
     }
     Ok(Migration { found, journal, origin, steps: Vec::new() })
 }
 
-/// Only what lies in the data directory is read, copied and moved.
+/// An error if the extra arguments move data out of the data directory: it would neither be copied
+/// nor migrated.
 fn refuse_outside_wal(options: &Options) -> Result<(), Failure> {
     let named = |argument: &&String| {
-        let flag = crate::cli::etcd_flags::parse(argument);
+        let flag = etcd_flags::parse(argument);
         flag.is_some_and(|(name, _)| ["wal-dir", "data-dir", "config-file"].contains(&name))
     };
     match options.member.extra_arguments.iter().find(named) {
@@ -253,12 +265,13 @@ fn refuse_outside_wal(options: &Options) -> Result<(), Failure> {
     }
 }
 
+/// The failure with its hints.
 fn explain(unclear: &UnclearVersion) -> Failure {
     let failure = Failure::new(Kind::NotMigratable, unclear);
     match unclear {
         UnclearVersion::Contradiction { .. } => failure
-            .hint("`--trust data` goes by the data, `--trust file` by version.txt")
-            .hint("an etcd that was started without migrate leaves version.txt behind"),
+            .hint("use `--trust data` if the data is right, `--trust file` if version.txt is")
+            .hint("an etcd that is started without migrate does not update version.txt"),
         UnclearVersion::NoEvidence => {
             failure.hint("write `<version>/etcd3` into version.txt if you know which etcd it was")
         }

@@ -1,7 +1,7 @@
 //! Whether enough of the other members of a cluster can be reached to make a quorum.
 //!
-//! Asked by connecting to their peer addresses; not a word is exchanged, so no certificate is
-//! needed. Not responsible for what the members say of each other: a server does that.
+//! Connects to their peer addresses and sends nothing, so no certificate is needed. Does not check
+//! what the members say: a server does that.
 
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use crate::inspect::data_dir::Member;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The other members of a cluster.
 #[derive(Debug)]
 pub struct Peers {
     /// The peer URLs of each other member.
@@ -19,11 +20,11 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// `members` are all of the cluster; `name` is that of the own one.
+    /// `members` are all members of the cluster, `name` is the name of this one.
     pub fn of(members: &[Member], name: &str) -> Self {
         let quorum = members.len() / 2 + 1;
         let others: Vec<_> = members.iter().filter(|member| member.name != name).collect();
-        // A member that is not known under its name is met at its own address.
+        // If none has this name, this member is among the others.
         let is_known = others.len() < members.len();
         Self {
             others: others.into_iter().map(|member| member.peer_urls.clone()).collect(),

@@ -1,72 +1,74 @@
-//! A server of the journey: started on loopback, watched, asked, stopped.
+//! An etcd server that does a step: starts it on loopback, watches it, asks it, stops it.
 //!
-//! Needs no credentials and writes nothing: `/health` and `/version` answer everyone.
+//! Needs no credentials and writes no key: `/health` and `/version` answer everyone.
 
-use std::collections::VecDeque;
 use std::env;
-use std::fs;
-use std::io::{self, BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use etcd_version::EtcdVersion;
 use serde_json::Value;
 
-use crate::cli::options::{Port, ServerLog, ServerOptions, Timeouts};
+use crate::cli::options::{ServerLog, ServerOptions, Timeouts};
 use crate::failure::{Failure, Kind};
 use crate::inspect::series::Series;
-use crate::inspect::wal;
+use crate::inspect::{raft_snapshot, wal};
 use crate::platform;
 use crate::report::event::EventLog;
 use crate::run::command::{self, Launch};
 use crate::run::http;
 use crate::run::peers::Peers;
 use crate::run::poll::Poll;
+use crate::run::ports::{free_port, peer_urls};
+use crate::run::server_log::LogTail;
 use crate::run::signal::StopSignal;
 
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How much of its log is shown when a server fails.
-const LAST_LINES: usize = 5;
-const LONGEST_LINE: usize = 400;
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long other members may take until they listen: as long as their containers may take to start
 /// when all members are restarted at the same time.
 const QUORUM_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// How servers are started and watched, the same for all servers of a run.
+#[derive(Debug)]
 pub struct ServerContext<'a> {
-    pub member: &'a ServerOptions,
+    pub options: &'a ServerOptions,
     pub timeouts: &'a Timeouts,
     pub server_log: ServerLog,
     pub stop: &'a StopSignal,
     pub log: EventLog,
 }
 
+/// A running server. It is stopped when the value is dropped.
+#[derive(Debug)]
 pub struct Server<'a> {
     context: &'a ServerContext<'a>,
     version: EtcdVersion,
     child: Child,
+    /// The port for clients, on 127.0.0.1.
     pub port: u16,
-    tail: Arc<Mutex<VecDeque<String>>>,
+    tail: Arc<LogTail>,
+    /// The thread that reads the log.
     reader: Option<JoinHandle<()>>,
-    /// Whether it said that it was asked to stop.
-    has_heard: Arc<AtomicBool>,
-    /// By us, because it could not be stopped otherwise.
+    /// Killed by this program, because it did not stop.
     is_killed: bool,
 }
 
+/// How a server has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
-    /// What it had agreed to is in its database.
+    /// Everything that its cluster has agreed on is in its database.
     InOrder,
-    /// A server answers a moment before it listens for signals, and one that comes then kills it.
+    /// The signal killed it: a server answers a moment before it listens for signals.
     TooEarly,
 }
 
 impl<'a> Server<'a> {
+    /// Starts a server; it need not be healthy yet.
     pub fn start(
         program: &Path,
         version: &EtcdVersion,
@@ -76,10 +78,10 @@ impl<'a> Server<'a> {
         let data_dir = data_dir.to_str().ok_or_else(|| {
             Failure::new(Kind::System, format_args!("{} is not UTF-8", data_dir.display()))
         })?;
-        let port = free_port(context.member.port)?;
-        let listen_peer_urls = &peer_urls(context.member)?;
+        let port = free_port(context.options.port)?;
+        let listen_peer_urls = &peer_urls(context.options)?;
         let launch = Launch { data_dir, port, listen_peer_urls };
-        let arguments = command::arguments(version, context.member, &launch);
+        let arguments = command::arguments(version, context.options, &launch);
         let mut command = Command::new(program);
         for (name, _) in env::vars_os() {
             if name.to_str().is_none_or(|name| command::is_hidden(name, &arguments)) {
@@ -92,28 +94,26 @@ impl<'a> Server<'a> {
         command.args(&arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| Failure::file("start", program, &error))?;
         let stderr = child.stderr.take();
-        let tail = Arc::new(Mutex::new(VecDeque::new()));
-        // From here on the server ends with this value, whatever goes wrong.
+        // From here on the server is stopped when this value is dropped, also after an error.
         let version = version.clone();
         let mut server = Self {
             context,
             version,
             child,
             port,
-            tail,
+            tail: Arc::default(),
             reader: None,
-            has_heard: Arc::default(),
             is_killed: false,
         };
         server.reader = stderr.map(|stderr| server.follow(stderr)).transpose()?;
         Ok(server)
     }
 
-    /// Reads what the server says, in a thread, which a machine at its limits may refuse.
+    /// Starts a thread that reads the log.
     fn follow(&self, stderr: ChildStderr) -> Result<JoinHandle<()>, Failure> {
-        let (tail, has_heard) = (Arc::clone(&self.tail), Arc::clone(&self.has_heard));
+        let tail = Arc::clone(&self.tail);
         let (server_log, log) = (self.context.server_log, self.context.log);
-        let follow = move || keep_last_lines(stderr, (&tail, &has_heard), server_log, log);
+        let follow = move || tail.follow(stderr, server_log, log);
         thread::Builder::new().spawn(follow).map_err(|error| {
             Failure::new(Kind::System, format_args!("cannot start a thread: {error}"))
         })
@@ -123,16 +123,16 @@ impl<'a> Server<'a> {
     pub fn wait_until_upgraded(&mut self) -> Result<(), Failure> {
         let wanted = Series::of(&self.version);
         let mut was_healthy = false;
-        // Both stay true once they were: in a cluster whose other members also migrate, the
-        // quorum may be gone in the moment after.
+        // The two need not be true at the same time: in a cluster whose other members also migrate,
+        // the quorum may be lost a moment later.
         self.wait_for(&format!("the cluster to be healthy and at {wanted}"), |server| {
             was_healthy = was_healthy || server.is_healthy();
             was_healthy && server.reported("etcdcluster") >= Some(wanted)
         })
     }
 
-    /// Waits until the server is healthy, but not for a cluster of which too few members can be
-    /// reached.
+    /// Waits until the server is healthy. An error if too few other members can be reached for a
+    /// quorum.
     pub fn wait_for_quorum(&mut self, peers: &Peers) -> Result<(), Failure> {
         let limit = QUORUM_TIMEOUT.min(self.context.timeouts.start);
         let poll = Poll::start();
@@ -143,7 +143,7 @@ impl<'a> Server<'a> {
                 if reachable < peers.needed {
                     return Err(self.without_quorum(reachable, peers));
                 }
-                // Those that are there will agree or not: that is waited for as in any step.
+                // Enough members run, so the server is waited for as in any other step.
                 break;
             }
             poll.pause();
@@ -169,7 +169,7 @@ impl<'a> Server<'a> {
         ))
     }
 
-    /// Waits until every later minor version can replay the log: until a raft snapshot lies behind
+    /// Waits until every later minor version can replay the log: until there is a raft snapshot after
     /// the last request that they do not understand.
     pub fn wait_for_replayable_log(&mut self, data_dir: &Path) -> Result<(), Failure> {
         let own = Series::of(&self.version);
@@ -177,10 +177,10 @@ impl<'a> Server<'a> {
         let mut newest = None;
         let mut is_replayable = None;
         self.wait_for("a raft snapshot behind the last request of the v2 API", |_| {
-            // The log is long, and only a snapshot changes what is to be replayed.
-            let snapshot = newest_snapshot(data_dir);
+            // The log may be long, and only a new snapshot changes which part of it is replayed.
+            let snapshot = raft_snapshot::newest(data_dir);
             if is_replayable.is_none() || snapshot != newest {
-                // The server may remove a file between two looks.
+                // An error may mean that the server has removed a file meanwhile.
                 is_replayable = wal::replayed_until(&member)
                     .ok()
                     .map(|until| until.is_none_or(|until| until > own));
@@ -190,15 +190,15 @@ impl<'a> Server<'a> {
         })
     }
 
-    /// Waits until the server has written a raft snapshot since `before`, so that the next one does
-    /// not replay entries that it no longer understands.
+    /// Waits until there is a raft snapshot newer than `before`, so that the next server does not
+    /// replay entries that it does not understand.
     pub fn wait_for_snapshot(
         &mut self,
         data_dir: &Path,
         before: Option<&str>,
     ) -> Result<(), Failure> {
         self.wait_for("a raft snapshot to be written", |_| {
-            newest_snapshot(data_dir).as_deref() > before
+            raft_snapshot::newest(data_dir).as_deref() > before
         })
     }
 
@@ -208,10 +208,12 @@ impl<'a> Server<'a> {
         self.wait_for(&what, |server| server.is_downgraded(to))
     }
 
+    /// Whether cluster and storage are at this version.
     pub fn is_downgraded(&self, to: Series) -> bool {
         self.reported("etcdcluster") == Some(to) && self.reported("storage") == Some(to)
     }
 
+    /// Waits until the server is healthy.
     pub fn wait_until_healthy(&mut self) -> Result<(), Failure> {
         self.wait_for("the server to be healthy", Self::is_healthy)
     }
@@ -232,7 +234,7 @@ impl<'a> Server<'a> {
         Ok(())
     }
 
-    /// An error when we are told to stop or the server is gone.
+    /// An error if this program was asked to stop, or the server has ended.
     pub fn check(&mut self) -> Result<(), Failure> {
         self.context.stop.check()?;
         match self.child.try_wait().map_err(|error| self.lost(&error))? {
@@ -242,8 +244,8 @@ impl<'a> Server<'a> {
     }
 
     fn is_healthy(&self) -> bool {
-        // A full database is no reason not to upgrade it; a corrupt one is.
-        // etcd answers a string, as 3.4 does, or a boolean.
+        // The NOSPACE alarm does not prevent an upgrade, other alarms do. Depending on
+        // the version, the value is a string or a boolean.
         let health = self.ask("/health?exclude=NOSPACE")["health"].take();
         health == "true" || health == true
     }
@@ -252,15 +254,16 @@ impl<'a> Server<'a> {
         self.ask("/version")[field].as_str()?.parse().ok()
     }
 
-    /// The JSON that the server answers, or null.
+    /// The JSON of the response; null if there is none.
     fn ask(&self, path: &str) -> Value {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        let answer = http::get(address, path, ANSWER_TIMEOUT).ok();
-        answer.filter(|answer| answer.status == 200).map(|answer| answer.json()).unwrap_or_default()
+        let response = http::get(address, path, RESPONSE_TIMEOUT).ok();
+        let response = response.filter(|response| response.status == 200);
+        response.map(|response| response.json()).unwrap_or_default()
     }
 
-    /// Asks the server to stop and waits for it; kills it when it takes too long. What it had to
-    /// say is an error when it died of something else, a full disk for example.
+    /// Asks the server to stop and waits until it has; kills it if that takes too long. An error if
+    /// it ended for another reason, for example because of a full disk.
     pub fn stop(mut self) -> Result<Stopped, Failure> {
         let status = self.end()?;
         if self.is_killed {
@@ -270,8 +273,7 @@ impl<'a> Server<'a> {
             return Err(self.died(status));
         }
         self.read_to_the_end();
-        let has_heard = self.has_heard.load(Ordering::Relaxed);
-        Ok(if has_heard { Stopped::InOrder } else { Stopped::TooEarly })
+        Ok(if self.tail.has_heard() { Stopped::InOrder } else { Stopped::TooEarly })
     }
 
     fn end(&mut self) -> Result<ExitStatus, Failure> {
@@ -311,10 +313,10 @@ impl<'a> Server<'a> {
 
     fn died(&mut self, status: ExitStatus) -> Failure {
         self.read_to_the_end();
-        self.with_last_lines(format!("etcd {} ended by itself ({status})", self.version))
+        self.with_last_lines(&format!("etcd {} ended by itself ({status})", self.version))
     }
 
-    /// The log ends with the process, so the reader is about to be done.
+    /// Waits for the thread that reads the log, which ends with the process.
     fn read_to_the_end(&mut self) {
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
@@ -324,94 +326,22 @@ impl<'a> Server<'a> {
     fn timed_out(&self, what: &str) -> Failure {
         let seconds = self.context.timeouts.start.as_secs();
         let cause = format!("etcd {} ran for {seconds} s, waiting for {what}", self.version);
-        self.with_last_lines(cause)
+        self.with_last_lines(&cause)
             .hint("in a cluster of several members the others must run, at the same minor version")
             .hint("--start-timeout gives more time to large databases")
     }
 
-    fn with_last_lines(&self, cause: String) -> Failure {
-        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-        let lines = tail.iter().map(|line| format!("\n  {line}"));
-        Failure::new(Kind::StepFailed, [cause].into_iter().chain(lines).collect::<String>())
+    fn with_last_lines(&self, cause: &str) -> Failure {
+        Failure::new(Kind::StepFailed, format_args!("{cause}{}", self.tail.last_lines()))
     }
 }
 
 impl Drop for Server<'_> {
-    /// Whatever went wrong, no server is left behind.
+    /// Leaves no server behind.
     fn drop(&mut self) {
         if self.end().is_err() {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
     }
-}
-
-/// The name of the newest raft snapshot: `<term>-<index>.snap` in hexadecimal, so names sort.
-pub fn newest_snapshot(data_dir: &Path) -> Option<String> {
-    let entries = fs::read_dir(data_dir.join("member").join("snap")).ok()?;
-    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    names.filter(|name| Path::new(name).extension().is_some_and(|kind| kind == "snap")).max()
-}
-
-/// Reads everything, so that the server never waits for us, and remembers the end of it.
-fn keep_last_lines(
-    stderr: impl io::Read,
-    (tail, has_heard): (&Mutex<VecDeque<String>>, &AtomicBool),
-    server_log: ServerLog,
-    log: EventLog,
-) {
-    let mut source = BufReader::new(stderr);
-    let mut line = Vec::new();
-    while source.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
-        let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-        line.clear();
-        if is_told_to_stop(&text) {
-            has_heard.store(true, Ordering::Relaxed);
-        }
-        if server_log == ServerLog::Show {
-            log.info("server", &text);
-        }
-        let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
-        // What follows is the stack, which says nothing to an operator.
-        if tail.back().is_some_and(|last| is_final_log_line(last)) {
-            continue;
-        }
-        if tail.len() == LAST_LINES {
-            tail.pop_front();
-        }
-        tail.push_back(text.chars().take(LONGEST_LINE).collect());
-    }
-}
-
-/// `received signal; shutting down`, up to etcd 3.3 `received terminated signal, shutting down...`.
-fn is_told_to_stop(line: &str) -> bool {
-    line.contains("received ") && line.contains("signal") && line.contains("shutting down")
-}
-
-/// Whether etcd gives up with this line.
-fn is_final_log_line(line: &str) -> bool {
-    ["\"level\":\"panic\"", "\"level\":\"fatal\"", "panic: "].iter().any(|sign| line.contains(sign))
-}
-
-/// Where it listens for members: nobody calls, so any port will do when nobody chose one.
-fn peer_urls(member: &ServerOptions) -> Result<String, Failure> {
-    let Some(preferred) = member.peer_port else { return Ok(member.listen_peer_urls.clone()) };
-    let port = free_port(Port::Preferred(preferred))?;
-    Ok(format!("http://localhost:{port}"))
-}
-
-/// A port on loopback that nobody listens on right now.
-fn free_port(port: Port) -> Result<u16, Failure> {
-    let free = |port| {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
-        listener.local_addr().map(|address| address.port())
-    };
-    let (number, found) = match port {
-        Port::Given(number) => (number, free(number)),
-        Port::Preferred(number) => (number, free(number).or_else(|_| free(0))),
-    };
-    found.map_err(|error| {
-        Failure::new(Kind::System, format_args!("port {number} on 127.0.0.1 is not free: {error}"))
-            .hint("leave --port away and a free one is taken")
-    })
 }

@@ -4,3 +4,4 @@ pub mod backup_store;
 pub mod journal;
 pub mod lock;
 pub mod swap;
+pub mod version_file;

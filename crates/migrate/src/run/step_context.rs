@@ -1,0 +1,109 @@
+//! What every step needs: the options, and ways to run servers and tools.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use etcd_version::EtcdVersion;
+
+use super::peers::Peers;
+use super::server::{Server, ServerContext, Stopped};
+use super::subprocess;
+use crate::cli::options::Options;
+use crate::failure::{Failure, Kind};
+use crate::inspect::data_dir::Member;
+use crate::inspect::series::Series;
+use crate::inspect::{raft_snapshot, wal};
+use crate::plan::bundled;
+
+/// How long a server runs before it is asked to stop: at first not longer than its work takes, then
+/// longer, up to more time than a server keeps anything out of its database.
+const PAUSES_BEFORE_STOP: [Duration; 3] =
+    [Duration::ZERO, Duration::from_millis(300), Duration::from_secs(2)];
+
+/// The options and the cluster, the same for all steps of a run.
+#[derive(Debug)]
+pub struct StepContext<'a> {
+    pub options: &'a Options,
+    pub server: ServerContext<'a>,
+    /// The members of the cluster, as the data names them.
+    pub members: &'a [Member],
+    /// The minor version of the data before the first step; `None` if there is no data.
+    pub from: Option<Series>,
+}
+
+impl StepContext<'_> {
+    /// Lets the version upgrade the data and start a new raft log, and waits for both.
+    pub fn upgrade(&self, version: &EtcdVersion) -> Result<(), Failure> {
+        let data_dir = &self.options.data_dir;
+        let before = raft_snapshot::newest(data_dir);
+        let is_alone = self.members.len() <= 1;
+        // A member that stays at its minor version needs only the consent of the others, which run
+        // already. On the way to another minor version the others may be migrating, too, and are
+        // waited for.
+        let stays = self.from == Some(Series::of(version));
+        let peers = Peers::of(self.members, &self.options.member.name);
+        let peers = (stays && !is_alone).then_some(&peers);
+        self.serve(version, |server| {
+            if let Some(peers) = peers {
+                server.wait_for_quorum(peers)?;
+            }
+            server.wait_until_upgraded()?;
+            if is_alone {
+                server.wait_for_snapshot(data_dir, before.as_deref())
+            } else {
+                // A member of several may have nothing new to apply, and then writes no snapshot.
+                server.wait_for_replayable_log(data_dir)
+            }
+        })
+    }
+
+    /// Starts a server, does some work with it, and stops it, also after an error. Repeats all of it
+    /// with a longer pause if the server was asked to stop before it listened for signals.
+    pub fn serve(
+        &self,
+        version: &EtcdVersion,
+        mut work: impl FnMut(&mut Server<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let log = self.server.log;
+        let program = self.program("etcd", version)?;
+        for pause in PAUSES_BEFORE_STOP {
+            let mut server =
+                Server::start(&program, version, &self.options.data_dir, &self.server)?;
+            let listens = format_args!("etcd {version} listens on 127.0.0.1:{} only", server.port);
+            log.server("started", version, listens);
+            work(&mut server)?;
+            thread::sleep(pause);
+            match server.stop()? {
+                Stopped::InOrder => break,
+                Stopped::TooEarly => log.warn(
+                    "stopped-early",
+                    format_args!("etcd {version} did not hear that it was to stop"),
+                ),
+            }
+        }
+        log.server("stopped", version, format_args!("etcd {version} did its part and stopped"));
+        Ok(())
+    }
+
+    /// Runs a tool; `what` begins the error if the tool fails.
+    pub fn run_tool(&self, command: Command, what: &str) -> Result<(), Failure> {
+        match subprocess::run(command, || self.server.stop.check())? {
+            None => Ok(()),
+            Some(error) => Err(Failure::new(Kind::StepFailed, format_args!("{what}: {error}"))),
+        }
+    }
+
+    /// The path of a bundled program, such as `etcdctl` of a version.
+    pub fn program(&self, name: &str, version: &EtcdVersion) -> Result<PathBuf, Failure> {
+        bundled::program(&self.options.bin_dir, name, version)
+    }
+}
+
+/// The last minor version that can replay the log in a data directory, or `None` if every later one
+/// can.
+pub fn replayed_until(data_dir: &Path) -> Result<Option<Series>, Failure> {
+    let member = data_dir.join("member");
+    wal::replayed_until(&member).map_err(|error| Failure::file("read the log in", &member, &error))
+}
