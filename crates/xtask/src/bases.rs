@@ -121,7 +121,6 @@ pub fn nanoserver(version: &str, folder: &Path) -> Result<Digest> {
     image["platform"] = listed;
     let found = digest(&image)?;
     layout.tag(version, image)?;
-    say(format_args!("{} stands in for Nano Server {version}", folder.display()));
     Ok(found)
 }
 

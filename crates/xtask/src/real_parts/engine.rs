@@ -41,9 +41,12 @@ struct Private {
 
 /// Whether an engine answers, at a host or where the client looks for it.
 pub fn answers(host: Option<&str>) -> bool {
-    let words = ["20", "docker", "version", "--format", "{{.Server.Version}}"];
-    let ask = Cmd::new("timeout").args(words);
-    host.map_or(Cmd::new("timeout").args(words), |host| ask.env("DOCKER_HOST", host)).succeeds()
+    let ask = Cmd::new("timeout").args(["20", "docker", "version"]);
+    let ask = ask.args(["--format", "{{.Server.Version}}"]);
+    match host {
+        Some(host) => ask.env("DOCKER_HOST", host).succeeds(),
+        None => ask.succeeds(),
+    }
 }
 
 /// The processes of an engine in a folder.
