@@ -387,7 +387,7 @@ fn a_broken_script_in_a_manifest_fails_operate() {
     for (from, to, step) in [
         ("mv /backup/partial /backup/$name", "mv /backup/partial /backup/$none", "write, and save"),
         ("tail -n +49 |", "tail -n +48 |", "write, and save"),
-        ("has the database open", "has the database shut", "a restore into"),
+        ("--replicas=0'\n    exit 1", "--replicas=0'\n    exit 0", "a restore into"),
         ("sort -r | head", "sort    | head", "the Jobs restore"),
         ("mv restored/member member", "mv restored/member membre", "start the pods"),
     ] {
