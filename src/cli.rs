@@ -8,6 +8,7 @@ use etcd_version::ImageTag;
 
 use crate::acceptance::Suite;
 use crate::catalog::{Mirror, Origin};
+use crate::digest::Digest;
 use crate::layer::format::Compression;
 use crate::manifests;
 use crate::plan::BaseOverride;
@@ -114,8 +115,8 @@ pub enum Command {
 #[derive(Clone, Debug, Args)]
 pub struct ChoiceArgs {
     /// Architecture of a Linux image, for example arm64 (may be given several times)
-    #[arg(long, value_name = "ARCH", env = "ARCH", value_delimiter = ',')]
-    pub arch: Vec<String>,
+    #[arg(long, value_name = "ARCH", env = "ARCH", value_delimiter = ',', value_parser = linux)]
+    pub arch: Vec<Option<Platform>>,
     /// Platform, for example linux/arm/v7 or windows/amd64:ltsc2022 (may be given several times)
     #[arg(long, value_name = "OS/ARCH[:OSVERSION]")]
     pub platform: Vec<Platform>,
@@ -137,10 +138,15 @@ pub struct ChoiceArgs {
 }
 
 impl ChoiceArgs {
-    /// What `make build` of the old image meant when nobody said an architecture.
+    /// The platforms that `--platform` and `--arch` name.
+    pub fn platforms(&self) -> Vec<Platform> {
+        self.platform.iter().chain(self.arch.iter().flatten()).cloned().collect()
+    }
+
+    /// As `make build` of the old image: amd64, if no platform is named.
     pub fn default_to_amd64(&mut self) {
-        if self.arch.iter().all(String::is_empty) && self.platform.is_empty() {
-            self.arch.push("amd64".to_owned());
+        if self.platforms().is_empty() {
+            self.arch.push(linux("amd64").ok().flatten());
         }
     }
 }
@@ -159,6 +165,8 @@ pub struct BuildArgs {
     pub compile: CompileArgs,
     #[command(flatten)]
     pub bases: BasesArgs,
+    #[command(flatten)]
+    pub trust: TrustArgs,
     /// Also load the image of this machine's architecture into the Docker engine
     #[arg(long)]
     pub load: bool,
@@ -214,13 +222,20 @@ pub struct PushArgs {
     #[arg(value_name = "LAYOUT[:TAG]", default_value = "dist")]
     pub layout: Vec<String>,
     /// Architecture of a Linux image, for example arm64 (may be given several times)
-    #[arg(long, value_name = "ARCH", env = "ARCH", value_delimiter = ',')]
-    pub arch: Vec<String>,
+    #[arg(long, value_name = "ARCH", env = "ARCH", value_delimiter = ',', value_parser = linux)]
+    pub arch: Vec<Option<Platform>>,
     /// Push only this platform, with its own tag and without the index (may be given several times)
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Vec<Platform>,
     #[command(flatten)]
     pub delivery: DeliveryArgs,
+}
+
+impl PushArgs {
+    /// The platforms that `--platform` and `--arch` name.
+    pub fn platforms(&self) -> Vec<Platform> {
+        self.platform.iter().chain(self.arch.iter().flatten()).cloned().collect()
+    }
 }
 
 #[derive(Clone, Debug, Args)]
@@ -279,6 +294,13 @@ pub struct AccessArgs {
     /// Read the password from standard input
     #[arg(long, requires = "username")]
     pub password_stdin: bool,
+    #[command(flatten)]
+    pub trust: TrustArgs,
+}
+
+/// Whose certificates are accepted.
+#[derive(Clone, Debug, Default, Args)]
+pub struct TrustArgs {
     /// Also trust the authorities in this PEM file
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
@@ -329,6 +351,8 @@ pub struct FetchArgs {
     /// Only these inputs (may be given several times)
     #[arg(long, value_name = "INPUT")]
     pub only: Vec<Input>,
+    #[command(flatten)]
+    pub trust: TrustArgs,
 }
 
 /// The kinds of inputs that a plan has.
@@ -357,6 +381,8 @@ pub struct LockArgs {
     /// linux-arm64 (may be given several times)
     #[arg(long, value_name = "OS-ARCH", conflicts_with = "check")]
     pub go_host: Vec<String>,
+    #[command(flatten)]
+    pub trust: TrustArgs,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -396,8 +422,8 @@ pub struct TestArgs {
     #[arg(long, value_name = "TAG")]
     pub tag: Option<String>,
     /// Architecture of the Linux image
-    #[arg(long, value_name = "ARCH", default_value = "amd64")]
-    pub arch: String,
+    #[arg(long, value_name = "ARCH", default_value = "amd64", value_parser = linux_platform)]
+    pub arch: Platform,
     /// Only these suites (may be given several times) [default: all]
     #[arg(long, value_name = "SUITE")]
     pub suite: Vec<Suite>,
@@ -454,28 +480,39 @@ pub enum CacheCommand {
     },
 }
 
-fn mirror(text: &str) -> Result<Mirror, String> {
-    Mirror::parse(text).ok_or_else(|| "an https://, http:// or file:// URL is needed".to_owned())
+/// The Linux platform of an architecture. An empty `ARCH` of the environment means none.
+fn linux(arch: &str) -> Result<Option<Platform>, ArgumentError> {
+    (!arch.is_empty()).then(|| linux_platform(arch)).transpose()
 }
 
-fn report(text: &str) -> Result<PathBuf, String> {
+fn linux_platform(arch: &str) -> Result<Platform, ArgumentError> {
+    let platform = format!("linux/{arch}").parse();
+    platform.map_err(|_| ArgumentError("use amd64, arm, arm64, ppc64le, riscv64 or s390x"))
+}
+
+fn mirror(text: &str) -> Result<Mirror, ArgumentError> {
+    Mirror::parse(text).ok_or(ArgumentError("use an https://, http:// or file:// URL"))
+}
+
+fn report(text: &str) -> Result<PathBuf, ArgumentError> {
     let path = PathBuf::from(text);
     let is_known = path.extension().is_some_and(|kind| kind == "xml" || kind == "html");
-    if is_known { Ok(path) } else { Err("a name that ends in .xml or .html is needed".to_owned()) }
+    is_known.then_some(path).ok_or(ArgumentError("use a file name that ends in .xml or .html"))
 }
 
-fn pinned_image(text: &str) -> Result<String, String> {
+fn pinned_image(text: &str) -> Result<String, ArgumentError> {
     let digest = text.rsplit_once('@').filter(|(name, _)| !name.is_empty()).map(|(_, it)| it);
-    match digest.map(str::parse::<crate::digest::Digest>) {
-        Some(Ok(_)) => Ok(text.to_owned()),
-        _ => {
-            Err("write IMAGE@sha256:…: an image is an input, and pinned like all of them"
-                .to_owned())
-        }
-    }
+    let is_pinned = digest.is_some_and(|it| it.parse::<Digest>().is_ok());
+    let error = ArgumentError("use IMAGE@sha256:…: an image is an input, so it must be pinned");
+    is_pinned.then(|| text.to_owned()).ok_or(error)
 }
 
-fn docker_archive(text: &str) -> Result<PathBuf, String> {
+fn docker_archive(text: &str) -> Result<PathBuf, ArgumentError> {
     let file = text.strip_prefix("docker-archive:").filter(|file| !file.is_empty());
-    file.map(PathBuf::from).ok_or_else(|| "write docker-archive:FILE".to_owned())
+    file.map(PathBuf::from).ok_or(ArgumentError("use docker-archive:FILE"))
 }
+
+/// What to write instead of a wrong value.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("{0}")]
+struct ArgumentError(&'static str);

@@ -11,22 +11,24 @@ pub mod cli;
 pub mod commands;
 pub mod compile;
 pub mod copy;
-pub mod digest;
 pub mod docker;
+pub mod documents;
 pub mod failure;
 pub mod fetch;
 pub mod http;
 pub mod image;
 pub mod layer;
-pub mod layout;
 pub mod lookup;
 pub mod manifests;
 pub mod plan;
-pub mod platform;
 pub mod process;
 pub mod program;
 pub mod push;
 pub mod registry;
+mod replace;
 pub mod store;
 pub mod ui;
 pub mod verify;
+
+// Where everything inside looks for them.
+pub use oci::{digest, layout, platform};

@@ -2,7 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the one place that may")]
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write as _};
@@ -12,6 +12,11 @@ use std::process::{Command, ExitStatus, Stdio};
 
 /// How many lines of a failed command's output are shown.
 const SHOWN_LINES: usize = 20;
+
+/// The path of a program, looked for in the folders of a `PATH`.
+pub fn find(program: &str, path: &OsStr) -> Option<PathBuf> {
+    std::env::split_paths(path).map(|folder| folder.join(program)).find(|it| it.is_file())
+}
 
 /// A program with its arguments and the whole of its environment.
 #[derive(Clone)]

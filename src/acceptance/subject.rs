@@ -9,10 +9,7 @@ use serde_json::Value;
 
 use crate::digest::Digest;
 use crate::docker::ArchiveSource;
-use crate::image::{
-    CONFIG_TYPE, Document, INDEX_TYPE, Image, LAYER_LABEL, MANIFEST_TYPE, os_versions,
-};
-use crate::layer::Layer;
+use crate::image::{CONFIG_TYPE, Document, INDEX_TYPE, LAYER_LABEL, MANIFEST_TYPE, os_versions};
 use crate::layer::windows::FILES;
 use crate::layout::{Layout, LayoutError, Tagged};
 use crate::platform::{Platform, own_architecture};
@@ -202,27 +199,18 @@ impl Subject {
 
     /// For an engine, under a name.
     pub fn archive(&self, reference: String) -> ArchiveSource {
-        let diff_ids = self.config["rootfs"]["diff_ids"].as_array().into_iter().flatten();
-        let diff_ids = diff_ids.filter_map(|it| it.as_str()?.parse().ok());
-        let layers = self.manifest.layers().iter().zip(diff_ids).filter_map(|(layer, diff_id)| {
-            Some(Layer {
-                media_type: layer.media_type().to_string(),
-                digest: layer.digest().to_string().parse().ok()?,
-                size: layer.size(),
-                diff_id,
-                urls: Vec::new(),
-            })
+        let layers = self.manifest.layers().iter().filter_map(|layer| {
+            let digest = layer.digest().to_string().parse().ok()?;
+            let media_type = layer.media_type().to_string();
+            Some(oci::Descriptor::new(media_type, digest, layer.size()))
         });
-        let names = ["os", "architecture", "variant"];
-        let listed = names.iter().filter(|name| !self.config[**name].is_null());
-        let image = Image {
-            platform: self.platform.clone(),
-            listed: listed.map(|name| ((*name).to_owned(), self.config[*name].clone())).collect(),
+        ArchiveSource {
+            layout: self.layout.clone(),
             config: Document { media_type: CONFIG_TYPE, bytes: self.config_bytes.clone() },
             manifest: self.manifest_document(),
             layers: layers.collect(),
-        };
-        ArchiveSource { layout: self.layout.clone(), image, reference }
+            reference,
+        }
     }
 
     pub fn label(&self, name: &str) -> Option<&str> {

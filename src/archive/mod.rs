@@ -14,7 +14,7 @@ use flate2::read::MultiGzDecoder;
 use tar::EntryType;
 
 /// The largest program of etcd is below 40 MB.
-const MEMBER_LIMIT: u64 = 256 << 20;
+const ENTRY_LIMIT: u64 = 256 << 20;
 
 /// All of an archive, uncompressed; a release has about 70 MB.
 const ARCHIVE_LIMIT: u64 = 1 << 30;
@@ -40,21 +40,21 @@ pub fn is_zip(name: &str) -> bool {
 }
 
 /// Calls `each` with the bytes of every wanted member, in the order of `wanted`.
-pub fn members<E: From<ArchiveError>>(
+pub fn read_files<E: From<ArchiveError>>(
     archive: &mut (impl Read + Seek),
     name: &str,
     wanted: &[String],
     each: impl FnMut(usize, Vec<u8>) -> Result<(), E>,
 ) -> Result<(), E> {
     if is_zip(name) {
-        zip::members(archive, name, wanted, each)
+        zip::read_files(archive, name, wanted, each)
     } else {
-        members_of_tar(archive, name, wanted, each)
+        read_tar(archive, name, wanted, each)
     }
 }
 
 /// The archive is read again from the start for members that stand in another order.
-fn members_of_tar<E: From<ArchiveError>>(
+fn read_tar<E: From<ArchiveError>>(
     archive: &mut (impl Read + Seek),
     name: &str,
     wanted: &[String],
@@ -84,13 +84,13 @@ fn members_of_tar<E: From<ArchiveError>>(
 }
 
 /// The bytes of one member, if somebody wants them.
-struct Member<'a> {
+struct ArchiveEntry<'a> {
     archive: &'a str,
     size: u64,
     reader: &'a mut dyn Read,
 }
 
-impl Member<'_> {
+impl ArchiveEntry<'_> {
     fn read(self) -> Result<Vec<u8>, ArchiveError> {
         let mut bytes = Vec::with_capacity(usize::try_from(self.size).unwrap_or(0));
         self.reader.read_to_end(&mut bytes).map_err(|source| unreadable(self.archive, source))?;
@@ -103,7 +103,7 @@ fn read_pass<E: From<ArchiveError>>(
     archive: &mut (impl Read + Seek),
     name: &str,
     is_checked: bool,
-    mut visit: impl FnMut(&str, Member<'_>) -> Result<bool, E>,
+    mut visit: impl FnMut(&str, ArchiveEntry<'_>) -> Result<bool, E>,
 ) -> Result<(), E> {
     archive.seek(SeekFrom::Start(0)).map_err(|source| unreadable(name, source))?;
     let limited = MultiGzDecoder::new(archive).take(ARCHIVE_LIMIT);
@@ -121,7 +121,7 @@ fn read_pass<E: From<ArchiveError>>(
             continue;
         }
         let size = entry.size();
-        if !visit(&path, Member { archive: name, size, reader: &mut entry })? {
+        if !visit(&path, ArchiveEntry { archive: name, size, reader: &mut entry })? {
             break;
         }
     }
@@ -141,7 +141,7 @@ fn check(
         IS_LINK
     } else if kind != EntryType::Regular && kind != EntryType::Directory {
         "is neither a file nor a folder"
-    } else if size > MEMBER_LIMIT {
+    } else if size > ENTRY_LIMIT {
         IS_LARGE
     } else if !is_new {
         IS_TWICE
@@ -200,7 +200,7 @@ mod tests {
     fn read(archive: &mut Cursor<Vec<u8>>, wanted: &[&str]) -> Result<Vec<Vec<u8>>, ArchiveError> {
         let wanted: Vec<_> = wanted.iter().map(|name| format!("etcd/{name}")).collect();
         let mut found = Vec::new();
-        members(archive, "etcd.tar.gz", &wanted, |_, bytes| {
+        read_files(archive, "etcd.tar.gz", &wanted, |_, bytes| {
             found.push(bytes);
             Ok::<_, ArchiveError>(())
         })?;
@@ -254,7 +254,7 @@ mod tests {
     fn a_member_over_the_limit_is_refused_before_it_is_read() {
         let mut header = tar::Header::new_ustar();
         header.set_path("etcd/etcd").unwrap();
-        header.set_size(MEMBER_LIMIT + 1);
+        header.set_size(ENTRY_LIMIT + 1);
         header.set_cksum();
         let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
         gzip.write_all(header.as_bytes()).unwrap();

@@ -11,21 +11,21 @@ use rawzip::{
 };
 
 use super::{
-    ARCHIVE_LIMIT, ArchiveError, IS_LARGE, IS_LINK, IS_TWICE, MEMBER_LIMIT, fault_of_path,
+    ARCHIVE_LIMIT, ArchiveError, ENTRY_LIMIT, IS_LARGE, IS_LINK, IS_TWICE, fault_of_path,
     unreadable,
 };
 
 /// The list at the end of the archive; a release has about 30 members.
 const LIST_LIMIT: u64 = 1 << 20;
 
-struct Member {
+struct ZipEntry {
     method: CompressionMethod,
     size: u64,
     place: ZipArchiveEntryWayfinder,
 }
 
-/// As `super::members`; the order of the archive does not matter here.
-pub(super) fn members<E: From<ArchiveError>>(
+/// As `super::read_files`; the order of the archive does not matter here.
+pub(super) fn read_files<E: From<ArchiveError>>(
     archive: &mut (impl Read + Seek),
     name: &str,
     wanted: &[String],
@@ -50,7 +50,7 @@ fn list<R: ReaderAt>(
     archive: &ZipArchive<R>,
     buffer: &mut [u8],
     name: &str,
-) -> Result<BTreeMap<String, Member>, ArchiveError> {
+) -> Result<BTreeMap<String, ZipEntry>, ArchiveError> {
     let failed = |error| unreadable(name, error);
     if archive.eocd_offset().saturating_sub(archive.directory_offset()) > LIST_LIMIT {
         return Err(failed(io::Error::other("its list of members is too long")));
@@ -66,7 +66,7 @@ fn list<R: ReaderAt>(
             Entry::Occupied(_) => Some(IS_TWICE),
             Entry::Vacant(_) if whole > ARCHIVE_LIMIT => Some(IS_LARGE),
             Entry::Vacant(vacant) => {
-                vacant.insert(Member {
+                vacant.insert(ZipEntry {
                     method: entry.compression_method(),
                     size: entry.uncompressed_size_hint(),
                     place: entry.wayfinder(),
@@ -91,7 +91,7 @@ fn fault(path: &str, entry: &ZipFileHeaderRecord<'_>) -> Option<&'static str> {
         Some(fault)
     } else if entry.mode().is_symlink() {
         Some(IS_LINK)
-    } else if entry.uncompressed_size_hint() > MEMBER_LIMIT {
+    } else if entry.uncompressed_size_hint() > ENTRY_LIMIT {
         Some(IS_LARGE)
     } else if entry.flags().is_encrypted() || !is_known {
         Some("is encrypted or compressed in a way that releases are not")
@@ -101,7 +101,7 @@ fn fault(path: &str, entry: &ZipFileHeaderRecord<'_>) -> Option<&'static str> {
 }
 
 /// Size and sum are compared with what the list says.
-fn content<R: ReaderAt>(archive: &ZipArchive<R>, member: &Member) -> io::Result<Vec<u8>> {
+fn content<R: ReaderAt>(archive: &ZipArchive<R>, member: &ZipEntry) -> io::Result<Vec<u8>> {
     let entry = archive.get_entry(member.place).map_err(io::Error::other)?;
     let stored = entry.reader();
     let mut bytes = Vec::with_capacity(usize::try_from(member.size).unwrap_or(0));
@@ -170,7 +170,7 @@ mod tests {
     fn get(zip: &[u8], wanted: &[&str]) -> Result<Vec<Vec<u8>>, ArchiveError> {
         let wanted: Vec<_> = wanted.iter().map(|name| format!("etcd/{name}")).collect();
         let mut found = Vec::new();
-        members(&mut Cursor::new(zip), "etcd.zip", &wanted, |_, bytes| {
+        read_files(&mut Cursor::new(zip), "etcd.zip", &wanted, |_, bytes| {
             found.push(bytes);
             Ok::<_, ArchiveError>(())
         })?;

@@ -1,11 +1,11 @@
 use std::collections::BTreeSet;
 
-use super::{BuildError, Workshop, means, parallel};
+use super::{BuildContext, BuildError, means, parallel};
 use crate::base;
-use crate::compile::{self, Compiled, Toolchains};
+use crate::compile::{self, CompileOptions, Compiled};
 use crate::digest::Digest;
-use crate::fetch::{self, Wanted};
-use crate::plan::{Plan, ReleaseSource, Source};
+use crate::fetch::{self, PinnedFile};
+use crate::plan::{Plan, ProgramSource, ReleaseSource};
 
 /// The programs of one layer: all in one archive, or each a file.
 #[derive(Clone, Debug)]
@@ -32,57 +32,55 @@ impl Programs {
 /// several at once; archives are not fetched yet.
 pub(super) fn all_programs(
     plan: &Plan,
-    workshop: &Workshop<'_>,
+    context: &BuildContext<'_>,
 ) -> Result<Vec<Programs>, BuildError> {
     let layers: Vec<_> = plan.images.iter().flat_map(|image| &image.layers).collect();
-    let mut unique: Vec<&Source> = Vec::new();
+    let mut unique: Vec<&ProgramSource> = Vec::new();
     for layer in &layers {
         if !unique.contains(&&layer.source) {
             unique.push(&layer.source);
         }
     }
-    let Toolchains { jobs: n_cores, at_once, .. } = *workshop.tools;
-    let made = parallel::each(&unique, n_cores, at_once, |source, jobs| {
-        let tools = Toolchains { jobs, ..workshop.tools.clone() };
-        programs(&Workshop { tools: &tools, ..*workshop }, source)
-    })?;
-    let of = |source: &Source| unique.iter().position(|known| *known == source);
+    let CompileOptions { jobs: n_cores, at_once, .. } = *context.compile;
+    let shares = parallel::share(unique.len(), n_cores, at_once);
+    let compile = CompileOptions { jobs: shares.jobs_each, ..context.compile.clone() };
+    let context = BuildContext { compile: &compile, ..*context };
+    let made = parallel::each(&unique, shares.n_workers, |source| programs(&context, source))?;
+    let of = |source: &ProgramSource| unique.iter().position(|known| *known == source);
     Ok(layers.iter().filter_map(|layer| Some(made[of(&layer.source)?].clone())).collect())
 }
 
-fn programs(workshop: &Workshop<'_>, source: &Source) -> Result<Programs, BuildError> {
-    let Workshop { store, tools, lock, ui, .. } = *workshop;
+fn programs(context: &BuildContext<'_>, source: &ProgramSource) -> Result<Programs, BuildError> {
+    let context = context.compile();
     Ok(match source {
-        Source::Release(release) => Programs::Archive(release.clone()),
-        Source::Modules(source) => {
-            Programs::Files(compile::compile_etcd(store, tools, lock, source, ui)?)
-        }
-        Source::Workspace(source) => {
-            Programs::Files(vec![compile::compile_migrate(store, tools, source, ui)?])
+        ProgramSource::Release(release) => Programs::Archive(release.clone()),
+        ProgramSource::Modules(source) => Programs::Files(compile::compile_etcd(&context, source)?),
+        ProgramSource::Workspace(source) => {
+            Programs::Files(vec![compile::compile_migrate(&context, source)?])
         }
     })
 }
 
 /// Fetches the archives that the store lacks.
 pub(super) fn fetch_archives<'a>(
-    workshop: &Workshop<'_>,
+    context: &BuildContext<'_>,
     releases: impl Iterator<Item = &'a ReleaseSource>,
 ) -> Result<(), BuildError> {
     let mut seen: BTreeSet<Digest> = BTreeSet::new();
-    let missing = releases.filter(|it| !workshop.store.has(&it.digest) && seen.insert(it.digest));
+    let missing = releases.filter(|it| !context.store.has(&it.digest) && seen.insert(it.digest));
     let wanted: Vec<_> = missing.map(wanted).collect();
-    if let Some(first) = wanted.first().filter(|_| workshop.is_offline) {
+    if let Some(first) = wanted.first().filter(|_| context.is_offline) {
         return Err(BuildError::Offline(first.name.clone()));
     }
     if !wanted.is_empty() {
-        let fetching = fetch::fetch(workshop.store, &wanted, workshop.fetch, workshop.ui);
-        workshop.runtime.block_on(fetching)?;
+        let fetching = fetch::fetch(context.store, &wanted, context.fetch, context.ui);
+        context.runtime.block_on(fetching)?;
     }
     Ok(())
 }
 
-fn wanted(release: &ReleaseSource) -> Wanted {
-    Wanted {
+fn wanted(release: &ReleaseSource) -> PinnedFile {
+    PinnedFile {
         name: release.file.clone(),
         urls: release.urls.clone(),
         digest: release.digest,
@@ -91,32 +89,32 @@ fn wanted(release: &ReleaseSource) -> Wanted {
 }
 
 /// Brings the release archives of the plan into the cache.
-pub fn fetch_releases(plan: &Plan, workshop: &Workshop<'_>) -> Result<(), BuildError> {
+pub fn fetch_releases(plan: &Plan, context: &BuildContext<'_>) -> Result<(), BuildError> {
     let releases = sources(plan).filter_map(|source| match source {
-        Source::Release(release) => Some(release),
-        Source::Modules(_) | Source::Workspace(_) => None,
+        ProgramSource::Release(release) => Some(release),
+        ProgramSource::Modules(_) | ProgramSource::Workspace(_) => None,
     });
-    fetch_archives(workshop, releases)
+    fetch_archives(context, releases)
 }
 
 /// Brings Go modules, Go toolchains and crates into the caches of Go and cargo.
-pub fn fetch_modules(plan: &Plan, workshop: &Workshop<'_>) -> Result<(), BuildError> {
-    let Workshop { tools, lock, ui, .. } = *workshop;
+pub fn fetch_modules(plan: &Plan, context: &BuildContext<'_>) -> Result<(), BuildError> {
+    let context = context.compile();
     sources(plan).try_for_each(|source| match source {
-        Source::Modules(source) => Ok(compile::download_modules(tools, lock, source, ui)?),
-        Source::Workspace(source) => Ok(compile::download_crates(tools, source, ui)?),
-        Source::Release(_) => Ok(()),
+        ProgramSource::Modules(source) => Ok(compile::download_modules(&context, source)?),
+        ProgramSource::Workspace(source) => Ok(compile::download_crates(&context, source)?),
+        ProgramSource::Release(_) => Ok(()),
     })
 }
 
 /// Brings the bases of the plan into the cache.
-pub fn fetch_bases(plan: &Plan, workshop: &Workshop<'_>) -> Result<(), BuildError> {
+pub fn fetch_bases(plan: &Plan, context: &BuildContext<'_>) -> Result<(), BuildError> {
     plan.images.iter().try_for_each(|image| {
-        base::resolve(&means(plan, workshop), &image.base.source, &image.platform)?;
+        base::resolve(&means(plan, context), &image.base.source, &image.platform)?;
         Ok(())
     })
 }
 
-fn sources(plan: &Plan) -> impl Iterator<Item = &Source> {
+fn sources(plan: &Plan) -> impl Iterator<Item = &ProgramSource> {
     plan.images.iter().flat_map(|image| &image.layers).map(|layer| &layer.source)
 }

@@ -1,21 +1,18 @@
 use std::collections::BTreeMap;
-use std::num::NonZero;
-use std::sync::Mutex;
-use std::thread;
 
 use super::inputs::{self, Programs, fetch_archives};
-use super::{BuildError, Workshop};
+use super::{BuildContext, BuildError, parallel};
 use crate::archive;
 use crate::digest::Digest;
 use crate::image::json::canonical;
 use crate::layer::format::FORMAT;
 use crate::layer::{Dialect, Layer, LayerWriter};
-use crate::plan::{Content, EntryPlan, LayerPlan, Plan, Source};
+use crate::plan::{EntryContent, EntryPlan, LayerPlan, Plan, ProgramSource};
 use crate::platform::Platform;
 use crate::program::{self, CHECK_VERSION, Expected, Identity, WrongProgram};
 
 /// One layer to be made.
-struct Job<'a> {
+struct LayerJob<'a> {
     key: Digest,
     plan: &'a LayerPlan,
     platform: &'a Platform,
@@ -23,12 +20,12 @@ struct Job<'a> {
 }
 
 /// The layers of every image, in the order of the plan.
-pub(super) fn make(plan: &Plan, workshop: &Workshop<'_>) -> Result<Vec<Vec<Layer>>, BuildError> {
-    refuse_offline(plan, workshop)?;
-    let programs = inputs::all_programs(plan, workshop)?;
+pub(super) fn make(plan: &Plan, context: &BuildContext<'_>) -> Result<Vec<Vec<Layer>>, BuildError> {
+    refuse_offline(plan, context)?;
+    let programs = inputs::all_programs(plan, context)?;
     let mut programs = programs.into_iter();
     let mut keys = Vec::new();
-    let mut jobs: BTreeMap<Digest, Job<'_>> = BTreeMap::new();
+    let mut jobs: BTreeMap<Digest, LayerJob<'_>> = BTreeMap::new();
     let mut done: BTreeMap<Digest, Layer> = BTreeMap::new();
     for image in &plan.images {
         let mut image_keys = Vec::new();
@@ -36,47 +33,48 @@ pub(super) fn make(plan: &Plan, workshop: &Workshop<'_>) -> Result<Vec<Vec<Layer
             let Some(programs) = programs.next() else { continue };
             let key = key(plan, &image.platform, layer, &programs);
             image_keys.push(key);
-            match known(workshop, &key) {
+            match known(context, &key) {
                 Some(layer) => drop(done.insert(key, layer)),
-                None => drop(
-                    jobs.insert(key, Job { key, plan: layer, platform: &image.platform, programs }),
-                ),
+                None => drop(jobs.insert(
+                    key,
+                    LayerJob { key, plan: layer, platform: &image.platform, programs },
+                )),
             }
         }
         keys.push(image_keys);
     }
     let jobs: Vec<_> = jobs.into_values().collect();
     fetch_archives(
-        workshop,
+        context,
         jobs.iter().filter_map(|job| match &job.programs {
             Programs::Archive(release) => Some(release),
             Programs::Files(_) => None,
         }),
     )?;
-    done.extend(run(plan, workshop, jobs)?);
+    done.extend(run(plan, context, &jobs)?);
     let layers = |keys: &Vec<Digest>| keys.iter().map(|key| done[key].clone()).collect();
     Ok(keys.iter().map(layers).collect())
 }
 
 /// Without a connection a missing archive is known at once, before anything is compiled.
-fn refuse_offline(plan: &Plan, workshop: &Workshop<'_>) -> Result<(), BuildError> {
-    if !workshop.is_offline {
+fn refuse_offline(plan: &Plan, context: &BuildContext<'_>) -> Result<(), BuildError> {
+    if !context.is_offline {
         return Ok(());
     }
     let layers = plan.images.iter().flat_map(|it| it.layers.iter().map(move |layer| (it, layer)));
     for (image, layer) in layers {
-        let Source::Release(release) = &layer.source else { continue };
+        let ProgramSource::Release(release) = &layer.source else { continue };
         let key = key(plan, &image.platform, layer, &Programs::Archive(release.clone()));
-        if known(workshop, &key).is_none() && !workshop.store.has(&release.digest) {
+        if known(context, &key).is_none() && !context.store.has(&release.digest) {
             return Err(BuildError::Offline(release.file.clone()));
         }
     }
     Ok(())
 }
 
-fn known(workshop: &Workshop<'_>, key: &Digest) -> Option<Layer> {
-    let layer: Layer = workshop.store.record("layer", key)?;
-    (workshop.store.size(&layer.digest) == Some(layer.size)).then_some(layer)
+fn known(context: &BuildContext<'_>, key: &Digest) -> Option<Layer> {
+    let layer: Layer = context.store.record("layer", key)?;
+    (context.store.size(&layer.digest) == Some(layer.size)).then_some(layer)
 }
 
 /// Everything that decides the bytes of a layer, and how strictly its programs were looked at.
@@ -99,53 +97,35 @@ fn key(plan: &Plan, platform: &Platform, layer: &LayerPlan, programs: &Programs)
 /// What the programs of a layer have to say of themselves.
 fn identity(layer: &LayerPlan) -> [&str; 2] {
     match &layer.source {
-        Source::Release(it) => [&it.go, &it.commit],
-        Source::Modules(it) => [&it.go, &it.commit],
-        Source::Workspace(it) => [&it.rust, env!("CARGO_PKG_VERSION")],
+        ProgramSource::Release(it) => [&it.go, &it.commit],
+        ProgramSource::Modules(it) => [&it.go, &it.commit],
+        ProgramSource::Workspace(it) => [&it.rust, env!("CARGO_PKG_VERSION")],
     }
 }
 
-/// As many at once as there are cores; the first error ends the rest.
+/// Makes layers, as many at once as there are cores.
 fn run(
     plan: &Plan,
-    workshop: &Workshop<'_>,
-    jobs: Vec<Job<'_>>,
+    context: &BuildContext<'_>,
+    jobs: &[LayerJob<'_>],
 ) -> Result<Vec<(Digest, Layer)>, BuildError> {
-    let n_workers = thread::available_parallelism().map_or(1, NonZero::get).min(jobs.len());
-    let queue = Mutex::new(jobs.into_iter());
-    let next = || queue.lock().ok()?.next();
-    let work = || -> Result<Vec<(Digest, Layer)>, BuildError> {
-        let mut layers = Vec::new();
-        while let Some(job) = next() {
-            let layer = write(plan, workshop, &job).inspect_err(|_| {
-                // Nobody takes another job.
-                while next().is_some() {}
-            })?;
-            workshop.store.put_record("layer", &job.key, &layer)?;
-            let size = crate::ui::size(layer.size);
-            workshop
-                .ui
-                .status("Assembled", format!("{} for {} {size}", job.plan.name, job.platform));
-            layers.push((job.key, layer));
-        }
-        Ok(layers)
-    };
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..n_workers).map(|_| scope.spawn(work)).collect();
-        let results = workers
-            .into_iter()
-            .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        results.collect::<Result<Vec<_>, _>>().map(|layers| layers.into_iter().flatten().collect())
+    parallel::each(jobs, parallel::n_cores(), |job| {
+        let layer = write(plan, context, job)?;
+        context.store.put_record("layer", &job.key, &layer)?;
+        let size = crate::ui::size(layer.size);
+        let text = format!("{} for {} {size}", job.plan.name, job.platform);
+        context.ui.status("Assembled", text);
+        Ok((job.key, layer))
     })
 }
 
-fn write(plan: &Plan, workshop: &Workshop<'_>, job: &Job<'_>) -> Result<Layer, BuildError> {
+fn write(plan: &Plan, context: &BuildContext<'_>, job: &LayerJob<'_>) -> Result<Layer, BuildError> {
     let dialect = if job.platform.is_windows() { Dialect::Windows } else { Dialect::Posix };
-    let writer = LayerWriter::new(workshop.store, plan.compression, plan.epoch_seconds)?;
+    let writer = LayerWriter::new(context.store, plan.compression, plan.epoch_seconds)?;
     let mut writer = writer.in_dialect(dialect);
     let mut entries = job.plan.entries.iter().peekable();
     plain(&mut writer, &mut entries)?;
-    each_program(workshop, job, |bytes| {
+    each_program(context, job, |bytes| {
         let Some(entry) = entries.next() else { return Ok(()) };
         check(job, entry, &bytes)?;
         writer.file(&entry.path, entry.mode, bytes.len() as u64, &bytes[..])?;
@@ -162,14 +142,16 @@ fn plain<'a>(
     writer: &mut LayerWriter,
     entries: &mut std::iter::Peekable<impl Iterator<Item = &'a EntryPlan>>,
 ) -> Result<(), BuildError> {
-    while let Some(entry) = entries.next_if(|it| !matches!(it.content, Content::Program { .. })) {
+    while let Some(entry) =
+        entries.next_if(|it| !matches!(it.content, EntryContent::Program { .. }))
+    {
         match &entry.content {
-            Content::Directory => writer.directory(&entry.path, entry.mode)?,
-            Content::HardLink { to } => writer.hard_link(&entry.path, entry.mode, to)?,
-            Content::Text { text } => {
+            EntryContent::Directory => writer.directory(&entry.path, entry.mode)?,
+            EntryContent::HardLink { to } => writer.hard_link(&entry.path, entry.mode, to)?,
+            EntryContent::Text { text } => {
                 writer.file(&entry.path, entry.mode, text.len() as u64, text.as_bytes())?;
             }
-            Content::Program { .. } => {}
+            EntryContent::Program { .. } => {}
         }
     }
     Ok(())
@@ -177,44 +159,44 @@ fn plain<'a>(
 
 /// The bytes of each program in the order of the plan, one at a time in memory.
 fn each_program(
-    workshop: &Workshop<'_>,
-    job: &Job<'_>,
+    context: &BuildContext<'_>,
+    job: &LayerJob<'_>,
     mut each: impl FnMut(Vec<u8>) -> Result<(), BuildError>,
 ) -> Result<(), BuildError> {
     let names = job.plan.entries.iter().filter_map(|entry| match &entry.content {
-        Content::Program { name } => Some(name),
+        EntryContent::Program { name } => Some(name),
         _ => None,
     });
     match &job.programs {
         Programs::Archive(release) => {
-            let mut archive = workshop.store.open_verified(&release.digest)?;
+            let mut archive = context.store.open_verified(&release.digest)?;
             // Releases for Windows are the ones that come as zip.
             let (extension, exe) =
                 if archive::is_zip(&release.file) { (".zip", ".exe") } else { (".tar.gz", "") };
             let folder = release.file.trim_end_matches(extension);
             let members: Vec<_> = names.map(|name| format!("{folder}/{name}{exe}")).collect();
-            archive::members(&mut archive, &release.file, &members, |_, bytes| each(bytes))
+            archive::read_files(&mut archive, &release.file, &members, |_, bytes| each(bytes))
         }
         Programs::Files(files) => names
             .filter_map(|name| files.iter().find(|file| file.name == *name))
-            .try_for_each(|file| each(workshop.store.read(&file.digest)?)),
+            .try_for_each(|file| each(context.store.read(&file.digest)?)),
     }
 }
 
 /// A program that is not the planned one never gets into a layer.
-fn check(job: &Job<'_>, entry: &EntryPlan, bytes: &[u8]) -> Result<(), BuildError> {
-    let Content::Program { name } = &entry.content else { return Ok(()) };
+fn check(job: &LayerJob<'_>, entry: &EntryPlan, bytes: &[u8]) -> Result<(), BuildError> {
+    let EntryContent::Program { name } = &entry.content else { return Ok(()) };
     let version;
     let content = match &job.plan.source {
-        Source::Release(it) => {
+        ProgramSource::Release(it) => {
             version = it.version.to_string();
             Identity::Etcd { program: name, version: &version, go: &it.go, commit: &it.commit }
         }
-        Source::Modules(it) => {
+        ProgramSource::Modules(it) => {
             version = it.version.to_string();
             Identity::Etcd { program: name, version: &version, go: &it.go, commit: &it.commit }
         }
-        Source::Workspace(_) => Identity::Migrate { version: env!("CARGO_PKG_VERSION") },
+        ProgramSource::Workspace(_) => Identity::Migrate { version: env!("CARGO_PKG_VERSION") },
     };
     let name = entry.path.rsplit('/').next().unwrap_or(&entry.path);
     let faults: Vec<WrongProgram> =

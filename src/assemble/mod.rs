@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::archive::ArchiveError;
 use crate::base::{self, BaseError};
 use crate::catalog::Lock;
-use crate::compile::{CompileError, Toolchains};
+use crate::compile::{CompileContext, CompileError, CompileOptions};
 use crate::digest::Digest;
 use crate::fetch::{self, FetchError};
 use crate::image::{self, Image};
@@ -25,23 +25,31 @@ use crate::layer::{Layer, LayerError};
 use crate::layout::{Layout, LayoutError};
 use crate::plan::Plan;
 use crate::program::WrongProgram;
+use crate::registry::Registries;
 use crate::store::{Store, StoreError};
 use crate::ui::Ui;
 
 pub use inputs::{fetch_bases, fetch_modules, fetch_releases};
 
-/// Everything that building needs beside the plan.
-#[derive(Debug)]
-pub struct Workshop<'a> {
+/// What building needs, whatever the plan is.
+#[derive(Clone, Copy, Debug)]
+pub struct BuildContext<'a> {
     pub store: &'a Store,
-    pub tools: &'a Toolchains,
+    pub compile: &'a CompileOptions,
     pub lock: &'a Lock,
     pub fetch: &'a fetch::Options,
+    pub registries: &'a Registries,
     pub runtime: &'a tokio::runtime::Runtime,
     pub is_offline: bool,
     /// Layers of Windows bases stay in their registry.
     pub is_sparse: bool,
     pub ui: &'a Ui,
+}
+
+impl<'a> BuildContext<'a> {
+    fn compile(&self) -> CompileContext<'a> {
+        CompileContext { store: self.store, options: self.compile, lock: self.lock, ui: self.ui }
+    }
 }
 
 /// Why nothing was built.
@@ -79,20 +87,20 @@ pub struct Built {
 
 /// Builds the plan into a layout. A cache entry that turns out to be corrupted is removed by the
 /// store and made again here.
-pub fn build(plan: &Plan, workshop: &Workshop<'_>, out: &Path) -> Result<Built, BuildError> {
-    retry::after_corruption(workshop.ui, || attempt(plan, workshop, out))
+pub fn build(plan: &Plan, context: &BuildContext<'_>, out: &Path) -> Result<Built, BuildError> {
+    retry::after_corruption(context.ui, || attempt(plan, context, out))
 }
 
-fn attempt(plan: &Plan, workshop: &Workshop<'_>, out: &Path) -> Result<Built, BuildError> {
-    let layers = layers::make(plan, workshop)?;
+fn attempt(plan: &Plan, context: &BuildContext<'_>, out: &Path) -> Result<Built, BuildError> {
+    let layers = layers::make(plan, context)?;
     let mut images = Vec::new();
     let mut left = BTreeSet::new();
     for (image, layers) in plan.images.iter().zip(&layers) {
-        let means = means(plan, workshop);
+        let means = means(plan, context);
         let base = base::resolve(&means, &image.base.source, &image.platform)?;
-        if workshop.is_sparse && image.platform.is_windows() {
+        if context.is_sparse && image.platform.is_windows() {
             let digests = base.layers.iter().map(|layer| layer.digest);
-            left.extend(digests.filter(|digest| !workshop.store.has(digest)));
+            left.extend(digests.filter(|digest| !context.store.has(digest)));
         }
         images.push(image::image(plan, image, &base, layers));
     }
@@ -100,26 +108,28 @@ fn attempt(plan: &Plan, workshop: &Workshop<'_>, out: &Path) -> Result<Built, Bu
     for image in &images {
         let is_here = |layer: &&Layer| !layer.is_foreign() && !left.contains(&layer.digest);
         for layer in image.layers.iter().filter(is_here) {
-            layout.add_blob(workshop.store, &layer.digest)?;
+            let (store, digest) = (context.store, &layer.digest);
+            layout.add_blob(digest, store.size(digest), || {
+                store.open_verified(digest).map_err(BuildError::from)
+            })?;
         }
         layout.add_bytes(&image.config)?;
         layout.add_bytes(&image.manifest)?;
     }
     let index = image::index(plan, &images, others(plan, &layout, &images)?);
     let digest = layout.add_bytes(&index)?;
-    layout.tag(&[(plan.tag.clone(), index.descriptor())])?;
+    layout.tag(&[(plan.tag.clone(), serde_json::json!(index.descriptor()))])?;
     Ok(Built { index: digest, images, layout })
 }
 
-fn means<'a>(plan: &Plan, workshop: &'a Workshop<'a>) -> base::Means<'a> {
-    base::Means {
-        store: workshop.store,
-        fetch: workshop.fetch,
-        runtime: workshop.runtime,
-        is_offline: workshop.is_offline,
-        is_sparse: workshop.is_sparse,
+fn means<'a>(plan: &Plan, context: &'a BuildContext<'a>) -> base::FetchContext<'a> {
+    base::FetchContext {
+        store: context.store,
+        registries: context.registries,
+        runtime: context.runtime,
+        is_offline: context.is_offline,
+        is_sparse: context.is_sparse,
         compression: plan.compression,
-        ui: workshop.ui,
     }
 }
 
@@ -135,7 +145,7 @@ fn others(plan: &Plan, layout: &Layout, images: &[Image]) -> Result<Vec<Value>, 
     let ours: Value =
         serde_json::from_slice(&image::index(plan, images, Vec::new()).bytes).unwrap_or_default();
     let same = |name: &str| index["annotations"][name] == ours["annotations"][name];
-    if !same("dev.etcdimg.bundled-versions") || !same("dev.etcdimg.format") {
+    if !same(contract::labels::BUNDLED_VERSIONS) || !same(contract::labels::FORMAT) {
         return Ok(Vec::new());
     }
     let empty = Vec::new();

@@ -1,32 +1,50 @@
-//! Compiles several things at once, within the cores and the memory there are.
+//! Does several things at once, within the cores and the memory of this machine.
 
+use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-/// What the linker of one large Go program needs, with room to spare.
+/// Memory for one compile, in bytes: what the linker of a large Go program needs, and a reserve.
 const BYTES_EACH: u64 = 1 << 30;
 
-/// Calls `work` for each item, with the number of jobs it may start; `at_once` is what a person
-/// wants, who may know of other machines. The first error ends the
-/// rest: what is being worked on is finished, nothing else is begun.
+/// How compilers share this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shares {
+    /// How many compilers run at once.
+    pub n_workers: usize,
+    /// How many jobs each of them may run.
+    pub jobs_each: usize,
+}
+
+/// Shares the cores among compilers, as many as the memory allows. `at_once` is the user's own
+/// choice of their number: a builder may have other machines.
+pub(super) fn share(n_items: usize, n_cores: usize, at_once: Option<usize>) -> Shares {
+    let n_workers = at_once.unwrap_or_else(|| n_cores.min(by_memory())).min(n_items).max(1);
+    Shares { n_workers, jobs_each: n_cores.div_ceil(n_workers) }
+}
+
+/// The number of cores of this machine.
+pub(super) fn n_cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// Calls `work` for each item, several at once; results are in the order of the items. After the
+/// first error no other item is begun, and those in progress are finished.
 pub(super) fn each<I: Sync, T: Send, E: Send>(
     items: &[I],
-    n_cores: usize,
-    at_once: Option<usize>,
-    work: impl Fn(&I, usize) -> Result<T, E> + Sync,
+    n_workers: usize,
+    work: impl Fn(&I) -> Result<T, E> + Sync,
 ) -> Result<Vec<T>, E> {
-    let n_workers = at_once.unwrap_or_else(|| n_cores.min(by_memory())).min(items.len()).max(1);
-    let jobs = n_cores.div_ceil(n_workers);
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let done = Mutex::new(Vec::new());
     thread::scope(|scope| {
-        for _ in 0..n_workers {
+        for _ in 0..n_workers.min(items.len()) {
             scope.spawn(|| {
                 while !failed.load(Ordering::Relaxed) {
                     let i = next.fetch_add(1, Ordering::Relaxed);
                     let Some(item) = items.get(i) else { break };
-                    let result = work(item, jobs);
+                    let result = work(item);
                     failed.fetch_or(result.is_err(), Ordering::Relaxed);
                     done.lock().unwrap_or_else(PoisonError::into_inner).push((i, result));
                 }
@@ -45,7 +63,7 @@ fn by_memory() -> usize {
     available.max(1)
 }
 
-/// From the text of `/proc/meminfo`, where there is one.
+/// Reads the text of `/proc/meminfo`; `None` where there is no such file.
 fn available_bytes(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
@@ -56,36 +74,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_stand_in_the_order_of_the_items() {
-        let doubled = each(&[1, 2, 3, 4, 5], 2, None, |n, _| Ok::<_, ()>(n * 2));
+    fn results_are_in_the_order_of_the_items() {
+        let doubled = each(&[1, 2, 3, 4, 5], 2, |n| Ok::<_, ()>(n * 2));
         assert_eq!(doubled, Ok(vec![2, 4, 6, 8, 10]));
+        assert_eq!(each(&[0; 0], 2, |n| Ok::<_, ()>(n * 2)), Ok(Vec::new()));
     }
 
     #[test]
     fn cores_are_shared_and_none_is_left_idle() {
-        let jobs = |n_items: usize, n_cores| {
-            each(&vec![(); n_items], n_cores, None, |(), jobs| Ok::<_, ()>(jobs)).unwrap()[0]
-        };
-        assert_eq!(jobs(1, 8), 8);
-        assert_eq!(jobs(3, 1), 1);
-        assert!(jobs(3, 8) >= 3);
+        assert_eq!(share(1, 8, None), Shares { n_workers: 1, jobs_each: 8 });
+        assert_eq!(share(3, 1, None), Shares { n_workers: 1, jobs_each: 1 });
+        assert!(share(3, 8, None).jobs_each >= 3);
     }
 
     #[test]
-    fn who_asks_for_more_than_there_are_cores_gets_it() {
+    fn a_user_who_asks_for_more_compiles_than_cores_gets_them() {
+        let shares = share(3, 1, Some(3));
+        assert_eq!(shares, Shares { n_workers: 3, jobs_each: 1 });
         let barrier = std::sync::Barrier::new(3);
-        let jobs = each(&[(); 3], 1, Some(3), |(), jobs| {
-            // Only three at the same time get past it.
-            barrier.wait();
-            Ok::<_, ()>(jobs)
-        });
-        assert_eq!(jobs, Ok(vec![1; 3]));
+        // Only three workers at the same time get past the barrier.
+        let done = each(&[(); 3], shares.n_workers, |()| Ok::<_, ()>(drop(barrier.wait())));
+        assert_eq!(done, Ok(vec![(); 3]));
     }
 
     #[test]
     fn nothing_is_begun_after_a_failure() {
         let begun = AtomicUsize::new(0);
-        let result = each(&[0; 100], 1, None, |_, _| {
+        let result = each(&[0; 100], 1, |_| {
             begun.fetch_add(1, Ordering::Relaxed);
             Err::<(), _>("no")
         });

@@ -1,7 +1,6 @@
 use super::BuildError;
 use crate::base::BaseError;
 use crate::layer::LayerError;
-use crate::layout::LayoutError;
 use crate::store::StoreError;
 use crate::ui::Ui;
 
@@ -27,7 +26,6 @@ pub(super) fn after_corruption<T>(
 
 fn is_corruption(error: &BuildError) -> bool {
     let (BuildError::Store(store)
-    | BuildError::Layout(LayoutError::Store(store))
     | BuildError::Layer(LayerError::Store(store))
     | BuildError::Base(BaseError::Store(store))) = error
     else {

@@ -1,21 +1,13 @@
 //! etcdimg.lock: what a machine looked up. Written by `etcdimg lock`, enforced by every build.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 use etcd_version::EtcdVersion;
-use serde::Deserialize;
 
 use super::fault::{At, Fault};
-use super::yaml::{self, Spanned, line};
+use super::lock_file;
 use crate::digest::Digest;
 use crate::platform::Platform;
-
-const KEYS: &str = "`lock`, `catalog`, `releases`, `sources`, `toolchains` and `bases`; \
-                    `etcdimg lock` writes them";
-
-/// The shape of the file, so that an older program does not misread a newer one.
-const LOCK_VERSION: u32 = 1;
 
 /// Every input, by digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +27,7 @@ pub struct ReleaseLock {
     pub digest: Digest,
     /// Unknown for sums that were found without their archive.
     pub size: Option<u64>,
-    line: u64,
+    pub(super) line: u64,
 }
 
 /// The Go module below `sources/` that one version is compiled from. Its go.sum pins the rest.
@@ -44,7 +36,7 @@ pub struct SourceLock {
     pub version: EtcdVersion,
     pub go_mod: Digest,
     pub go_sum: Digest,
-    line: u64,
+    pub(super) line: u64,
 }
 
 /// A Go toolchain, by the `h1:` sum of its module.
@@ -54,7 +46,7 @@ pub struct ToolchainLock {
     /// `linux-amd64`: where it runs.
     pub host: String,
     pub sum: String,
-    line: u64,
+    pub(super) line: u64,
 }
 
 /// A base image, by the digest of its index and of each platform's manifest.
@@ -63,7 +55,7 @@ pub struct BaseLock {
     pub name: String,
     pub index: Digest,
     pub manifests: Vec<(Platform, Digest)>,
-    line: u64,
+    pub(super) line: u64,
 }
 
 impl ReleaseLock {
@@ -141,45 +133,6 @@ impl Lock {
         }
         Ok(())
     }
-
-    /// The file, as `etcdimg lock` writes it.
-    pub fn to_yaml(&self) -> String {
-        let mut text = format!(
-            "# What every build may use, by digest. Written by `etcdimg lock`; review the diff.\n\
-             lock: {LOCK_VERSION}\ncatalog: {}\nreleases:\n",
-            self.catalog
-        );
-        for it in &self.releases {
-            let _ = writeln!(text, "  - file: {}\n    digest: {}", it.file, it.digest);
-            let _ = it.size.map(|size| writeln!(text, "    size: {size}"));
-        }
-        text.push_str("sources:\n");
-        for it in &self.sources {
-            let _ = writeln!(
-                text,
-                "  - version: {}\n    go.mod: {}\n    go.sum: {}",
-                it.version, it.go_mod, it.go_sum
-            );
-        }
-        text.push_str("toolchains:\n");
-        for it in &self.toolchains {
-            let _ =
-                writeln!(text, "  - go: {}\n    host: {}\n    sum: \"{}\"", it.go, it.host, it.sum);
-        }
-        text.push_str("bases:\n");
-        for it in &self.bases {
-            let none = if it.manifests.is_empty() { " {}" } else { "" };
-            let _ = writeln!(
-                text,
-                "  - name: {}\n    index: {}\n    manifests:{none}",
-                it.name, it.index
-            );
-            for (platform, digest) in &it.manifests {
-                let _ = writeln!(text, "      {platform}: {digest}");
-            }
-        }
-        text
-    }
 }
 
 /// What the catalog asks of a lock.
@@ -190,131 +143,7 @@ pub(super) struct Used<'a> {
     pub base: &'a dyn Fn(&str) -> bool,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    lock: Spanned<u32>,
-    catalog: Spanned<String>,
-    releases: Vec<ReleaseEntry>,
-    sources: Vec<SourceEntry>,
-    toolchains: Vec<ToolchainEntry>,
-    bases: Vec<BaseEntry>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ReleaseEntry {
-    file: Spanned<String>,
-    digest: Spanned<String>,
-    size: Option<u64>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SourceEntry {
-    version: Spanned<String>,
-    #[serde(rename = "go.mod")]
-    go_mod: Spanned<String>,
-    #[serde(rename = "go.sum")]
-    go_sum: Spanned<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ToolchainEntry {
-    go: Spanned<String>,
-    host: String,
-    sum: Spanned<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BaseEntry {
-    name: Spanned<String>,
-    index: Spanned<String>,
-    manifests: std::collections::BTreeMap<String, Spanned<String>>,
-}
-
-pub(super) fn parse(at: At<'_>, text: &str) -> Result<Lock, Fault> {
-    let file: File = yaml::parse(at, text, KEYS)?;
-    if file.lock.value != LOCK_VERSION {
-        let problem =
-            format!("version {} of the lock file is not known to this etcdimg", file.lock.value);
-        return Err(at.fault(
-            line(&file.lock),
-            "lock",
-            problem,
-            format!("{LOCK_VERSION}, or use a newer etcdimg"),
-        ));
-    }
-    Ok(Lock {
-        catalog: digest(at, "catalog", &file.catalog)?,
-        releases: file.releases.iter().map(|it| release(at, it)).collect::<Result<_, _>>()?,
-        sources: file.sources.iter().map(|it| source(at, it)).collect::<Result<_, _>>()?,
-        toolchains: file
-            .toolchains
-            .into_iter()
-            .map(|it| toolchain(at, it))
-            .collect::<Result<_, _>>()?,
-        bases: file.bases.into_iter().map(|it| base(at, it)).collect::<Result<_, _>>()?,
-    })
-}
-
-/// A lock as it stands in the file, whether or not it fits the catalog.
+/// Reads the text of a lock, whether or not it fits the catalog.
 pub fn parse_known(text: &str) -> Result<Lock, Fault> {
-    parse(At(super::LOCK_FILE), text)
-}
-
-fn digest(at: At<'_>, field: impl Into<String>, text: &Spanned<String>) -> Result<Digest, Fault> {
-    text.value.parse().map_err(|error: crate::digest::DigestError| {
-        at.fault(line(text), field, error.to_string(), "the digest that `etcdimg lock` looks up")
-    })
-}
-
-fn release(at: At<'_>, it: &ReleaseEntry) -> Result<ReleaseLock, Fault> {
-    let digest = digest(at, format!("releases.{}.digest", it.file.value), &it.digest)?;
-    Ok(ReleaseLock { file: it.file.value.clone(), digest, size: it.size, line: line(&it.file) })
-}
-
-fn source(at: At<'_>, it: &SourceEntry) -> Result<SourceLock, Fault> {
-    let text = &it.version;
-    let version: EtcdVersion = text.value.parse().map_err(|error| {
-        at.fault(line(text), "sources", format!("{error}"), "a version that versions.yaml bundles")
-    })?;
-    Ok(SourceLock {
-        go_mod: digest(at, format!("sources.{version}.go.mod"), &it.go_mod)?,
-        go_sum: digest(at, format!("sources.{version}.go.sum"), &it.go_sum)?,
-        version,
-        line: line(text),
-    })
-}
-
-fn toolchain(at: At<'_>, it: ToolchainEntry) -> Result<ToolchainLock, Fault> {
-    if !it.sum.value.starts_with("h1:") || it.sum.value.len() != 47 {
-        let problem = format!("`{}` is not a module sum", it.sum.value);
-        return Err(at.fault(
-            line(&it.sum),
-            format!("toolchains.{}.sum", it.go.value),
-            problem,
-            "`h1:` and 44 characters, as in go.sum",
-        ));
-    }
-    let line = line(&it.go);
-    Ok(ToolchainLock { go: it.go.value, host: it.host, sum: it.sum.value, line })
-}
-
-fn base(at: At<'_>, it: BaseEntry) -> Result<BaseLock, Fault> {
-    let field = format!("bases.{}", it.name.value);
-    let manifest = |(platform, text): (&String, &Spanned<String>)| {
-        let known: Platform = platform.parse().map_err(|error| {
-            at.fault(line(text), field.clone(), format!("{error}"), "a platform of targets/")
-        })?;
-        Ok((known, digest(at, format!("{field}.manifests.{platform}"), text)?))
-    };
-    Ok(BaseLock {
-        index: digest(at, format!("{field}.index"), &it.index)?,
-        manifests: it.manifests.iter().map(manifest).collect::<Result<_, _>>()?,
-        line: line(&it.name),
-        name: it.name.value,
-    })
+    lock_file::parse(At(super::LOCK_FILE), text)
 }

@@ -7,6 +7,7 @@
 mod fault;
 mod load;
 pub mod lock;
+mod lock_file;
 mod target;
 mod versions;
 mod yaml;
@@ -66,14 +67,17 @@ impl Locked {
     }
 }
 
-/// The lock was made from another catalog.
+/// Why a lock cannot be used with a catalog.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "etcdimg.lock is stale\n  expected {expected}, the catalog as it is now\n  received {actual}, the catalog it was made from"
-)]
-pub struct Stale {
-    pub expected: Digest,
-    pub actual: Digest,
+pub enum LockError {
+    /// The lock has a mistake, or lacks something that the catalog needs.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// The lock was made from another catalog.
+    #[error(
+        "etcdimg.lock is stale\n  expected {expected}, the catalog as it is now\n  received {actual}, the catalog it was made from"
+    )]
+    Stale { expected: Digest, actual: Digest },
 }
 
 impl Catalog {
@@ -132,10 +136,10 @@ impl Catalog {
         })
     }
 
-    /// Joins catalog and lock, if they fit.
-    pub fn lock(self, text: &str) -> Result<Result<Locked, Stale>, Fault> {
+    /// Joins the catalog with the text of its lock, if they fit together.
+    pub fn lock(self, text: &str) -> Result<Locked, LockError> {
         let at = At(LOCK_FILE);
-        let lock = lock::parse(at, text)?;
+        let lock = lock_file::parse(at, text)?;
         self.check_complete(at, &lock)?;
         lock.check_used(
             at,
@@ -150,9 +154,9 @@ impl Catalog {
         )?;
         let expected = self.digest();
         if lock.catalog != expected {
-            return Ok(Err(Stale { expected, actual: lock.catalog }));
+            return Err(LockError::Stale { expected, actual: lock.catalog });
         }
-        Ok(Ok(Locked { catalog: self, lock }))
+        Ok(Locked { catalog: self, lock })
     }
 
     fn check_complete(&self, at: At<'_>, lock: &Lock) -> Result<(), Fault> {

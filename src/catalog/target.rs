@@ -52,7 +52,7 @@ impl Origin {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct File {
+struct TargetFile {
     platform: Spanned<String>,
     goarch: Spanned<String>,
     goarm: Option<Spanned<String>>,
@@ -67,7 +67,7 @@ struct File {
 
 /// `bases` are the names that versions.yaml knows.
 pub fn parse(at: At<'_>, text: &str, bases: &BTreeMap<String, String>) -> Result<Target, Fault> {
-    let file: File = yaml::parse(at, text, KEYS)?;
+    let file: TargetFile = yaml::parse(at, text, KEYS)?;
     let platform: Platform =
         file.platform.value.parse().map_err(|error: etcd_version::ParseError| {
             let problem = format!("`{}` is not a platform we know", error.text);
@@ -105,7 +105,7 @@ pub fn parse(at: At<'_>, text: &str, bases: &BTreeMap<String, String>) -> Result
 }
 
 /// OCI and Go use the same names of architectures, and `GOARM` is the digit of the variant.
-fn check_goarch(at: At<'_>, file: &File, platform: &Platform) -> Result<(), Fault> {
+fn check_goarch(at: At<'_>, file: &TargetFile, platform: &Platform) -> Result<(), Fault> {
     if file.goarch.value != platform.architecture {
         let problem = format!("`{}` is not the GOARCH of {platform}", file.goarch.value);
         return Err(at.fault(line(&file.goarch), "goarch", problem, &platform.architecture));

@@ -42,13 +42,8 @@ pub struct BundledEtcd {
 }
 
 impl BundledEtcd {
-    /// The programs of this version; etcdutl exists since 3.5.
     pub fn programs(&self) -> &'static [&'static str] {
-        if self.version >= EtcdVersion::new(3, 5, 0) {
-            &["etcd", "etcdctl", "etcdutl"]
-        } else {
-            &["etcd", "etcdctl"]
-        }
+        etcd_version::programs_of(&self.version)
     }
 }
 
@@ -74,7 +69,7 @@ impl Mirror {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct File {
+struct VersionsFile {
     repository: Spanned<String>,
     revision: Spanned<String>,
     etcd: Spanned<Vec<EtcdEntry>>,
@@ -97,7 +92,7 @@ struct EtcdEntry {
 }
 
 pub fn parse(at: At<'_>, text: &str) -> Result<Versions, Fault> {
-    let file: File = yaml::parse(at, text, KEYS)?;
+    let file: VersionsFile = yaml::parse(at, text, KEYS)?;
     let bundled = bundled(at, &file.etcd)?;
     Ok(Versions {
         repository: repository(at, &file.repository)?,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::context::{Context, runtime};
+use super::context::{BaseOptions, Context, runtime};
 use crate::assemble::{self, Built};
 use crate::cli::{BuildArgs, Format};
 use crate::docker::{self, ArchiveSource};
@@ -13,14 +13,15 @@ use crate::image::Image;
 use crate::layer::Layer;
 use crate::plan::Plan;
 use crate::platform::own_architecture;
+use crate::replace::replace;
 
 pub(super) fn run(context: &Context, arguments: &BuildArgs) -> Result<(), Failure> {
     let (locked, plan) = context.plan(&arguments.choice)?;
     let out = std::path::absolute(&arguments.out).map_err(|error| Failure::new(Kind::Io, error))?;
-    let tools = context.chosen_toolchains(&locked, &arguments.compile)?;
-    let bases = (&arguments.bases).into();
-    let built = context.in_workshop_with(&locked, &tools, bases, |workshop| {
-        Ok(assemble::build(&plan, workshop, &out)?)
+    let options = context.chosen_compile_options(&locked, &arguments.compile)?;
+    let bases = BaseOptions { is_sparse: arguments.bases.sparse, trust: &arguments.trust };
+    let built = context.with_build_options(&locked, &options, bases, |build| {
+        Ok(assemble::build(&plan, build, &out)?)
     })?;
     if let Some(file) = &arguments.output {
         write_archive(&source(&plan, &built)?, file)?;
@@ -85,22 +86,20 @@ fn source(plan: &Plan, built: &Built) -> Result<ArchiveSource, Failure> {
         ));
     }
     let reference = format!("{}:{}", plan.repository, plan.tag);
-    Ok(ArchiveSource { layout: built.layout.clone(), image: image.clone(), reference })
+    Ok(image.archive(built.layout.clone(), reference))
 }
 
-/// Beside the final place first, so that a full disk leaves no half archive.
+/// A full disk leaves no half archive.
 fn write_archive(source: &ArchiveSource, file: &Path) -> Result<(), Failure> {
-    let folder =
-        file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || -> io::Result<()> {
-        fs::create_dir_all(folder)?;
-        let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-        let mut writer = BufWriter::new(temporary.as_file_mut());
-        docker::write_archive(source, &mut writer)?;
-        writer.flush()?;
-        drop(writer);
-        temporary.persist(file)?;
-        Ok(())
+        if let Some(folder) = file.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        replace(file, |file| {
+            let mut writer = BufWriter::new(file);
+            docker::write_archive(source, &mut writer)?;
+            writer.flush()
+        })
     };
     write().map_err(|error| {
         Failure::new(Kind::Io, error).hint(format!("`{}` was not written", file.display()))

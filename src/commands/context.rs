@@ -4,14 +4,15 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::assemble::Workshop;
+use super::access;
+use crate::assemble::BuildContext;
 use crate::catalog::{self, Catalog, Locked};
-use crate::cli::{BasesArgs, BuilderKind, ChoiceArgs, CompileArgs, Format, Global};
-use crate::compile::{Builder, Buildx, DOCKER_PASSED_ON, Network, PASSED_ON, Toolchains};
+use crate::cli::{BuilderKind, ChoiceArgs, CompileArgs, Format, Global, TrustArgs};
+use crate::compile::{
+    Builder, BuildxOptions, COMPILER_VARIABLES, CompileOptions, DOCKER_VARIABLES, Network,
+};
 use crate::failure::{Failure, Kind};
-use crate::fetch;
 use crate::plan::{Choice, Plan, plan};
-use crate::platform::Platform;
 use crate::store::Store;
 use crate::ui::{Ui, Verbosity};
 
@@ -71,20 +72,20 @@ impl Context {
         let text = lock.ok_or_else(|| {
             Failure::new(Kind::Catalog, "there is no etcdimg.lock").hint("`etcdimg lock` writes it")
         })?;
-        Ok(catalog.lock(&text)??)
+        Ok(catalog.lock(&text)?)
     }
 
     pub(super) fn plan(&self, arguments: &ChoiceArgs) -> Result<(Locked, Plan), Failure> {
         let locked = self.locked()?;
-        let plan = plan(&locked, &choice(arguments)?)?;
+        let plan = plan(&locked, &choice(arguments))?;
         Ok((locked, plan))
     }
 
-    pub(super) fn toolchains(&self) -> Toolchains {
-        Toolchains {
+    pub(super) fn compile_options(&self) -> CompileOptions {
+        CompileOptions {
             root: self.root.clone(),
             work: self.cache.clone(),
-            environment: environment(PASSED_ON),
+            environment: environment(COMPILER_VARIABLES),
             network: if self.is_offline { Network::Forbidden } else { Network::Allowed },
             jobs: std::thread::available_parallelism().map_or(1, NonZero::get),
             at_once: None,
@@ -92,20 +93,20 @@ impl Context {
         }
     }
 
-    /// The toolchains that `--builder` chose.
-    pub(super) fn chosen_toolchains(
+    /// The same with the builder that `--builder` chose.
+    pub(super) fn chosen_compile_options(
         &self,
         locked: &Locked,
         arguments: &CompileArgs,
-    ) -> Result<Toolchains, Failure> {
-        let tools = self.toolchains();
+    ) -> Result<CompileOptions, Failure> {
+        let options = self.compile_options();
         let image = arguments.builder_image.clone().or_else(|| locked.builder_image());
-        let buildx = image.map(|image| Buildx {
+        let buildx = image.map(|image| BuildxOptions {
             image,
             name: arguments.buildx_builder.clone(),
             cache_to: arguments.cache_to.clone(),
             cache_from: arguments.cache_from.clone(),
-            environment: environment(DOCKER_PASSED_ON),
+            environment: environment(DOCKER_VARIABLES),
         });
         let builder = match (arguments.builder, buildx) {
             (BuilderKind::Host, _) | (BuilderKind::Auto, None) => Builder::Host,
@@ -119,35 +120,39 @@ impl Context {
                     .hint("`--builder-image IMAGE@DIGEST` names one"));
             }
         };
-        Ok(Toolchains { builder, at_once: arguments.jobs.map(NonZero::get), ..tools })
+        Ok(CompileOptions { builder, at_once: arguments.jobs.map(NonZero::get), ..options })
     }
 
     /// Calls with everything that building needs.
-    pub(super) fn in_workshop<T>(
+    pub(super) fn with_build_context<T>(
         &self,
         locked: &Locked,
-        work: impl FnOnce(&Workshop<'_>) -> Result<T, Failure>,
+        trust: &TrustArgs,
+        work: impl FnOnce(&BuildContext<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        self.in_workshop_with(locked, &self.toolchains(), Bases::Whole, work)
+        let bases = BaseOptions { is_sparse: false, trust };
+        self.with_build_options(locked, &self.compile_options(), bases, work)
     }
 
-    pub(super) fn in_workshop_with<T>(
+    pub(super) fn with_build_options<T>(
         &self,
         locked: &Locked,
-        tools: &Toolchains,
-        bases: Bases,
-        work: impl FnOnce(&Workshop<'_>) -> Result<T, Failure>,
+        compile: &CompileOptions,
+        bases: BaseOptions<'_>,
+        work: impl FnOnce(&BuildContext<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let (store, fetch) = (self.store()?, fetch::Options::default());
+        let (store, fetch) = (self.store()?, access::fetch_options(bases.trust)?);
+        let registries = access::base_registries(self, &fetch)?;
         let runtime = runtime()?;
-        work(&Workshop {
+        work(&BuildContext {
             store: &store,
-            tools,
+            compile,
             lock: &locked.lock,
             fetch: &fetch,
+            registries: &registries,
             runtime: &runtime,
             is_offline: self.is_offline,
-            is_sparse: bases == Bases::Sparse,
+            is_sparse: bases.is_sparse,
             ui: &self.ui,
         })
     }
@@ -161,17 +166,12 @@ impl Context {
     }
 }
 
-/// How much of the Windows bases a command needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bases {
-    Whole,
-    Sparse,
-}
-
-impl From<&BasesArgs> for Bases {
-    fn from(arguments: &BasesArgs) -> Self {
-        if arguments.sparse { Self::Sparse } else { Self::Whole }
-    }
+/// How base images are fetched.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BaseOptions<'a> {
+    /// Layers of Windows bases stay in their registry.
+    pub is_sparse: bool,
+    pub trust: &'a TrustArgs,
 }
 
 /// Those of our own variables that are set.
@@ -187,31 +187,21 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 fn default_cache() -> Result<PathBuf, Failure> {
-    let xdg =
-        std::env::var_os("XDG_CACHE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let folder = xdg.or_else(home).ok_or_else(|| {
+    cache_dir::default_folder().ok_or_else(|| {
         Failure::new(Kind::Io, "neither HOME nor XDG_CACHE_HOME is set")
             .hint("name a folder with `--cache-dir`")
-    })?;
-    Ok(folder.join("etcdimg"))
+    })
 }
 
 /// What was typed, translated.
-fn choice(arguments: &ChoiceArgs) -> Result<Choice, Failure> {
-    let mut platforms = arguments.platform.clone();
-    // An empty ARCH is one that is not set.
-    for arch in arguments.arch.iter().filter(|arch| !arch.is_empty()) {
-        let platform = format!("linux/{arch}").parse::<Platform>();
-        platforms.push(platform.map_err(|error| Failure::new(Kind::Catalog, error))?);
-    }
+fn choice(arguments: &ChoiceArgs) -> Choice {
     let bases = arguments.base.iter().map(|base| (base.name.clone(), base.source.clone()));
-    Ok(Choice {
-        platforms,
+    Choice {
+        platforms: arguments.platforms(),
         origin: arguments.from,
         bases: bases.collect(),
         mirrors: arguments.mirror.clone(),
         compression: arguments.compression,
         epoch_seconds: arguments.source_date_epoch,
-    })
+    }
 }

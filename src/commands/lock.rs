@@ -1,16 +1,15 @@
 use std::collections::BTreeSet;
-use std::fs;
-use std::io::Write;
-use std::path::Path;
+use std::io::Write as _;
 
+use super::access;
 use super::context::{Context, runtime};
 use crate::catalog::lock::{BaseLock, Lock, ReleaseLock, SourceLock, ToolchainLock};
 use crate::catalog::{Catalog, LOCK_FILE};
 use crate::cli::LockArgs;
 use crate::compile;
 use crate::failure::{Failure, Kind};
-use crate::fetch;
-use crate::lookup::{Lookup, LookupError};
+use crate::lookup::Lookup;
+use crate::replace::replace;
 
 pub(super) fn run(context: &Context, arguments: &LockArgs) -> Result<(), Failure> {
     if arguments.check {
@@ -27,7 +26,8 @@ pub(super) fn run(context: &Context, arguments: &LockArgs) -> Result<(), Failure
         context.ui.status("Unchanged", LOCK_FILE);
         return Ok(());
     }
-    replace(&context.root().join(LOCK_FILE), &text_now)?;
+    replace(&context.root().join(LOCK_FILE), |file| file.write_all(text_now.as_bytes()))
+        .map_err(|error| Failure::new(Kind::Io, error))?;
     context.ui.status("Locked", format!("{LOCK_FILE}; review its diff"));
     Ok(())
 }
@@ -38,8 +38,9 @@ fn make(
     catalog: &Catalog,
     known: Option<&Lock>,
 ) -> Result<Lock, Failure> {
-    let (store, options, runtime) = (context.store()?, fetch::Options::default(), runtime()?);
-    let lookup = Lookup::new(&store, &options, &context.ui)?;
+    let (options, runtime) = (access::fetch_options(&arguments.trust)?, runtime()?);
+    let registries = access::base_registries(context, &options)?;
+    let lookup = Lookup::new(&options, &registries);
     let ask = |what: String| {
         let failure = Failure::new(
             Kind::Unavailable,
@@ -110,49 +111,21 @@ fn toolchains(
     catalog: &Catalog,
     known: Option<&Lock>,
 ) -> Result<Vec<ToolchainLock>, Failure> {
-    let tools = context.toolchains();
+    let options = context.compile_options();
     let mut releases: Vec<_> =
         catalog.versions.bundled.iter().map(|etcd| etcd.go.clone()).collect();
     releases.sort();
     releases.dedup();
-    let mut hosts = BTreeSet::from([compile::host()]);
+    let mut hosts = BTreeSet::from([compile::go_host()]);
     hosts.extend(arguments.go_host.iter().cloned());
     let mut locks: Vec<_> = known.map(|lock| lock.toolchains.clone()).unwrap_or_default();
     locks.retain(|lock| releases.contains(&lock.go));
     for (go, host) in releases.iter().flat_map(|go| hosts.iter().map(move |host| (go, host))) {
         if !locks.iter().any(|lock| lock.go == *go && lock.host == *host) {
-            let sum = compile::toolchain_sum(&tools, go, host, &context.ui)?;
+            let sum = compile::toolchain_sum(&options, go, host, &context.ui)?;
             locks.push(ToolchainLock::new(go.clone(), host.clone(), sum));
         }
     }
     locks.sort_by(|a, b| (&a.go, &a.host).cmp(&(&b.go, &b.host)));
     Ok(locks)
-}
-
-fn replace(path: &Path, text: &str) -> Result<(), Failure> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let write = || -> std::io::Result<()> {
-        let mut file = tempfile::Builder::new().permissions(mode()).tempfile_in(folder)?;
-        file.write_all(text.as_bytes())?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().map_err(|error| Failure::new(Kind::Io, error))
-}
-
-fn mode() -> fs::Permissions {
-    use std::os::unix::fs::PermissionsExt;
-    fs::Permissions::from_mode(0o644)
-}
-
-impl From<LookupError> for Failure {
-    fn from(error: LookupError) -> Self {
-        match error {
-            LookupError::Disagree { .. } => Self::new(Kind::Verification, error)
-                .hint("find out which of them is right before you lock anything; etcd 3.4.15 was uploaded twice"),
-            LookupError::Registry(error) => error.into(),
-            _ => Self::new(Kind::Unavailable, error)
-                .hint("`--mirror URL` asks another place, where SHA256SUMS stands beside the archives"),
-        }
-    }
 }

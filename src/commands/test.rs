@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::signal::{self, unix::SignalKind};
 
 use super::context::{Context, runtime};
-use super::place::Place;
+use super::image_location::ImageLocation;
 use crate::acceptance::runtime::{Docker, Rootfs, Runtime, RuntimeError};
 use crate::acceptance::{
     self, Case, CaseResult, Gap, Outcome, Owner, Results, Run, Sizes, Subject, SubjectError, Suite,
@@ -17,19 +17,19 @@ use crate::acceptance::{
 };
 use crate::cli::{Format, RuntimeChoice, TestArgs};
 use crate::docker::EngineError;
+use crate::documents::{BlobDescriptor, ListedImage};
 use crate::failure::{Failure, Kind};
 use crate::layout::Layout;
 use crate::platform::Platform;
-use crate::push::{Image, Piece};
 
 pub(super) fn run(context: &Context, arguments: &TestArgs) -> Result<(), Failure> {
     let is_wanted = |it: &Suite| arguments.suite.is_empty() || arguments.suite.contains(it);
     let suites = &Suite::ALL.into_iter().filter(is_wanted).collect::<Vec<_>>();
-    let platform = platform(arguments)?;
-    let wanted = |image: &Image| wanted(image, suites, &platform);
-    let place = Place::open(context, &arguments.access, &arguments.place, &wanted)?;
-    let mut subject = open(&place.layout, arguments, suites, &platform)?;
-    subject.against = against(context, arguments, &platform)?;
+    let platform = &arguments.arch;
+    let wanted = |image: &ListedImage| wanted(image, suites, platform);
+    let place = ImageLocation::open(context, &arguments.access, &arguments.place, &wanted)?;
+    let mut subject = open(&place.layout, arguments, suites, platform)?;
+    subject.against = against(context, arguments, platform)?;
     let mut cases = acceptance::cases(&subject, suites);
     if !arguments.case.is_empty() {
         cases.retain(|(suite, case)| {
@@ -47,7 +47,7 @@ pub(super) fn run(context: &Context, arguments: &TestArgs) -> Result<(), Failure
 }
 
 /// What the suites read of an image.
-fn wanted(image: &Image, suites: &[Suite], tested: &Platform) -> Vec<Piece> {
+fn wanted(image: &ListedImage, suites: &[Suite], tested: &Platform) -> Vec<BlobDescriptor> {
     let platform = image.platform.as_deref().map(str::parse::<Platform>);
     let is_read = match platform {
         // Its `verify` reads every image.
@@ -57,7 +57,7 @@ fn wanted(image: &Image, suites: &[Suite], tested: &Platform) -> Vec<Piece> {
         // The only one, which nobody names.
         _ => true,
     };
-    if is_read { image.own_pieces() } else { Vec::new() }
+    if is_read { image.own_blobs() } else { Vec::new() }
 }
 
 /// A layout that has nothing but images for Windows can be tested for those.
@@ -84,18 +84,13 @@ fn against(
     platform: &Platform,
 ) -> Result<Option<Sizes>, Failure> {
     let Some(name) = &arguments.against else { return Ok(None) };
-    let place = Place::open(context, &arguments.access, name, &|_| Vec::new())?;
+    let place = ImageLocation::open(context, &arguments.access, name, &|_| Vec::new())?;
     let sizes = Sizes::open(&place.layout, None, platform);
     sizes.map(Some).map_err(|error| Failure::new(Kind::Verification, error))
 }
 
 fn full_name(suite: Suite, case: &Case) -> String {
     format!("{suite}/{}", case.name)
-}
-
-fn platform(arguments: &TestArgs) -> Result<Platform, Failure> {
-    let parsed = format!("linux/{}", arguments.arch).parse::<Platform>();
-    parsed.map_err(|error| Failure::new(Kind::Catalog, error))
 }
 
 fn list(context: &Context, cases: &[(Suite, Case)]) -> Result<(), Failure> {
@@ -121,7 +116,8 @@ fn play(
     let listening = listen(&interrupted)?;
     let folder = folder()?;
     let means = if cases.iter().any(|(suite, _)| suite.needs_runtime()) {
-        let means = means(context, arguments.runtime, subject, (folder.path(), &interrupted));
+        let scratch = RunFolder { path: folder.path(), interrupted: &interrupted };
+        let means = means(context, arguments.runtime, subject, scratch);
         if interrupted.load(Ordering::Relaxed) {
             return Err(stopped());
         }
@@ -169,15 +165,22 @@ fn reference(arguments: &TestArgs, subject: &Subject) -> String {
     format!("{}:{}", arguments.place, subject.tag)
 }
 
+/// The folder of one run, and whether the user has interrupted it.
+#[derive(Clone, Copy)]
+struct RunFolder<'a> {
+    path: &'a Path,
+    interrupted: &'a AtomicBool,
+}
+
 fn means(
     context: &Context,
     choice: RuntimeChoice,
     subject: &Subject,
-    (folder, interrupted): (&Path, &AtomicBool),
+    folder: RunFolder<'_>,
 ) -> Result<Box<dyn Runtime>, Failure> {
-    let means = native(context, choice, subject, (folder, interrupted))?;
-    acceptance::check(&*means, folder).map_err(|error| no_containers(&*means, error))?;
-    if subject.is_foreign() && !acceptance::runs(&*means, folder) {
+    let means = native(context, choice, subject, folder)?;
+    acceptance::check(&*means, folder.path).map_err(|error| no_containers(&*means, error))?;
+    if subject.is_foreign() && !acceptance::runs(&*means, folder.path) {
         let what = format!("nothing here runs programs of {}", subject.platform);
         return Err(Failure::new(Kind::Unavailable, what)
             .hint("an emulator that is registered with the kernel does: `apt install qemu-user-static`")
@@ -204,10 +207,10 @@ fn native(
     context: &Context,
     choice: RuntimeChoice,
     subject: &Subject,
-    (folder, interrupted): (&Path, &AtomicBool),
+    folder: RunFolder<'_>,
 ) -> Result<Box<dyn Runtime>, Failure> {
     if choice != RuntimeChoice::Rootfs {
-        match Docker::new(subject, runtime()?, interrupted) {
+        match Docker::new(subject, runtime()?, folder.interrupted) {
             Ok(docker) => return Ok(Box::new(docker)),
             Err(EngineError::NoEngine(_)) if choice == RuntimeChoice::Auto => {
                 context.ui.note("no Docker engine answers; the image runs in namespaces instead");
@@ -215,7 +218,7 @@ fn native(
             Err(error) => return Err(error.into()),
         }
     }
-    let rootfs = Rootfs::new(subject, folder);
+    let rootfs = Rootfs::new(subject, folder.path);
     Ok(Box::new(rootfs.map_err(|error| Failure::new(Kind::Unavailable, error))?))
 }
 

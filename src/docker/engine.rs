@@ -5,7 +5,7 @@ use bollard::query_parameters::ImportImageOptions;
 use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
 
-use super::archive::{ArchiveSource, write_archive};
+use super::{ArchiveSource, write_archive};
 
 /// Bytes of the archive that wait for the engine.
 const CHUNK: usize = 1 << 18;

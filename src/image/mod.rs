@@ -2,64 +2,28 @@
 //!
 //! Pure: layers and plan in, canonical bytes out. Not responsible for writing them anywhere.
 
-pub mod json;
-
 use std::collections::BTreeMap;
 
+use contract::labels::standard;
+pub use contract::labels::{BASE as BASE_LABEL, LAYER as LAYER_LABEL, STAND_IN};
+use contract::{labels as contract_labels, run};
+use oci::docker_archive::ArchiveSource;
+use oci::document::{Descriptor, PlatformFields};
+pub use oci::media_type::{CONFIG as CONFIG_TYPE, INDEX as INDEX_TYPE, MANIFEST as MANIFEST_TYPE};
+pub use oci::{Document, json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::digest::Digest;
 use crate::layer::Layer;
-pub use crate::plan::BASE_LABEL;
+use crate::layout::Layout;
 use crate::plan::{ImagePlan, Plan};
 use crate::platform::Platform;
-
-pub const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
-pub const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
-pub const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
-
-/// What etcd's clients and peers are told to connect to, and the two ports of old.
-const PORTS: [&str; 4] = ["2379/tcp", "2380/tcp", "4001/tcp", "7001/tcp"];
-
-/// Used where the base says nothing of it.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// A Windows base says nothing of it, or nothing of our folders.
-const WINDOWS_PATH: &str = r"C:\usr\local\bin;C:\bin;C:\Windows\system32;C:\Windows";
-
-/// Names each layer that is ours: `etcd 3.7.1`, `migrate`.
-pub const LAYER_LABEL: &str = "dev.etcdimg.layer";
-
-/// Marks a base that only tests may use, and every image on top of it.
-pub const STAND_IN: &str = "dev.etcdimg.base.stand-in";
 
 /// `os.version` of each manifest; oci-spec looks for it under another name.
 pub fn os_versions(index: &[u8]) -> Vec<Option<String>> {
     let index: Value = serde_json::from_slice(index).unwrap_or_default();
     let manifests = index["manifests"].as_array().into_iter().flatten();
     manifests.map(|it| it["platform"]["os.version"].as_str().map(str::to_owned)).collect()
-}
-
-/// A document, and what names it in the document above.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Document {
-    pub media_type: &'static str,
-    pub bytes: Vec<u8>,
-}
-
-impl Document {
-    fn new(media_type: &'static str, value: &Value) -> Self {
-        Self { media_type, bytes: json::canonical(value) }
-    }
-
-    pub fn digest(&self) -> Digest {
-        Digest::of(&self.bytes)
-    }
-
-    pub fn descriptor(&self) -> Value {
-        json!({ "mediaType": self.media_type, "digest": self.digest(), "size": self.bytes.len() })
-    }
 }
 
 /// What we take from the base image.
@@ -83,11 +47,25 @@ pub struct Base {
 pub struct Image {
     pub platform: Platform,
     /// The platform as documents name it.
-    pub listed: Value,
+    pub listed: PlatformFields,
     pub config: Document,
     pub manifest: Document,
     /// All layers, from the base up.
     pub layers: Vec<Layer>,
+}
+
+impl Image {
+    /// For a Docker engine, under a name.
+    pub fn archive(&self, layout: Layout, reference: String) -> ArchiveSource {
+        let layers = self.layers.iter();
+        ArchiveSource {
+            layout,
+            config: self.config.clone(),
+            manifest: self.manifest.clone(),
+            layers: layers.map(|it| Descriptor::new(&*it.media_type, it.digest, it.size)).collect(),
+            reference,
+        }
+    }
 }
 
 /// Joins a base and our layers into an image. `layers` are those of the plan, in its order.
@@ -133,38 +111,35 @@ fn config(plan: &Plan, image: &ImagePlan, base: &Base, layers: &[Layer]) -> Valu
     });
     let history: Vec<_> = base.history.iter().cloned().chain(ours).collect();
     let diff_ids: Vec<_> = base.layers.iter().chain(layers).map(|layer| layer.diff_id).collect();
-    let ports: BTreeMap<_, _> = PORTS.iter().map(|port| (*port, json!({}))).collect();
+    let ports: BTreeMap<_, _> = run::PORTS.iter().map(|port| (*port, json!({}))).collect();
     let mut config = json!({
         "created": created,
         "config": {
             "Env": environment(base, image),
             "ExposedPorts": ports,
             "Labels": annotations(plan, &labels(image, base)),
-            "WorkingDir": if image.platform.is_windows() { r"C:\" } else { "/" },
+            "WorkingDir": if image.platform.is_windows() { run::WINDOWS_WORKING_DIRECTORY } else { run::WORKING_DIRECTORY },
         },
         "rootfs": { "type": "layers", "diff_ids": diff_ids },
         "history": history,
     });
-    for (name, value) in listed(image, base).as_object().into_iter().flatten() {
-        config[name] = value.clone();
+    if let Value::Object(platform) = json!(listed(image, base)) {
+        platform.into_iter().for_each(|(name, value)| config[name] = value);
     }
     config
 }
 
 /// What config and index both say of the platform.
-fn listed(image: &ImagePlan, base: &Base) -> Value {
+fn listed(image: &ImagePlan, base: &Base) -> PlatformFields {
     let platform = &image.platform;
-    let mut listed = json!({ "os": platform.os, "architecture": platform.architecture });
-    if let Some(variant) = &platform.variant {
-        listed["variant"] = json!(variant);
+    PlatformFields {
+        architecture: platform.architecture.clone(),
+        os: platform.os.clone(),
+        variant: platform.variant.clone(),
+        os_version: base.os_version.clone(),
+        os_features: base.os_features.clone(),
+        ..PlatformFields::default()
     }
-    if let Some(version) = &base.os_version {
-        listed["os.version"] = json!(version);
-    }
-    if !base.os_features.is_empty() {
-        listed["os.features"] = json!(base.os_features);
-    }
-    listed
 }
 
 /// Those of the plan, and what only the base knows.
@@ -178,7 +153,7 @@ fn environment(base: &Base, image: &ImagePlan) -> Vec<String> {
         return windows_environment(base, image);
     }
     let has_path = base.environment.iter().any(|variable| variable.starts_with("PATH="));
-    let path = (!has_path).then(|| format!("PATH={PATH}"));
+    let path = (!has_path).then(|| format!("PATH={}", run::PATH));
     let ours = image.environment.iter().map(|(name, value)| format!("{name}={value}"));
     base.environment.iter().cloned().chain(path).chain(ours).collect()
 }
@@ -190,8 +165,8 @@ fn windows_environment(base: &Base, image: &ImagePlan) -> Vec<String> {
     };
     let of_base = base.environment.iter().find(is_path).and_then(|it| it.split_once('='));
     let path = match of_base {
-        Some((_, rest)) => format!(r"PATH=C:\usr\local\bin;C:\bin;{rest}"),
-        None => format!("PATH={WINDOWS_PATH}"),
+        Some((_, rest)) => format!("PATH={}{rest}", run::WINDOWS_PATH_PREFIX),
+        None => format!("PATH={}", run::WINDOWS_PATH),
     };
     let others = base.environment.iter().filter(|variable| !is_path(variable)).cloned();
     let ours = image.environment.iter().map(|(name, value)| format!("{name}={value}"));
@@ -199,7 +174,7 @@ fn windows_environment(base: &Base, image: &ImagePlan) -> Vec<String> {
 }
 
 fn annotations(plan: &Plan, labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let created = ("org.opencontainers.image.created".to_owned(), created(plan));
+    let created = (standard::CREATED.to_owned(), created(plan));
     labels.clone().into_iter().chain([created]).collect()
 }
 
@@ -228,13 +203,13 @@ pub fn index(plan: &Plan, images: &[Image], others: Vec<Value>) -> Document {
 /// What is true of every image of the index.
 fn index_annotations(plan: &Plan) -> BTreeMap<String, String> {
     const SHARED: [&str; 7] = [
-        "dev.etcdimg.bundled-versions",
-        "dev.etcdimg.format",
-        "org.opencontainers.image.description",
-        "org.opencontainers.image.licenses",
-        "org.opencontainers.image.title",
-        "org.opencontainers.image.vendor",
-        "org.opencontainers.image.version",
+        contract_labels::BUNDLED_VERSIONS,
+        contract_labels::FORMAT,
+        standard::DESCRIPTION,
+        standard::LICENSES,
+        standard::TITLE,
+        standard::VENDOR,
+        standard::VERSION,
     ];
     let labels = plan.images.first().map(|image| image.labels.clone()).unwrap_or_default();
     let shared = labels.into_iter().filter(|(name, _)| SHARED.contains(&name.as_str())).collect();
@@ -242,19 +217,18 @@ fn index_annotations(plan: &Plan) -> BTreeMap<String, String> {
 }
 
 fn manifest_descriptor(image: &Image) -> Value {
-    let mut descriptor = image.manifest.descriptor();
-    descriptor["platform"] = image.listed.clone();
-    descriptor
+    json!(Descriptor { platform: Some(image.listed.clone()), ..image.manifest.descriptor() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Digest;
     use crate::layer::format::{Compression, FORMAT};
-    use crate::plan::{BasePlan, BaseSource, LayerPlan, Source, WorkspaceSource};
+    use crate::plan::{BasePlan, BaseSource, LayerPlan, ProgramSource, WorkspaceSource};
 
     fn tiny() -> (Plan, Base, Vec<Layer>) {
-        let source = Source::Workspace(WorkspaceSource {
+        let source = ProgramSource::Workspace(WorkspaceSource {
             rust: "1.0.0".into(),
             zig: "0.1.0".into(),
             triple: "t".into(),

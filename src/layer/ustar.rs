@@ -4,7 +4,7 @@
 
 /// What stands at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind<'a> {
+pub enum EntryKind<'a> {
     Directory,
     File {
         size: u64,
@@ -38,16 +38,16 @@ pub fn header(
     path: &str,
     mode: u32,
     mtime: u64,
-    kind: Kind<'_>,
+    kind: EntryKind<'_>,
 ) -> Result<[u8; BLOCK], HeaderError> {
     let mut block = [0; BLOCK];
     let (prefix, name) = split(path)?;
     let (type_flag, size, link) = match kind {
-        Kind::File { size } => (b'0', size, ""),
-        Kind::HardLink { to } => (b'1', 0, to),
-        Kind::Symlink { to } => (b'2', 0, to),
-        Kind::Directory => (b'5', 0, ""),
-        Kind::Records { size } => (b'x', size, ""),
+        EntryKind::File { size } => (b'0', size, ""),
+        EntryKind::HardLink { to } => (b'1', 0, to),
+        EntryKind::Symlink { to } => (b'2', 0, to),
+        EntryKind::Directory => (b'5', 0, ""),
+        EntryKind::Records { size } => (b'x', size, ""),
     };
     if link.len() > 100 {
         return Err(HeaderError::Path(link.to_owned()));
@@ -113,15 +113,19 @@ mod tests {
 
     #[test]
     fn the_tar_crate_reads_what_we_write() {
-        check("usr/local/bin/", 0o755, Kind::Directory);
-        check("usr/local/bin/etcd-3.7.1", 0o555, Kind::File { size: 0 });
-        check("usr/local/bin/etcd", 0o555, Kind::HardLink { to: "usr/local/bin/etcd-3.7.1" });
-        check("bin/sh", 0o777, Kind::Symlink { to: "busybox" });
-        check(&format!("{}/{}", "d".repeat(120), "f".repeat(90)), 0o644, Kind::File { size: 0 });
+        check("usr/local/bin/", 0o755, EntryKind::Directory);
+        check("usr/local/bin/etcd-3.7.1", 0o555, EntryKind::File { size: 0 });
+        check("usr/local/bin/etcd", 0o555, EntryKind::HardLink { to: "usr/local/bin/etcd-3.7.1" });
+        check("bin/sh", 0o777, EntryKind::Symlink { to: "busybox" });
+        check(
+            &format!("{}/{}", "d".repeat(120), "f".repeat(90)),
+            0o644,
+            EntryKind::File { size: 0 },
+        );
     }
 
     #[track_caller]
-    fn check(path: &str, mode: u32, kind: Kind<'_>) {
+    fn check(path: &str, mode: u32, kind: EntryKind<'_>) {
         let block = header(path, mode, 1_700_000_000, kind).unwrap();
         let mut archive = tar::Archive::new(&block[..]);
         let entry = archive.entries().unwrap().next().unwrap().unwrap();
@@ -132,15 +136,17 @@ mod tests {
         assert_eq!((read.uid().unwrap(), read.gid().unwrap()), (0, 0));
         let link = entry.link_name().unwrap().map(|link| link.to_string_lossy().into_owned());
         match kind {
-            Kind::HardLink { to } | Kind::Symlink { to } => assert_eq!(link.unwrap(), to),
-            Kind::File { .. } | Kind::Directory | Kind::Records { .. } => assert_eq!(link, None),
+            EntryKind::HardLink { to } | EntryKind::Symlink { to } => assert_eq!(link.unwrap(), to),
+            EntryKind::File { .. } | EntryKind::Directory | EntryKind::Records { .. } => {
+                assert_eq!(link, None)
+            }
         }
     }
 
     #[test]
     fn what_does_not_fit_is_an_error() {
-        assert!(header(&"x".repeat(101), 0, 0, Kind::Directory).is_err());
-        assert!(header("x", 0, 0, Kind::File { size: 1 << 33 }).is_err());
-        assert!(header("x", 0, 0, Kind::File { size: (1 << 33) - 1 }).is_ok());
+        assert!(header(&"x".repeat(101), 0, 0, EntryKind::Directory).is_err());
+        assert!(header("x", 0, 0, EntryKind::File { size: 1 << 33 }).is_err());
+        assert!(header("x", 0, 0, EntryKind::File { size: (1 << 33) - 1 }).is_ok());
     }
 }

@@ -1,28 +1,29 @@
 //! What a Windows layer holds beside its files: two roots, and attributes and rights in PAX
 //! records, as hcsshim and BuildKit read and write them.
 
-/// The roots of every Windows layer: files, and changes of the registry (we make none).
-pub const FILES: &str = "Files";
-pub const HIVES: &str = "Hives";
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
+
+pub use contract::paths::{FILES, HIVES};
 
 /// What stands at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Object {
+pub enum ObjectKind {
     Directory,
     File,
 }
 
 /// The records of an entry, by key. Everything belongs to the administrators; users may read
 /// and execute.
-pub fn records(object: Object, mtime: u64) -> Vec<u8> {
+pub fn records(object: ObjectKind, mtime: u64) -> Vec<u8> {
     let (attributes, inherit) = match object {
-        Object::Directory => ("16", OBJECT_INHERIT | CONTAINER_INHERIT),
-        Object::File => ("32", 0),
+        ObjectKind::Directory => ("16", OBJECT_INHERIT | CONTAINER_INHERIT),
+        ObjectKind::File => ("32", 0),
     };
     let records = [
         ("LIBARCHIVE.creationtime", mtime.to_string()),
         ("MSWINDOWS.fileattr", attributes.to_owned()),
-        ("MSWINDOWS.rawsd", base64(&security_descriptor(inherit))),
+        ("MSWINDOWS.rawsd", BASE64.encode(security_descriptor(inherit))),
     ];
     records.iter().flat_map(|(key, value)| record(key, value)).collect()
 }
@@ -101,30 +102,9 @@ fn le32(number: usize) -> [u8; 4] {
     u32::try_from(number).expect("a few hundred bytes").to_le_bytes()
 }
 
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let group = |chunk: &[u8]| -> String {
-        let byte = |i: usize| usize::from(*chunk.get(i).unwrap_or(&0));
-        let bits = (byte(0) << 16) | (byte(1) << 8) | byte(2);
-        let digit = |i: usize| {
-            if i > chunk.len() { '=' } else { char::from(DIGITS[(bits >> (18 - 6 * i)) & 63]) }
-        };
-        (0..4).map(digit).collect()
-    };
-    bytes.chunks(3).map(group).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_is_that_of_rfc_4648() {
-        let rows = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")];
-        for (text, expected) in rows {
-            assert_eq!(base64(text.as_bytes()), expected);
-        }
-    }
 
     #[test]
     fn the_length_of_a_record_counts_itself() {
@@ -141,7 +121,7 @@ mod tests {
     #[test]
     fn files_have_the_security_descriptor_that_windows_would_make() {
         assert_eq!(
-            base64(&security_descriptor(0)),
+            BASE64.encode(security_descriptor(0)),
             "AQAEgBQAAAAkAAAAAAAAADAAAAABAgAAAAAABSAAAAAgAgAAAQEAAAAAAAUSAAAAAgBMAAMAAAAAABgA/wEfAAECAAAAAAAFIAAAACACAAAAABQA/wEfAAEBAAAAAAAFEgAAAAAAGACpABIAAQIAAAAAAAUgAAAAIQIAAA=="
         );
     }

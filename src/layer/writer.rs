@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::format::Compression;
 use super::gzip::GzipWriter;
-use super::ustar::{self, BLOCK, HeaderError, Kind};
-use super::windows::{self, Object};
+use super::ustar::{self, BLOCK, EntryKind, HeaderError};
+use super::windows::{self, ObjectKind};
 use crate::digest::{Digest, Hasher};
 use crate::store::{BlobWriter, Store, StoreError};
 
@@ -87,7 +87,7 @@ impl LayerWriter {
     }
 
     pub fn directory(&mut self, path: &str, mode: u32) -> Result<(), LayerError> {
-        self.header(&format!("{path}/"), mode, Kind::Directory)
+        self.header(&format!("{path}/"), mode, EntryKind::Directory)
     }
 
     pub fn file(
@@ -97,7 +97,7 @@ impl LayerWriter {
         size: u64,
         content: impl Read,
     ) -> Result<(), LayerError> {
-        self.header(path, mode, Kind::File { size })?;
+        self.header(path, mode, EntryKind::File { size })?;
         let actual = io::copy(&mut content.take(size), self)?;
         if actual != size {
             return Err(LayerError::Short { path: path.to_owned(), expected: size, actual });
@@ -106,14 +106,14 @@ impl LayerWriter {
     }
 
     pub fn hard_link(&mut self, path: &str, mode: u32, to: &str) -> Result<(), LayerError> {
-        self.header(path, mode, Kind::HardLink { to })
+        self.header(path, mode, EntryKind::HardLink { to })
     }
 
     pub fn symlink(&mut self, path: &str, to: &str) -> Result<(), LayerError> {
-        self.header(path, 0o777, Kind::Symlink { to })
+        self.header(path, 0o777, EntryKind::Symlink { to })
     }
 
-    fn header(&mut self, path: &str, mode: u32, kind: Kind<'_>) -> Result<(), LayerError> {
+    fn header(&mut self, path: &str, mode: u32, kind: EntryKind<'_>) -> Result<(), LayerError> {
         if self.dialect == Dialect::Windows {
             self.records(path, kind)?;
         }
@@ -122,16 +122,18 @@ impl LayerWriter {
     }
 
     /// A link has none: it is the file.
-    fn records(&mut self, path: &str, kind: Kind<'_>) -> Result<(), LayerError> {
+    fn records(&mut self, path: &str, kind: EntryKind<'_>) -> Result<(), LayerError> {
         let object = match kind {
-            Kind::Directory => Object::Directory,
-            Kind::File { .. } => Object::File,
-            Kind::HardLink { .. } | Kind::Symlink { .. } | Kind::Records { .. } => return Ok(()),
+            EntryKind::Directory => ObjectKind::Directory,
+            EntryKind::File { .. } => ObjectKind::File,
+            EntryKind::HardLink { .. } | EntryKind::Symlink { .. } | EntryKind::Records { .. } => {
+                return Ok(());
+            }
         };
         let records = windows::records(object, self.mtime);
         let size = records.len() as u64;
         let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or(path);
-        let kind = Kind::Records { size };
+        let kind = EntryKind::Records { size };
         let block = ustar::header(&format!("PaxHeaders.0/{name}"), 0o644, self.mtime, kind)?;
         self.write_all(&block)?;
         self.write_all(&records)?;

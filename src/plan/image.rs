@@ -1,23 +1,19 @@
 use std::collections::BTreeMap;
 
-use etcd_version::{BUNDLED_PATH, Bundled};
+use contract::labels::{self, standard};
+use contract::paths::{
+    BIN, BUNDLED_PATH, DIRECTORY_MODE, FILE_MODE, MIGRATE, PROGRAM_MODE, SHARE, WINDOWS_BIN,
+};
+use contract::{EtcdOrigin, EtcdSource, LayerName, MigrateOrigin, Root};
+use etcd_version::{Bundled, EtcdVersion};
 
 use super::{
-    BASE_LABEL, BasePlan, BaseSource, Choice, Content, EntryPlan, ImagePlan, LayerPlan,
-    ModulesSource, PlanError, ReleaseSource, Source, WorkspaceSource,
+    BasePlan, BaseSource, Choice, EntryContent, EntryPlan, ImagePlan, LayerPlan, ModulesSource,
+    PlanError, ProgramSource, ReleaseSource, WorkspaceSource,
 };
 use crate::catalog::{BundledEtcd, Locked, Origin, Target, release_file};
 use crate::layer::format::FORMAT;
-use crate::layer::windows::{FILES, HIVES};
 use crate::platform::Platform;
-
-const BIN: &str = "usr/local/bin";
-
-/// A second way to `migrate` on Windows, which old manifests use.
-const WINDOWS_BIN: &str = "bin";
-
-/// What every program and script has had since the first of these images.
-const PROGRAM_MODE: u32 = 0o555;
 
 const WRAPPER: &str = include_str!("../../crates/migrate/migrate-if-needed.sh");
 const WINDOWS_WRAPPER: &str = include_str!("../../crates/migrate/migrate-if-needed.bat");
@@ -34,7 +30,7 @@ pub(super) fn plan(
         let is_last = i + 1 == bundled.len();
         let source = source(locked, choice, target, origin, etcd)?;
         layers.push(LayerPlan {
-            name: format!("etcd {}", etcd.version),
+            name: LayerName::Etcd(etcd.version.clone()).to_string(),
             source,
             entries: etcd_entries(target, etcd, is_last),
         });
@@ -42,7 +38,7 @@ pub(super) fn plan(
     // Last, because it changes most often: the etcd layers keep their digests.
     layers.push(migrate(locked, target));
     let base = base(locked, choice, target)?;
-    let labels = labels(locked, origin, &base, &layers);
+    let labels = labels_of(locked, origin, &base, &layers);
     Ok(ImagePlan {
         platform: target.platform.clone(),
         base,
@@ -58,10 +54,10 @@ fn source(
     target: &Target,
     origin: Origin,
     etcd: &BundledEtcd,
-) -> Result<Source, PlanError> {
+) -> Result<ProgramSource, PlanError> {
     match origin {
-        Origin::Release => release(locked, choice, target, etcd).map(Source::Release),
-        Origin::Source => Ok(Source::Modules(modules(locked, target, etcd))),
+        Origin::Release => release(locked, choice, target, etcd).map(ProgramSource::Release),
+        Origin::Source => Ok(ProgramSource::Modules(modules(locked, target, etcd))),
     }
 }
 
@@ -101,17 +97,17 @@ fn modules(locked: &Locked, target: &Target, etcd: &BundledEtcd) -> ModulesSourc
 }
 
 fn etcd_entries(target: &Target, etcd: &BundledEtcd, is_last: bool) -> Vec<EntryPlan> {
-    let place = Place::of(target);
-    let versioned = |name: &str| place.program(&format!("{name}-{}", etcd.version));
-    let mut entries = place.directories(&["usr", "usr/local", BIN]);
+    let root = Root::of(&target.platform);
+    let versioned = |name: &str| root.program(&format!("{name}-{}", etcd.version));
+    let mut entries = directories(root, &["usr", "usr/local", BIN]);
     for name in etcd.programs() {
-        let content = Content::Program { name: (*name).to_owned() };
+        let content = EntryContent::Program { name: (*name).to_owned() };
         entries.push(EntryPlan { path: versioned(name), mode: PROGRAM_MODE, content });
     }
     if is_last {
         for name in etcd.programs() {
-            let content = Content::HardLink { to: versioned(name) };
-            entries.push(EntryPlan { path: place.program(name), mode: PROGRAM_MODE, content });
+            let content = EntryContent::HardLink { to: versioned(name) };
+            entries.push(EntryPlan { path: root.program(name), mode: PROGRAM_MODE, content });
         }
     }
     sorted(entries)
@@ -120,26 +116,22 @@ fn etcd_entries(target: &Target, etcd: &BundledEtcd, is_last: bool) -> Vec<Entry
 fn migrate(locked: &Locked, target: &Target) -> LayerPlan {
     let versions = locked.catalog.versions.bundled.iter().map(|etcd| etcd.version.clone());
     let bundled = Bundled::new(versions.collect()).to_string();
-    let place = Place::of(target);
+    let root = Root::of(&target.platform);
     let file = |path: String, mode, content| EntryPlan { path, mode, content };
-    let mut entries =
-        place.directories(&["usr", "usr/local", BIN, "usr/local/share", "usr/local/share/etcdimg"]);
-    let (name, text) = if target.platform.is_windows() {
-        ("migrate-if-needed.bat", WINDOWS_WRAPPER)
-    } else {
-        ("migrate-if-needed.sh", WRAPPER)
-    };
-    let (program, wrapper) = (place.program("migrate"), place.path(&format!("{BIN}/{name}")));
-    if target.platform.is_windows() {
-        entries.push(place.directory(WINDOWS_BIN));
+    let mut entries = directories(root, &["usr", "usr/local", BIN, "usr/local/share", SHARE]);
+    let text = if root.is_windows() { WINDOWS_WRAPPER } else { WRAPPER };
+    let wrapper = root.path(&format!("{BIN}/{}", root.wrapper()));
+    let program = root.program(MIGRATE);
+    if root.is_windows() {
+        entries.push(directory(root.path(WINDOWS_BIN)));
         for to in [&program, &wrapper] {
             let path = to.replacen(BIN, WINDOWS_BIN, 1);
-            entries.push(file(path, PROGRAM_MODE, Content::HardLink { to: to.clone() }));
+            entries.push(file(path, PROGRAM_MODE, EntryContent::HardLink { to: to.clone() }));
         }
     }
-    entries.push(file(program, PROGRAM_MODE, Content::Program { name: "migrate".into() }));
-    entries.push(file(wrapper, PROGRAM_MODE, Content::Text { text: text.into() }));
-    entries.push(file(place.path(BUNDLED_PATH), 0o444, Content::Text { text: bundled }));
+    entries.push(file(program, PROGRAM_MODE, EntryContent::Program { name: MIGRATE.into() }));
+    entries.push(file(wrapper, PROGRAM_MODE, EntryContent::Text { text: text.into() }));
+    entries.push(file(root.path(BUNDLED_PATH), FILE_MODE, EntryContent::Text { text: bundled }));
     let source = WorkspaceSource {
         rust: locked.catalog.versions.rust.clone(),
         zig: locked.catalog.versions.zig.clone(),
@@ -147,52 +139,28 @@ fn migrate(locked: &Locked, target: &Target) -> LayerPlan {
         platform: Platform { os_version: None, ..target.platform.clone() },
     };
     LayerPlan {
-        name: "migrate".into(),
-        source: Source::Workspace(source),
+        name: LayerName::Migrate.to_string(),
+        source: ProgramSource::Workspace(source),
         entries: sorted(entries),
     }
 }
 
-/// Where a platform's layers have their files, and what its programs end with.
-struct Place {
-    is_windows: bool,
+fn directory(path: String) -> EntryPlan {
+    EntryPlan { path, mode: DIRECTORY_MODE, content: EntryContent::Directory }
 }
 
-impl Place {
-    fn of(target: &Target) -> Self {
-        Self { is_windows: target.platform.is_windows() }
-    }
-
-    fn path(&self, path: &str) -> String {
-        if self.is_windows { format!("{FILES}/{path}") } else { path.to_owned() }
-    }
-
-    fn program(&self, name: &str) -> String {
-        self.path(&format!("{BIN}/{name}{}", if self.is_windows { ".exe" } else { "" }))
-    }
-
-    fn directory(&self, path: &str) -> EntryPlan {
-        EntryPlan { path: self.path(path), mode: 0o755, content: Content::Directory }
-    }
-
-    /// The two roots of a Windows layer come along.
-    fn directories(&self, paths: &[&str]) -> Vec<EntryPlan> {
-        let roots: &[&str] = if self.is_windows { &[FILES, HIVES] } else { &[] };
-        let root = |path: &&str| EntryPlan {
-            path: (*path).to_owned(),
-            mode: 0o755,
-            content: Content::Directory,
-        };
-        roots.iter().map(root).chain(paths.iter().map(|path| self.directory(path))).collect()
-    }
+/// The two roots of a Windows layer come along.
+fn directories(root: Root, paths: &[&str]) -> Vec<EntryPlan> {
+    let roots = root.roots().iter().map(|path| (*path).to_owned());
+    roots.chain(paths.iter().map(|path| root.path(path))).map(directory).collect()
 }
 
 /// Directories, then files, then links, each by path: what a link names stands before it.
 fn sorted(mut entries: Vec<EntryPlan>) -> Vec<EntryPlan> {
     let rank = |entry: &EntryPlan| match entry.content {
-        Content::Directory => 0,
-        Content::Program { .. } | Content::Text { .. } => 1,
-        Content::HardLink { .. } => 2,
+        EntryContent::Directory => 0,
+        EntryContent::Program { .. } | EntryContent::Text { .. } => 1,
+        EntryContent::HardLink { .. } => 2,
     };
     entries.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.path.cmp(&b.path)));
     entries
@@ -216,54 +184,62 @@ fn environment(locked: &Locked, target: &Target) -> BTreeMap<String, String> {
     let last = locked.catalog.versions.tag.etcd.series();
     let is_unsupported = target.unsupported_arch.contains(&last);
     is_unsupported
-        .then(|| ("ETCD_UNSUPPORTED_ARCH".to_owned(), target.goarch.clone()))
+        .then(|| (contract::run::UNSUPPORTED_ARCH.to_owned(), target.goarch.clone()))
         .into_iter()
         .collect()
 }
 
 /// The same facts for the config's labels and the manifest's annotations.
-fn labels(
+fn labels_of(
     locked: &Locked,
     origin: Origin,
     base: &BasePlan,
     layers: &[LayerPlan],
 ) -> BTreeMap<String, String> {
     let versions = &locked.catalog.versions;
-    let bundled: Vec<_> = versions.bundled.iter().map(|etcd| etcd.version.to_string()).collect();
-    let mut labels = BTreeMap::from([
-        ("org.opencontainers.image.title".to_owned(), "etcd".to_owned()),
-        (
-            "org.opencontainers.image.description".to_owned(),
-            "etcd, and migrate to bring the data of older versions to it".to_owned(),
-        ),
-        ("org.opencontainers.image.version".to_owned(), versions.tag.to_string()),
-        ("org.opencontainers.image.licenses".to_owned(), "Apache-2.0".to_owned()),
-        ("org.opencontainers.image.vendor".to_owned(), "etcdimg".to_owned()),
-        (BASE_LABEL.to_owned(), base.source.to_string()),
-        ("dev.etcdimg.bundled-versions".to_owned(), bundled.join(",")),
-        ("dev.etcdimg.format".to_owned(), FORMAT.to_string()),
-        ("dev.etcdimg.origin".to_owned(), origin.as_str().to_owned()),
-    ]);
+    let bundled = labels::bundled_value(versions.bundled.iter().map(|etcd| &etcd.version));
+    let mut all = BTreeMap::new();
+    let mut add = |name: &str, value: String| all.insert(name.to_owned(), value);
+    add(standard::TITLE, "etcd".to_owned());
+    let description = "etcd, and migrate to bring the data of older versions to it";
+    add(standard::DESCRIPTION, description.to_owned());
+    add(standard::VERSION, versions.tag.to_string());
+    add(standard::LICENSES, "Apache-2.0".to_owned());
+    add(standard::VENDOR, "etcdimg".to_owned());
+    add(labels::BASE, base.source.to_string());
+    add(labels::BUNDLED_VERSIONS, bundled);
+    add(labels::FORMAT, FORMAT.to_string());
+    add(labels::ORIGIN, origin.as_str().to_owned());
     if let BaseSource::Registry { reference, digest } = &base.source {
-        labels.insert("org.opencontainers.image.base.name".to_owned(), reference.clone());
-        labels.insert("org.opencontainers.image.base.digest".to_owned(), digest.to_string());
+        add(standard::BASE_NAME, reference.clone());
+        add(standard::BASE_DIGEST, digest.to_string());
     }
     for layer in layers {
-        let key = |version: &dyn std::fmt::Display| format!("dev.etcdimg.etcd.{version}");
-        match &layer.source {
-            Source::Release(it) => labels.insert(
-                key(&it.version),
-                format!("commit {} go {} from {} {}", it.commit, it.go, it.file, it.digest),
-            ),
-            Source::Modules(it) => labels.insert(
-                key(&it.version),
-                format!("commit {} go {} from go.sum {}", it.commit, it.go, it.go_sum),
-            ),
-            Source::Workspace(it) => labels.insert(
-                "dev.etcdimg.migrate".to_owned(),
-                format!("{} rust {} zig {}", env!("CARGO_PKG_VERSION"), it.rust, it.zig),
-            ),
-        };
+        let (name, value) = source_label(&layer.source);
+        add(&name, value);
     }
-    labels
+    all
+}
+
+/// The label that says what the programs of a layer are made of.
+fn source_label(source: &ProgramSource) -> (String, String) {
+    let etcd = |version: &EtcdVersion, commit: &String, go: &String, source: EtcdSource| {
+        let origin = EtcdOrigin { commit: commit.clone(), go: go.clone(), source };
+        (labels::etcd(version), origin.to_string())
+    };
+    match source {
+        ProgramSource::Release(it) => {
+            let source = EtcdSource::Release { file: it.file.clone(), digest: it.digest };
+            etcd(&it.version, &it.commit, &it.go, source)
+        }
+        ProgramSource::Modules(it) => {
+            let source = EtcdSource::Modules { go_sum: it.go_sum };
+            etcd(&it.version, &it.commit, &it.go, source)
+        }
+        ProgramSource::Workspace(it) => {
+            let version = env!("CARGO_PKG_VERSION").to_owned();
+            let (rust, zig) = (it.rust.clone(), it.zig.clone());
+            (labels::MIGRATE.to_owned(), MigrateOrigin { version, rust, zig }.to_string())
+        }
+    }
 }

@@ -5,11 +5,11 @@ use super::Plan;
 /// What a workflow's `strategy.matrix` takes: one job for each platform.
 #[derive(Clone, Debug, Serialize)]
 pub struct Matrix {
-    include: Vec<Job>,
+    include: Vec<MatrixJob>,
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct Job {
+struct MatrixJob {
     platform: String,
     /// The platform as a job name or a file name may hold it.
     name: String,
@@ -17,7 +17,7 @@ struct Job {
 }
 
 pub fn matrix(plan: &Plan) -> Matrix {
-    let job = |image: &super::ImagePlan| Job {
+    let job = |image: &super::ImagePlan| MatrixJob {
         platform: image.platform.to_string(),
         name: image.platform.dashed(),
         tag: plan.tag.clone(),

@@ -57,9 +57,6 @@ pub struct ImagePlan {
     pub labels: BTreeMap<String, String>,
 }
 
-/// The label that says where the base is from, with its digest.
-pub const BASE_LABEL: &str = "dev.etcdimg.base";
-
 #[derive(Clone, Debug, Serialize)]
 pub struct BasePlan {
     pub name: String,
@@ -71,14 +68,14 @@ pub struct BasePlan {
 pub struct LayerPlan {
     /// `etcd 3.6.14` or `migrate`.
     pub name: String,
-    pub source: Source,
+    pub source: ProgramSource,
     pub entries: Vec<EntryPlan>,
 }
 
 /// Where the programs of a layer come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Source {
+pub enum ProgramSource {
     Release(ReleaseSource),
     Modules(ModulesSource),
     Workspace(WorkspaceSource),
@@ -129,12 +126,12 @@ pub struct EntryPlan {
     #[serde(serialize_with = "octal")]
     pub mode: u32,
     #[serde(flatten)]
-    pub content: Content,
+    pub content: EntryContent,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "content", rename_all = "kebab-case")]
-pub enum Content {
+pub enum EntryContent {
     Directory,
     /// A program of the layer's source.
     Program {

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::{Content, EntryPlan, LayerPlan, Plan, Source};
+use super::{EntryContent, EntryPlan, LayerPlan, Plan, ProgramSource};
 
 /// The plan for people: index, images, layers, files, each with its source and digest.
 impl fmt::Display for Plan {
@@ -21,12 +21,12 @@ impl fmt::Display for LayerPlan {
         writeln!(f, "      from {}", self.source)?;
         self.entries
             .iter()
-            .filter(|entry| entry.content != Content::Directory)
+            .filter(|entry| entry.content != EntryContent::Directory)
             .try_for_each(|entry| writeln!(f, "      {entry}"))
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for ProgramSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Release(it) => write!(f, "release {} {}", it.file, it.digest),
@@ -51,8 +51,12 @@ impl fmt::Display for EntryPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:04o} {}", self.mode, self.path)?;
         match &self.content {
-            Content::HardLink { to } => write!(f, " = {}", to.rsplit('/').next().unwrap_or(to)),
-            Content::Directory | Content::Program { .. } | Content::Text { .. } => Ok(()),
+            EntryContent::HardLink { to } => {
+                write!(f, " = {}", to.rsplit('/').next().unwrap_or(to))
+            }
+            EntryContent::Directory | EntryContent::Program { .. } | EntryContent::Text { .. } => {
+                Ok(())
+            }
         }
     }
 }

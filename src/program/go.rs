@@ -1,12 +1,13 @@
 //! Go's build info (`debug/buildinfo`), and etcd's version variables.
 
+use etcd_version::{EtcdVersion, go_package};
 use object::{Object, ObjectSection};
 
-use super::strings::{Memory, has_go_string};
+use super::strings::{Sections, has_go_string};
 use crate::platform::Platform;
 
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
+pub struct ExpectedEtcd<'a> {
     pub program: &'a str,
     pub version: &'a str,
     pub go: &'a str,
@@ -14,10 +15,10 @@ pub struct Wanted<'a> {
     pub platform: &'a Platform,
 }
 
-/// Compares what the program says of itself with what is wanted.
+/// Compares what the program says of itself with what is expected.
 pub fn compare(
     bytes: &[u8],
-    wanted: &Wanted<'_>,
+    expected: &ExpectedEtcd<'_>,
     compare: &mut impl FnMut(&'static str, &str, &str),
 ) {
     let Ok(file) = object::File::parse(bytes) else {
@@ -28,46 +29,46 @@ pub fn compare(
     };
     compare(
         "Go release",
-        &format!("go{}", wanted.go),
+        &format!("go{}", expected.go),
         info.go.split_whitespace().next().unwrap_or_default(),
     );
-    compare("main package", &main_package(wanted), info.path);
-    let variant = wanted.platform.variant.as_deref();
+    compare("main package", &main_package(expected), info.path);
+    let variant = expected.platform.variant.as_deref();
     let arm = variant.map(|variant| ("GOARM", variant.trim_start_matches('v')));
-    for (key, value) in settings(wanted).into_iter().chain(arm) {
+    for (key, value) in settings(expected).into_iter().chain(arm) {
         // Go before 1.18 recorded none.
         if let Some(received) = info.setting(key) {
             compare(key, value, received);
         }
     }
-    let version = has_go_string(&file, |text| text == wanted.version.as_bytes());
+    let version = has_go_string(&file, |text| text == expected.version.as_bytes());
     compare(
         "embedded version",
-        wanted.version,
+        expected.version,
         version.as_deref().unwrap_or("none, or another one"),
     );
     // Only the server prints its commit; the linker drops the variable from the others.
-    if wanted.program != "etcd" {
+    if expected.program != "etcd" {
         return;
     }
-    let is_commit = |text: &[u8]| text.len() >= 7 && wanted.commit.as_bytes().starts_with(text);
+    let is_commit = |text: &[u8]| text.len() >= 7 && expected.commit.as_bytes().starts_with(text);
     if has_go_string(&file, is_commit).is_none() {
-        compare("embedded commit", wanted.commit, "none, or another one");
+        compare("embedded commit", expected.commit, "none, or another one");
     }
 }
 
-fn main_package(wanted: &Wanted<'_>) -> String {
-    let is_3_4 = wanted.version.starts_with("3.4.");
-    match (is_3_4, wanted.program) {
-        (true, "etcd") => "go.etcd.io/etcd".to_owned(),
-        (true, program) => format!("go.etcd.io/etcd/{program}"),
-        (false, "etcd") => "go.etcd.io/etcd/server/v3".to_owned(),
-        (false, program) => format!("go.etcd.io/etcd/{program}/v3"),
-    }
+fn main_package(expected: &ExpectedEtcd<'_>) -> String {
+    // What is no version is reported as a wrong embedded version.
+    let version = expected.version.parse().unwrap_or(EtcdVersion::new(3, 5, 0));
+    go_package(&version, expected.program)
 }
 
-fn settings<'a>(wanted: &Wanted<'a>) -> [(&'static str, &'a str); 3] {
-    [("CGO_ENABLED", "0"), ("GOARCH", &wanted.platform.architecture), ("GOOS", &wanted.platform.os)]
+fn settings<'a>(expected: &ExpectedEtcd<'a>) -> [(&'static str, &'a str); 3] {
+    [
+        ("CGO_ENABLED", "0"),
+        ("GOARCH", &expected.platform.architecture),
+        ("GOOS", &expected.platform.os),
+    ]
 }
 
 #[derive(Debug)]
@@ -134,7 +135,7 @@ const INLINE: u8 = 2;
 fn pointed_strings<'a>(file: &object::File<'a>, bytes: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
     let word = usize::from(*bytes.get(14)?);
     let is_big = bytes.get(15)? & 1 != 0;
-    let memory = Memory::new(file);
+    let memory = Sections::new(file);
     let number = |bytes: &[u8]| -> Option<u64> {
         let step = |sum: u64, byte: &u8| (sum << 8) | u64::from(*byte);
         let bytes = bytes.get(..word)?;

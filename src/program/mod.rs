@@ -79,7 +79,7 @@ pub fn check(bytes: &[u8], expected: &Expected<'_>) -> Vec<WrongProgram> {
         Identity::Etcd { program, version, go, commit } => {
             go::compare(
                 bytes,
-                &go::Wanted { program, version, go, commit, platform: expected.platform },
+                &go::ExpectedEtcd { program, version, go, commit, platform: expected.platform },
                 &mut compare,
             );
         }

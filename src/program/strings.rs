@@ -21,7 +21,7 @@ pub fn has_go_string(file: &object::File<'_>, accept: impl Fn(&[u8]) -> bool) ->
             u64::from_be_bytes(buffer)
         })
     };
-    let memory = Memory::new(file);
+    let memory = Sections::new(file);
     (0..bytes.len()).step_by(word).find_map(|at| {
         let length = read(at + word).filter(|length| (5..=64).contains(length))?;
         let text = memory.read(read(at)?, length)?;
@@ -30,11 +30,11 @@ pub fn has_go_string(file: &object::File<'_>, accept: impl Fn(&[u8]) -> bool) ->
 }
 
 /// The sections that hold bytes, by address.
-pub struct Memory<'a> {
+pub struct Sections<'a> {
     sections: Vec<(u64, &'a [u8])>,
 }
 
-impl<'a> Memory<'a> {
+impl<'a> Sections<'a> {
     pub fn new(file: &object::File<'a>) -> Self {
         let sections = file.sections().filter(|section| section.address() != 0);
         Self {

@@ -2,7 +2,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
-use tempfile::{NamedTempFile, TempPath};
+use tempfile::TempPath;
 
 use super::{Store, StoreError};
 use crate::digest::{Digest, Hasher};
@@ -67,13 +67,8 @@ pub struct BlobWriter {
 
 impl BlobWriter {
     pub(super) fn new(store: Store) -> Result<Self, StoreError> {
-        let folder = store.root.join("tmp");
-        let file =
-            NamedTempFile::new_in(&folder).map_err(StoreError::io("create a file in", folder))?;
-        // Apart, since errors of the two together name the temporary path.
-        let (file, path) = file.into_parts();
-        // Tells `cache gc` that somebody still writes here.
-        file.lock().map_err(StoreError::io("lock", path.to_path_buf()))?;
+        // In two parts: an error of the whole would name the temporary path.
+        let (file, path) = store.temporary()?.into_parts();
         let file = BufWriter::with_capacity(1 << 17, file);
         Ok(Self { store, file, path, hasher: Hasher::default() })
     }

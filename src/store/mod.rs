@@ -13,8 +13,10 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use tempfile::NamedTempFile;
+
 pub use blob::{BlobWriter, Verified};
-pub use sweep::{Entry, Swept};
+pub use sweep::{StoredBlob, Swept};
 
 use crate::digest::Digest;
 
@@ -134,6 +136,15 @@ impl Store {
     /// who verifies them at the other end, as a registry does.
     pub fn path(&self, digest: &Digest) -> PathBuf {
         self.blob_path(digest)
+    }
+
+    /// A new file in `tmp`. Its lock tells `cache gc` that it is in use.
+    fn temporary(&self) -> Result<NamedTempFile, StoreError> {
+        let folder = self.root.join("tmp");
+        let file =
+            NamedTempFile::new_in(&folder).map_err(StoreError::io("create a file in", folder))?;
+        file.as_file().lock().map_err(StoreError::io("lock", file.path()))?;
+        Ok(file)
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {

@@ -34,11 +34,7 @@ impl Store {
         let path = self.record_path(kind, key);
         let folder = self.root.join("records").join(kind);
         fs::create_dir_all(&folder).map_err(StoreError::io("create", &folder))?;
-        let tmp = self.root.join("tmp");
-        let mut file = tempfile::NamedTempFile::new_in(&tmp)
-            .map_err(StoreError::io("create a file in", &tmp))?;
-        // Tells `cache gc` that somebody still writes here.
-        file.as_file().lock().map_err(StoreError::io("lock", file.path()))?;
+        let mut file = self.temporary()?;
         let json = serde_json::to_string(value)
             .map_err(|error| StoreError::io("write", &path)(error.into()))?;
         write!(file, "{}\n{json}", seal(kind, key, &json))

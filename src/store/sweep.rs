@@ -9,7 +9,7 @@ use crate::digest::Digest;
 
 /// One blob, as `cache ls` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Entry {
+pub struct StoredBlob {
     pub digest: Digest,
     pub size_bytes: u64,
 }
@@ -23,14 +23,14 @@ pub struct Swept {
 
 impl Store {
     /// All blobs, in the order of their digests.
-    pub fn entries(&self) -> Result<Vec<Entry>, StoreError> {
+    pub fn entries(&self) -> Result<Vec<StoredBlob>, StoreError> {
         let folder = self.root.join("blobs/sha256");
         let mut entries: Vec<_> = files(&folder)?
             .into_iter()
             .filter_map(|(path, size_bytes)| {
                 let name = path.file_name()?.to_str()?;
                 let digest = Digest::from_str(&format!("sha256:{name}")).ok()?;
-                Some(Entry { digest, size_bytes })
+                Some(StoredBlob { digest, size_bytes })
             })
             .collect();
         entries.sort();

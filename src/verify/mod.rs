@@ -4,7 +4,7 @@
 //! Not responsible for deciding whether the content is what somebody planned: it compares the
 //! layout with what the layout says of itself.
 
-mod contents;
+mod image_contents;
 mod layer;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,12 +21,12 @@ use crate::layout::{Layout, LayoutError};
 
 /// What was looked at, and what is wrong.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Report {
+pub struct VerifyReport {
     pub images: Vec<ImageReport>,
     pub blobs: usize,
     /// Layers of Windows bases that are not here, as a sparse layout leaves them in their registry.
     pub left: Vec<Digest>,
-    pub faults: Vec<Fault>,
+    pub faults: Vec<Finding>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -41,54 +41,56 @@ pub struct ImageReport {
 
 /// One thing that is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Fault {
+pub struct Finding {
     pub place: String,
     pub fault: String,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.place, self.fault)
     }
 }
 
 /// Verifies everything that index.json names.
-pub fn verify(layout: &Layout) -> Result<Report, LayoutError> {
+pub fn verify(layout: &Layout) -> Result<VerifyReport, LayoutError> {
     walk(layout, false)
 }
 
 /// The same of a layout that may lack layers of Windows bases.
-pub fn verify_sparse(layout: &Layout) -> Result<Report, LayoutError> {
+pub fn verify_sparse(layout: &Layout) -> Result<VerifyReport, LayoutError> {
     walk(layout, true)
 }
 
-fn walk(layout: &Layout, is_sparse: bool) -> Result<Report, LayoutError> {
-    let mut walk = Walk { layout, is_sparse, report: Report::default(), seen: BTreeSet::new() };
+fn walk(layout: &Layout, is_sparse: bool) -> Result<VerifyReport, LayoutError> {
+    let mut verifier =
+        Verifier { layout, is_sparse, report: VerifyReport::default(), seen: BTreeSet::new() };
     let tagged = layout.tagged()?;
     if tagged.is_empty() {
-        walk.fault("index.json", "names no image by a tag");
+        verifier.fault("index.json", "names no image by a tag");
     }
     for tagged in tagged {
         match serde_json::from_value(tagged.descriptor) {
-            Ok(descriptor) => walk.document(&tagged.tag, &descriptor, &Value::Null),
+            Ok(descriptor) => verifier.document(&tagged.tag, &descriptor, &Value::Null),
             Err(error) => {
-                walk.fault("index.json", format!("`{}` is not a descriptor: {error}", tagged.tag));
+                verifier
+                    .fault("index.json", format!("`{}` is not a descriptor: {error}", tagged.tag));
             }
         }
     }
-    Ok(walk.report)
+    Ok(verifier.report)
 }
 
-struct Walk<'a> {
+struct Verifier<'a> {
     layout: &'a Layout,
     is_sparse: bool,
-    report: Report,
+    report: VerifyReport,
     seen: BTreeSet<Digest>,
 }
 
-impl Walk<'_> {
+impl Verifier<'_> {
     fn fault(&mut self, place: impl Into<String>, fault: impl Into<String>) {
-        self.report.faults.push(Fault { place: place.into(), fault: fault.into() });
+        self.report.faults.push(Finding { place: place.into(), fault: fault.into() });
     }
 
     /// `listed` is the platform by which an index names the document, as it is written there.
@@ -277,7 +279,7 @@ impl Walk<'_> {
             .labels_of_config()
             .map(|labels| labels.clone().into_iter().collect())
             .unwrap_or_default();
-        let mut contents = contents::Contents::new(
+        let mut contents = image_contents::ImageContents::new(
             &labels,
             &platform(&serde_json::to_value(config).unwrap_or_default()),
         );
@@ -299,7 +301,7 @@ impl Walk<'_> {
             }
             match layer::read(self.layout, descriptor, diff_id, &mut contents) {
                 Ok(digest) => self.count(digest),
-                Err(fault) => self.fault(place, fault),
+                Err(fault) => self.fault(place, fault.to_string()),
             }
         }
         let (n_programs, faults) = contents.finish();

@@ -116,8 +116,10 @@ fn a_platform_or_base_that_is_not_there_is_named() {
     exit 3
     ");
     assert_snapshot!(shop.run("plan", &["--arch", "vax"]).error(), @"
-    error: `linux/vax` is not a platform we know: linux/amd64, linux/arm/v7, linux/arm64, linux/ppc64le, linux/riscv64, linux/s390x or windows/amd64:OSVERSION
-    exit 3
+    error: invalid value 'vax' for '--arch <ARCH>': use amd64, arm, arm64, ppc64le, riscv64 or s390x
+
+    For more information, try '--help'.
+    exit 2
     ");
     let other =
         "alpine=oci:x@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -153,4 +155,23 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, (u64, SystemTime)> {
         }
     }
     found
+}
+
+/// In the same way for every command, whichever reads it: from a flag or from the environment.
+#[test]
+fn a_wrong_architecture_is_a_wrong_command_line() {
+    let shop = Shop::empty();
+    for command in ["plan", "fetch", "build", "all-build", "push", "all-push", "test"] {
+        for flag in ["--arch=vax", "--platform=linux/vax"] {
+            let is_known = command != "test" || flag.starts_with("--arch");
+            let said = shop.run(command, &[flag]).error();
+            assert!(said.ends_with("exit 2") && (!is_known || said.contains("vax")), "{said}");
+        }
+    }
+    for command in ["plan", "fetch", "build", "all-build", "push", "all-push"] {
+        let output = shop.command(command).env("ARCH", "vax").output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{command}");
+    }
+    let output = shop.command("plan").env("ARCH", "").output().unwrap();
+    assert!(output.status.success());
 }

@@ -1,3 +1,5 @@
+//! The list of bundled versions, a file that the build writes and `migrate` reads.
+
 use std::fmt;
 use std::str::FromStr;
 

@@ -1,3 +1,5 @@
+//! The tags of images.
+
 use std::fmt;
 use std::str::FromStr;
 

@@ -1,3 +1,5 @@
+//! Versions of etcd.
+
 use std::fmt;
 use std::str::FromStr;
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use etcd_version::programs_of;
+
 use crate::acceptance::container::Container;
 use crate::acceptance::etcd::{Cluster, Wish, admitted};
 use crate::acceptance::stage::{Stage, Stop, ensure, same};
@@ -36,7 +38,7 @@ fn versions(stage: &Stage<'_>) -> Result<(), Stop> {
     let pod = stage.pod()?;
     for version in &stage.subject.bundled {
         stage.step(format_args!("ask the programs of {version} for their version"));
-        for name in programs(version.minor()) {
+        for name in programs_of(version) {
             let program = format!("/usr/local/bin/{name}-{version}");
             let asked = admitted(asked(&program, name), stage.subject, version);
             answers(&pod.must(&asked)?, &version.to_string(), &program)?;
@@ -48,15 +50,11 @@ fn versions(stage: &Stage<'_>) -> Result<(), Stop> {
 fn plain_names(stage: &Stage<'_>) -> Result<(), Stop> {
     let pod = stage.pod()?;
     let newest = stage.subject.newest();
-    for name in programs(newest.minor()) {
+    for name in programs_of(newest) {
         // By its bare name: PATH is part of the image.
         answers(&pod.must(&asked(name, name))?, &newest.to_string(), name)?;
     }
     Ok(())
-}
-
-fn programs(minor: u64) -> &'static [&'static str] {
-    if minor <= 4 { &["etcd", "etcdctl"] } else { &["etcd", "etcdctl", "etcdutl"] }
 }
 
 fn asked(program: &str, name: &str) -> Container {

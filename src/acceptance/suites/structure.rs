@@ -1,8 +1,14 @@
 //! The image's contract (docs/image.md), path by path. Runs nothing.
+//!
+//! Paths, modes and ports stand here a second time, on purpose: what the crate `contract` says is
+//! what the build and `etcdimg verify` use, and a change of it that nobody meant fails here.
+//! Names of labels are those of `contract`, and what differs between versions of etcd is
+//! `etcd_version`'s.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use etcd_version::{BUNDLED_PATH, EtcdVersion};
+use contract::{EtcdOrigin, labels as contract_labels};
+use etcd_version::{BUNDLED_PATH, EtcdVersion, programs_of, supports_architecture};
 
 use crate::acceptance::stage::{Stage, Stop, ensure, same};
 use crate::acceptance::subject::{FileEntry, FileKind, Sizes, Subject};
@@ -44,12 +50,7 @@ fn verified(stage: &Stage<'_>) -> Result<(), Stop> {
 fn programs(subject: &Subject) -> Vec<String> {
     let mut paths = vec![format!("{BIN}/migrate"), format!("{BIN}/migrate-if-needed.sh")];
     for version in &subject.bundled {
-        let names: &[&str] = if version.minor() <= 4 {
-            &["etcd", "etcdctl"]
-        } else {
-            &["etcd", "etcdctl", "etcdutl"]
-        };
-        paths.extend(names.iter().map(|name| format!("{BIN}/{name}-{version}")));
+        paths.extend(programs_of(version).iter().map(|name| format!("{BIN}/{name}-{version}")));
     }
     paths
 }
@@ -174,38 +175,34 @@ fn config(stage: &Stage<'_>) -> Result<(), Stop> {
 /// Servers take every `ETCD_…` for a flag, so there must be no other. etcd runs on machines that
 /// its maintainers do not test (etcd, server/etcdmain/etcd.go, checkSupportArch) only when told to.
 fn expected_environment(architecture: &str, newest: &EtcdVersion) -> BTreeMap<String, String> {
-    let at_home: &[&str] = if newest.minor() <= 4 {
-        &["amd64", "ppc64le"]
-    } else {
-        &["amd64", "arm64", "ppc64le", "s390x"]
-    };
     let told = ("ETCD_UNSUPPORTED_ARCH".to_owned(), architecture.to_owned());
-    (!at_home.contains(&architecture)).then_some(told).into_iter().collect()
+    (!supports_architecture(newest, architecture)).then_some(told).into_iter().collect()
 }
 
 fn labels(stage: &Stage<'_>) -> Result<(), Stop> {
     let subject = stage.subject;
     let label = |name: &str| subject.label(name).unwrap_or_default();
     let versions: Vec<_> = subject.bundled.iter().map(ToString::to_string).collect();
-    same(
-        "the label `dev.etcdimg.bundled-versions`",
-        versions.join(",").as_str(),
-        label("dev.etcdimg.bundled-versions"),
-    )?;
+    let bundled = contract_labels::BUNDLED_VERSIONS;
+    same(&format!("the label `{bundled}`"), versions.join(",").as_str(), label(bundled))?;
     for version in &versions {
-        let name = format!("dev.etcdimg.etcd.{version}");
+        let name = contract_labels::etcd(version);
         let text = label(&name);
-        ensure(text.starts_with("commit ") && text.contains(" from "), || {
+        ensure(text.parse::<EtcdOrigin>().is_ok(), || {
             format!("the label `{name}` does not say commit and origin: `{text}`")
         })?;
     }
-    for name in ["dev.etcdimg.base", "dev.etcdimg.format", "dev.etcdimg.migrate"] {
+    for name in [contract_labels::BASE, contract_labels::FORMAT, contract_labels::MIGRATE] {
         ensure(!label(name).is_empty(), || format!("there is no label `{name}`"))?;
     }
     let newest = subject.newest().to_string();
-    let version = label("org.opencontainers.image.version");
+    let version = label(contract_labels::standard::VERSION);
     let etcd = version.rsplit_once('-').map_or(version, |(etcd, _)| etcd);
-    same("the version of etcd in `org.opencontainers.image.version`", newest.as_str(), etcd)
+    same(
+        &format!("the version of etcd in `{}`", contract_labels::standard::VERSION),
+        newest.as_str(),
+        etcd,
+    )
 }
 
 fn layers(stage: &Stage<'_>) -> Result<(), Stop> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 
-use etcd_version::BUNDLED_PATH;
+use etcd_version::{BUNDLED_PATH, programs_of};
 use oci_spec::image::Descriptor;
 
 use crate::acceptance::container::Ended;
@@ -99,7 +99,7 @@ fn expected(subject: &Subject) -> (Vec<String>, Vec<(String, String)>) {
         .map(|it| (format!("{SHORT_BIN}/{it}"), format!("{BIN}/{it}")))
         .into();
     for version in &subject.bundled {
-        for name in names(version.minor()) {
+        for name in programs_of(version) {
             let path = format!("{BIN}/{name}-{version}.exe");
             if version == subject.newest() {
                 links.push((format!("{BIN}/{name}.exe"), path.clone()));
@@ -108,10 +108,6 @@ fn expected(subject: &Subject) -> (Vec<String>, Vec<(String, String)>) {
         }
     }
     (files, links)
-}
-
-fn names(minor: u64) -> &'static [&'static str] {
-    if minor <= 4 { &["etcd", "etcdctl"] } else { &["etcd", "etcdctl", "etcdutl"] }
 }
 
 fn paths(_: &Stage<'_>, subject: &Subject, _: &str) -> Result<(), Stop> {
@@ -196,12 +192,12 @@ fn is_good(ended: &Ended, words: &[&str]) -> Result<(), Stop> {
 }
 
 fn programs(stage: &Stage<'_>, subject: &Subject, wine: &Wine<'_>) -> Result<(), Stop> {
-    let plain = names(subject.newest().minor())
+    let plain = programs_of(subject.newest())
         .iter()
         .map(|name| (format!(r"C:\usr\local\bin\{name}.exe"), *name, subject.newest()));
     let versioned = subject.bundled.iter().flat_map(|version| {
         let path = move |name: &str| format!(r"C:\usr\local\bin\{name}-{version}.exe");
-        names(version.minor()).iter().map(move |name| (path(name), *name, version))
+        programs_of(version).iter().map(move |name| (path(name), *name, version))
     });
     for (path, name, version) in versioned.chain(plain) {
         stage.step(format_args!("ask {path} for its version"));

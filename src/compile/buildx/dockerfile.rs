@@ -1,85 +1,132 @@
 //! The Dockerfile of a compile: three stages, of which only the first has a network.
 
+use super::super::recipe::{BUILDER_ROOT, Recipe};
+use super::{BuilderRun, out};
 use crate::process::Invocation;
 
-/// What a stage does.
-pub(in crate::compile) enum Step {
-    /// Copies paths of the repository to the same place.
+/// One instruction of the stage that downloads.
+#[derive(Debug)]
+pub(in crate::compile) enum Instruction {
+    /// Copies paths of the repository to the same place in the builder.
     Copy(Vec<String>),
     /// Why the next line is there.
     Comment(&'static str),
-    /// A variable of all steps that follow.
-    Variable(&'static str, String),
+    /// An environment variable of all instructions that follow.
+    Env(&'static str, String),
     /// A line of shell.
     Shell(String),
-    /// A compiler, as the host would call it.
-    Compiler(Invocation),
+    /// A program, called as the host would call it.
+    Call(Invocation),
 }
 
-/// `fetch` may use the network, `compile` may not; its `/out` is what comes out.
-pub(in crate::compile) fn dockerfile(
-    what: &str,
-    image: &str,
-    caches: &[(&str, &str)],
-    fetch: &[Step],
-    compile: &[Step],
-) -> String {
-    let mounts: Vec<_> = caches
+/// A folder that the builder keeps between builds.
+#[derive(Debug)]
+pub(in crate::compile) struct CacheMount {
+    pub id: String,
+    pub folder: String,
+}
+
+/// The stage `fetch` may use the network, `compile` may not; the result is the folder `/out` of
+/// `compile`.
+pub(super) fn dockerfile(image: &str, run: &BuilderRun) -> String {
+    let fetch: String = run.fetch.iter().map(instruction).collect();
+    let mounts: String = run
+        .caches
         .iter()
-        .map(|(id, target)| format!("--mount=type=cache,id={id},target={target} "))
+        .map(|it| format!("--mount=type=cache,id={},target={} ", it.id, it.folder))
         .collect();
-    let stage = |steps: &[Step], flags: &str| {
-        let lines: Vec<_> = steps.iter().map(|step| format!("{}\n", line(step, flags))).collect();
-        lines.concat()
-    };
+    let compile: String = run
+        .recipes
+        .iter()
+        .map(|it| format!("RUN --network=none {mounts}{}\n", compile(it)))
+        .collect();
     format!(
-        "# Written by etcdimg: compiles {what}.\n\
+        "# Written by etcdimg: compiles {}.\n\
          # The builder, by its digest, on the machine's own architecture.\n\
          FROM --platform=$BUILDPLATFORM {image} AS fetch\n\
-         {}\n\
+         {fetch}\n\
          FROM fetch AS compile\n\
-         {}\n\
+         {compile}\n\
          FROM scratch\n\
          COPY --from=compile /out/ /\n",
-        stage(fetch, ""),
-        stage(compile, &format!("--network=none {}", mounts.concat())),
+        run.what,
     )
 }
 
-fn line(step: &Step, flags: &str) -> String {
-    match step {
-        Step::Comment(text) => format!("# {text}"),
-        Step::Variable(name, value) => format!("ENV {name}={value}"),
-        Step::Copy(paths) => {
-            // A folder keeps its name only when it is the destination's.
-            let copy = |path: &String| format!("COPY {path} {}/{path}", super::ROOT);
-            paths.iter().map(copy).collect::<Vec<_>>().join("\n")
+fn instruction(instruction: &Instruction) -> String {
+    match instruction {
+        Instruction::Comment(text) => format!("# {text}\n"),
+        Instruction::Env(name, value) => format!("ENV {name}={value}\n"),
+        // One line for each path: a copied folder keeps its name only if the destination has it.
+        Instruction::Copy(paths) => {
+            paths.iter().map(|path| format!("COPY {path} {BUILDER_ROOT}/{path}\n")).collect()
         }
-        Step::Shell(text) => format!("RUN {flags}{text}"),
-        Step::Compiler(invocation) => format!("RUN {flags}{}", wrapped(&invocation.to_string())),
+        Instruction::Shell(text) => format!("RUN {text}\n"),
+        Instruction::Call(call) => format!("RUN {}\n", wrapped(call)),
     }
 }
 
-/// One argument to a line is easier to read; a quoted one may hold spaces and stays whole.
-fn wrapped(command: &str) -> String {
-    command.replacen(" && ", " && \\\n    ", 1)
+/// A recipe as one line of shell. It must not be split into several `RUN`: its build folder is a
+/// cache, which may be empty again in the next one.
+fn compile(recipe: &Recipe) -> String {
+    let out = out(recipe.program);
+    let (last, first) = match &recipe.calls[..] {
+        [] => return String::new(),
+        [only] if recipe.output == out => return wrapped(only),
+        [first @ .., last] => (last, first),
+    };
+    let first: String = first.iter().map(|call| format!("({call}) && \\\n    ")).collect();
+    let copy = format!("mkdir -p /out && cp {} {}", recipe.output.display(), out.display());
+    format!("{first}{last} && \\\n    {copy}")
+}
+
+/// A call in two lines: its folder, then the program.
+fn wrapped(call: &Invocation) -> String {
+    call.to_string().replacen(" && ", " && \\\n    ", 1)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+
+    fn call(program: &str) -> Invocation {
+        Invocation {
+            program: program.into(),
+            arguments: vec!["build".into()],
+            folder: "/etcdimg".into(),
+            passed_on: BTreeMap::new(),
+            environment: BTreeMap::new(),
+        }
+    }
+
+    fn recipe(program: &'static str, calls: Vec<Invocation>, output: &str) -> Recipe {
+        let (what, log) = (String::new(), String::new());
+        Recipe { program, what, log, calls, output: output.into() }
+    }
 
     #[test]
     fn a_dockerfile_is_read_by_people_too() {
-        let fetch = [
-            Step::Copy(vec!["sources/1/go.mod".into()]),
-            Step::Comment("Modules, which go.sum pins."),
-            Step::Shell("cd /etcdimg && go mod download".into()),
-        ];
-        let compile = [Step::Shell("go build -o /out/etcd etcd".into())];
-        let text = dockerfile("etcd 1", "go@sha256:1", &[("go", "/go")], &fetch, &compile);
-        insta::assert_snapshot!(text, @"
-        # Written by etcdimg: compiles etcd 1.
+        let run = BuilderRun {
+            what: "etcd 1 for linux/arm".into(),
+            platform: "linux/arm".into(),
+            log: "log".into(),
+            inputs: Vec::new(),
+            written: None,
+            fetch: vec![
+                Instruction::Copy(vec!["sources/1/go.mod".into()]),
+                Instruction::Comment("Modules, which go.sum pins."),
+                Instruction::Shell("cd /etcdimg && go mod download".into()),
+            ],
+            caches: vec![CacheMount { id: "go".into(), folder: "/go".into() }],
+            recipes: vec![
+                recipe("etcd", vec![call("go")], "/out/etcd"),
+                recipe("migrate", vec![call("clean"), call("cargo")], "/target/migrate"),
+            ],
+        };
+        insta::assert_snapshot!(dockerfile("go@sha256:1", &run), @"
+        # Written by etcdimg: compiles etcd 1 for linux/arm.
         # The builder, by its digest, on the machine's own architecture.
         FROM --platform=$BUILDPLATFORM go@sha256:1 AS fetch
         COPY sources/1/go.mod /etcdimg/sources/1/go.mod
@@ -87,7 +134,11 @@ mod tests {
         RUN cd /etcdimg && go mod download
 
         FROM fetch AS compile
-        RUN --network=none --mount=type=cache,id=go,target=/go go build -o /out/etcd etcd
+        RUN --network=none --mount=type=cache,id=go,target=/go cd /etcdimg && \\
+            go build
+        RUN --network=none --mount=type=cache,id=go,target=/go (cd /etcdimg && clean build) && \\
+            cd /etcdimg && cargo build && \\
+            mkdir -p /out && cp /target/migrate /out/migrate
 
         FROM scratch
         COPY --from=compile /out/ /

@@ -1,204 +1,142 @@
-//! Compiles through `docker buildx build`: in a builder image that is pinned by its digest,
-//! by the engine here, or by whatever builder `--buildx-builder` names.
+//! Executes recipes with `docker buildx build`: in a builder image that is pinned by its digest,
+//! by the engine of this machine or by whatever builder `--buildx-builder` names.
 //!
-//! The compilers are called with the same arguments and environment as on the host, only at
-//! other paths, so both give the same bytes.
+//! The compilers are called with the same arguments and environment as on the host, only in
+//! other folders, so both make the same bytes.
 
+mod context;
 mod dockerfile;
 mod progress;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
 
-use super::tool::{CompileError, Network, Toolchains};
+use super::error::CompileError;
+use super::options::{Builder, BuildxOptions, CompileOptions, Network};
+use super::recipe::Recipe;
+use super::scratch::{Scratch, keep, log};
+use super::{CompileContext, Compiled};
 use crate::process::Invocation;
-use crate::ui::Ui;
 
-pub(super) use dockerfile::{Step, dockerfile};
+pub(super) use dockerfile::{CacheMount, Instruction};
+pub use progress::ProgressLog;
 
-/// The builder of a build: what compiles.
-#[derive(Clone, Debug, Default)]
-pub enum Builder {
-    /// The toolchains of this machine.
-    #[default]
-    Host,
-    Buildx(Buildx),
-    /// buildx where it is usable, which is found out when something has to be compiled.
-    Auto(Buildx, Arc<OnceLock<bool>>),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Buildx {
-    /// `golang:1.26-bookworm@sha256:…`
-    pub image: String,
-    /// Instead of the one that `docker buildx use` chose.
-    pub name: Option<String>,
-    pub cache_to: Vec<String>,
-    pub cache_from: Vec<String>,
-    /// What Docker's client reads of the environment.
-    pub environment: BTreeMap<String, OsString>,
-}
-
-/// Names of the environment that reach Docker's client.
-pub const DOCKER_PASSED_ON: &[&str] = &[
-    "BUILDX_BUILDER",
-    "BUILDX_CONFIG",
-    "DOCKER_CERT_PATH",
-    "DOCKER_CONFIG",
-    "DOCKER_CONTEXT",
-    "DOCKER_HOST",
-    "DOCKER_TLS_VERIFY",
-    "SSH_AUTH_SOCK",
-    "XDG_RUNTIME_DIR",
-];
-
-impl Toolchains {
-    /// What compiles, if it is not this machine itself.
-    pub(super) fn buildx(&self, ui: &Ui) -> Option<&Buildx> {
-        match &self.builder {
-            Builder::Host => None,
-            Builder::Buildx(buildx) => Some(buildx),
-            Builder::Auto(buildx, is_usable) => {
-                let is_usable = *is_usable.get_or_init(|| {
-                    let is_usable = buildx.is_usable(self);
-                    let who = if is_usable { "docker buildx" } else { "this machine's toolchains" };
-                    ui.note(format!("compiling with {who}; `--builder` chooses"));
-                    is_usable
-                });
-                is_usable.then_some(buildx)
-            }
-        }
-    }
-}
-
-/// Where the repository and the caches are inside of a builder.
-pub(super) const ROOT: &str = "/etcdimg";
-pub(super) const CACHE: &str = "/opt/etcdimg";
-
-/// One build: what goes in, and where its files come out.
-pub(super) struct Build {
-    /// `etcd 3.7.1`, for people.
+/// One run of buildx: recipes, and what has to be in the builder before them.
+#[derive(Debug)]
+pub(super) struct BuilderRun {
+    /// For people: `etcd 3.7.1 for linux/arm/v7`.
     pub what: String,
+    /// `linux/arm/v7`
     pub platform: String,
+    /// The name of the log, without folder and extension.
     pub log: String,
-    pub dockerfile: String,
-    /// Paths below the repository that the Dockerfile copies.
+    /// Paths of the repository that the instructions copy.
     pub inputs: Vec<String>,
-    /// Name and text of a file that the Dockerfile copies and the repository does not have.
+    /// Name and text of a file that the instructions copy and the repository does not have.
     pub written: Option<(&'static str, String)>,
+    /// Downloads everything; the only stage with a network.
+    pub fetch: Vec<Instruction>,
+    /// Folders that stay between builds.
+    pub caches: Vec<CacheMount>,
+    pub recipes: Vec<Recipe>,
 }
 
-impl Buildx {
-    /// Whether its compilers share no cores with others of ours: a builder that has a name may be
-    /// elsewhere, while the engine's own one is here.
-    pub(super) fn has_own_cores(&self) -> bool {
-        self.name.is_some()
-    }
-
-    /// Runs the build; the programs are then in the returned folder's `out`.
-    pub(super) fn run(
-        &self,
-        tools: &Toolchains,
-        build: &Build,
-        scratch: &Path,
-        ui: &Ui,
-    ) -> Result<PathBuf, CompileError> {
-        let what = format!("{} for {}", build.what, build.platform);
-        if tools.network == Network::Forbidden {
-            return Err(CompileError::OfflineBuildx { what });
+/// buildx, if this build compiles with it.
+pub(super) fn chosen<'a>(context: &CompileContext<'a>) -> Option<&'a BuildxOptions> {
+    match &context.options.builder {
+        Builder::Host => None,
+        Builder::Buildx(buildx) => Some(buildx),
+        Builder::Auto(buildx, is_usable) => {
+            let is_usable = *is_usable.get_or_init(|| {
+                let is_usable = is_usable_here(buildx, context.options);
+                let who = if is_usable { "docker buildx" } else { "this machine's toolchains" };
+                context.ui.note(format!("compiling with {who}; `--builder` chooses"));
+                is_usable
+            });
+            is_usable.then_some(buildx)
         }
-        let context = scratch.join("context");
-        for input in &build.inputs {
-            copy(&tools.root.join(input), &context.join(input))?;
-        }
-        if let Some((name, text)) = &build.written {
-            let path = context.join(name);
-            fs::write(&path, text).map_err(CompileError::io(&path))?;
-        }
-        let file = scratch.join("Dockerfile");
-        fs::write(&file, &build.dockerfile).map_err(CompileError::io(&file))?;
-        let out = scratch.join("out");
-        let command = self.invocation(tools, build, &file, &context, &out)?;
-        ui.command(command.to_string());
-        let log = tools.log(&build.log)?;
-        let mut progress = progress::Progress::new(&log, &what, ui);
-        let ran = command.run_lines(&log, |line| progress.line(line));
-        progress.finish()?;
-        ran.map_err(|error| tools.failed(what)(error.with_tail_of_log()))?;
-        Ok(out)
-    }
-
-    fn invocation(
-        &self,
-        tools: &Toolchains,
-        build: &Build,
-        file: &Path,
-        context: &Path,
-        out: &Path,
-    ) -> Result<Invocation, CompileError> {
-        let mut arguments: Vec<OsString> =
-            ["buildx", "build", "--provenance=false", "--sbom=false", "--progress=rawjson"]
-                .map(OsString::from)
-                .into();
-        let mut flag = |name: &str, value: &str| arguments.push(format!("--{name}={value}").into());
-        self.name.iter().for_each(|name| flag("builder", name));
-        self.cache_from.iter().for_each(|cache| flag("cache-from", cache));
-        self.cache_to.iter().for_each(|cache| flag("cache-to", cache));
-        flag("platform", &build.platform);
-        flag("file", &file.to_string_lossy());
-        flag("output", &format!("type=local,dest={}", out.display()));
-        arguments.push(context.into());
-        Ok(Invocation {
-            program: tools.find("docker")?,
-            arguments,
-            folder: tools.work.clone(),
-            passed_on: self.passed_on(tools),
-            environment: BTreeMap::new(),
-        })
-    }
-
-    /// What compilers get of our environment, and Docker's client besides.
-    fn passed_on(&self, tools: &Toolchains) -> BTreeMap<String, OsString> {
-        tools.environment.clone().into_iter().chain(self.environment.clone()).collect()
-    }
-
-    /// Whether an engine or builder answers, and has the builder image or gets it.
-    fn is_usable(&self, tools: &Toolchains) -> bool {
-        let ask = |arguments: &[&str]| -> bool {
-            let Ok(program) = tools.find("docker") else { return false };
-            let ask = Invocation {
-                program,
-                arguments: arguments.iter().map(OsString::from).collect(),
-                folder: tools.root.clone(),
-                passed_on: self.passed_on(tools),
-                environment: BTreeMap::new(),
-            };
-            ask.output().is_ok()
-        };
-        let builder = match &self.name {
-            Some(name) => ask(&["buildx", "inspect", name]),
-            None => ask(&["version"]) && ask(&["buildx", "version"]),
-        };
-        builder
-            && (ask(&["image", "inspect", &self.image])
-                || ask(&["buildx", "imagetools", "inspect", "--raw", &self.image]))
     }
 }
 
-/// A file or a folder; links are followed, times do not matter.
-fn copy(from: &Path, to: &Path) -> Result<(), CompileError> {
-    let parent = to.parent().unwrap_or(to);
-    fs::create_dir_all(parent).map_err(CompileError::io(parent))?;
-    if from.is_dir() {
-        fs::create_dir_all(to).map_err(CompileError::io(to))?;
-        for entry in fs::read_dir(from).map_err(CompileError::io(from))? {
-            let name = entry.map_err(CompileError::io(from))?.file_name();
-            copy(&from.join(&name), &to.join(&name))?;
-        }
-        return Ok(());
+/// Builds the Dockerfile of a run and puts the programs into the store, in the order of the
+/// recipes.
+pub(super) fn run(
+    context: &CompileContext<'_>,
+    buildx: &BuildxOptions,
+    run: &BuilderRun,
+) -> Result<Vec<Compiled>, CompileError> {
+    let options = context.options;
+    if options.network == Network::Forbidden {
+        return Err(CompileError::OfflineBuildx { what: run.what.clone() });
     }
-    fs::copy(from, to).map(drop).map_err(CompileError::io(from))
+    let scratch = Scratch::new(&options.work)?;
+    let folders = context::Folders::write(options, buildx, run, scratch.path())?;
+    let command = build_command(options, buildx, &run.platform, &folders)?;
+    context.ui.command(command.to_string());
+    let log = log(&options.work, &run.log)?;
+    let mut progress = progress::ProgressLog::new(&log, &run.what, context.ui);
+    let ended = command.run_lines(&log, |line| progress.line(line));
+    progress.finish().map_err(CompileError::io(&log))?;
+    ended.map_err(|error| options.failed(&run.what)(error.with_tail_of_log()))?;
+    let keep = |recipe: &Recipe| keep(context, recipe, &folders.out.join(recipe.program));
+    run.recipes.iter().map(keep).collect()
+}
+
+fn build_command(
+    options: &CompileOptions,
+    buildx: &BuildxOptions,
+    platform: &str,
+    folders: &context::Folders,
+) -> Result<Invocation, CompileError> {
+    let mut arguments: Vec<OsString> =
+        ["buildx", "build", "--provenance=false", "--sbom=false", "--progress=rawjson"]
+            .map(OsString::from)
+            .into();
+    let mut flag = |name: &str, value: &str| arguments.push(format!("--{name}={value}").into());
+    buildx.name.iter().for_each(|name| flag("builder", name));
+    buildx.cache_from.iter().for_each(|cache| flag("cache-from", cache));
+    buildx.cache_to.iter().for_each(|cache| flag("cache-to", cache));
+    flag("platform", platform);
+    flag("file", &folders.dockerfile.to_string_lossy());
+    flag("output", &format!("type=local,dest={}", folders.out.display()));
+    arguments.push(folders.context.clone().into());
+    docker(options, buildx, arguments, &options.work)
+}
+
+/// Whether an engine or builder answers, and has the builder image or can get it.
+fn is_usable_here(buildx: &BuildxOptions, options: &CompileOptions) -> bool {
+    let succeeds = |arguments: &[&str]| {
+        let arguments = arguments.iter().map(OsString::from).collect();
+        docker(options, buildx, arguments, &options.root)
+            .is_ok_and(|command| command.output().is_ok())
+    };
+    let answers = match &buildx.name {
+        Some(name) => succeeds(&["buildx", "inspect", name]),
+        None => succeeds(&["version"]) && succeeds(&["buildx", "version"]),
+    };
+    answers
+        && (succeeds(&["image", "inspect", &buildx.image])
+            || succeeds(&["buildx", "imagetools", "inspect", "--raw", &buildx.image]))
+}
+
+fn docker(
+    options: &CompileOptions,
+    buildx: &BuildxOptions,
+    arguments: Vec<OsString>,
+    folder: &Path,
+) -> Result<Invocation, CompileError> {
+    let inherited = options.environment.clone().into_iter().chain(buildx.environment.clone());
+    Ok(Invocation {
+        program: options.find("docker")?,
+        arguments,
+        folder: folder.to_owned(),
+        passed_on: inherited.collect(),
+        environment: BTreeMap::new(),
+    })
+}
+
+/// Where a program is in the last stage of the Dockerfile.
+pub(super) fn out(program: &str) -> PathBuf {
+    Path::new("/out").join(program)
 }

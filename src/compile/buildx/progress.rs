@@ -1,23 +1,34 @@
-//! What `docker buildx build --progress=rawjson` says: one JSON document in each line.
+//! Reads what `docker buildx build --progress=rawjson` prints: one JSON document in each line.
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 
-use crate::compile::tool::CompileError;
 use crate::ui::Ui;
+
+/// The base64 of BuildKit's JSON; the padding is accepted but not required.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// One line: BuildKit's `SolveStatus`.
 
 #[derive(Deserialize)]
 struct Message {
     #[serde(default)]
     vertexes: Vec<Vertex>,
     #[serde(default)]
-    logs: Vec<Log>,
+    logs: Vec<VertexLog>,
 }
 
+/// A step of the build.
 #[derive(Deserialize)]
 struct Vertex {
     name: String,
@@ -28,31 +39,32 @@ struct Vertex {
     error: Option<String>,
 }
 
-/// Output of a step.
+/// Output of a step, in base64.
 #[derive(Deserialize)]
-struct Log {
+struct VertexLog {
     data: String,
 }
 
-/// Turns the stream into a log that people read, and says what is going on.
-pub(super) struct Progress<'a> {
-    path: PathBuf,
-    /// Written as it comes, so that a build which is killed leaves its log.
+/// Turns the stream into a log that people can read, and reports the steps that begin. Public, so
+/// that it can be fuzzed.
+#[derive(Debug)]
+pub struct ProgressLog<'a> {
+    /// Written line by line, so that a killed build leaves its log; or the error that ended it.
     log: io::Result<File>,
-    /// Steps that were told already: BuildKit repeats itself.
-    told: BTreeSet<String>,
+    /// Steps that were reported already: BuildKit repeats itself.
+    reported: BTreeSet<String>,
     what: &'a str,
     ui: &'a Ui,
 }
 
-impl<'a> Progress<'a> {
-    pub(super) fn new(log: &Path, what: &'a str, ui: &'a Ui) -> Self {
+impl<'a> ProgressLog<'a> {
+    pub fn new(log: &Path, what: &'a str, ui: &'a Ui) -> Self {
         let file = File::options().create(true).append(true).open(log);
-        Self { path: log.to_owned(), log: file, told: BTreeSet::new(), what, ui }
+        Self { log: file, reported: BTreeSet::new(), what, ui }
     }
 
-    /// What is not such a document is Docker's own complaint: it goes into the log as it is.
-    pub(super) fn line(&mut self, line: &str) {
+    /// A line that is not such a document is an error of Docker's client: it is logged as it is.
+    pub fn line(&mut self, line: &str) {
         let Ok(message) = serde_json::from_str::<Message>(line) else {
             self.write(line.as_bytes());
             return self.write(b"\n");
@@ -61,7 +73,10 @@ impl<'a> Progress<'a> {
             self.vertex(&vertex);
         }
         for log in message.logs {
-            self.write(&base64(&log.data));
+            match BASE64.decode(&log.data) {
+                Ok(output) => self.write(&output),
+                Err(_) => self.write(log.data.as_bytes()),
+            }
         }
     }
 
@@ -69,13 +84,13 @@ impl<'a> Progress<'a> {
         if let Some(error) = vertex.error.as_ref().filter(|error| !error.is_empty()) {
             return self.write(format!("{}\n{error}\n", vertex.name).as_bytes());
         }
-        // Those of the Dockerfile have a number: `[fetch 2/4] RUN …`.
+        // Instructions of the Dockerfile have a number: `[fetch 2/4] RUN …`.
         let is_step = vertex.name.starts_with('[') && !vertex.name.starts_with("[internal]");
         let first = vertex.name.lines().next().unwrap_or_default();
         if vertex.completed.is_some() {
             let how = if vertex.cached { "CACHED" } else { "DONE" };
             self.write(format!("{how} {first}\n").as_bytes());
-        } else if vertex.started.is_some() && is_step && self.told.insert(vertex.name.clone()) {
+        } else if vertex.started.is_some() && is_step && self.reported.insert(vertex.name.clone()) {
             self.write(format!("{}\n", vertex.name).as_bytes());
             self.ui.progress(format!("{}: {}", self.what, shortened(first)));
         }
@@ -89,9 +104,9 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Whether all of it was written.
-    pub(super) fn finish(self) -> Result<(), CompileError> {
-        self.log.map(drop).map_err(CompileError::io(&self.path))
+    /// The first error of writing the log, if there was one.
+    pub fn finish(self) -> io::Result<()> {
+        self.log.map(drop)
     }
 }
 
@@ -99,30 +114,6 @@ fn shortened(text: &str) -> String {
     const LENGTH: usize = 60;
     let short: String = text.chars().take(LENGTH).collect();
     if short.len() < text.len() { format!("{short}…") } else { short }
-}
-
-/// RFC 4648; what is none of its digits is left out.
-fn base64(text: &str) -> Vec<u8> {
-    let digit = |byte: u8| match byte {
-        b'A'..=b'Z' => Some(byte - b'A'),
-        b'a'..=b'z' => Some(byte - b'a' + 26),
-        b'0'..=b'9' => Some(byte - b'0' + 52),
-        b'+' => Some(62),
-        b'/' => Some(63),
-        _ => None,
-    };
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    let (mut bits, mut n_bits) = (0_u32, 0);
-    for digit in text.bytes().filter_map(digit) {
-        bits = (bits << 6) | u32::from(digit);
-        n_bits += 6;
-        if n_bits >= 8 {
-            n_bits -= 8;
-            bytes.push(u8::try_from((bits >> n_bits) & 0xff).unwrap_or_default());
-            bits &= (1 << n_bits) - 1;
-        }
-    }
-    bytes
 }
 
 #[cfg(test)]
@@ -135,7 +126,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
         let ui = Ui::new(Verbosity::Quiet, ProgressMode::None);
-        let mut progress = Progress::new(&log, "etcd", &ui);
+        let mut progress = ProgressLog::new(&log, "etcd", &ui);
         for line in [
             r#"{"vertexes":[{"digest":"sha256:1","name":"[internal] load build definition","started":"2026"}]}"#,
             r#"{"vertexes":[{"digest":"sha256:2","name":"[fetch 2/3] RUN go","started":"2026","completed":"2026","cached":true}]}"#,
@@ -158,10 +149,10 @@ mod tests {
     }
 
     #[test]
-    fn base64_is_read_with_and_without_its_end() {
+    fn base64_is_read_with_and_without_its_padding() {
         let rows = [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYg", "foob")];
         for (text, expected) in rows {
-            assert_eq!(base64(text), expected.as_bytes());
+            assert_eq!(BASE64.decode(text).unwrap(), expected.as_bytes());
         }
     }
 }
