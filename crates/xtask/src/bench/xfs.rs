@@ -1,16 +1,21 @@
 //! An XFS in a file, whose files can share blocks.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::command::{Cmd, find};
 use crate::failure::Result;
-use crate::interrupt;
 use crate::workspace::say;
+use crate::{interrupt, part};
 
 /// Mounted as long as this value lives.
 #[derive(Debug)]
-pub struct Xfs(PathBuf);
+pub struct Xfs {
+    place: PathBuf,
+    /// Before any file was in it.
+    empty_free_bytes: u64,
+}
 
 impl Xfs {
     /// `None` where it cannot be made or mounted, which is said.
@@ -29,23 +34,46 @@ impl Xfs {
             say(format_args!("no XFS here: {failure}"));
             return Ok(None);
         }
-        let xfs = Self(place);
-        Cmd::root("chmod").arg("1777").arg(&xfs.0).run()?;
+        let mut xfs = Self { place, empty_free_bytes: 0 };
+        Cmd::root("chmod").arg("1777").arg(&xfs.place).run()?;
+        xfs.empty_free_bytes = xfs.free_bytes()?;
         Ok(Some(xfs))
     }
 
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.place
     }
 
-    pub fn free_bytes(&self) -> Result<u64> {
-        let known = rustix::fs::statvfs(&self.0)?;
+    /// What the files would take more if each had its blocks for itself.
+    pub fn shared_bytes(&self) -> Result<u64> {
+        Cmd::new("sync").arg("-f").arg(&self.place).run()?;
+        let used = self.empty_free_bytes.saturating_sub(self.free_bytes()?);
+        Ok(allocated_bytes(&self.place)?.saturating_sub(used))
+    }
+
+    fn free_bytes(&self) -> Result<u64> {
+        let known = rustix::fs::statvfs(&self.place)?;
         Ok(known.f_bfree * known.f_frsize)
     }
 }
 
+/// The blocks of all files below a folder, those that are shared once for each file.
+fn allocated_bytes(folder: &Path) -> Result<u64> {
+    /// The unit of `st_blocks` (stat(2)).
+    const BLOCK: u64 = 512;
+    let mut sum = 0;
+    for path in part::entries(folder)? {
+        let known = fs::symlink_metadata(&path)?;
+        sum += known.blocks() * BLOCK;
+        if known.is_dir() {
+            sum += allocated_bytes(&path)?;
+        }
+    }
+    Ok(sum)
+}
+
 impl Drop for Xfs {
     fn drop(&mut self) {
-        interrupt::shielded(|| Cmd::root("umount").arg("--lazy").arg(&self.0).succeeds());
+        interrupt::shielded(|| Cmd::root("umount").arg("--lazy").arg(&self.place).succeeds());
     }
 }
