@@ -1,4 +1,5 @@
-//! `WWW-Authenticate`: how a registry asks for a login (RFC 9110, 11.6.1). Pure.
+//! `WWW-Authenticate`: how a registry asks for a login (RFC 9110, 11.6.1). Pure. Public, so that it
+//! can be fuzzed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +9,7 @@ use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 
 /// One challenge, parsed. Names of parameters are in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Challenge {
+pub struct Challenge {
     pub(super) scheme: String,
     parameters: BTreeMap<String, String>,
 }
@@ -21,7 +22,7 @@ impl Challenge {
     }
 
     /// The best of the challenges in one header value.
-    pub(super) fn parse(value: &str) -> Option<Self> {
+    pub fn parse(value: &str) -> Option<Self> {
         best(parse_all(value).into_iter())
     }
 
@@ -29,7 +30,7 @@ impl Challenge {
         self.scheme.eq_ignore_ascii_case(scheme)
     }
 
-    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
+    pub fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.get(name).map(String::as_str)
     }
 

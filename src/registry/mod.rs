@@ -9,7 +9,7 @@
 mod auth;
 mod blobs;
 mod capabilities;
-mod challenge;
+pub mod challenge;
 mod client;
 mod credentials;
 mod error;

@@ -31,7 +31,7 @@ fn gzip(bencher: Bencher<'_, '_>, level: i32) {
     bencher.counter(BytesCount::of_slice(&bytes)).bench(|| {
         let mut writer = GzipWriter::new(io::sink(), level).expect("a level of libdeflate");
         writer.write_all(divan::black_box(&bytes)).expect("a sink takes everything");
-        writer.finish().map(drop).expect("a sink takes everything")
+        writer.finish().map(drop).expect("a sink takes everything");
     });
 }
 
