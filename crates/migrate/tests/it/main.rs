@@ -9,6 +9,7 @@ mod disk;
 mod downgrades;
 mod etcd;
 mod identity;
+mod interface;
 mod journeys;
 mod kills;
 mod mount;
