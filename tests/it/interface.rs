@@ -22,7 +22,7 @@ fn help(words: &[&str]) -> String {
     let output = command.args(words).arg("--help").output().unwrap();
     assert!(output.status.success(), "{words:?}");
     let text = String::from_utf8(output.stdout).unwrap();
-    text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    text.lines().flat_map(|line| [line.trim_end(), "\n"]).collect()
 }
 
 /// A command and all below it, with what `--help` says.
@@ -80,12 +80,15 @@ fn shape(value: &Value) -> String {
             Value::Number(_) => "number",
             Value::String(_) => "string",
             Value::Array(values) => {
-                values.iter().for_each(|value| walk(value, &format!("{path}[]"), lines));
+                for value in values {
+                    walk(value, &format!("{path}[]"), lines);
+                }
                 "list"
             }
             Value::Object(fields) => {
-                let each = fields.iter();
-                each.for_each(|(name, value)| walk(value, &format!("{path}.{name}"), lines));
+                for (name, value) in fields {
+                    walk(value, &format!("{path}.{name}"), lines);
+                }
                 "object"
             }
         };
