@@ -16,6 +16,7 @@ mod copy;
 mod faults;
 mod fetch;
 mod fetch_faults;
+mod interface;
 mod lying_manifests;
 mod lying_registry;
 mod manifests;

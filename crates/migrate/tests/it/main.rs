@@ -10,6 +10,7 @@ mod disk;
 mod downgrades;
 mod etcd;
 mod identity;
+mod interface;
 mod journeys;
 mod kills;
 mod mount;

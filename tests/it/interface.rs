@@ -1,0 +1,126 @@
+//! What scripts rely on: the flags of every command, and the shape of every JSON document. Texts of
+//! help are here too, since they are the reference that people read; they may change, flags and
+//! shapes only on purpose. `INSTA_UPDATE=always` writes the files in `snapshots/` anew.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::lying_registry::Habits;
+use crate::mutant::Image;
+use crate::parcel::Parcel;
+use crate::push_command::Desk;
+use crate::shop::Shop;
+
+/// `--help` of a command, as wide as where no terminal is.
+fn help(words: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_etcdimg"));
+    for variable in ["COLUMNS", "ARCH", "REGISTRY", "PUSH_REGISTRY", "ETCDIMG_CACHE"] {
+        command.env_remove(variable);
+    }
+    let output = command.args(words).arg("--help").output().unwrap();
+    assert!(output.status.success(), "{words:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().flat_map(|line| [line.trim_end(), "\n"]).collect()
+}
+
+/// A command and all below it, with what `--help` says.
+fn commands(words: &[&str]) -> Vec<(String, String)> {
+    let text = help(words);
+    let listed = text.split_once("\nCommands:\n").map_or("", |(_, rest)| rest);
+    let names: Vec<_> = listed
+        .lines()
+        .take_while(|line| line.starts_with("  "))
+        .filter(|line| !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .map(str::to_owned)
+        .collect();
+    let mut found = vec![([&["etcdimg"], words].concat().join(" "), text)];
+    for name in names {
+        found.extend(commands(&[words, &[&name]].concat()));
+    }
+    found
+}
+
+/// `-q, --quiet`: every flag that a help text explains.
+fn flags(text: &str) -> BTreeSet<String> {
+    let explained = text.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+    let names = explained.flat_map(|line| {
+        let spelled = line.split("  ").next().unwrap_or(line);
+        spelled.split([' ', ',', '=', '[']).filter(|word| word.len() > 1 && word.starts_with('-'))
+    });
+    names.map(|name| name.trim_end_matches("...").to_owned()).collect()
+}
+
+#[test]
+fn the_help_of_every_command_is_as_it_was_reviewed() {
+    let texts = commands(&[]).into_iter().map(|(name, text)| format!("$ {name} --help\n{text}\n"));
+    insta::assert_snapshot!("help", texts.collect::<String>());
+}
+
+#[test]
+fn commands_keep_their_flags() {
+    let commands = commands(&[]);
+    assert!(commands.len() > 10, "{}", commands.len());
+    let lines = commands.iter().map(|(name, text)| {
+        let flags: Vec<_> = flags(text).into_iter().collect();
+        format!("{name}: {}\n", flags.join(" "))
+    });
+    insta::assert_snapshot!("flags", lines.collect::<String>());
+}
+
+/// Keys and types of a document, a line each; elements of a list are one.
+fn shape(value: &Value) -> String {
+    fn walk(value: &Value, path: &str, lines: &mut BTreeSet<String>) {
+        let kind = match value {
+            Value::Null => "null",
+            Value::Bool(_) => "boolean",
+            Value::Number(_) => "number",
+            Value::String(_) => "string",
+            Value::Array(values) => {
+                for value in values {
+                    walk(value, &format!("{path}[]"), lines);
+                }
+                "list"
+            }
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    walk(value, &format!("{path}.{name}"), lines);
+                }
+                "object"
+            }
+        };
+        lines.insert(format!("{path}: {kind}"));
+    }
+    let mut lines = BTreeSet::new();
+    walk(value, "", &mut lines);
+    lines.into_iter().map(|line| line + "\n").collect()
+}
+
+#[track_caller]
+fn parsed(stdout: &str) -> Value {
+    serde_json::from_str(stdout).unwrap_or_else(|error| panic!("{error}: {stdout}"))
+}
+
+#[test]
+fn json_documents_keep_their_shape() {
+    let shop = Shop::stocked();
+    let mut shapes = String::new();
+    let mut add = |what: &str, stdout: &str| {
+        shapes += &["## ", what, "\n", &shape(&parsed(stdout)), "\n"].concat();
+    };
+    let json = ["--format", "json"];
+    add("plan", &shop.run("plan", &json).ok());
+    add("build", &shop.run("build", &json).ok());
+    add("verify", &shop.run("verify", &json).ok());
+    add("cache ls", &shop.finish(shop.command("cache").arg("ls").args(json)).ok());
+    let mut image = Image::open(&shop.out());
+    image.config["architecture"] = "arm64".into();
+    image.save();
+    add("verify, with faults", &shop.run("verify", &json).stdout);
+    let desk = Desk::new(Habits::default());
+    add("push", &desk.push(&Parcel::small(), &json).ok());
+    insta::assert_snapshot!("json", shapes);
+}
