@@ -27,7 +27,7 @@ use crate::ui::Ui;
 /// Why there is no base.
 #[derive(Debug, thiserror::Error)]
 pub enum BaseError {
-    #[error("the base {0} is not in the cache, and --offline forbids to fetch it")]
+    #[error("the base {0} is not in the cache, and --offline is set")]
     Offline(String),
     #[error("the base {base} has no image for {platform}")]
     NoPlatform { base: String, platform: String },

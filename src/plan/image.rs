@@ -1,3 +1,5 @@
+//! Plans one image: its layers, files, environment and labels.
+
 use std::collections::BTreeMap;
 
 use etcd_version::{BUNDLED_PATH, Bundled};
@@ -13,10 +15,10 @@ use crate::platform::Platform;
 
 const BIN: &str = "usr/local/bin";
 
-/// A second way to `migrate` on Windows, which old manifests use.
+/// A second folder with `migrate` on Windows, which old Kubernetes manifests use.
 const WINDOWS_BIN: &str = "bin";
 
-/// What every program and script has had since the first of these images.
+/// The mode of every program and script, as in the old etcd images.
 const PROGRAM_MODE: u32 = 0o555;
 
 const WRAPPER: &str = include_str!("../../crates/migrate/migrate-if-needed.sh");
@@ -153,7 +155,8 @@ fn migrate(locked: &Locked, target: &Target) -> LayerPlan {
     }
 }
 
-/// Where a platform's layers have their files, and what its programs end with.
+/// The paths of a platform's layers: a Windows layer has its files below `Files`, and programs
+/// that end in `.exe`.
 struct ImagePaths {
     is_windows: bool,
 }
@@ -175,7 +178,7 @@ impl ImagePaths {
         EntryPlan { path: self.path(path), mode: 0o755, content: EntryContent::Directory }
     }
 
-    /// The two roots of a Windows layer come along.
+    /// Folders, and before them the two root folders of a Windows layer.
     fn directories(&self, paths: &[&str]) -> Vec<EntryPlan> {
         let roots: &[&str] = if self.is_windows { &[FILES, HIVES] } else { &[] };
         let root = |path: &&str| EntryPlan {
@@ -187,7 +190,7 @@ impl ImagePaths {
     }
 }
 
-/// Directories, then files, then links, each by path: what a link names stands before it.
+/// Directories, then files, then links, each sorted by path: a link comes after its target.
 fn sorted(mut entries: Vec<EntryPlan>) -> Vec<EntryPlan> {
     let rank = |entry: &EntryPlan| match entry.content {
         EntryContent::Directory => 0,
@@ -211,7 +214,7 @@ fn base(locked: &Locked, choice: &Choice, target: &Target) -> Result<BasePlan, P
     Ok(BasePlan { name, source })
 }
 
-/// Only where the last version, which is what plain `etcd` runs, needs it.
+/// `ETCD_UNSUPPORTED_ARCH`, if the last version (plain `etcd`) needs it on this platform.
 fn environment(locked: &Locked, target: &Target) -> BTreeMap<String, String> {
     let last = locked.catalog.versions.tag.etcd.series();
     let is_unsupported = target.unsupported_arch.contains(&last);
@@ -221,7 +224,7 @@ fn environment(locked: &Locked, target: &Target) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The same facts for the config's labels and the manifest's annotations.
+/// The labels of the config, which are also the annotations of the manifest.
 fn labels(
     locked: &Locked,
     origin: Origin,
