@@ -32,7 +32,8 @@ pub(super) fn dockerfile(image: &str, run: &BuilderRun) -> String {
     let fetch = joined(&run.fetch, |it| format!("{}\n", instruction(it)));
     let mounts =
         joined(&run.caches, |it| format!("--mount=type=cache,id={},target={} ", it.id, it.folder));
-    let compile = joined(&run.recipes, |it| format!("RUN --network=none {mounts}{}\n", compile(it)));
+    let compile =
+        joined(&run.recipes, |it| format!("RUN --network=none {mounts}{}\n", compile(it)));
     format!(
         "# Written by etcdimg: compiles {}.\n\
          # The builder, by its digest, on the machine's own architecture.\n\
