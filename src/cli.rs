@@ -18,15 +18,15 @@ use crate::ui::ProgressMode;
 const AFTER_HELP: &str = "\
 Exit codes:
   0  done
-  1  something went wrong that has no code of its own
+  1  an error that has no code of its own
   2  the command line is wrong
   3  versions.yaml, targets/ or etcdimg.lock is wrong, or the lock is stale
-  4  bytes are not what they should be: a digest, an archive, a program
+  4  wrong bytes: a digest, an archive or a program is not the expected one
   5  an input or a service cannot be reached
   6  a compiler failed or is missing
-  7  the file system said no (full disk, no permission)
-  8  a tag names another image already
-  9  a tested image does not do what it promises";
+  7  a file cannot be read or written (full disk, no permission)
+  8  a tag already names another image
+  9  an acceptance test of an image failed";
 
 /// Build, test and release the etcd image that can move its own data
 #[derive(Debug, Parser)]
@@ -38,68 +38,70 @@ pub struct Cli {
     pub global: Global,
 }
 
+/// The flags of every command.
 #[derive(Clone, Debug, Args)]
 pub struct Global {
     /// Folder with versions.yaml, targets/ and etcdimg.lock
     #[arg(long, short = 'C', value_name = "DIR", default_value = ".", global = true)]
     pub directory: PathBuf,
-    /// Where downloads, compiled programs and layers are kept [default: ~/.cache/etcdimg]
+    /// Cache of downloads, compiled programs and layers [default: ~/.cache/etcdimg]
     #[arg(long, value_name = "DIR", env = "ETCDIMG_CACHE", global = true)]
     pub cache_dir: Option<PathBuf>,
-    /// Open no connection; what is not in the cache is an error
+    /// Do not use the network; fail if an input is not cached
     #[arg(long, global = true)]
     pub offline: bool,
-    /// What standard output is for
+    /// Output format on stdout
     #[arg(long, value_name = "FORMAT", default_value = "text", global = true)]
     pub format: Format,
-    /// Also say every command that is run
+    /// Print every external command
     #[arg(long, short, global = true, conflicts_with = "quiet")]
     pub verbose: bool,
-    /// Say nothing but errors
+    /// Print only warnings and errors
     #[arg(long, short, global = true)]
     pub quiet: bool,
-    /// Bars on a terminal, lines elsewhere, or nothing
+    /// How progress is shown on stderr
     #[arg(long, value_name = "MODE", default_value = "auto", global = true)]
     pub progress: ProgressMode,
 }
 
+/// The format of stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people
+    /// Text for people
     Text,
-    /// For programs
+    /// JSON for programs
     Json,
-    /// For a workflow's `strategy.matrix` (plan only)
+    /// `strategy.matrix` of a GitHub workflow; only for `plan`, text for other commands
     GithubMatrix,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Print what would be built, from which inputs; touches nothing
+    /// Print what would be built and from which inputs; changes nothing
     Plan(ChoiceArgs),
-    /// Look up and pin every input in etcdimg.lock
+    /// Look up the digest of every input and write it into etcdimg.lock
     Lock(LockArgs),
-    /// Bring every input of the plan into the cache, so that --offline works afterwards
+    /// Download every input of the plan into the cache, so that --offline works afterwards
     Fetch(FetchArgs),
-    /// Build an image into an OCI image layout, for linux/amd64 unless told otherwise
+    /// Build images into an OCI image layout; the default is linux/amd64
     Build(BuildArgs),
-    /// Build the images of every default target into an OCI image layout
+    /// Build the images of all default targets into an OCI image layout
     AllBuild(BuildArgs),
-    /// Push an image from a layout: blobs, manifests, the index, and the tags last
+    /// Push an image from a layout: blobs, manifests, the index, and the tags at the end
     Push(PushArgs),
-    /// Build what is missing of every default target, then push all of it
+    /// Build the images of all default targets, as all-build does, then push them
     AllPush(AllPushArgs),
-    /// Copy an image with all its platforms and what refers to it, from registry to registry
+    /// Copy an image from registry to registry, with all platforms, signatures and other referrers
     Copy(CopyArgs),
-    /// Print what a release changes downstream, for those who promote it
+    /// Print the changes in other repositories that promote a released image
     Promote(PromoteArgs),
-    /// Derive every digest, size, diff ID and platform of a layout again and look into every program
+    /// Check a layout: every digest, size, diff ID and platform, and every program
     Verify(VerifyArgs),
-    /// Run the acceptance suites against a built image, the way its users will run it
+    /// Run the acceptance suites against an image
     Test(TestArgs),
     /// Print Kubernetes manifests that run the image
     Manifests(ManifestsArgs),
-    /// List, verify or clean the cache
+    /// List, check or clean the cache
     #[command(subcommand)]
     Cache(CacheCommand),
     /// Print a completion script for a shell
@@ -111,7 +113,7 @@ pub enum Command {
     Man,
 }
 
-/// What to build; the same for plan, fetch and build, so that they mean the same thing.
+/// What to build. Shared by plan, fetch and build, so that they mean the same thing.
 #[derive(Clone, Debug, Args)]
 pub struct ChoiceArgs {
     /// Architecture of a Linux image, for example arm64 (may be given several times)
@@ -120,19 +122,19 @@ pub struct ChoiceArgs {
     /// Platform, for example linux/arm/v7 or windows/amd64:ltsc2022 (may be given several times)
     #[arg(long, value_name = "OS/ARCH[:OSVERSION]")]
     pub platform: Vec<Platform>,
-    /// Take etcd from its release archives or compile it, instead of what the target says
+    /// Where the programs of etcd come from [default: what the target file says]
     #[arg(long, value_name = "ORIGIN")]
     pub from: Option<Origin>,
-    /// Ask this URL before the mirrors of versions.yaml; {version} and {file} in it are replaced
+    /// Try this URL before the mirrors of versions.yaml; {version} and {file} in it are replaced
     #[arg(long, value_name = "URL", value_parser = mirror)]
     pub mirror: Vec<Mirror>,
-    /// Use another base: NAME=rootfs:FILE@DIGEST, NAME=oci:DIR@DIGEST or NAME=REPOSITORY@DIGEST
+    /// Use another base image: NAME=rootfs:FILE@DIGEST, NAME=oci:DIR@DIGEST or NAME=REPOSITORY@DIGEST
     #[arg(long, value_name = "NAME=SOURCE@DIGEST")]
     pub base: Vec<BaseOverride>,
-    /// How layers are compressed
+    /// Compression of the layers
     #[arg(long, value_name = "KIND", default_value = "gzip")]
     pub compression: Compression,
-    /// Seconds since 1970 that stand wherever an image has a time
+    /// Time of everything in the image, in seconds since 1970
     #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH", default_value_t = 0)]
     pub source_date_epoch: u64,
 }
@@ -155,7 +157,7 @@ impl ChoiceArgs {
 pub struct BuildArgs {
     #[command(flatten)]
     pub choice: ChoiceArgs,
-    /// Folder of the OCI image layout; what it holds under other tags stays
+    /// Folder of the OCI image layout; images with other tags in it are kept
     #[arg(long, short, value_name = "DIR", default_value = "dist")]
     pub out: PathBuf,
     /// Also write an archive for `docker load`: docker-archive:FILE
@@ -172,59 +174,58 @@ pub struct BuildArgs {
     pub load: bool,
 }
 
-/// How much of the bases is needed here.
+/// How much of the base images is downloaded.
 #[derive(Clone, Debug, Args)]
 pub struct BasesArgs {
-    /// Leave layers of Windows bases in their registry: whoever pushes fetches those that the
-    /// destination lacks
+    /// Do not download layers of Windows bases; a push fetches those that the destination lacks
     #[arg(long)]
     pub sparse: bool,
 }
 
-/// What compiles, where something has to be compiled. The result is the same.
+/// How programs are compiled. The resulting bytes are the same.
 #[derive(Clone, Debug, Args)]
 pub struct CompileArgs {
-    /// Compile by docker buildx, or with the toolchains of this machine
+    /// What compiles: docker buildx, or the toolchains of this machine
     #[arg(long, value_name = "BUILDER", default_value = "auto")]
     pub builder: BuilderKind,
-    /// Compile in this image instead of the locked `builder` of versions.yaml
+    /// Image that buildx compiles in [default: the locked `builder` of versions.yaml]
     #[arg(long, value_name = "IMAGE@DIGEST", value_parser = pinned_image)]
     pub builder_image: Option<String>,
-    /// Use this builder of buildx: a remote BuildKit, a Kubernetes driver, several nodes
+    /// Name of the buildx builder, for example one with a remote BuildKit or several nodes
     #[arg(long, value_name = "NAME")]
     pub buildx_builder: Option<String>,
-    /// Where buildx keeps its cache, for example type=registry,ref=HOST/NAME (may be given several times)
+    /// Cache that buildx writes, for example type=registry,ref=HOST/NAME (may be given several times)
     #[arg(long, value_name = "CACHE")]
     pub cache_to: Vec<String>,
-    /// Where buildx finds a cache (may be given several times)
+    /// Cache that buildx reads (may be given several times)
     #[arg(long, value_name = "CACHE")]
     pub cache_from: Vec<String>,
-    /// How many compiles may run at once [default: what this machine's cores and memory bear]; a
-    /// builder of several nodes takes more
+    /// Number of compiles at the same time [default: limited by CPU count and memory]
     #[arg(long, short, value_name = "N")]
     pub jobs: Option<NonZero<usize>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum BuilderKind {
-    /// buildx where an engine answers and has or gets the builder image, else host
+    /// buildx if an engine is running and has or can pull the builder image, else host
     Auto,
     /// docker buildx
     Buildx,
-    /// Go and Rust of this machine
+    /// The Go and Rust of this machine
     Host,
 }
 
 #[derive(Clone, Debug, Args)]
 pub struct PushArgs {
-    /// Folders of OCI image layouts, and the image's tag where one holds several. Several layouts
-    /// are joined into one index
+    /// Folders of OCI image layouts, each with a tag if it has several images. Several layouts are
+    /// joined into one index
     #[arg(value_name = "LAYOUT[:TAG]", default_value = "dist")]
     pub layout: Vec<String>,
     /// Architecture of a Linux image, for example arm64 (may be given several times)
     #[arg(long, value_name = "ARCH", env = "ARCH", value_delimiter = ',', value_parser = linux)]
     pub arch: Vec<Option<Platform>>,
-    /// Push only this platform, with its own tag and without the index (may be given several times)
+    /// Push only this platform, under its platform tag and without the index (may be given several
+    /// times)
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Vec<Platform>,
     #[command(flatten)]
@@ -242,7 +243,7 @@ impl PushArgs {
 pub struct AllPushArgs {
     #[command(flatten)]
     pub choice: ChoiceArgs,
-    /// Folder of the OCI image layout; what it holds under other tags stays
+    /// Folder of the OCI image layout; images with other tags in it are kept
     #[arg(long, short, value_name = "DIR", default_value = "dist")]
     pub out: PathBuf,
     #[command(flatten)]
@@ -253,7 +254,7 @@ pub struct AllPushArgs {
     pub delivery: DeliveryArgs,
 }
 
-/// Where to, and under which names.
+/// The registries, repository and tags to push to.
 #[derive(Clone, Debug, Args)]
 pub struct DeliveryArgs {
     /// Registry, with the path before the repository if there is one, for example
@@ -263,32 +264,32 @@ pub struct DeliveryArgs {
     /// Name of the repository [default: what versions.yaml says, or etcd]
     #[arg(long, value_name = "NAME")]
     pub repository: Option<String>,
-    /// Also tag it so (may be given several times)
+    /// Additional tag (may be given several times)
     #[arg(long, value_name = "TAG")]
     pub tag: Vec<String>,
-    /// Also tag each platform: TAG-linux-ARCH, TAG-windows-amd64-RELEASE
+    /// Add a tag for each platform: TAG-linux-ARCH, TAG-windows-amd64-RELEASE
     #[arg(long)]
     pub platform_tags: bool,
-    /// Take tags from other images; without it a tag that is there is never moved
+    /// Overwrite tags that name another image [default: refuse]
     #[arg(long)]
     pub force: bool,
-    /// Ask what is there and say what would move, and change nothing
+    /// Only print what would be pushed; reads the registry and changes nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Mount blobs from this repository if it is in the same registry (may be given several times)
     #[arg(long, value_name = "REPOSITORY", value_delimiter = ',')]
     pub mount_from: Vec<String>,
-    /// Media types of the manifests; those of Docker for clients and registries that know no others
+    /// Media types of the manifests
     #[arg(long, value_name = "KIND", default_value = "oci")]
     pub media_types: MediaTypes,
     #[command(flatten)]
     pub access: AccessArgs,
 }
 
-/// How registries are reached, and who we are there.
+/// How registries are reached, and with which login.
 #[derive(Clone, Debug, Default, Args)]
 pub struct AccessArgs {
-    /// User at the registry, instead of what `docker login` or `podman login` left
+    /// User name at the registry [default: the login of `docker login` or `podman login`]
     #[arg(long, value_name = "USER", requires = "password_stdin")]
     pub username: Option<String>,
     /// Read the password from standard input
@@ -301,23 +302,23 @@ pub struct AccessArgs {
 /// Whose certificates are accepted.
 #[derive(Clone, Debug, Default, Args)]
 pub struct TrustArgs {
-    /// Also trust the authorities in this PEM file
+    /// PEM file with additional trusted certificate authorities
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
-    /// Accept any certificate of this registry, or none at all (may be given several times)
+    /// Registry whose certificate is not verified, or that has no TLS (may be given several times)
     #[arg(long, value_name = "HOST[:PORT]")]
     pub insecure_registry: Vec<String>,
 }
 
 #[derive(Clone, Debug, Args)]
 pub struct CopyArgs {
-    /// What to copy: REPOSITORY:TAG, REPOSITORY@DIGEST or both
+    /// The image to copy: REPOSITORY:TAG, REPOSITORY@DIGEST or both
     #[arg(value_name = "SOURCE")]
     pub source: String,
-    /// Where to: REPOSITORY or REPOSITORY:TAG; the tag of the source unless told otherwise
+    /// REPOSITORY or REPOSITORY:TAG to copy to; without a tag, that of the source
     #[arg(value_name = "DESTINATION")]
     pub destination: String,
-    /// Take the tag from another image; without it a tag that is there is never moved
+    /// Overwrite a tag that names another image [default: refuse]
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
@@ -326,10 +327,11 @@ pub struct CopyArgs {
 
 #[derive(Clone, Debug, Args)]
 pub struct PromoteArgs {
-    /// What was released: REPOSITORY:TAG, or the folder of a layout
+    /// The released image: REPOSITORY:TAG, or the folder of a layout
     #[arg(value_name = "REFERENCE", default_value = "dist")]
     pub reference: String,
-    /// Print the entry of the promoter's list, and the other places that name the version
+    /// Print the entry for the promoter's list, and other files that name the version (the only
+    /// mode, so this flag is required)
     #[arg(long, required = true)]
     pub list: bool,
     #[command(flatten)]
@@ -338,9 +340,9 @@ pub struct PromoteArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum MediaTypes {
-    /// As they were built
+    /// OCI, as they were built
     Oci,
-    /// Docker's image manifest version 2, schema 2
+    /// Docker's image manifest version 2, schema 2, for old clients and registries
     Docker,
 }
 
@@ -348,14 +350,14 @@ pub enum MediaTypes {
 pub struct FetchArgs {
     #[command(flatten)]
     pub choice: ChoiceArgs,
-    /// Only these inputs (may be given several times)
+    /// Download only these inputs (may be given several times) [default: all]
     #[arg(long, value_name = "INPUT")]
     pub only: Vec<Input>,
     #[command(flatten)]
     pub trust: TrustArgs,
 }
 
-/// The kinds of inputs that a plan has.
+/// The kinds of inputs of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Input {
     /// Release archives of etcd
@@ -368,16 +370,16 @@ pub enum Input {
 
 #[derive(Clone, Debug, Args)]
 pub struct LockArgs {
-    /// Look up nothing and change nothing; fail when the lock is stale
+    /// Only check: fail if the lock is stale, and change nothing
     #[arg(long)]
     pub check: bool,
-    /// Ask again for digests that are locked already
+    /// Look up digests again that are already locked
     #[arg(long, conflicts_with = "check")]
     pub refresh: bool,
-    /// Ask this URL before the mirrors of versions.yaml
+    /// Try this URL before the mirrors of versions.yaml
     #[arg(long, value_name = "URL", value_parser = mirror)]
     pub mirror: Vec<Mirror>,
-    /// Lock the sums of Go for this host too, where a node of a builder runs, for example
+    /// Also lock Go's toolchain for this host, for a builder node of another platform, for example
     /// linux-arm64 (may be given several times)
     #[arg(long, value_name = "OS-ARCH", conflicts_with = "check")]
     pub go_host: Vec<String>,
@@ -390,7 +392,7 @@ pub struct VerifyArgs {
     /// Folder of an OCI image layout, or REPOSITORY:TAG, REPOSITORY@DIGEST in a registry
     #[arg(value_name = "LAYOUT or REFERENCE", default_value = "dist")]
     pub place: String,
-    /// Accept a layout that `build --sparse` made: layers of Windows bases may be missing
+    /// Accept a layout of `build --sparse`, where layers of Windows bases may be missing
     #[arg(long)]
     pub sparse: bool,
     #[command(flatten)]
@@ -399,16 +401,16 @@ pub struct VerifyArgs {
 
 #[derive(Clone, Debug, Args)]
 pub struct ManifestsArgs {
-    /// What to print (may be given several times) [default with --out: everything]
+    /// Manifests to print (may be given several times) [default with --out: all]
     #[arg(long, value_name = "KIND", required_unless_present = "out")]
     pub kind: Vec<manifests::Kind>,
-    /// Tag of the image; its etcd version is what data is migrated to [default: that of versions.yaml]
+    /// Tag of the image; data is migrated to its etcd version [default: the tag of versions.yaml]
     #[arg(long, value_name = "TAG")]
     pub tag: Option<ImageTag>,
     /// Repository of the image
     #[arg(long, value_name = "REPOSITORY", default_value = "registry.example.com/etcd")]
     pub image: String,
-    /// Write one file for each instead, into this folder
+    /// Write files into this folder instead, one for each kind
     #[arg(long, short, value_name = "DIR")]
     pub out: Option<PathBuf>,
 }
@@ -418,34 +420,34 @@ pub struct TestArgs {
     /// Folder of an OCI image layout, or REPOSITORY:TAG, REPOSITORY@DIGEST in a registry
     #[arg(value_name = "LAYOUT or REFERENCE", default_value = "dist")]
     pub place: String,
-    /// Tag in the layout; needed when it holds several
+    /// Tag in the layout; required if it has several images
     #[arg(long, value_name = "TAG")]
     pub tag: Option<String>,
     /// Architecture of the Linux image
     #[arg(long, value_name = "ARCH", default_value = "amd64", value_parser = linux_platform)]
     pub arch: Platform,
-    /// Only these suites (may be given several times) [default: all]
+    /// Run only these suites (may be given several times) [default: all]
     #[arg(long, value_name = "SUITE")]
     pub suite: Vec<Suite>,
-    /// Only these cases, as --list shows them (may be given several times)
+    /// Run only these cases, named as in --list (may be given several times)
     #[arg(long, value_name = "CASE")]
     pub case: Vec<String>,
-    /// Print suites and cases and run nothing
+    /// Print the suites and cases, and run nothing
     #[arg(long)]
     pub list: bool,
     /// What runs the image
     #[arg(long, value_name = "RUNTIME", default_value = "auto")]
     pub runtime: RuntimeChoice,
-    /// A case of this suite that is skipped is a failure (may be given several times)
+    /// Fail if a case of this suite is skipped (may be given several times)
     #[arg(long, value_name = "SUITE")]
     pub require: Vec<Suite>,
-    /// Also write the results: FILE.xml for JUnit, FILE.html to look at (may be given several times)
+    /// Also write the results to FILE.xml (JUnit) or FILE.html (may be given several times)
     #[arg(long, value_name = "FILE", value_parser = report)]
     pub report: Vec<PathBuf>,
-    /// The last release, which no part of the image may exceed by more than a tenth
+    /// The last release: fail if a part of the image is more than 10 % larger
     #[arg(long, value_name = "LAYOUT or REFERENCE")]
     pub against: Option<String>,
-    /// Cases at a time [default: as many as there are cores]
+    /// Number of cases at the same time [default: the CPU count]
     #[arg(long, short, value_name = "N")]
     pub jobs: Option<NonZero<usize>>,
     #[command(flatten)]
@@ -455,11 +457,11 @@ pub struct TestArgs {
 /// What runs the image under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum RuntimeChoice {
-    /// A Docker engine if one answers, else this machine's namespaces
+    /// A Docker engine if one is running, else namespaces of this machine
     Auto,
     /// The Docker engine that DOCKER_HOST names, or the local one
     Docker,
-    /// The image's files in namespaces of this machine: Linux only
+    /// Namespaces of this machine, without an engine (Linux only)
     Rootfs,
 }
 
@@ -467,11 +469,11 @@ pub enum RuntimeChoice {
 pub enum CacheCommand {
     /// List all blobs with their sizes
     Ls,
-    /// Hash all blobs again and remove those that are not what their name says
+    /// Hash all blobs again and remove those that do not match their digest
     Verify,
-    /// Remove what no build has used for a while, and what killed processes left
+    /// Remove files that no build has used for a while, and leftovers of killed processes
     Gc {
-        /// How long something must be unused
+        /// Remove files that were not used for this many days
         #[arg(long, value_name = "DAYS", default_value_t = 30)]
         unused_days: u64,
         /// Remove everything

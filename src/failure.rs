@@ -6,30 +6,31 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
-/// What went wrong, in the eyes of a script. The numbers are documented in the README.
+/// The exit code of a failure, for scripts. The numbers are documented in the README.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Nothing more precise is known.
+    /// An error that has no code of its own.
     Other,
     /// versions.yaml, targets/ or etcdimg.lock is wrong, or the lock is stale.
     Catalog,
-    /// Bytes are not what they should be: a digest, an archive, a program.
+    /// Wrong bytes: a digest, an archive or a program is not the expected one.
     Verification,
     /// An input or a service cannot be reached.
     Unavailable,
     /// A compiler failed or is missing.
     Compile,
-    /// The file system said no.
+    /// A file cannot be read or written.
     Io,
-    /// A tag names another image already.
+    /// A tag already names another image.
     Taken,
-    /// A tested image does not do what it promises.
+    /// An acceptance test of an image failed.
     TestFailed,
 }
 
 impl Kind {
+    /// The exit code.
     pub fn code(self) -> u8 {
-        // 2 is what clap uses for a wrong command line.
+        // 2 is a wrong command line, which clap reports.
         match self {
             Self::Other => 1,
             Self::Catalog => 3,
@@ -52,10 +53,12 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// A failure without hints.
     pub fn new(kind: Kind, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { kind, cause: cause.into(), hints: Vec::new() }
     }
 
+    /// Adds a hint: what the user can do next.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());

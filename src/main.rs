@@ -1,4 +1,4 @@
-//! The doorway: the only place that picks an exit code.
+//! The program: parses the command line, runs the command and ends with its exit code.
 
 use std::process::ExitCode;
 

@@ -1,8 +1,7 @@
-//! Reads programs out of a release archive, a tar or a zip, which is treated as an attack.
+//! Reads programs out of a release archive (tar.gz or zip), which may be hostile.
 //!
-//! Nothing is unpacked: members go from the verified archive into memory, one at a time, and
-//! only the ones asked for. An archive that holds anything but plain files and folders with
-//! plain relative names is refused as a whole.
+//! Nothing is unpacked: only the wanted entries are read into memory, one at a time. An archive
+//! that has anything but files and folders with plain relative names is refused as a whole.
 
 mod zip;
 
@@ -13,24 +12,27 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 use tar::EntryType;
 
-/// The largest program of etcd is below 40 MB.
+/// Limit of one entry in bytes; the largest program of etcd is smaller than 40 MB.
 const ENTRY_LIMIT: u64 = 256 << 20;
 
-/// All of an archive, uncompressed; a release has about 70 MB.
+/// Limit of a whole archive, uncompressed, in bytes; a release has about 70 MB.
 const ARCHIVE_LIMIT: u64 = 1 << 30;
 
 /// Why an archive was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    #[error("`{archive}`: `{member}` {fault}")]
-    Hostile { archive: String, member: String, fault: &'static str },
-    #[error("`{archive}` has no `{member}`")]
-    Missing { archive: String, member: String },
+    /// An entry that a release archive must not have.
+    #[error("`{archive}`: `{entry}` {fault}")]
+    Hostile { archive: String, entry: String, fault: &'static str },
+    /// A wanted file is not there.
+    #[error("`{archive}` has no `{entry}`")]
+    Missing { archive: String, entry: String },
+    /// Not an archive of that kind, or a damaged one.
     #[error("`{archive}` cannot be read as a {} archive", kind(archive))]
     Unreadable { archive: String, source: io::Error },
 }
 
-/// By its name, as its digest in the lock is.
+/// The kind of an archive, by its name. (The lock has the digest for that name, too.)
 fn kind(name: &str) -> &'static str {
     if is_zip(name) { "zip" } else { "tar.gz" }
 }
@@ -39,7 +41,7 @@ pub fn is_zip(name: &str) -> bool {
     Path::new(name).extension().is_some_and(|extension| extension == "zip")
 }
 
-/// Calls `each` with the bytes of every wanted member, in the order of `wanted`.
+/// Calls `each` with the bytes of every wanted file, in the order of `wanted`.
 pub fn read_files<E: From<ArchiveError>>(
     archive: &mut (impl Read + Seek),
     name: &str,
@@ -53,7 +55,7 @@ pub fn read_files<E: From<ArchiveError>>(
     }
 }
 
-/// The archive is read again from the start for members that stand in another order.
+/// Reads the archive again from the start if the wanted files are in another order.
 fn read_tar<E: From<ArchiveError>>(
     archive: &mut (impl Read + Seek),
     name: &str,
@@ -64,11 +66,11 @@ fn read_tar<E: From<ArchiveError>>(
     let mut pass = 0;
     while next < wanted.len() {
         let before = next;
-        // Only the first pass reads to the end: it also looks at what nobody asked for.
-        read_pass::<E>(archive, name, pass == 0, |member, bytes| {
-            let is_next = wanted.get(next).is_some_and(|path| path == member);
+        // Only the first pass reads to the end, to check the entries that are not wanted, too.
+        read_pass::<E>(archive, name, pass == 0, |path, entry| {
+            let is_next = wanted.get(next).is_some_and(|it| it == path);
             if is_next {
-                each(next, bytes.read()?)?;
+                each(next, entry.read()?)?;
                 next += 1;
             }
             Ok(pass == 0 || next < wanted.len())
@@ -76,14 +78,14 @@ fn read_tar<E: From<ArchiveError>>(
         pass += 1;
         if next == before {
             let missing =
-                ArchiveError::Missing { archive: name.to_owned(), member: wanted[next].clone() };
+                ArchiveError::Missing { archive: name.to_owned(), entry: wanted[next].clone() };
             return Err(missing.into());
         }
     }
     Ok(())
 }
 
-/// The bytes of one member, if somebody wants them.
+/// An entry whose bytes can be read.
 struct ArchiveEntry<'a> {
     archive: &'a str,
     size: u64,
@@ -98,7 +100,7 @@ impl ArchiveEntry<'_> {
     }
 }
 
-/// Walks over the files of the archive until `visit` says that it has enough.
+/// Calls `visit` for each file of the archive, until it returns `false`.
 fn read_pass<E: From<ArchiveError>>(
     archive: &mut (impl Read + Seek),
     name: &str,
@@ -148,12 +150,12 @@ fn check(
     } else {
         return Ok(());
     };
-    Err(ArchiveError::Hostile { archive: archive.to_owned(), member: path.to_owned(), fault })
+    Err(ArchiveError::Hostile { archive: archive.to_owned(), entry: path.to_owned(), fault })
 }
 
 const IS_LINK: &str = "is a link";
 const IS_LARGE: &str = "is larger than 256 MiB";
-const IS_TWICE: &str = "stands in it twice";
+const IS_TWICE: &str = "is in it twice";
 
 fn fault_of_path(path: &str) -> Option<&'static str> {
     if path.starts_with('/') || path.contains('\\') || path.contains('\0') {
@@ -208,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn members_come_in_the_order_asked_for() {
+    fn files_come_in_the_order_asked_for() {
         let mut archive = archive(&|builder| {
             add(builder, "etcd/", EntryType::Directory, b"");
             add(builder, "etcd/README.md", EntryType::Regular, b"read me");
@@ -237,7 +239,7 @@ mod tests {
         check("etcd/etcdctl", EntryType::Char, "is neither a file nor a folder");
         check("etcd/etcdctl", EntryType::Block, "is neither a file nor a folder");
         check("etcd/etcdctl", EntryType::Fifo, "is neither a file nor a folder");
-        check("etcd/etcd", file, "stands in it twice");
+        check("etcd/etcd", file, "is in it twice");
     }
 
     #[track_caller]
@@ -251,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_over_the_limit_is_refused_before_it_is_read() {
+    fn an_entry_over_the_limit_is_refused_before_it_is_read() {
         let mut header = tar::Header::new_ustar();
         header.set_path("etcd/etcd").unwrap();
         header.set_size(ENTRY_LIMIT + 1);

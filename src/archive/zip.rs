@@ -1,4 +1,4 @@
-//! Zip archives of releases: members stored or deflated, none encrypted.
+//! Zip archives of releases: entries are stored or deflated, none is encrypted.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -15,7 +15,7 @@ use super::{
     unreadable,
 };
 
-/// The list at the end of the archive; a release has about 30 members.
+/// Limit of the central directory in bytes; a release has about 30 entries.
 const LIST_LIMIT: u64 = 1 << 20;
 
 struct ZipEntry {
@@ -24,7 +24,7 @@ struct ZipEntry {
     place: ZipArchiveEntryWayfinder,
 }
 
-/// As `super::read_files`; the order of the archive does not matter here.
+/// As `super::read_files`; the order of the entries does not matter here.
 pub(super) fn read_files<E: From<ArchiveError>>(
     archive: &mut (impl Read + Seek),
     name: &str,
@@ -34,18 +34,18 @@ pub(super) fn read_files<E: From<ArchiveError>>(
     let mut buffer = vec![0; RECOMMENDED_BUFFER_SIZE];
     let archive = ZipArchive::from_seekable(archive, &mut buffer)
         .map_err(|error| unreadable(name, io::Error::other(error)))?;
-    let members = list(&archive, &mut buffer, name)?;
+    let entries = list(&archive, &mut buffer, name)?;
     for (i, path) in wanted.iter().enumerate() {
-        let member = members.get(path).ok_or_else(|| ArchiveError::Missing {
+        let entry = entries.get(path).ok_or_else(|| ArchiveError::Missing {
             archive: name.to_owned(),
-            member: path.clone(),
+            entry: path.clone(),
         })?;
-        each(i, content(&archive, member).map_err(|source| unreadable(name, source))?)?;
+        each(i, content(&archive, entry).map_err(|source| unreadable(name, source))?)?;
     }
     Ok(())
 }
 
-/// All members by their paths. Those that nobody asked for are looked at too.
+/// All entries by their paths. Entries that are not wanted are checked, too.
 fn list<R: ReaderAt>(
     archive: &ZipArchive<R>,
     buffer: &mut [u8],
@@ -53,16 +53,16 @@ fn list<R: ReaderAt>(
 ) -> Result<BTreeMap<String, ZipEntry>, ArchiveError> {
     let failed = |error| unreadable(name, error);
     if archive.eocd_offset().saturating_sub(archive.directory_offset()) > LIST_LIMIT {
-        return Err(failed(io::Error::other("its list of members is too long")));
+        return Err(failed(io::Error::other("its central directory is too long")));
     }
-    let mut members = BTreeMap::new();
-    let (mut n_members, mut whole) = (0, 0_u64);
+    let mut known = BTreeMap::new();
+    let (mut n_entries, mut whole) = (0, 0_u64);
     let mut entries = archive.entries(buffer);
     while let Some(entry) = entries.next_entry().map_err(|error| failed(io::Error::other(error)))? {
-        n_members += 1;
+        n_entries += 1;
         whole = whole.saturating_add(entry.uncompressed_size_hint());
         let path = String::from_utf8_lossy(entry.file_path().as_ref()).into_owned();
-        let fault = match members.entry(path.trim_end_matches('/').to_owned()) {
+        let fault = match known.entry(path.trim_end_matches('/').to_owned()) {
             Entry::Occupied(_) => Some(IS_TWICE),
             Entry::Vacant(_) if whole > ARCHIVE_LIMIT => Some(IS_LARGE),
             Entry::Vacant(vacant) => {
@@ -75,13 +75,15 @@ fn list<R: ReaderAt>(
             }
         };
         if let Some(fault) = fault {
-            return Err(ArchiveError::Hostile { archive: name.to_owned(), member: path, fault });
+            return Err(ArchiveError::Hostile { archive: name.to_owned(), entry: path, fault });
         }
     }
-    if n_members != archive.entries_hint() {
-        return Err(failed(io::Error::other("its list has not as many members as it says")));
+    if n_entries != archive.entries_hint() {
+        return Err(failed(io::Error::other(
+            "its central directory has another number of entries than it says",
+        )));
     }
-    Ok(members)
+    Ok(known)
 }
 
 fn fault(path: &str, entry: &ZipFileHeaderRecord<'_>) -> Option<&'static str> {
@@ -100,12 +102,12 @@ fn fault(path: &str, entry: &ZipFileHeaderRecord<'_>) -> Option<&'static str> {
     }
 }
 
-/// Size and sum are compared with what the list says.
-fn content<R: ReaderAt>(archive: &ZipArchive<R>, member: &ZipEntry) -> io::Result<Vec<u8>> {
-    let entry = archive.get_entry(member.place).map_err(io::Error::other)?;
+/// The bytes of an entry; size and checksum are compared with the central directory.
+fn content<R: ReaderAt>(archive: &ZipArchive<R>, listed: &ZipEntry) -> io::Result<Vec<u8>> {
+    let entry = archive.get_entry(listed.place).map_err(io::Error::other)?;
     let stored = entry.reader();
-    let mut bytes = Vec::with_capacity(usize::try_from(member.size).unwrap_or(0));
-    if member.method == CompressionMethod::DEFLATE {
+    let mut bytes = Vec::with_capacity(usize::try_from(listed.size).unwrap_or(0));
+    if listed.method == CompressionMethod::DEFLATE {
         entry.verifying_reader(DeflateDecoder::new(stored)).read_to_end(&mut bytes)?;
     } else {
         entry.verifying_reader(stored).read_to_end(&mut bytes)?;
@@ -138,32 +140,32 @@ mod tests {
         Made { path, bytes, method: STORED, flags: 0, mode: 0o100_755, size }
     }
 
-    /// Stored members, whatever the headers say of them.
-    fn zip(members: &[Made<'_>]) -> Vec<u8> {
+    /// An archive of stored entries, whatever the headers say about them.
+    fn zip(files: &[Made<'_>]) -> Vec<u8> {
         let (mut out, mut list) = (Vec::new(), Vec::new());
-        for member in members {
+        for made in files {
             let mut crc = Crc::new();
-            crc.update(member.bytes);
-            let stored = u32::try_from(member.bytes.len()).unwrap();
+            crc.update(made.bytes);
+            let stored = u32::try_from(made.bytes.len()).unwrap();
             let mut shared = Vec::new();
-            for number in [20, member.flags, member.method, 0, 0] {
+            for number in [20, made.flags, made.method, 0, 0] {
                 shared.extend(number.to_le_bytes());
             }
-            for number in [crc.sum(), stored, member.size] {
+            for number in [crc.sum(), stored, made.size] {
                 shared.extend(number.to_le_bytes());
             }
-            shared.extend(u16::try_from(member.path.len()).unwrap().to_le_bytes());
+            shared.extend(u16::try_from(made.path.len()).unwrap().to_le_bytes());
             shared.extend([0; 2]);
             let at = u32::try_from(out.len()).unwrap();
             list.extend([LISTED, &[20, 3], &shared, &[0; 6]].concat());
-            list.extend((member.mode << 16).to_le_bytes());
-            list.extend([&at.to_le_bytes(), member.path.as_bytes()].concat());
-            out.extend([LOCAL, &shared, member.path.as_bytes(), member.bytes].concat());
+            list.extend((made.mode << 16).to_le_bytes());
+            list.extend([&at.to_le_bytes(), made.path.as_bytes()].concat());
+            out.extend([LOCAL, &shared, made.path.as_bytes(), made.bytes].concat());
         }
-        let n_members = u16::try_from(members.len()).unwrap().to_le_bytes();
+        let n_files = u16::try_from(files.len()).unwrap().to_le_bytes();
         let [size, at] = [list.len(), out.len()].map(|it| u32::try_from(it).unwrap().to_le_bytes());
         out.extend(list);
-        out.extend([END, &[0; 4], &n_members, &n_members, &size, &at, &[0; 2]].concat());
+        out.extend([END, &[0; 4], &n_files, &n_files, &size, &at, &[0; 2]].concat());
         out
     }
 
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn members_come_in_the_order_asked_for() {
+    fn files_come_in_the_order_asked_for() {
         let zip = zip(&[file("etcd/", b""), file("etcd/ctl.exe", b"ctl"), file("etcd/e", b"etcd")]);
         assert_eq!(get(&zip, &["e", "ctl.exe"]).unwrap(), [b"etcd".to_vec(), b"ctl".to_vec()]);
         let error = get(&zip, &["etcdutl.exe"]).unwrap_err();
@@ -197,23 +199,23 @@ mod tests {
         let unknown = "`etcd/a` is encrypted or compressed in a way that releases are not";
         check(Made { flags: 1, ..file("etcd/a", b"") }, unknown);
         check(Made { method: 12, ..file("etcd/a", b"") }, unknown);
-        check(file("etcd/etcd", b""), "`etcd/etcd` stands in it twice");
+        check(file("etcd/etcd", b""), "`etcd/etcd` is in it twice");
     }
 
     #[track_caller]
-    fn check(member: Made<'_>, expected: &str) {
-        let error = get(&zip(&[file("etcd/etcd", b"etcd"), member]), &["etcd"]).unwrap_err();
+    fn check(made: Made<'_>, expected: &str) {
+        let error = get(&zip(&[file("etcd/etcd", b"etcd"), made]), &["etcd"]).unwrap_err();
         assert_eq!(error.to_string(), format!("`etcd.zip`: {expected}"));
     }
 
     #[test]
-    fn a_member_that_is_longer_than_listed_is_refused() {
+    fn an_entry_that_is_longer_than_listed_is_refused() {
         let mut deflated = flate2::write::DeflateEncoder::new(Vec::new(), Compression::fast());
         deflated.write_all(&vec![0; 1 << 20]).unwrap();
         let deflated = deflated.finish().unwrap();
         let large = Made { method: 8, size: 4, ..file("etcd/etcd", &deflated) };
-        for member in [large, Made { size: 3, ..file("etcd/etcd", b"etcd") }] {
-            let error = get(&zip(&[member]), &["etcd"]).unwrap_err();
+        for made in [large, Made { size: 3, ..file("etcd/etcd", b"etcd") }] {
+            let error = get(&zip(&[made]), &["etcd"]).unwrap_err();
             assert_eq!(error.to_string(), "`etcd.zip` cannot be read as a zip archive");
         }
     }

@@ -1,3 +1,5 @@
+//! The programs of a plan: downloads archives and compiles what has to be compiled.
+
 use std::collections::BTreeSet;
 
 use super::{BuildContext, BuildError, means, parallel};
@@ -7,7 +9,7 @@ use crate::digest::Digest;
 use crate::fetch::{self, PinnedFile};
 use crate::plan::{Plan, ProgramSource, ReleaseSource};
 
-/// The programs of one layer: all in one archive, or each a file.
+/// The programs of one layer: in a release archive, or one file in the store for each.
 #[derive(Clone, Debug)]
 pub(super) enum Programs {
     Archive(ReleaseSource),
@@ -15,7 +17,7 @@ pub(super) enum Programs {
 }
 
 impl Programs {
-    /// What decides the bytes of the programs.
+    /// Digests of everything that decides the bytes of the programs.
     pub(super) fn identity(&self) -> String {
         match self {
             Self::Archive(release) => release.digest.to_string(),
@@ -28,8 +30,8 @@ impl Programs {
     }
 }
 
-/// The programs of every layer of the plan, in its order. What has to be compiled is compiled,
-/// several at once; archives are not fetched yet.
+/// The programs of every layer, in the order of the plan. Compiles what has to be compiled, several
+/// at once; does not download archives.
 pub(super) fn all_programs(
     plan: &Plan,
     context: &BuildContext<'_>,
@@ -61,7 +63,7 @@ fn programs(context: &BuildContext<'_>, source: &ProgramSource) -> Result<Progra
     })
 }
 
-/// Fetches the archives that the store lacks.
+/// Downloads the archives that the store does not have.
 pub(super) fn fetch_archives<'a>(
     context: &BuildContext<'_>,
     releases: impl Iterator<Item = &'a ReleaseSource>,
@@ -88,7 +90,7 @@ fn wanted(release: &ReleaseSource) -> PinnedFile {
     }
 }
 
-/// Brings the release archives of the plan into the cache.
+/// Downloads the release archives of the plan into the cache.
 pub fn fetch_releases(plan: &Plan, context: &BuildContext<'_>) -> Result<(), BuildError> {
     let releases = sources(plan).filter_map(|source| match source {
         ProgramSource::Release(release) => Some(release),
@@ -97,7 +99,7 @@ pub fn fetch_releases(plan: &Plan, context: &BuildContext<'_>) -> Result<(), Bui
     fetch_archives(context, releases)
 }
 
-/// Brings Go modules, Go toolchains and crates into the caches of Go and cargo.
+/// Downloads Go modules, Go toolchains and crates into the caches of Go and cargo.
 pub fn fetch_modules(plan: &Plan, context: &BuildContext<'_>) -> Result<(), BuildError> {
     let context = context.compile();
     sources(plan).try_for_each(|source| match source {
@@ -107,7 +109,7 @@ pub fn fetch_modules(plan: &Plan, context: &BuildContext<'_>) -> Result<(), Buil
     })
 }
 
-/// Brings the bases of the plan into the cache.
+/// Downloads the base images of the plan into the cache.
 pub fn fetch_bases(plan: &Plan, context: &BuildContext<'_>) -> Result<(), BuildError> {
     plan.images.iter().try_for_each(|image| {
         base::resolve(&means(plan, context), &image.base.source, &image.platform)?;

@@ -1,3 +1,5 @@
+//! Makes the layers of a plan, or takes them from the store.
+
 use std::collections::BTreeMap;
 
 use super::inputs::{self, Programs, fetch_archives};
@@ -11,7 +13,7 @@ use crate::plan::{EntryContent, EntryPlan, LayerPlan, Plan, ProgramSource};
 use crate::platform::Platform;
 use crate::program::{self, CHECK_VERSION, Expected, Identity, WrongProgram};
 
-/// One layer to be made.
+/// A layer that has to be made.
 struct LayerJob<'a> {
     key: Digest,
     plan: &'a LayerPlan,
@@ -56,7 +58,7 @@ pub(super) fn make(plan: &Plan, context: &BuildContext<'_>) -> Result<Vec<Vec<La
     Ok(keys.iter().map(layers).collect())
 }
 
-/// Without a connection a missing archive is known at once, before anything is compiled.
+/// With `--offline`, a missing archive is reported before anything is compiled.
 fn refuse_offline(plan: &Plan, context: &BuildContext<'_>) -> Result<(), BuildError> {
     if !context.is_offline {
         return Ok(());
@@ -77,7 +79,8 @@ fn known(context: &BuildContext<'_>, key: &Digest) -> Option<Layer> {
     (context.store.size(&layer.digest) == Some(layer.size)).then_some(layer)
 }
 
-/// Everything that decides the bytes of a layer, and how strictly its programs were looked at.
+/// The digest of everything that decides the bytes of a layer, and of how its programs are
+/// checked.
 fn key(plan: &Plan, platform: &Platform, layer: &LayerPlan, programs: &Programs) -> Digest {
     Digest::of(canonical(&serde_json::json!({
         "format": FORMAT,
@@ -85,16 +88,16 @@ fn key(plan: &Plan, platform: &Platform, layer: &LayerPlan, programs: &Programs)
         "compression": plan.compression,
         "level": plan.compression.level(),
         "epoch": plan.epoch_seconds,
-        // Every Windows has the same layers.
+        // Layers are the same for every release of Windows.
         "platform": Platform { os_version: None, ..platform.clone() },
         "entries": layer.entries,
         "programs": programs.identity(),
-        // What the check compares: another answer looks again at the same bytes.
+        // What the check compares: if it changes, the same bytes are checked again.
         "identity": identity(layer),
     })))
 }
 
-/// What the programs of a layer have to say of themselves.
+/// What the programs of a layer must report about themselves.
 fn identity(layer: &LayerPlan) -> [&str; 2] {
     match &layer.source {
         ProgramSource::Release(it) => [&it.go, &it.commit],
@@ -157,7 +160,8 @@ fn plain<'a>(
     Ok(())
 }
 
-/// The bytes of each program in the order of the plan, one at a time in memory.
+/// Calls `each` with the bytes of every program, in the order of the plan. Only one program is in
+/// memory at a time.
 fn each_program(
     context: &BuildContext<'_>,
     job: &LayerJob<'_>,
@@ -170,7 +174,7 @@ fn each_program(
     match &job.programs {
         Programs::Archive(release) => {
             let mut archive = context.store.open_verified(&release.digest)?;
-            // Releases for Windows are the ones that come as zip.
+            // Only releases for Windows are zip archives.
             let (extension, exe) =
                 if archive::is_zip(&release.file) { (".zip", ".exe") } else { (".tar.gz", "") };
             let folder = release.file.trim_end_matches(extension);
@@ -183,7 +187,7 @@ fn each_program(
     }
 }
 
-/// A program that is not the planned one never gets into a layer.
+/// Refuses a program that is not the planned one, before it gets into a layer.
 fn check(job: &LayerJob<'_>, entry: &EntryPlan, bytes: &[u8]) -> Result<(), BuildError> {
     let EntryContent::Program { name } = &entry.content else { return Ok(()) };
     let version;

@@ -1,8 +1,10 @@
-//! Walks the plan: fetches and compiles what is missing, makes layers in parallel, joins them to
-//! images and writes the layout.
+//! Executes the plan: downloads and compiles what is missing, makes layers in parallel, joins them
+//! to images and writes the layout.
 //!
 //! A layer that was made from the same inputs in the same format is taken from the store, so a
 //! build where nothing changed opens no connection and reads no archive.
+//!
+//! Not responsible for deciding what is in an image: that is the plan.
 
 mod inputs;
 mod layers;
@@ -41,7 +43,7 @@ pub struct BuildContext<'a> {
     pub registries: &'a Registries,
     pub runtime: &'a tokio::runtime::Runtime,
     pub is_offline: bool,
-    /// Layers of Windows bases stay in their registry.
+    /// Whether layers of Windows bases are left in their registry.
     pub is_sparse: bool,
     pub ui: &'a Ui,
 }
@@ -53,12 +55,17 @@ impl<'a> BuildContext<'a> {
 }
 
 /// Why nothing was built.
+///
+/// Most are errors of the modules below; `commands::failures` gives each an exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    #[error("`{0}` is not in the cache, and --offline forbids to fetch it")]
+    /// A release archive has to be downloaded, but must not be.
+    #[error("`{0}` is not in the cache, and --offline is set")]
     Offline(String),
-    #[error("nothing was made for `/{0}`")]
+    /// No source of the layer has a program that the plan names.
+    #[error("the plan has `/{0}`, but its source has no such program")]
     NoProgram(String),
+    /// Programs that are not what the plan says; all differences at once.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     WrongProgram(Vec<WrongProgram>),
     #[error(transparent)]
@@ -85,8 +92,8 @@ pub struct Built {
     pub layout: Layout,
 }
 
-/// Builds the plan into a layout. A cache entry that turns out to be corrupted is removed by the
-/// store and made again here.
+/// Builds the plan into a layout. If the store finds a corrupted entry, it removes the entry, and
+/// the build is repeated.
 pub fn build(plan: &Plan, context: &BuildContext<'_>, out: &Path) -> Result<Built, BuildError> {
     retry::after_corruption(context.ui, || attempt(plan, context, out))
 }
@@ -133,8 +140,8 @@ fn means<'a>(plan: &Plan, context: &'a BuildContext<'a>) -> base::FetchContext<'
     }
 }
 
-/// Images of further platforms that an earlier build put under the same tag. They stay when they
-/// bundle the same versions in the same format; else the old index is simply replaced.
+/// Descriptors of images for other platforms that an earlier build gave the same tag. They are kept
+/// if they bundle the same versions in the same format; otherwise the old index is replaced.
 fn others(plan: &Plan, layout: &Layout, images: &[Image]) -> Result<Vec<Value>, BuildError> {
     let known = layout.tagged()?.into_iter().find(|tagged| tagged.tag == plan.tag);
     let digest = known.and_then(|it| it.descriptor["digest"].as_str()?.parse::<Digest>().ok());
@@ -156,7 +163,7 @@ fn others(plan: &Plan, layout: &Layout, images: &[Image]) -> Result<Vec<Value>, 
     Ok(others.into_iter().filter(|other| !is_built(other)).collect())
 }
 
-/// Two builds of one Windows are the same platform: `10.0.20348.…`.
+/// Whether two platforms are the same. Two builds of one Windows are: `10.0.20348.…`.
 fn is_same(one: &Value, other: &Value) -> bool {
     let release = |platform: &Value| {
         let version = platform["os.version"].as_str().unwrap_or_default();

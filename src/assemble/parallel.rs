@@ -93,8 +93,11 @@ mod tests {
         assert_eq!(shares, Shares { n_workers: 3, jobs_each: 1 });
         let barrier = std::sync::Barrier::new(3);
         // Only three workers at the same time get past the barrier.
-        let done = each(&[(); 3], shares.n_workers, |()| Ok::<_, ()>(drop(barrier.wait())));
-        assert_eq!(done, Ok(vec![(); 3]));
+        let done = each(&[1, 2, 3], shares.n_workers, |n| {
+            barrier.wait();
+            Ok::<_, ()>(*n)
+        });
+        assert_eq!(done, Ok(vec![1, 2, 3]));
     }
 
     #[test]

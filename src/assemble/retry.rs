@@ -1,14 +1,16 @@
+//! Repeats a build that met a corrupted entry of the cache.
+
 use super::BuildError;
 use crate::base::BaseError;
 use crate::layer::LayerError;
 use crate::store::StoreError;
 use crate::ui::Ui;
 
-/// One removed entry may uncover the next, so a few times; each time one entry fewer is bad.
+/// Each attempt may find another corrupted entry, and removes it.
 const ATTEMPTS: u32 = 16;
 
-/// The store removes what does not match its name; the next attempt makes it again. So it does
-/// when another process was the one that removed it.
+/// Repeats `attempt` while it finds corrupted entries. The store removes such an entry, so that the
+/// next attempt makes it again. The entry may also be missing because another process removed it.
 pub(super) fn after_corruption<T>(
     ui: &Ui,
     mut attempt: impl FnMut() -> Result<T, BuildError>,

@@ -1,3 +1,5 @@
+//! Mistakes in files that people write.
+
 use std::fmt;
 
 /// One mistake in a file that people write: where it is, what it is, and what to write instead.
@@ -22,7 +24,7 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// Names the file, so that checks read as sentences: `at.fault(line, field, problem, instead)`.
+/// Makes faults of one file: `at.fault(line, field, problem, instead)`.
 #[derive(Clone, Copy, Debug)]
 pub struct At<'a>(pub &'a str);
 

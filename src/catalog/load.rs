@@ -1,3 +1,5 @@
+//! Reads the files of the catalog from disk.
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,8 +13,10 @@ pub const LOCK_FILE: &str = "etcdimg.lock";
 /// Why the catalog cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
+    /// A file is missing or cannot be read.
     #[error("cannot read `{}`", path.display())]
     Io { path: PathBuf, source: io::Error },
+    /// A file has a mistake.
     #[error(transparent)]
     Fault(#[from] Fault),
 }

@@ -1,4 +1,4 @@
-//! etcdimg.lock: what a machine looked up. Written by `etcdimg lock`, enforced by every build.
+//! etcdimg.lock: the digests that `etcdimg lock` looked up and that every build enforces.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,8 @@ use crate::platform::Platform;
 /// Every input, by digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lock {
-    /// The digest of the catalog it was made from: another one means that the lock is stale.
+    /// The digest of the catalog that the lock was made from. If the catalog has another digest
+    /// now, the lock is stale.
     pub catalog: Digest,
     pub releases: Vec<ReleaseLock>,
     pub sources: Vec<SourceLock>,
@@ -25,12 +26,13 @@ pub struct Lock {
 pub struct ReleaseLock {
     pub file: String,
     pub digest: Digest,
-    /// Unknown for sums that were found without their archive.
+    /// In bytes; `None` if only the digest was looked up.
     pub size: Option<u64>,
     pub(super) line: u64,
 }
 
-/// The Go module below `sources/` that one version is compiled from. Its go.sum pins the rest.
+/// The Go module below `sources/` that one version is compiled from. Its go.sum pins all other
+/// modules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceLock {
     pub version: EtcdVersion,
@@ -43,7 +45,7 @@ pub struct SourceLock {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToolchainLock {
     pub go: String,
-    /// `linux-amd64`: where it runs.
+    /// The platform that it runs on: `linux-amd64`.
     pub host: String,
     pub sum: String,
     pub(super) line: u64,
@@ -103,8 +105,8 @@ impl Lock {
         self.bases.iter().find(|base| base.name == name)
     }
 
-    /// The first entry that nothing of the catalog asks for, or that stands twice: a reviewer
-    /// would see two digests, and a build would take one of them.
+    /// Refuses an entry that the catalog does not need, and a duplicate entry: a reviewer would see
+    /// two digests, and a build would use one of them.
     pub(super) fn check_used(&self, at: At<'_>, used: &Used<'_>) -> Result<(), Fault> {
         let releases = self
             .releases
@@ -123,19 +125,19 @@ impl Lock {
             .map(|it| (it.line, format!("bases.{}", it.name), (used.base)(&it.name)));
         let mut seen = BTreeSet::new();
         for (line, field, is_used) in releases.chain(sources).chain(toolchains).chain(bases) {
-            let nothing = "nothing: `etcdimg lock` takes it out";
+            let nothing = "nothing: `etcdimg lock` removes it";
             if !is_used {
-                return Err(at.fault(line, field, "nothing uses this entry", nothing));
+                return Err(at.fault(line, field, "unused entry", nothing));
             }
             if !seen.insert(field.clone()) {
-                return Err(at.fault(line, field, "this entry stands twice", nothing));
+                return Err(at.fault(line, field, "duplicate entry", nothing));
             }
         }
         Ok(())
     }
 }
 
-/// What the catalog asks of a lock.
+/// Whether the catalog needs an entry of the lock.
 pub(super) struct Used<'a> {
     pub release: &'a dyn Fn(&str) -> bool,
     pub source: &'a dyn Fn(&EtcdVersion) -> bool,

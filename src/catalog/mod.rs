@@ -1,8 +1,10 @@
-//! What is to be built, from which inputs: versions.yaml, targets/ and etcdimg.lock, checked.
+//! The files that say what is built and from which inputs: versions.yaml, targets/ and
+//! etcdimg.lock, read and checked.
 //!
-//! A [`Catalog`] that exists is consistent; every mistake in the files is one [`Fault`] with its
-//! place. Reading files is `load`'s; everything else here is pure.
-//! Not responsible for: the shape of the image, which the plan decides.
+//! A [`Catalog`] that exists is consistent. A mistake in a file is a [`Fault`] with its line.
+//! Only `load` reads files; everything else here is pure.
+//!
+//! Not responsible for the shape of the image, which the plan decides.
 
 mod fault;
 mod load;
@@ -27,7 +29,7 @@ use crate::digest::Digest;
 use fault::At;
 use lock::Used;
 
-/// The name among `bases` of the image that compiles; no image is built on it.
+/// The name in `bases` of the image that buildx compiles in; it is the base of no image.
 const BUILDER: &str = "builder";
 
 /// The files, as text.
@@ -41,7 +43,7 @@ pub struct Texts {
     pub sources: BTreeMap<String, (Digest, Digest)>,
 }
 
-/// Everything that people and `etcdimg lock` wrote down, without contradictions.
+/// The checked content of versions.yaml and targets/.
 #[derive(Clone, Debug)]
 pub struct Catalog {
     /// The folder that the files were read from.
@@ -103,7 +105,7 @@ impl Catalog {
         Ok(Self { root, versions, targets, sources: texts.sources.clone() })
     }
 
-    /// What a lock depends on; it says nothing of the revision or of mirrors.
+    /// The digest of everything that a lock depends on: not the revision, not the mirrors.
     pub fn digest(&self) -> Digest {
         let bundled = self
             .versions
@@ -126,7 +128,7 @@ impl Catalog {
         Digest::of(bundled.chain(bases).chain(targets).chain(sources).collect::<String>())
     }
 
-    /// The release archives that a build of every target may ask for.
+    /// The release archives that a build of all targets may need: version and file name.
     pub fn releases(&self) -> impl Iterator<Item = (EtcdVersion, String)> + '_ {
         self.targets.iter().filter(|target| target.origin == Origin::Release).flat_map(|target| {
             self.versions
@@ -186,7 +188,7 @@ impl Catalog {
     }
 }
 
-/// What the etcd project calls the archive of a version for a platform.
+/// The file name of a release archive, as the etcd project gives it.
 pub fn release_file(version: &EtcdVersion, target: &Target) -> String {
     let extension = if target.platform.os == "linux" { "tar.gz" } else { "zip" };
     format!("etcd-v{version}-{}-{}.{extension}", target.platform.os, target.goarch)

@@ -1,4 +1,4 @@
-//! targets/: one file per platform, with every fact about it.
+//! targets/: one file for each platform.
 
 use std::collections::BTreeMap;
 
@@ -11,23 +11,23 @@ use crate::platform::Platform;
 const KEYS: &str = "`platform`, `goarch`, `goarm`, `triple`, `base`, `origin`, `qemu`, \
                     `unsupported-arch` and `default`";
 
-/// One platform that we build for.
+/// One platform that images are built for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     pub platform: Platform,
     pub goarch: String,
-    /// `GOARM`, for 32-bit arm alone.
+    /// `GOARM`, only for 32-bit arm.
     pub goarm: Option<String>,
-    /// What Rust calls the platform, for `migrate`.
+    /// The Rust target triple, for `migrate`.
     pub triple: String,
     /// A name from `bases` of versions.yaml.
     pub base: String,
     pub origin: Origin,
-    /// The suffix of qemu's user emulator, for tests.
+    /// The suffix of qemu's user mode emulator, for tests.
     pub qemu: String,
-    /// The etcd minors that refuse to start here without `ETCD_UNSUPPORTED_ARCH`.
+    /// The etcd minor versions (`3.6`) that start only with `ETCD_UNSUPPORTED_ARCH`.
     pub unsupported_arch: Vec<String>,
-    /// Whether `all-build` builds it.
+    /// Whether `all-build` and `all-push` build it.
     pub is_default: bool,
 }
 
@@ -35,9 +35,9 @@ pub struct Target {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, serde::Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
-    /// The archive that the etcd project published
+    /// The release archives of the etcd project
     Release,
-    /// Compiled here from Go modules
+    /// Compiled from Go modules
     Source,
 }
 
@@ -65,7 +65,7 @@ struct TargetFile {
     default: bool,
 }
 
-/// `bases` are the names that versions.yaml knows.
+/// Reads a target file. `bases` are the base images of versions.yaml.
 pub fn parse(at: At<'_>, text: &str, bases: &BTreeMap<String, String>) -> Result<Target, Fault> {
     let file: TargetFile = yaml::parse(at, text, KEYS)?;
     let platform: Platform =
@@ -104,7 +104,7 @@ pub fn parse(at: At<'_>, text: &str, bases: &BTreeMap<String, String>) -> Result
     })
 }
 
-/// OCI and Go use the same names of architectures, and `GOARM` is the digit of the variant.
+/// OCI and Go have the same names for architectures; `GOARM` is the digit of the OCI variant.
 fn check_goarch(at: At<'_>, file: &TargetFile, platform: &Platform) -> Result<(), Fault> {
     if file.goarch.value != platform.architecture {
         let problem = format!("`{}` is not the GOARCH of {platform}", file.goarch.value);

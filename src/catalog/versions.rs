@@ -1,4 +1,4 @@
-//! versions.yaml: what we decide.
+//! versions.yaml: which etcd versions, toolchains and base images an image is made of.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use super::fault::{At, Fault};
 use super::yaml::{self, Spanned, line};
 use crate::registry::Repository;
 
-/// From this patch on a 3.5 member leaves no removed member behind in the v3 store, which 3.6
-/// would bring back as a zombie (etcd issues 19557 and 20793).
+/// Since this patch, etcd 3.5 leaves no removed member in the v3 store. etcd 3.6 would bring such a
+/// member back, as a "zombie" (etcd issues 19557 and 20793).
 const FIRST_SAFE_3_5: EtcdVersion = EtcdVersion::new(3, 5, 26);
 
 const KEYS: &str = "`repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and \
@@ -27,7 +27,7 @@ pub struct Versions {
     pub zig: String,
     pub bases: BTreeMap<String, String>,
     pub mirrors: Vec<Mirror>,
-    /// Repositories that may have a blob already: earlier releases, for example.
+    /// Repositories that may already have blobs of the image, for example earlier releases.
     pub mount_from: Vec<Repository>,
 }
 
@@ -35,7 +35,7 @@ pub struct Versions {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BundledEtcd {
     pub version: EtcdVersion,
-    /// The Go release that compiles it, which is etcd's own `.go-version` at that tag.
+    /// The Go release that compiles it: etcd's own `.go-version` at that tag.
     pub go: String,
     /// The commit of the release tag; the programs print its first digits as `Git SHA`.
     pub commit: String,
@@ -125,7 +125,7 @@ fn repository(at: At<'_>, name: &Spanned<String>) -> Result<String, Fault> {
 }
 
 fn revision(at: At<'_>, text: &Spanned<String>) -> Result<u32, Fault> {
-    // Through the grammar of tags, so that both agree on what a revision is.
+    // Parsed as part of a tag, so that both have the same grammar.
     format!("3.0.0-{}", text.value).parse::<ImageTag>().map(|tag| tag.revision).map_err(|_| {
         let problem = format!("`{}` is not a revision", text.value);
         at.fault(
@@ -211,7 +211,7 @@ fn check_order(
     }
     if next < previous {
         return fault(
-            format!("etcd {next} stands after {previous}"),
+            format!("etcd {next} is listed after {previous}"),
             "the versions in ascending order: the last one is what the tag and plain `etcd` name"
                 .into(),
         );
@@ -240,7 +240,7 @@ fn check_stepping_stone(
     entries: &[EtcdEntry],
 ) -> Result<(), Fault> {
     let carries_3_6 = bundled.iter().any(|etcd| etcd.version.minor() >= 6);
-    // With several patches of 3.5 the newest one is the stepping stone.
+    // If there are several patches of 3.5, data goes through the newest one.
     let stone = bundled.iter().rposition(|etcd| etcd.version.minor() == 5);
     match stone {
         Some(i) if carries_3_6 && bundled[i].version < FIRST_SAFE_3_5 => Err(at.fault(
@@ -270,7 +270,7 @@ fn bases(
         if tag.is_empty() || tag.contains('/') || reference.value.contains('@') || !has_registry {
             let problem =
                 format!("`{}` is not a registry, a repository and a tag", reference.value);
-            return Err(at.fault(line(reference), format!("bases.{name}"), problem, "for example `docker.io/library/busybox:1.38.0-musl`; the digest belongs into etcdimg.lock"));
+            return Err(at.fault(line(reference), format!("bases.{name}"), problem, "for example `docker.io/library/busybox:1.38.0-musl`; the digest belongs in etcdimg.lock"));
         }
     }
     Ok(bases.into_iter().map(|(name, reference)| (name, reference.value)).collect())

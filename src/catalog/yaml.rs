@@ -1,23 +1,23 @@
-//! The only place that knows which YAML library reads our files.
+//! Reads YAML. No other file knows the YAML library.
 
 use serde::de::DeserializeOwned;
 pub use serde_yaml::Spanned;
 
 use super::fault::{At, Fault};
 
-/// Reads one document; `keys` lists what the file may hold, for the error.
+/// Reads one document. `keys` lists the allowed keys, for error messages.
 pub fn parse<T: DeserializeOwned>(at: At<'_>, text: &str, keys: &str) -> Result<T, Fault> {
     serde_yaml::from_str(text).map_err(|error| {
         let line = error.location().map_or(1, |location| location.line());
         let problem = error.without_snippet().to_string();
-        // The library names the place again; ours is already in front.
+        // The library repeats the line, which is already in front of our message.
         let problem = problem.split(" at line").next().unwrap_or_default().trim();
         let (field, problem, instead) = explain(problem, key_on(text, line), keys);
         at.fault(line, field, problem, instead)
     })
 }
 
-/// The library's words in ours: the field, the problem, and what to write instead.
+/// Translates a message of the library: the field, the problem, and what to write instead.
 fn explain(problem: &str, key: &str, keys: &str) -> (String, String, String) {
     let all = || format!("the keys are {keys}");
     let name = |text: &str| text.split('`').next().unwrap_or_default().to_owned();
@@ -29,7 +29,7 @@ fn explain(problem: &str, key: &str, keys: &str) -> (String, String, String) {
     }
     if let Some(rest) = problem.strip_prefix("duplicate mapping key: ") {
         let key = rest.split(',').next().unwrap_or_default();
-        return (key.to_owned(), "this key stands twice".to_owned(), "each key once".to_owned());
+        return (key.to_owned(), "duplicate key".to_owned(), "each key once".to_owned());
     }
     if let Some(rest) = problem.strip_prefix("unknown variant `")
         && let Some((_, known)) = rest.split_once("expected one of ")
@@ -47,7 +47,7 @@ fn explain(problem: &str, key: &str, keys: &str) -> (String, String, String) {
     (key.to_owned(), problem.to_owned(), format!("what YAML can read; {}", all()))
 }
 
-/// The key that a line begins with, if it has one.
+/// The key at the beginning of a line, or an empty text.
 fn key_on(text: &str, line: u64) -> &str {
     let line = usize::try_from(line).ok().and_then(|line| text.lines().nth(line.checked_sub(1)?));
     let key = line.and_then(|line| line.split_once(':')).map_or("", |(key, _)| key);
@@ -56,7 +56,7 @@ fn key_on(text: &str, line: u64) -> &str {
     if is_name { key } else { "" }
 }
 
-/// The line a value stands on.
+/// The line of a value.
 pub fn line<T>(value: &Spanned<T>) -> u64 {
     value.referenced.line()
 }

@@ -1,3 +1,5 @@
+//! `etcdimg build` and `all-build`: images in a layout, and in a Docker archive or engine.
+
 use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -39,7 +41,7 @@ pub(super) fn run(context: &Context, arguments: &BuildArgs) -> Result<(), Failur
     print(context, &plan, &built, &arguments.out)
 }
 
-/// Standard output is the digest of the index, and with JSON that of every image.
+/// Prints the digest of the index; with `--format json`, also those of every image.
 fn print(context: &Context, plan: &Plan, built: &Built, out: &Path) -> Result<(), Failure> {
     if context.format != Format::Json {
         context.ui.out(built.index.to_string());
@@ -62,7 +64,8 @@ fn print(context: &Context, plan: &Plan, built: &Built, out: &Path) -> Result<()
     }))
 }
 
-/// Docker's archive and engine take one platform: the machine's own, or the only one there is.
+/// The image for a Docker archive or engine, which take one platform: the only image, or the one
+/// for this machine.
 fn source(plan: &Plan, built: &Built) -> Result<ArchiveSource, Failure> {
     let is_own = |image: &&Image| {
         image.platform.os == "linux" && image.platform.architecture == own_architecture()
@@ -74,22 +77,25 @@ fn source(plan: &Plan, built: &Built) -> Result<ArchiveSource, Failure> {
     let image = only.ok_or_else(|| {
         Failure::new(
             Kind::Other,
-            "a Docker archive holds one platform, and none of these is this machine's",
+            "a Docker archive holds one platform, and none of the images is for this machine",
         )
-        .hint("name one with `--arch ARCH`")
+        .hint("choose one with `--arch ARCH`")
     })?;
     let is_here = |layer: &&Layer| built.layout.blob_path(&layer.digest).is_file();
     if let Some(layer) = image.layers.iter().find(|layer| !is_here(layer)) {
-        let why = format!("a Docker archive holds whole images, and {} is elsewhere", layer.digest);
+        let why = format!(
+            "a Docker archive holds whole images, but the layer {} is not in the layout",
+            layer.digest
+        );
         return Err(Failure::new(Kind::Other, why).hint(
-            "build without `--sparse`; layers that must not be distributed cannot be loaded",
+            "build without `--sparse`; an image with layers that must not be distributed cannot be loaded",
         ));
     }
     let reference = format!("{}:{}", plan.repository, plan.tag);
     Ok(image.archive(built.layout.clone(), reference))
 }
 
-/// A full disk leaves no half archive.
+/// Writes a Docker archive. A full disk leaves the old file or none, but no half archive.
 fn write_archive(source: &ArchiveSource, file: &Path) -> Result<(), Failure> {
     let write = || -> io::Result<()> {
         if let Some(folder) = file.parent() {

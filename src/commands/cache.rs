@@ -1,3 +1,5 @@
+//! `etcdimg cache`: lists, checks and cleans the store.
+
 use std::time::Duration;
 
 use serde_json::json;
@@ -53,10 +55,10 @@ fn verify(context: &Context, store: &Store) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::new(Kind::Verification, removed.join("\n"))
-        .hint("the next build makes or fetches them again"))
+        .hint("they were removed; the next build makes or downloads them again"))
 }
 
-/// Records of what was made say when they were last used, and which blobs they stand for.
+/// A record knows when it was last used and which blobs it names; these are kept with it.
 fn gc(context: &Context, store: &Store, unused_days: u64) -> Result<(), Failure> {
     let swept = store.sweep(Duration::from_hours(unused_days.saturating_mul(24)))?;
     context.ui.status("Removed", format!("{} files, {}", swept.files, size(swept.size_bytes)));

@@ -1,3 +1,6 @@
+//! What every command starts from: the global flags and the environment, and the values that are
+//! made of them.
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::num::NonZero;
@@ -60,17 +63,18 @@ impl Context {
         Ok(catalog::load(&self.root)?)
     }
 
-    /// Nothing where there is no versions.yaml: a layout can be pushed from anywhere.
+    /// The catalog, or `None` if there is no versions.yaml: a layout can be pushed from anywhere.
     pub(super) fn catalog_if_any(&self) -> Result<Option<Catalog>, Failure> {
         let is_there = self.root.join(catalog::VERSIONS_FILE).exists();
         is_there.then(|| Ok(self.catalog()?.0)).transpose()
     }
 
-    /// The catalog with its lock; a missing or stale one is an error with the way out.
+    /// The catalog with its lock. A missing or stale lock is an error.
     pub(super) fn locked(&self) -> Result<Locked, Failure> {
         let (catalog, lock) = self.catalog()?;
         let text = lock.ok_or_else(|| {
-            Failure::new(Kind::Catalog, "there is no etcdimg.lock").hint("`etcdimg lock` writes it")
+            Failure::new(Kind::Catalog, "there is no etcdimg.lock")
+                .hint("run `etcdimg lock` to write it")
         })?;
         Ok(catalog.lock(&text)?)
     }
@@ -110,20 +114,20 @@ impl Context {
         });
         let builder = match (arguments.builder, buildx) {
             (BuilderKind::Host, _) | (BuilderKind::Auto, None) => Builder::Host,
-            // A builder fetches the inputs of a compile by itself.
+            // buildx always downloads the inputs of a compile.
             (BuilderKind::Auto, _) if self.is_offline => Builder::Host,
             (BuilderKind::Auto, Some(buildx)) => Builder::Auto(buildx, Arc::default()),
             (BuilderKind::Buildx, Some(buildx)) => Builder::Buildx(buildx),
             (BuilderKind::Buildx, None) => {
                 let why = "versions.yaml has no `builder` among its bases";
                 return Err(Failure::new(Kind::Catalog, why)
-                    .hint("`--builder-image IMAGE@DIGEST` names one"));
+                    .hint("give one with `--builder-image IMAGE@DIGEST`"));
             }
         };
         Ok(CompileOptions { builder, at_once: arguments.jobs.map(NonZero::get), ..options })
     }
 
-    /// Calls with everything that building needs.
+    /// Calls `work` with everything that building needs.
     pub(super) fn with_build_context<T>(
         &self,
         locked: &Locked,
@@ -174,7 +178,7 @@ pub(super) struct BaseOptions<'a> {
     pub trust: &'a TrustArgs,
 }
 
-/// Those of our own variables that are set.
+/// The variables of our own environment with these names, if they are set.
 fn environment(names: &[&str]) -> BTreeMap<String, OsString> {
     let variable = |name: &&str| Some(((*name).to_owned(), std::env::var_os(name)?));
     names.iter().filter_map(variable).collect()
@@ -188,12 +192,15 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 fn default_cache() -> Result<PathBuf, Failure> {
     cache_dir::default_folder().ok_or_else(|| {
-        Failure::new(Kind::Io, "neither HOME nor XDG_CACHE_HOME is set")
-            .hint("name a folder with `--cache-dir`")
+        Failure::new(
+            Kind::Io,
+            "neither HOME nor XDG_CACHE_HOME is set, so there is no cache folder",
+        )
+        .hint("give a folder with `--cache-dir`")
     })
 }
 
-/// What was typed, translated.
+/// The choice that the arguments make.
 fn choice(arguments: &ChoiceArgs) -> Choice {
     let bases = arguments.base.iter().map(|base| (base.name.clone(), base.source.clone()));
     Choice {

@@ -1,4 +1,4 @@
-//! What the errors of the modules mean to a person: the exit code and what to do next.
+//! Turns the errors of the modules into failures: an exit code, and hints about what to do next.
 
 use std::error::Error;
 use std::io;
@@ -20,7 +20,8 @@ use crate::registry::{AuthError, CredentialsError, ReferenceError, RegistryError
 use crate::store::StoreError;
 
 const RELOCK: &str = "run `etcdimg lock` and review the diff";
-const LOOK_INTO_IT: &str = "either somebody replaced the file or the lock is wrong; find out which before you change the lock";
+const LOOK_INTO_IT: &str =
+    "the file was replaced or the lock is wrong: find out which before you change the lock";
 
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
@@ -33,7 +34,7 @@ impl From<LoadError> for Failure {
         match error {
             LoadError::Fault(fault) => fault.into(),
             LoadError::Io { .. } => Self::new(Kind::Catalog, error)
-                .hint("run etcdimg in a checkout of its repository, or name one with `-C DIR`"),
+                .hint("run etcdimg in a checkout of its repository, or give one with `-C DIR`"),
         }
     }
 }
@@ -66,7 +67,7 @@ impl From<StoreError> for Failure {
                 let is_full = source.kind() == io::ErrorKind::StorageFull;
                 let failure = Self::new(Kind::Io, error);
                 if is_full {
-                    failure.hint("`etcdimg cache gc` frees what no build needs; `--cache-dir` names another disk")
+                    failure.hint("free space with `etcdimg cache gc`, or use another disk with `--cache-dir`")
                 } else {
                     failure
                 }
@@ -76,7 +77,7 @@ impl From<StoreError> for Failure {
                 Self::new(Kind::Verification, error).hint("run the command again")
             }
             StoreError::Missing(_) => {
-                Self::new(Kind::Unavailable, error).hint("`etcdimg fetch` brings it")
+                Self::new(Kind::Unavailable, error).hint("run `etcdimg fetch` without `--offline`")
             }
         }
     }
@@ -87,13 +88,13 @@ impl From<LayoutError> for Failure {
         match error {
             LayoutError::Io { ref source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Self::new(Kind::Io, error).hint(
-                    "`--out DIR` names another disk; what the layout held before is still valid",
+                    "use another disk with `--out DIR`; the previous content of the layout is still valid",
                 )
             }
             LayoutError::Io { .. } => Self::new(Kind::Io, error),
             LayoutError::WrongBlob { .. } => Self::new(Kind::Verification, error),
             _ => Self::new(Kind::Other, error)
-                .hint("`etcdimg build` makes a layout; `--out DIR` says where"),
+                .hint("make a layout with `etcdimg build --out DIR`"),
         }
     }
 }
@@ -102,9 +103,8 @@ impl From<LayerError> for Failure {
     fn from(error: LayerError) -> Self {
         match error {
             LayerError::Store(error) => error.into(),
-            LayerError::Io(_) => Self::new(Kind::Io, error).hint(
-                "`etcdimg cache gc` frees what no build needs; `--cache-dir` names another disk",
-            ),
+            LayerError::Io(_) => Self::new(Kind::Io, error)
+                .hint("free space with `etcdimg cache gc`, or use another disk with `--cache-dir`"),
             LayerError::Header(_) | LayerError::Short { .. } => Self::new(Kind::Other, error),
         }
     }
@@ -119,8 +119,8 @@ impl From<FetchError> for Failure {
             return error.into();
         }
         Self::new(Kind::Unavailable, error)
-            .hint("`--mirror URL` asks another place first: https://, http:// or file:// with {version} and {file} in it")
-            .hint("`--from source` compiles etcd from Go modules instead; the image says so")
+            .hint("`--mirror URL` adds another source: an https://, http:// or file:// URL with {version} and {file} in it")
+            .hint("`--from source` compiles etcd from Go modules instead; a label of the image records it")
     }
 }
 
@@ -128,10 +128,10 @@ impl From<LookupError> for Failure {
     fn from(error: LookupError) -> Self {
         match error {
             LookupError::Disagree { .. } => Self::new(Kind::Verification, error)
-                .hint("find out which of them is right before you lock anything; etcd 3.4.15 was uploaded twice"),
+                .hint("find out which one is right before you lock it; etcd 3.4.15, for example, was uploaded twice"),
             LookupError::Registry(error) => error.into(),
             _ => Self::new(Kind::Unavailable, error)
-                .hint("`--mirror URL` asks another place, where SHA256SUMS stands beside the archives"),
+                .hint("`--mirror URL` adds another source; it must have SHA256SUMS in the folder of the archives"),
         }
     }
 }
@@ -141,7 +141,7 @@ impl From<CompileError> for Failure {
         match error {
             CompileError::Store(error) => error.into(),
             CompileError::NoTool { ref tool } if tool == "go" => Self::new(Kind::Compile, error)
-                .hint("install Go 1.21 or later; it fetches the exact release of versions.yaml by itself")
+                .hint("install Go 1.21 or later; it downloads the exact release of versions.yaml by itself")
                 .hint("or leave out `--from source` to use the release archives"),
             CompileError::NoTool { .. } => Self::new(Kind::Compile, error).hint("install Rust from https://rustup.rs"),
             CompileError::WrongRust { ref expected, .. } => {
@@ -150,10 +150,10 @@ impl From<CompileError> for Failure {
             }
             CompileError::NoCross { ref triple, ref zig, .. } => {
                 let hints = [
-                    "`cargo xtask cross` brings both parts that are needed into the cache, for every platform".to_owned(),
+                    "`cargo xtask cross` downloads both parts that are needed into the cache, for every platform".to_owned(),
                     format!("by hand: `rustup component add rust-src`, and zig {zig} with cargo-zigbuild on PATH (`pip install ziglang=={zig} cargo-zigbuild`)"),
-                    "or `--builder buildx`, where an engine answers".to_owned(),
-                    format!("or, with other bytes as a result: `rustup target add {triple}`, and a C compiler for it on PATH"),
+                    "or use `--builder buildx`, if a Docker engine is running".to_owned(),
+                    format!("or, if the program may have other bytes: `rustup target add {triple}`, and a C compiler for it on PATH"),
                 ];
                 hints.into_iter().fold(Self::new(Kind::Compile, error), Self::hint)
             }
@@ -163,10 +163,10 @@ impl From<CompileError> for Failure {
             CompileError::WrongToolchain { .. } => Self::new(Kind::Verification, error).hint(LOOK_INTO_IT),
             CompileError::Io { .. } => Self::new(Kind::Io, error),
             CompileError::Offline { .. } => {
-                Self::new(Kind::Unavailable, error).hint("`etcdimg fetch` brings it, with the same flags as this build")
+                Self::new(Kind::Unavailable, error).hint("run `etcdimg fetch` without `--offline`, with the same flags as this build")
             }
             CompileError::OfflineBuildx { .. } => Self::new(Kind::Unavailable, error).hint(
-                "`--builder host` compiles with what `etcdimg fetch --from source` brought",
+                "use `--builder host` after `etcdimg fetch --from source`",
             ),
             CompileError::Process { .. } | CompileError::NoOutput { .. } => {
                 Self::new(Kind::Compile, error)
@@ -177,19 +177,18 @@ impl From<CompileError> for Failure {
 
 impl From<BaseError> for Failure {
     fn from(error: BaseError) -> Self {
-        const OWN: &str = "`scripts/busybox-base linux/amd64 FILE` makes one from the distribution's busybox; then `--base busybox=rootfs:FILE@DIGEST`";
+        const OWN: &str = "or make a base from the distribution's busybox: `scripts/busybox-base linux/amd64 FILE`, then `--base busybox=rootfs:FILE@DIGEST`";
         match error {
             BaseError::Store(error) => error.into(),
             BaseError::Layout(error) => error.into(),
             BaseError::Layer(error) => error.into(),
             BaseError::Registry(error) => Self::from(error).hint(OWN),
             BaseError::Offline(_) => {
-                Self::new(Kind::Unavailable, error).hint("`etcdimg fetch` brings it")
+                Self::new(Kind::Unavailable, error).hint("run `etcdimg fetch` without `--offline`")
             }
             BaseError::Io { .. } => Self::new(Kind::Io, error),
-            BaseError::NoWindows { .. } => Self::new(Kind::Verification, error).hint(
-                "an image of Nano Server has one; `--base NAME=REPOSITORY@DIGEST` takes another",
-            ),
+            BaseError::NoWindows { .. } => Self::new(Kind::Verification, error)
+                .hint("use an image of Nano Server: `--base NAME=REPOSITORY@DIGEST`"),
             BaseError::NoPlatform { .. }
             | BaseError::WrongPlatform { .. }
             | BaseError::Unreadable { .. } => Self::new(Kind::Verification, error).hint(OWN),
@@ -203,7 +202,8 @@ impl From<RegistryError> for Failure {
     }
 }
 
-/// What a registry's error means, apart from the error, which may be the reason of another one.
+/// The meaning of a registry's error. Separate from the error, which may be the cause of another
+/// one.
 struct Advice {
     kind: Kind,
     hint: Option<&'static str>,
@@ -211,7 +211,7 @@ struct Advice {
 
 impl Advice {
     fn about(error: &RegistryError) -> Self {
-        const LOGIN: &str = "`docker login REGISTRY` or `podman login REGISTRY` leaves a login that is found; or `--username USER --password-stdin`";
+        const LOGIN: &str = "log in with `docker login REGISTRY` or `podman login REGISTRY`, or use `--username USER --password-stdin`";
         let advice = |kind, hint| Self { kind, hint };
         if let RegistryError::Auth { source: AuthError::Credentials(_), .. } = error {
             return advice(Kind::Other, None);
@@ -220,13 +220,13 @@ impl Advice {
             return advice(Kind::Unavailable, Some(LOGIN));
         }
         if error.is_wrong_bytes() {
-            let hint = "`etcdimg verify` looks at the layout";
+            let hint = "check the layout with `etcdimg verify`";
             return advice(Kind::Verification, Some(hint));
         }
         if error.is_local() {
             return advice(Kind::Io, None);
         }
-        let hint = "run the command again: it goes on where it was stopped";
+        let hint = "run the command again: it continues where it stopped";
         advice(Kind::Unavailable, Some(hint))
     }
 
@@ -235,7 +235,7 @@ impl Advice {
     }
 }
 
-/// What a push that ended among its tags ended with.
+/// The meaning of the error that stopped a push after its first tag.
 fn reason(error: &PushError) -> Advice {
     match error {
         PushError::PartlyTagged { source, .. } | PushError::TagUnknown { source, .. } => {
@@ -245,7 +245,7 @@ fn reason(error: &PushError) -> Advice {
             Advice::about(error)
         }
         PushError::Taken { .. } => {
-            let hint = "`--force` takes the tag from the other image";
+            let hint = "`--force` moves the tag to this image";
             Advice { kind: Kind::Taken, hint: Some(hint) }
         }
         _ => Advice { kind: Kind::Other, hint: None },
@@ -271,10 +271,10 @@ impl From<PushError> for Failure {
                 );
                 Self::new(Kind::Taken, error)
                     .hint(hint)
-                    .hint("`--force` takes the tag from the other image")
+                    .hint("`--force` moves the tag to this image")
             }
             PushError::Taken { .. } => {
-                Self::new(Kind::Taken, error).hint("`--force` takes the tag from the other image")
+                Self::new(Kind::Taken, error).hint("`--force` moves the tag to this image")
             }
             PushError::NoPlatform(_) => Self::new(Kind::Other, error)
                 .hint("`etcdimg build --platform OS/ARCH` adds it to the layout"),
@@ -292,8 +292,9 @@ impl From<DocumentError> for Failure {
             DocumentError::NotFound(_) => Self::new(Kind::Unavailable, error),
             DocumentError::Invalid { .. }
             | DocumentError::Descriptor(_)
-            | DocumentError::MissingBlob(_) => Self::new(Kind::Verification, error)
-                .hint("`etcdimg verify` says what is wrong with the layout; build it again"),
+            | DocumentError::MissingBlob(_) => Self::new(Kind::Verification, error).hint(
+                "run `etcdimg verify` to see what is wrong with the layout, then build it again",
+            ),
         }
     }
 }
@@ -313,8 +314,8 @@ impl From<ReferenceError> for Failure {
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         Self::new(Kind::Unavailable, error)
-            .hint("start an engine, or name one with DOCKER_HOST")
-            .hint("`--output docker-archive:FILE` needs none; `docker load -i FILE` takes it later")
+            .hint("start a Docker engine, or give its address in DOCKER_HOST")
+            .hint("or use `--output docker-archive:FILE`, and `docker load -i FILE` later")
     }
 }
 
@@ -327,11 +328,11 @@ impl From<BuildError> for Failure {
             BuildError::Base(error) => error.into(),
             BuildError::Layout(error) => error.into(),
             BuildError::Store(error) => error.into(),
-            BuildError::Offline(_) => Self::new(Kind::Unavailable, error).hint("`etcdimg fetch` brings it"),
+            BuildError::Offline(_) => Self::new(Kind::Unavailable, error).hint("run `etcdimg fetch` without `--offline`"),
             BuildError::Archive(_) => Self::new(Kind::Verification, error).hint(LOOK_INTO_IT),
             BuildError::NoProgram(_) => Self::new(Kind::Other, error),
             BuildError::WrongProgram(_) => Self::new(Kind::Verification, error)
-                .hint("nothing was written; compare `commit` and `go` in versions.yaml with what the etcd project released"),
+                .hint("nothing was written; compare `commit` and `go` in versions.yaml with the release of the etcd project"),
         }
     }
 }

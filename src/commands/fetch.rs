@@ -1,3 +1,5 @@
+//! `etcdimg fetch`: downloads every input of a plan into the cache.
+
 use super::context::Context;
 use crate::assemble::{fetch_bases, fetch_modules, fetch_releases};
 use crate::cli::{FetchArgs, Input};

@@ -1,10 +1,14 @@
+//! `etcdimg lock`: looks up every digest that etcdimg.lock lacks.
+
 use std::collections::BTreeSet;
 use std::io::Write as _;
+
+use etcd_version::EtcdVersion;
 
 use super::access;
 use super::context::{Context, runtime};
 use crate::catalog::lock::{BaseLock, Lock, ReleaseLock, SourceLock, ToolchainLock};
-use crate::catalog::{Catalog, LOCK_FILE};
+use crate::catalog::{Catalog, LOCK_FILE, Mirror};
 use crate::cli::LockArgs;
 use crate::compile;
 use crate::failure::{Failure, Kind};
@@ -18,7 +22,7 @@ pub(super) fn run(context: &Context, arguments: &LockArgs) -> Result<(), Failure
         return Ok(());
     }
     let (catalog, text) = context.catalog()?;
-    // What cannot be read as a lock is written anew; what can keeps its digests.
+    // Digests of a readable lock are kept; an unreadable lock is written again.
     let known = text.as_deref().and_then(|text| crate::catalog::lock::parse_known(text).ok());
     let lock = make(context, arguments, &catalog, known.as_ref())?;
     let text_now = lock.to_yaml();
@@ -32,6 +36,7 @@ pub(super) fn run(context: &Context, arguments: &LockArgs) -> Result<(), Failure
     Ok(())
 }
 
+/// Looks up what `known` lacks.
 fn make(
     context: &Context,
     arguments: &LockArgs,
@@ -41,70 +46,83 @@ fn make(
     let (options, runtime) = (access::fetch_options(&arguments.trust)?, runtime()?);
     let registries = access::base_registries(context, &options)?;
     let lookup = Lookup::new(&options, &registries);
-    let ask = |what: String| {
-        let failure = Failure::new(
-            Kind::Unavailable,
-            format!("{what} is not in {LOCK_FILE}, and --offline forbids to ask"),
-        );
-        if context.is_offline { Err(failure) } else { Ok(()) }
-    };
     let known = known.filter(|_| !arguments.refresh);
-    let mut releases = Vec::new();
-    for (version, file) in catalog.releases() {
-        let locked = known.and_then(|lock| lock.release(&file)).cloned();
-        releases.push(if let Some(release) = locked {
-            release
-        } else {
-            ask(file.clone())?;
-            let mirrors = arguments.mirror.iter().chain(&catalog.versions.mirrors);
-            let (digest, size) = runtime.block_on(lookup.release(mirrors, &version, &file))?;
-            context.ui.status("Looked up", format!("{file} {digest}"));
-            ReleaseLock::new(file, digest, size)
-        });
-    }
-    let mut bases = Vec::new();
-    for (name, reference) in &catalog.versions.bases {
-        let platforms: Vec<_> = catalog
-            .targets
-            .iter()
-            .filter(|it| it.base == *name)
-            .map(|it| it.platform.clone())
-            .collect();
-        let locked = known
-            .and_then(|lock| lock.base(name))
-            .filter(|base| platforms.iter().all(|it| base.manifest(it).is_some()));
-        bases.push(if let Some(base) = locked {
-            base.clone()
-        } else {
-            ask(reference.clone())?;
-            let (index, manifests) = runtime.block_on(lookup.base(reference, &platforms))?;
-            context.ui.status("Looked up", format!("{reference} {index}"));
-            BaseLock::new(name.clone(), index, manifests)
-        });
-    }
+    let search = Search { context, catalog, known, lookup: &lookup, runtime: &runtime };
     Ok(Lock {
         catalog: catalog.digest(),
-        releases,
+        releases: search.releases(&arguments.mirror)?,
         sources: sources(catalog)?,
         toolchains: toolchains(context, arguments, catalog, known)?,
-        bases,
+        bases: search.bases()?,
     })
 }
 
-/// The modules are part of the repository: their digests are those of the files.
+/// Finds digests: in the known lock, or on the network.
+struct Search<'a> {
+    context: &'a Context,
+    catalog: &'a Catalog,
+    known: Option<&'a Lock>,
+    lookup: &'a Lookup<'a>,
+    runtime: &'a tokio::runtime::Runtime,
+}
+
+impl Search<'_> {
+    fn releases(&self, mirrors: &[Mirror]) -> Result<Vec<ReleaseLock>, Failure> {
+        let release = |(version, file): (EtcdVersion, String)| {
+            if let Some(locked) = self.known.and_then(|lock| lock.release(&file)) {
+                return Ok(locked.clone());
+            }
+            self.refuse_offline(&file)?;
+            let mirrors = mirrors.iter().chain(&self.catalog.versions.mirrors);
+            let looking = self.lookup.release(mirrors, &version, &file);
+            let (digest, size) = self.runtime.block_on(looking)?;
+            self.context.ui.status("Looked up", format!("{file} {digest}"));
+            Ok(ReleaseLock::new(file, digest, size))
+        };
+        self.catalog.releases().map(release).collect()
+    }
+
+    fn bases(&self) -> Result<Vec<BaseLock>, Failure> {
+        let base = |(name, reference): (&String, &String)| {
+            let targets = self.catalog.targets.iter().filter(|it| it.base == *name);
+            let platforms: Vec<_> = targets.map(|it| it.platform.clone()).collect();
+            let has_all = |base: &&BaseLock| platforms.iter().all(|it| base.manifest(it).is_some());
+            let known = self.known.and_then(|lock| lock.base(name)).filter(has_all);
+            if let Some(locked) = known {
+                return Ok(locked.clone());
+            }
+            self.refuse_offline(reference)?;
+            let looking = self.lookup.base(reference, &platforms);
+            let (index, manifests) = self.runtime.block_on(looking)?;
+            self.context.ui.status("Looked up", format!("{reference} {index}"));
+            Ok(BaseLock::new(name.clone(), index, manifests))
+        };
+        self.catalog.versions.bases.iter().map(base).collect()
+    }
+
+    fn refuse_offline(&self, what: &str) -> Result<(), Failure> {
+        if !self.context.is_offline {
+            return Ok(());
+        }
+        let text = format!("{what} is not in {LOCK_FILE}, and --offline is set");
+        Err(Failure::new(Kind::Unavailable, text))
+    }
+}
+
+/// The Go modules below `sources/` are part of the repository: their files are hashed.
 fn sources(catalog: &Catalog) -> Result<Vec<SourceLock>, Failure> {
-    let source = |version: &etcd_version::EtcdVersion| {
+    let source = |version: &EtcdVersion| {
         let (go_mod, go_sum) = catalog.sources.get(&version.to_string()).ok_or_else(|| {
             Failure::new(Kind::Catalog, format!("there is no folder sources/{version}"))
-                .hint("docs/sources.md says how to make the Go module of a version")
+                .hint("see docs/sources.md for how to make the Go module of a version")
         })?;
         Ok(SourceLock::new(version.clone(), *go_mod, *go_sum))
     };
     catalog.versions.bundled.iter().map(|etcd| source(&etcd.version)).collect()
 }
 
-/// Sums of other hosts stay; the ones of this host, and of those that somebody named, are asked for
-/// where they are missing.
+/// Looks up missing sums for this host and for the hosts of `--go-host`. Known sums of other hosts
+/// are kept.
 fn toolchains(
     context: &Context,
     arguments: &LockArgs,

@@ -1,3 +1,5 @@
+//! `etcdimg manifests`: prints or writes Kubernetes manifests.
+
 use std::fs;
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! One file for each command: it reads the files, calls the modules below and prints.
+//! One file for each command. A command reads files, calls the modules below and prints.
 
 mod access;
 mod build;
@@ -23,7 +23,7 @@ use crate::cli::{Cli, Command};
 use crate::failure::{Failure, Kind};
 use context::Context;
 
-/// Runs what was typed.
+/// Runs the command of the command line.
 pub fn run(cli: Cli) -> Result<(), Failure> {
     let context = Context::new(cli.global)?;
     match cli.command {

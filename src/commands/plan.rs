@@ -1,3 +1,5 @@
+//! `etcdimg plan`: prints the plan.
+
 use super::context::Context;
 use crate::cli::{ChoiceArgs, Format};
 use crate::failure::{Failure, Kind};

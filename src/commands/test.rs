@@ -1,3 +1,5 @@
+//! `etcdimg test`: runs the acceptance suites and reports their results.
+
 use std::fs;
 use std::num::NonZero;
 use std::path::Path;
@@ -38,7 +40,7 @@ pub(super) fn run(context: &Context, arguments: &TestArgs) -> Result<(), Failure
     }
     if cases.is_empty() {
         return Err(Failure::new(Kind::Other, "no case has that name")
-            .hint("`etcdimg test --list` shows all cases"));
+            .hint("see all cases with `etcdimg test --list`"));
     }
     if arguments.list {
         return list(context, &cases);
@@ -46,21 +48,21 @@ pub(super) fn run(context: &Context, arguments: &TestArgs) -> Result<(), Failure
     play(context, arguments, &subject, &cases)
 }
 
-/// What the suites read of an image.
+/// The blobs of an image that the suites read.
 fn wanted(image: &ListedImage, suites: &[Suite], tested: &Platform) -> Vec<BlobDescriptor> {
     let platform = image.platform.as_deref().map(str::parse::<Platform>);
     let is_read = match platform {
-        // Its `verify` reads every image.
+        // This suite verifies every image.
         _ if suites.contains(&Suite::Structure) => true,
         Some(Ok(platform)) if platform.is_windows() => suites.contains(&Suite::Windows),
         Some(Ok(platform)) => platform == *tested,
-        // The only one, which nobody names.
+        // The only image of an artifact without an index.
         _ => true,
     };
     if is_read { image.own_blobs() } else { Vec::new() }
 }
 
-/// A layout that has nothing but images for Windows can be tested for those.
+/// Opens the image. A layout with images for Windows only can be tested by the suite for Windows.
 fn open(
     layout: &Layout,
     arguments: &TestArgs,
@@ -111,7 +113,7 @@ fn play(
     cases: &[(Suite, Case)],
 ) -> Result<(), Failure> {
     let started = Instant::now();
-    // Before anything is made that would have to be removed.
+    // Before anything is created that has to be removed after Ctrl-C.
     let interrupted = Arc::new(AtomicBool::new(false));
     let listening = listen(&interrupted)?;
     let folder = folder()?;
@@ -157,7 +159,7 @@ fn play(
     verdict(&results)
 }
 
-/// A layout does not name its tag, a reference does.
+/// The name of the image in reports: the folder of a layout has no tag in it, so it is added.
 fn reference(arguments: &TestArgs, subject: &Subject) -> String {
     if arguments.place.ends_with(&subject.tag) {
         return arguments.place.clone();
@@ -181,9 +183,9 @@ fn means(
     let means = native(context, choice, subject, folder)?;
     acceptance::check(&*means, folder.path).map_err(|error| no_containers(&*means, error))?;
     if subject.is_foreign() && !acceptance::runs(&*means, folder.path) {
-        let what = format!("nothing here runs programs of {}", subject.platform);
+        let what = format!("this machine cannot run programs for {}", subject.platform);
         return Err(Failure::new(Kind::Unavailable, what)
-            .hint("an emulator that is registered with the kernel does: `apt install qemu-user-static`")
+            .hint("install an emulator and register it with the kernel: `apt install qemu-user-static`")
             .hint("or `docker run --privileged --rm tonistiigi/binfmt --install all`"));
     }
     Ok(means)
@@ -193,14 +195,14 @@ fn no_containers(means: &dyn Runtime, error: RuntimeError) -> Failure {
     let failure = Failure::new(Kind::Unavailable, error);
     if means.name() == "docker" {
         return failure
-            .hint("`docker run` of any image shows whether the engine starts containers")
-            .hint("`--runtime rootfs` needs no engine");
+            .hint("check with `docker run` of any image whether the engine starts containers")
+            .hint("or use `--runtime rootfs`, which needs no engine");
     }
     failure
         .hint(
-            "util-linux (setpriv, unshare, nsenter, mount) is needed, and root or user namespaces",
+            "install util-linux (setpriv, unshare, nsenter, mount); root or user namespaces are needed, too",
         )
-        .hint("`--runtime docker` takes an engine")
+        .hint("or use `--runtime docker`")
 }
 
 fn native(
@@ -213,7 +215,9 @@ fn native(
         match Docker::new(subject, runtime()?, folder.interrupted) {
             Ok(docker) => return Ok(Box::new(docker)),
             Err(EngineError::NoEngine(_)) if choice == RuntimeChoice::Auto => {
-                context.ui.note("no Docker engine answers; the image runs in namespaces instead");
+                context
+                    .ui
+                    .note("no Docker engine is running; the image runs in namespaces instead");
             }
             Err(error) => return Err(error.into()),
         }
@@ -222,7 +226,7 @@ fn native(
     Ok(Box::new(rootfs.map_err(|error| Failure::new(Kind::Unavailable, error))?))
 }
 
-/// For everything that a run makes, and without what killed runs left beside it.
+/// The folder for everything that a run creates. Leftovers of killed runs are removed.
 fn folder() -> Result<TempDir, Failure> {
     const PREFIX: &str = "etcdimg-test-";
     acceptance::sweep(&std::env::temp_dir(), PREFIX);
@@ -231,7 +235,8 @@ fn folder() -> Result<TempDir, Failure> {
     folder.map_err(|error| Failure::new(Kind::Io, error))
 }
 
-/// Ctrl-C and its kin end every case, and what the cases started, before the program ends.
+/// Ctrl-C and other signals end every case and everything that the cases started, before the
+/// program ends.
 fn listen(interrupted: &Arc<AtomicBool>) -> Result<tokio::runtime::Runtime, Failure> {
     let runtime = runtime()?;
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
@@ -250,7 +255,7 @@ fn listen(interrupted: &Arc<AtomicBool>) -> Result<tokio::runtime::Runtime, Fail
 }
 
 fn stopped() -> Failure {
-    Failure::new(Kind::Other, "interrupted; the results are those of a part")
+    Failure::new(Kind::Other, "interrupted; the results are incomplete")
 }
 
 fn say(context: &Context, result: &CaseResult) {
@@ -281,7 +286,7 @@ fn verdict(results: &Results) -> Result<(), Failure> {
             let first = results.failed().next();
             let first = first.map(|(case, _)| format!("{}/{}", case.suite, case.case));
             Err(Failure::new(Kind::TestFailed, what).hint(format!(
-                "`etcdimg test --case {}` plays one again",
+                "run one case again with `etcdimg test --case {}`",
                 first.unwrap_or_default()
             )))
         }
@@ -294,7 +299,7 @@ fn verdict(results: &Results) -> Result<(), Failure> {
             let failure = Failure::new(kind, gap.to_string());
             Err(match gap {
                 Gap::CouldNotRun { .. } => {
-                    failure.hint("they say why; nothing was found out about the image by them")
+                    failure.hint("see the reason of each case; they prove nothing about the image")
                 }
                 _ => failure,
             })

@@ -1,3 +1,5 @@
+//! `etcdimg verify`: checks a layout, or an image in a registry.
+
 use super::context::Context;
 use super::image_location::{BlobFilter, ImageLocation};
 use crate::cli::{Format, VerifyArgs};
@@ -27,12 +29,11 @@ pub(super) fn run(context: &Context, arguments: &VerifyArgs) -> Result<(), Failu
     let text = format!("`{}` has {count}\n{}", arguments.place, faults.join("\n"));
     let failure = Failure::new(Kind::Verification, text);
     if place.is_reference() {
-        return Err(failure
-            .hint("a tag that names this must not be used; `etcdimg promote` must not list it"));
+        return Err(failure.hint("do not use a tag that names this image, and do not promote it"));
     }
     if !report.left.is_empty() && !arguments.sparse {
         return Err(failure.hint(
-            "`build --sparse` leaves layers of Windows bases out, and `verify --sparse` accepts that",
+            "`build --sparse` leaves out layers of Windows bases; `verify --sparse` accepts that",
         ));
     }
     Err(failure.hint("remove the layout and run `etcdimg build` again"))

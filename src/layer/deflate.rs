@@ -22,7 +22,7 @@ const PRECODE_ORDER: [usize; 19] =
 
 const END_OF_BLOCK: u16 = 256;
 
-/// Nothing when the stream is damaged or cut.
+/// Finds the last block; `None` if the stream is damaged or truncated.
 pub fn last_block(stream: &[u8]) -> Option<LastBlock> {
     let mut bits = Bits { bytes: stream, next: 0, buffer: 0, count: 0 };
     loop {
@@ -123,7 +123,7 @@ impl Code {
                 if code >> length != 0 {
                     return None;
                 }
-                // Code words stand in the stream with their highest bit first.
+                // Code words are in the stream with their highest bit first.
                 let first = (code.reverse_bits() >> (32 - length)) as usize;
                 let entry = u16::try_from(symbol << 4).ok()? | u16::try_from(length).ok()?;
                 table.iter_mut().skip(first).step_by(1 << length).for_each(|slot| *slot = entry);
@@ -167,7 +167,8 @@ impl Bits<'_> {
         })
     }
 
-    /// At least 56 bits, or all that are left: enough for one symbol with everything behind it.
+    /// Reads until there are at least 56 bits, or all that are left: enough for one symbol with its
+    /// extra bits.
     #[inline]
     fn refill(&mut self) {
         if let Some(Ok(word)) = self.bytes.get(self.next..self.next + 8).map(<[u8; 8]>::try_from) {

@@ -4,15 +4,16 @@
 //! sorted by path; gzip by libdeflate 1.26 at level 4 in chunks of 1 MiB as `gzip` joins them, or
 //! zstd 1.5 at level 9, without threads, with checksum and content size absent; JSON with sorted
 //! keys and no white space; one layer per etcd version, `migrate` last.
-//! A change of any of these is a new number: the golden tests in `layer::writer` and `image` tell.
+//! A change of any of these needs a new number; the golden tests in `layer::writer` and `image`
+//! fail.
 
 use serde::{Deserialize, Serialize};
 
 /// Recorded in every image as the label and annotation `dev.etcdimg.format`.
 pub const FORMAT: u32 = 1;
 
-/// The knee of the curve on etcd's programs: a layer is 3 % larger than at level 6 and made in 60 % of the
-/// time, and still smaller than what BuildKit makes (docs/performance.md).
+/// The best ratio of size and time for etcd's programs: a layer is 3 % larger than at level 6,
+/// takes 60 % of the time, and is still smaller than BuildKit's (docs/performance.md).
 const GZIP_LEVEL: i32 = 4;
 const ZSTD_LEVEL: i32 = 9;
 

@@ -1,9 +1,9 @@
-//! One gzip member (RFC 1952), written in a stream by a compressor that only knows buffers.
+//! Writes one gzip member (RFC 1952) as a stream, with a compressor that takes whole buffers.
 //!
 //! The input is cut every [`CHUNK`] bytes, each chunk is compressed by libdeflate alone, and the
 //! streams are joined with an empty stored block between them, as zlib's Z_SYNC_FLUSH does. So a
-//! layer never stands in memory, every reader accepts the result, and the bytes depend on the
-//! input alone.
+//! layer is never in memory as a whole, every reader accepts the result, and the bytes depend on
+//! the input only.
 
 use std::io::{self, Write};
 
@@ -77,7 +77,8 @@ fn empty_stored_block(end: usize) -> &'static [u8] {
 
 impl<W: Write> Write for GzipWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // A full chunk waits for the next byte, so that the last one is never empty but once.
+        // A full chunk is written when the next byte comes, so that the last chunk is not empty
+        // (unless the whole input is).
         if self.chunk.len() == CHUNK {
             self.write_chunk()?;
         }

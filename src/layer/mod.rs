@@ -1,6 +1,6 @@
 //! Layers: deterministic tar, compressed and hashed in one streaming pass.
 //!
-//! Not responsible for: what goes into a layer (the plan's), or where its bytes come from.
+//! Not responsible for what goes into a layer, which the plan decides, or where bytes come from.
 
 mod deflate;
 pub mod format;

@@ -1,8 +1,8 @@
-//! The tar dialect of our layers: POSIX ustar, written by hand so that no library decides a byte.
+//! The tar format of our layers: POSIX ustar, written by hand so that no library decides a byte.
 //!
-//! There is no field for an owner: everything is root's. The time is one for the whole image.
+//! There is no owner to choose: it is always root. The time is the same for the whole image.
 
-/// What stands at a path.
+/// The type of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryKind<'a> {
     Directory,
@@ -27,8 +27,10 @@ pub const BLOCK: usize = 512;
 /// Why a header cannot be written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
+    /// A path or the target of a link.
     #[error("`{0}` is too long for a ustar header")]
     Path(String),
+    /// A size or a time.
     #[error("{0} is too large for a ustar header")]
     Number(u64),
 }
@@ -89,7 +91,7 @@ fn put(block: &mut [u8; BLOCK], at: usize, bytes: &[u8]) {
     block[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
-/// Octal digits with leading zeros and a NUL behind them.
+/// Octal digits with leading zeros, followed by a NUL.
 fn put_octal(field: &mut [u8], number: u64) -> Result<(), HeaderError> {
     let width = field.len() - 1;
     let digits = format!("{number:0width$o}");
@@ -100,7 +102,7 @@ fn put_octal(field: &mut [u8], number: u64) -> Result<(), HeaderError> {
     Ok(())
 }
 
-/// The sum of all bytes, taken with spaces in its own place; six digits, a NUL and a space.
+/// The sum of all bytes, computed with spaces in the checksum field: six digits, a NUL, a space.
 fn put_checksum(block: &mut [u8; BLOCK]) -> Result<(), HeaderError> {
     block[148..156].fill(b' ');
     let sum = block.iter().map(|byte| u64::from(*byte)).sum();
@@ -138,7 +140,7 @@ mod tests {
         match kind {
             EntryKind::HardLink { to } | EntryKind::Symlink { to } => assert_eq!(link.unwrap(), to),
             EntryKind::File { .. } | EntryKind::Directory | EntryKind::Records { .. } => {
-                assert_eq!(link, None)
+                assert_eq!(link, None);
             }
         }
     }

@@ -1,20 +1,20 @@
-//! What a Windows layer holds beside its files: two roots, and attributes and rights in PAX
-//! records, as hcsshim and BuildKit read and write them.
+//! What a Windows layer has beside its files: two root folders, and file attributes and rights in
+//! PAX records, as hcsshim and BuildKit read and write them.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
 
 pub use contract::paths::{FILES, HIVES};
 
-/// What stands at a path.
+/// The type of an entry with attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObjectKind {
     Directory,
     File,
 }
 
-/// The records of an entry, by key. Everything belongs to the administrators; users may read
-/// and execute.
+/// The PAX records of an entry, sorted by key. The owner is the group of administrators; users may
+/// read and execute.
 pub fn records(object: ObjectKind, mtime: u64) -> Vec<u8> {
     let (attributes, inherit) = match object {
         ObjectKind::Directory => ("16", OBJECT_INHERIT | CONTAINER_INHERIT),
@@ -54,7 +54,7 @@ const USERS: &[u32] = &[32, 545];
 /// Self-relative, as MS-DTYP 2.4.6 has it: `O:BAG:SYD:(A;;FA;;;BA)(A;;FA;;;SY)(A;;0x1200a9;;;BU)`.
 fn security_descriptor(inherit: u8) -> Vec<u8> {
     const HEADER: usize = 20;
-    // The list of rights is there, and everything stands in these bytes.
+    // SE_DACL_PRESENT and SE_SELF_RELATIVE.
     const CONTROL: u16 = 0x0004 | 0x8000;
     let (owner, group) = (sid(ADMINISTRATORS), sid(SYSTEM));
     let list = access_list(&[
@@ -88,7 +88,7 @@ fn access_list(entries: &[Vec<u8>]) -> Vec<u8> {
     bytes
 }
 
-/// "Allowed."
+/// An access control entry that allows `mask`.
 fn ace(flags: u8, mask: u32, who: &[u32]) -> Vec<u8> {
     let who = sid(who);
     let mut bytes = vec![0, flags];

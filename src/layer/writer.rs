@@ -1,3 +1,5 @@
+//! Writes one layer into the store: tar, compression and digests in one pass.
+
 use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
@@ -17,18 +19,18 @@ pub struct Layer {
     pub size: u64,
     /// The digest of the uncompressed tar.
     pub diff_id: Digest,
-    /// Where the layer is, when its blob may not be pushed: Windows bases of old.
+    /// Where clients download the layer, if its blob must not be pushed: some old Windows bases.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
 }
 
-/// The type of layers whose blobs stand nowhere but at their URLs.
+/// The media type of layers whose blobs are only at their URLs.
 pub const NONDISTRIBUTABLE_TYPE: &str =
     "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
 
 impl Layer {
-    /// Whether clients fetch the blob from its URLs, so that neither a layout nor a registry
-    /// needs it.
+    /// Whether clients download the blob from its URLs: then neither a layout nor a registry needs
+    /// it.
     pub fn is_foreign(&self) -> bool {
         self.media_type == NONDISTRIBUTABLE_TYPE
     }
@@ -37,17 +39,19 @@ impl Layer {
 /// Why a layer could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
+    /// Reading the content or writing the layer failed.
     #[error("cannot write a layer")]
     Io(#[from] io::Error),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
     Header(#[from] HeaderError),
+    /// A file is shorter than it was announced.
     #[error("`{path}` ended after {actual} of {expected} bytes")]
     Short { path: String, expected: u64, actual: u64 },
 }
 
-/// A layer on its way into the store: every byte is hashed and compressed once, as it passes.
+/// Writes a layer into the store; every byte is hashed and compressed as it is written.
 #[derive(Debug)]
 pub struct LayerWriter {
     sink: Sink,
@@ -57,7 +61,7 @@ pub struct LayerWriter {
     dialect: Dialect,
 }
 
-/// Whose attributes the entries carry.
+/// Which attributes the entries have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dialect {
     #[default]
@@ -121,7 +125,7 @@ impl LayerWriter {
         Ok(self.write_all(&block)?)
     }
 
-    /// A link has none: it is the file.
+    /// Writes the PAX records of an entry. A link has none: it is the same file.
     fn records(&mut self, path: &str, kind: EntryKind<'_>) -> Result<(), LayerError> {
         let object = match kind {
             EntryKind::Directory => ObjectKind::Directory,
@@ -140,7 +144,7 @@ impl LayerWriter {
         Ok(self.write_all(&[0; BLOCK][..ustar::padding(size)])?)
     }
 
-    /// Takes a whole archive as it is, to its end.
+    /// Writes a whole archive as it is, to its end.
     pub fn archive(mut self, mut tar: impl Read) -> Result<Layer, LayerError> {
         io::copy(&mut tar, &mut self)?;
         self.close()

@@ -1,3 +1,5 @@
+//! Where the base image comes from.
+
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,12 +9,12 @@ use serde::Serialize;
 
 use crate::digest::Digest;
 
-/// Where the layers below ours come from; always pinned by a digest.
+/// Where the layers of the base come from; always pinned by a digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "from", rename_all = "kebab-case")]
 pub enum BaseSource {
-    /// `reference` has the tag that a person chose, `digest` is what the lock holds for the
-    /// platform's manifest (or what `--base` names, which may be an index).
+    /// `reference` is the reference with its tag. `digest` is the digest of the platform's manifest
+    /// in the lock, or the digest of `--base`, which may be that of an index.
     Registry { reference: String, digest: Digest },
     /// An OCI image layout; the digest of a manifest or an index in it.
     Layout { path: PathBuf, digest: Digest },
@@ -30,7 +32,7 @@ impl BaseSource {
     }
 }
 
-/// Without paths: two machines that use the same bytes say the same.
+/// Without paths of this machine, so that the same bytes have the same text everywhere.
 impl fmt::Display for BaseSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,3 +1,5 @@
+//! Plans one image: its layers, files, environment and labels.
+
 use std::collections::BTreeMap;
 
 use contract::labels::{self, standard};
@@ -149,13 +151,13 @@ fn directory(path: String) -> EntryPlan {
     EntryPlan { path, mode: DIRECTORY_MODE, content: EntryContent::Directory }
 }
 
-/// The two roots of a Windows layer come along.
+/// Folders, and before them the two root folders of a Windows layer.
 fn directories(root: Root, paths: &[&str]) -> Vec<EntryPlan> {
     let roots = root.roots().iter().map(|path| (*path).to_owned());
     roots.chain(paths.iter().map(|path| root.path(path))).map(directory).collect()
 }
 
-/// Directories, then files, then links, each by path: what a link names stands before it.
+/// Directories, then files, then links, each sorted by path: a link comes after its target.
 fn sorted(mut entries: Vec<EntryPlan>) -> Vec<EntryPlan> {
     let rank = |entry: &EntryPlan| match entry.content {
         EntryContent::Directory => 0,
@@ -179,7 +181,7 @@ fn base(locked: &Locked, choice: &Choice, target: &Target) -> Result<BasePlan, P
     Ok(BasePlan { name, source })
 }
 
-/// Only where the last version, which is what plain `etcd` runs, needs it.
+/// `ETCD_UNSUPPORTED_ARCH`, if the last version (plain `etcd`) needs it on this platform.
 fn environment(locked: &Locked, target: &Target) -> BTreeMap<String, String> {
     let last = locked.catalog.versions.tag.etcd.series();
     let is_unsupported = target.unsupported_arch.contains(&last);
@@ -189,7 +191,7 @@ fn environment(locked: &Locked, target: &Target) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The same facts for the config's labels and the manifest's annotations.
+/// The labels of the config, which are also the annotations of the manifest.
 fn labels_of(
     locked: &Locked,
     origin: Origin,

@@ -1,8 +1,10 @@
+//! The plan as jobs of a GitHub workflow.
+
 use serde::Serialize;
 
 use super::Plan;
 
-/// What a workflow's `strategy.matrix` takes: one job for each platform.
+/// The value of `strategy.matrix` in a GitHub workflow: one job for each platform.
 #[derive(Clone, Debug, Serialize)]
 pub struct Matrix {
     include: Vec<MatrixJob>,
@@ -11,7 +13,7 @@ pub struct Matrix {
 #[derive(Clone, Debug, Serialize)]
 struct MatrixJob {
     platform: String,
-    /// The platform as a job name or a file name may hold it.
+    /// The platform in a form for job names and file names.
     name: String,
     tag: String,
 }

@@ -1,7 +1,9 @@
-//! The plan: what will be built, from what, shaped like the product.
+//! The plan: what will be built and from which inputs, in the shape of the product.
 //!
-//! `etcdimg plan` prints it, `build` obeys it. Computing it is pure: no files, no network, no
-//! clock. Not responsible for: how inputs are fetched, compiled or written.
+//! `etcdimg plan` prints it and `build` executes it. Computing it is pure: no files, no network, no
+//! clock.
+//!
+//! Not responsible for how inputs are downloaded, compiled or written.
 
 mod base;
 mod image;
@@ -21,15 +23,15 @@ use crate::digest::Digest;
 use crate::layer::format::{Compression, FORMAT};
 use crate::platform::Platform;
 
-/// What a person chose on the command line, translated.
+/// What the user chose on the command line.
 #[derive(Clone, Debug, Default)]
 pub struct Choice {
-    /// Empty: every default target.
+    /// Empty means all default targets.
     pub platforms: Vec<Platform>,
     /// Instead of what the target files say.
     pub origin: Option<Origin>,
     pub bases: BTreeMap<String, BaseSource>,
-    /// Asked before those of versions.yaml.
+    /// Tried before the mirrors of versions.yaml.
     pub mirrors: Vec<Mirror>,
     pub compression: Compression,
     /// `SOURCE_DATE_EPOCH`, or 0: the only time in the image.
@@ -57,6 +59,7 @@ pub struct ImagePlan {
     pub labels: BTreeMap<String, String>,
 }
 
+/// The base image of an image.
 #[derive(Clone, Debug, Serialize)]
 pub struct BasePlan {
     pub name: String,
@@ -64,6 +67,7 @@ pub struct BasePlan {
     pub source: BaseSource,
 }
 
+/// One layer: a source of programs, and the entries of the tar.
 #[derive(Clone, Debug, Serialize)]
 pub struct LayerPlan {
     /// `etcd 3.6.14` or `migrate`.
@@ -81,7 +85,7 @@ pub enum ProgramSource {
     Workspace(WorkspaceSource),
 }
 
-/// An archive that the etcd project published.
+/// A release archive of the etcd project.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReleaseSource {
     #[serde(serialize_with = "display")]
@@ -94,7 +98,7 @@ pub struct ReleaseSource {
     pub size: Option<u64>,
 }
 
-/// Go modules, compiled here.
+/// Go modules, from which etcd is compiled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ModulesSource {
     #[serde(serialize_with = "display")]
@@ -112,14 +116,14 @@ pub struct ModulesSource {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WorkspaceSource {
     pub rust: String,
-    /// Links it, and has the C library.
+    /// The zig release, which links the program and has the C library.
     pub zig: String,
     pub triple: String,
-    /// What the triple means: one program is for every release of Windows.
+    /// The platform of the triple, without a release of Windows: one program is for all of them.
     pub platform: Platform,
 }
 
-/// One path of a layer. Everything belongs to root.
+/// One path of a layer. The owner is always root.
 #[derive(Clone, Debug, Serialize)]
 pub struct EntryPlan {
     pub path: String,
@@ -129,6 +133,7 @@ pub struct EntryPlan {
     pub content: EntryContent,
 }
 
+/// What is at a path of a layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "content", rename_all = "kebab-case")]
 pub enum EntryContent {
@@ -137,7 +142,7 @@ pub enum EntryContent {
     Program {
         name: String,
     },
-    /// Bytes that the plan knows.
+    /// A file whose text the plan knows.
     Text {
         text: String,
     },
@@ -147,18 +152,21 @@ pub enum EntryContent {
     },
 }
 
-/// Why nothing can be planned.
+/// Why there is no plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
+    /// `--platform` or `--arch` names a platform without a target file.
     #[error("targets/ has no file for {0}")]
     NoTarget(Platform),
+    /// `--from release` is used for a platform whose target file says `origin: source`.
     #[error("etcdimg.lock has no release archive `{0}`")]
     NoRelease(String),
+    /// `--base` or a target file names an unknown base.
     #[error("versions.yaml has no base `{0}`")]
     NoBase(String),
 }
 
-/// Decides everything and does nothing.
+/// Decides everything and does nothing: no file is read, nothing is downloaded.
 pub fn plan(locked: &Locked, choice: &Choice) -> Result<Plan, PlanError> {
     let known = &locked.catalog.versions.bases;
     if let Some(name) = choice.bases.keys().find(|name| !known.contains_key(*name)) {
@@ -197,7 +205,7 @@ fn targets<'a>(all: &'a [Target], wanted: &[Platform]) -> Result<Vec<&'a Target>
     Ok(chosen)
 }
 
-/// As people write modes.
+/// A mode as people write it: `0555`.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn octal<S: serde::Serializer>(mode: &u32, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{mode:04o}"))

@@ -1,3 +1,5 @@
+//! The plan as text for people.
+
 use std::fmt;
 
 use super::{EntryContent, EntryPlan, LayerPlan, Plan, ProgramSource};

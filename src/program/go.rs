@@ -6,6 +6,7 @@ use object::{Object, ObjectSection};
 use super::strings::{Sections, has_go_string};
 use crate::platform::Platform;
 
+/// What a program of etcd must report about itself.
 #[derive(Clone, Copy, Debug)]
 pub struct ExpectedEtcd<'a> {
     pub program: &'a str,
@@ -36,7 +37,7 @@ pub fn compare(
     let variant = expected.platform.variant.as_deref();
     let arm = variant.map(|variant| ("GOARM", variant.trim_start_matches('v')));
     for (key, value) in settings(expected).into_iter().chain(arm) {
-        // Go before 1.18 recorded none.
+        // Go recorded no settings before 1.18.
         if let Some(received) = info.setting(key) {
             compare(key, value, received);
         }
@@ -47,7 +48,7 @@ pub fn compare(
         expected.version,
         version.as_deref().unwrap_or("none, or another one"),
     );
-    // Only the server prints its commit; the linker drops the variable from the others.
+    // Only `etcd` prints its commit; the linker removes the unused variable from other programs.
     if expected.program != "etcd" {
         return;
     }
@@ -71,6 +72,7 @@ fn settings<'a>(expected: &ExpectedEtcd<'a>) -> [(&'static str, &'a str); 3] {
     ]
 }
 
+/// What `go version -m` prints.
 #[derive(Debug)]
 struct BuildInfo<'a> {
     go: &'a str,
@@ -87,14 +89,14 @@ impl<'a> BuildInfo<'a> {
         } else {
             pointed_strings(file, bytes)?
         };
-        // Sixteen bytes of mark on either side, which `go version -m` cuts too.
+        // There are 16 bytes of marker on both sides, which `go version -m` removes, too.
         let modules = modules.get(16..modules.len().checked_sub(16)?)?;
         let modules = std::str::from_utf8(modules).ok()?;
         let path = modules.lines().find_map(|line| line.strip_prefix("path\t"))?;
         Some(Self { go: std::str::from_utf8(go).ok()?, path, modules })
     }
 
-    /// In a section of its own, or in PE somewhere at the start of the data.
+    /// The build info has a section of its own; in PE it is somewhere in `.data`.
     fn bytes(file: &object::File<'a>) -> Option<&'a [u8]> {
         const MARK: &[u8] = b"\xff Go buildinf:";
         const ALIGNMENT: usize = 16;
@@ -128,7 +130,7 @@ fn inline_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     None
 }
 
-/// A flag of the header: the strings stand right behind it.
+/// A flag of the header: the strings follow directly.
 const INLINE: u8 = 2;
 
 /// Two addresses of Go strings (Go before 1.18).

@@ -1,8 +1,8 @@
-//! Looks into a program before it may enter an image: machine, linkage, Go build info and the
-//! version and commit that it will print. (Two released images of old carried the wrong etcd for
-//! arm64; nothing had looked.)
+//! Checks a program before it gets into an image: machine, linkage, Go build info, and the version
+//! and commit that it prints. (Two releases of the old etcd image had an etcd for the wrong machine
+//! in the image for arm64.)
 //!
-//! Pure: bytes in, verdict out. The program is never run.
+//! Pure: bytes in, differences out. The program is never run.
 
 mod go;
 mod pe;
@@ -13,7 +13,7 @@ use object::read::elf::{ElfFile32, ElfFile64, FileHeader, ProgramHeader};
 
 use crate::platform::Platform;
 
-/// Part of every layer's cache key: a stricter check looks again at what is in the cache.
+/// Part of every layer's cache key: after a change of the checks, cached layers are checked again.
 pub const CHECK_VERSION: u32 = 2;
 
 /// What a program has to be.
@@ -25,6 +25,7 @@ pub struct Expected<'a> {
     pub content: Identity<'a>,
 }
 
+/// What a program must report about itself.
 #[derive(Clone, Copy, Debug)]
 pub enum Identity<'a> {
     Etcd {
@@ -39,10 +40,10 @@ pub enum Identity<'a> {
     },
 }
 
-/// Stands in `migrate` as one piece, followed by its version.
+/// Text inside of `migrate`, followed by its version.
 pub const MIGRATE_MARK: &str = "etcdimg-migrate ";
 
-/// One thing that is not as the plan says.
+/// One difference between a program and the plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{name}` for {platform} is not the program that the plan describes: wrong {what}\n  expected {expected}\n  received {received}"
@@ -55,7 +56,7 @@ pub struct WrongProgram {
     pub received: String,
 }
 
-/// All that was found wrong; empty when the program may pass.
+/// All differences between a program and the plan; empty if it is the planned program.
 pub fn check(bytes: &[u8], expected: &Expected<'_>) -> Vec<WrongProgram> {
     let wrong = |what, wanted: &str, received: &str| WrongProgram {
         name: expected.name.to_owned(),
@@ -116,8 +117,8 @@ impl Facts {
     ) -> Self {
         let order = if header.is_little_endian() { "little-endian" } else { "big-endian" };
         let machine = format!("ELF machine {} {order}", header.e_machine(endian).0);
-        // Asks for a loader that the image does not have. PT_DYNAMIC alone does not: a static
-        // position-independent program relocates itself.
+        // PT_INTERP names a loader, which the image does not have. PT_DYNAMIC alone is allowed: a
+        // static position-independent program relocates itself.
         let segments = header.program_headers(endian, bytes).unwrap_or_default();
         let is_dynamic = segments.iter().any(|segment| segment.p_type(endian) == elf::PT_INTERP);
         Self { machine, linkage: if is_dynamic { "dynamic" } else { "static" }.to_owned() }

@@ -4,7 +4,7 @@ use object::read::pe::{ImageNtHeaders, PeFile64};
 
 use super::Facts;
 
-/// What a program of ours may be linked with: what Nano Server has.
+/// The only allowed linkage: libraries that Nano Server has.
 pub const SYSTEM_ONLY: &str = "libraries of Windows only";
 
 const SYSTEM: &[&str] = &[
@@ -27,7 +27,7 @@ const SYSTEM: &[&str] = &[
     "ws2_32.dll",
 ];
 
-/// None for anything but a 64-bit PE executable.
+/// `None` for anything but a 64-bit PE executable.
 pub(super) fn facts(bytes: &[u8]) -> Option<Facts> {
     let file = PeFile64::parse(bytes).ok()?;
     let machine = file.nt_headers().file_header().machine.get(object::LittleEndian);
@@ -52,6 +52,6 @@ fn imports(file: &PeFile64<'_>) -> Option<Vec<String>> {
 }
 
 fn is_system(name: &str) -> bool {
-    // API sets are names of Windows for its own libraries.
+    // API sets are alternative names of Windows libraries.
     name.starts_with("api-ms-win-") || SYSTEM.contains(&name)
 }

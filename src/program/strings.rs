@@ -1,8 +1,8 @@
-//! Strings inside of programs.
+//! Finds strings inside of programs.
 
 use object::{Object, ObjectSection};
 
-/// Whether a variable of the program is exactly this Go string.
+/// Finds a variable of the program that is a Go string which `accept` accepts.
 ///
 /// A Go string is an address and a length, next to each other in the data section. So unlike a
 /// search for the letters alone, `3.6.1` is not found in a program that holds `3.6.14`.
@@ -54,7 +54,7 @@ impl<'a> Sections<'a> {
     }
 }
 
-/// The version that follows a mark.
+/// The version that follows a marker, if there is one.
 pub fn after(bytes: &[u8], mark: &str) -> Option<String> {
     let mark = mark.as_bytes();
     let is_version = |byte: &&u8| byte.is_ascii_digit() || **byte == b'.';

@@ -1,3 +1,5 @@
+//! Blobs of the store: reading verified bytes and writing new ones.
+
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
@@ -55,8 +57,8 @@ impl Seek for Verified {
     }
 }
 
-/// A blob on its way into the store. Nothing is seen of it until [`BlobWriter::commit`];
-/// dropped before that, it leaves nothing behind.
+/// Writes a new blob. It is invisible until [`BlobWriter::commit`]; if it is dropped before, it
+/// leaves nothing behind.
 #[derive(Debug)]
 pub struct BlobWriter {
     store: Store,
@@ -73,7 +75,7 @@ impl BlobWriter {
         Ok(Self { store, file, path, hasher: Hasher::default() })
     }
 
-    /// Ends the blob and gives it its name.
+    /// Ends the blob and gives it its name: its digest and its size in bytes.
     pub fn commit(mut self) -> Result<(Digest, u64), StoreError> {
         let (digest, size) = self.hasher.finish();
         let tmp = self.store.root.join("tmp");

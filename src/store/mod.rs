@@ -1,9 +1,10 @@
 //! The content-addressed store below the cache directory.
 //!
-//! Blobs are files named by their digest and arrive by rename after they were verified, so two
-//! processes may fill the store at once and a killed one leaves nothing under a final name.
-//! Bytes are hashed again when they are read: a blob that no longer matches its name is removed.
-//! Not responsible for: where bytes come from, or what a record means.
+//! A blob is a file whose name is its digest. It gets this name by a rename, after it was verified:
+//! two processes can write at the same time, and a killed process leaves no incomplete blob. Bytes
+//! are hashed again when they are read: a blob that does not match its name is removed.
+//!
+//! Not responsible for where bytes come from, or what a record means.
 
 mod blob;
 mod record;
@@ -26,15 +27,19 @@ pub struct Store {
     root: PathBuf,
 }
 
-/// What can go wrong in the store.
+/// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// The file system refused something.
     #[error("cannot {action} `{}`", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
+    /// A download has other bytes than it should have.
     #[error("`{name}` has the wrong digest\n  expected {expected}\n  received {actual}")]
     Mismatch { name: String, expected: Digest, actual: Digest },
+    /// A blob changed on disk.
     #[error("the cache entry {digest} was corrupted and has been removed\n  received {actual}")]
     Corrupt { digest: Digest, actual: Digest },
+    /// A blob is not in the store.
     #[error("the cache has no {0}")]
     Missing(Digest),
 }
@@ -50,7 +55,7 @@ impl StoreError {
 }
 
 impl Store {
-    /// Opens the store, making its folders where they are missing.
+    /// Opens the store and creates missing folders.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let store = Self { root: root.into() };
         for folder in ["blobs/sha256", "partial", "records", "tmp", "uploads"] {
@@ -68,7 +73,7 @@ impl Store {
         self.size(digest).is_some()
     }
 
-    /// The size of a blob, unless it is missing.
+    /// The size of a blob in bytes, or `None` if the store does not have it.
     pub fn size(&self, digest: &Digest) -> Option<u64> {
         fs::metadata(self.blob_path(digest)).ok().filter(fs::Metadata::is_file).map(|m| m.len())
     }
@@ -78,7 +83,7 @@ impl Store {
         Verified::open(self.blob_path(digest), *digest)
     }
 
-    /// Small blobs (configs, manifests) as bytes.
+    /// The bytes of a small blob (a config or a manifest).
     pub fn read(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
         use std::io::Read;
         let mut bytes = Vec::new();
@@ -89,7 +94,7 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Writes a small blob whose digest is what its bytes say.
+    /// Writes a small blob and returns its digest.
     pub fn write(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         use std::io::Write;
         let mut writer = self.writer()?;
@@ -98,7 +103,7 @@ impl Store {
         Ok(writer.commit()?.0)
     }
 
-    /// A new blob of unknown digest.
+    /// A new blob whose digest is not known yet.
     pub fn writer(&self) -> Result<BlobWriter, StoreError> {
         BlobWriter::new(self.clone())
     }
@@ -109,7 +114,7 @@ impl Store {
     }
 
     /// Moves a partial download to its final name, if its bytes are the expected ones.
-    /// A wrong one is removed, since no later byte can mend it.
+    /// A wrong download is removed, since it cannot be completed.
     pub fn commit_partial(&self, name: &str, expected: &Digest) -> Result<u64, StoreError> {
         let path = self.partial_path(expected);
         let file = File::open(&path).map_err(StoreError::io("open", &path))?;
@@ -123,8 +128,8 @@ impl Store {
         Ok(size)
     }
 
-    /// Held while one process works on a blob or a record, so that a second one waits
-    /// and then finds the work done. Released when dropped, and by the system at a crash.
+    /// A lock for the work on a blob or a record: a second process waits, and then finds the work
+    /// done. Released when dropped, and by the system if the process dies.
     pub fn lock(&self, key: &str) -> Result<File, StoreError> {
         let path = self.root.join("tmp").join(format!("{key}.lock"));
         let file = File::create(&path).map_err(StoreError::io("create", &path))?;
@@ -132,8 +137,8 @@ impl Store {
         Ok(file)
     }
 
-    /// Where the bytes of a blob are, if it is there. Who reads them unverified must have somebody
-    /// who verifies them at the other end, as a registry does.
+    /// The path of a blob, whether or not it exists. Its bytes are not verified: use it only if the
+    /// receiver verifies them, as a registry does.
     pub fn path(&self, digest: &Digest) -> PathBuf {
         self.blob_path(digest)
     }

@@ -1,3 +1,5 @@
+//! Records of the store: what was made from what.
+
 use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -8,19 +10,19 @@ use serde::de::DeserializeOwned;
 use super::{Store, StoreError};
 use crate::digest::Digest;
 
-/// Records say what was made from what: small files named by the digest of their inputs. The first
-/// line is a digest of the key and of the JSON that follows: a record decides what is in an image,
-/// so one that was changed, or that stands under another name, is no record.
+/// A record says what was made from what: a small file whose name is the digest of the inputs. Its
+/// first line is a digest of the key and of the JSON that follows. A record decides what is in an
+/// image, so one that was changed or renamed is ignored.
 impl Store {
-    /// A record, or nothing when it is missing or cannot be read: it can be made again.
-    /// Reading it counts as use, which keeps it from being swept.
+    /// Reads a record; `None` if it is missing or cannot be read, since it can be made again.
+    /// Reading it counts as use, so that `cache gc` keeps it.
     pub fn record<T: DeserializeOwned>(&self, kind: &str, key: &Digest) -> Option<T> {
         let path = self.record_path(kind, key);
         let text = fs::read_to_string(&path).ok()?;
         let (seal, json) = text.split_once('\n')?;
         let is_sealed = seal == self::seal(kind, key, json);
         let record = is_sealed.then(|| serde_json::from_str(json).ok())??;
-        // Only a hint for the sweep: a file system that keeps no times loses nothing.
+        // Only a hint for `cache gc`, so errors do not matter.
         let _ = fs::File::open(&path).and_then(|file| file.set_modified(super::sweep::now()));
         Some(record)
     }

@@ -1,3 +1,5 @@
+//! Cleaning of the store: `cache ls` and `cache gc`.
+
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -14,7 +16,7 @@ pub struct StoredBlob {
     pub size_bytes: u64,
 }
 
-/// What `cache gc` took away.
+/// What `cache gc` removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
     pub files: u64,
@@ -37,9 +39,9 @@ impl Store {
         Ok(entries)
     }
 
-    /// Removes every record and every blob that nobody used for this long, every download that
-    /// ended half-way, every upload that nobody went on with, and every file that a killed process left. What another process writes
-    /// stays.
+    /// Removes records and blobs that were not used for this long, incomplete downloads, the state
+    /// of uploads that were not continued, and files of killed processes. Files that another
+    /// process is writing are kept.
     pub fn sweep(&self, unused: Duration) -> Result<Swept, StoreError> {
         let mut swept = Swept::default();
         let keep = self.sweep_records(unused, &mut swept)?;
@@ -58,7 +60,7 @@ impl Store {
                 }
             }
         }
-        // A registry forgets an upload that nobody goes on with after a week or so.
+        // Registries forget an upload that is not continued after about a week.
         for (path, size_bytes) in files(&self.root.join("uploads"))? {
             if !is_recent(&path, unused) {
                 swept.remove(&path, size_bytes)?;
@@ -68,7 +70,7 @@ impl Store {
         Ok(swept)
     }
 
-    /// A killed compile leaves its folder; a living one holds a lock on it.
+    /// Removes folders of killed compiles; a running compile holds a lock on its folder.
     fn sweep_compiles(&self, swept: &mut Swept) -> Result<(), StoreError> {
         let Ok(entries) = fs::read_dir(self.root.join("compile")) else { return Ok(()) };
         for folder in entries.flatten().map(|entry| entry.path()) {
@@ -85,7 +87,7 @@ impl Store {
 }
 
 impl Store {
-    /// Returns the digests that the remaining records name.
+    /// Removes unused records and returns the digests that the remaining ones name.
     fn sweep_records(
         &self,
         unused: Duration,
@@ -106,7 +108,7 @@ impl Store {
     }
 }
 
-/// The clock, for the sweep alone: nothing that is built can see it.
+/// The time, only for `cache gc`: nothing that is built depends on it.
 #[expect(clippy::disallowed_methods, reason = "how long something was unused is a matter of time")]
 pub(super) fn now() -> SystemTime {
     SystemTime::now()
@@ -126,7 +128,7 @@ impl Swept {
     }
 }
 
-/// Writers hold a lock on their file; a killed writer's lock is gone.
+/// Whether a running process holds a lock on the file or folder.
 fn is_held(path: &Path) -> bool {
     File::open(path).is_ok_and(|file| file.try_lock().is_err())
 }

@@ -1,6 +1,6 @@
-//! The only module that prints: data to stdout, talk to stderr.
+//! The only module that prints: data on stdout, messages on stderr.
 //!
-//! Not responsible for: what an error says (`failure`), or when to say something.
+//! Not responsible for the text of an error (`failure`).
 
 mod transfer;
 
@@ -11,14 +11,14 @@ use indicatif::MultiProgress;
 
 pub use transfer::Transfer;
 
-/// How much is said on stderr.
+/// How much is printed on stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
     /// Warnings and errors only.
     Quiet,
     #[default]
     Normal,
-    /// Every external command too, so that it can be pasted.
+    /// Every external command, too, in a form that can be pasted into a shell.
     Verbose,
 }
 
@@ -34,7 +34,7 @@ pub enum ProgressMode {
     None,
 }
 
-/// What talks to the person in front of the program. Cheap to clone.
+/// Prints for the user. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Ui {
     inner: Arc<Inner>,
@@ -57,7 +57,7 @@ impl Ui {
             progress,
             terminal,
             colour: terminal && wants_colour(|name| std::env::var(name).ok()),
-            // Draws to stderr, and nothing when that is no terminal.
+            // Draws on stderr, and only if that is a terminal.
             bars: MultiProgress::new(),
         };
         Self { inner: Arc::new(inner) }
@@ -70,7 +70,7 @@ impl Ui {
         }
     }
 
-    /// A step of something that takes minutes.
+    /// A step of work that takes minutes.
     pub fn progress(&self, text: impl AsRef<str>) {
         if self.inner.verbosity >= Verbosity::Normal && self.inner.progress != ProgressMode::None {
             self.say(&status_line("Running", text.as_ref(), self.inner.colour));
@@ -83,7 +83,7 @@ impl Ui {
         }
     }
 
-    /// Said even when quiet: somebody should look at it.
+    /// A warning; printed even with `--quiet`.
     pub fn warning(&self, text: impl AsRef<str>) {
         self.say(&format!("warning: {}", text.as_ref()));
     }
@@ -102,8 +102,8 @@ impl Ui {
 
     /// One line of data on stdout.
     ///
-    /// Ends the program quietly when the reader has gone (`etcdimg plan | head -1`): it has
-    /// what it wanted. Ends it with an error when the data cannot be delivered otherwise.
+    /// Ends the program with success if the reader has closed the pipe, as in
+    /// `etcdimg plan | head -1`. Ends it with an error if the data cannot be written otherwise.
     pub fn out(&self, text: impl AsRef<str>) {
         let mut stdout = io::stdout();
         let written = self
@@ -171,7 +171,7 @@ fn status_line(verb: &str, text: &str, colour: bool) -> String {
     }
 }
 
-/// <https://no-color.org>: any value that is not empty says no.
+/// <https://no-color.org>: any value of `NO_COLOR` that is not empty turns colours off.
 fn wants_colour(variable: impl Fn(&str) -> Option<String>) -> bool {
     variable("NO_COLOR").is_none_or(|value| value.is_empty())
         && variable("TERM").is_none_or(|value| value != "dumb")

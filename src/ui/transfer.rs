@@ -1,3 +1,5 @@
+//! The progress of one download or upload.
+
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -5,10 +7,10 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::{Ui, size};
 
-/// Between two lines about one transfer, where no bar can be drawn.
+/// Time between two lines about one transfer, if there is no bar.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// What is seen of one transfer. Dropped, it disappears.
+/// Shows the progress of one transfer until it is dropped.
 #[derive(Debug)]
 pub struct Transfer {
     shown: Shown,
@@ -44,7 +46,7 @@ impl Transfer {
         Self { shown: Shown::Lines { ui, verb, name: name.to_owned(), total, last } }
     }
 
-    /// How many bytes are there by now.
+    /// Sets the number of bytes transferred so far.
     pub fn set_position(&self, bytes: u64) {
         match &self.shown {
             Shown::Nothing => {}
@@ -59,7 +61,7 @@ impl Transfer {
         }
     }
 
-    /// Takes it off the screen; the status line of the finished item follows.
+    /// Removes the bar; the caller prints a status line.
     pub fn finish(self) {
         drop(self);
     }

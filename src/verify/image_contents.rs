@@ -1,3 +1,5 @@
+//! The files of one image, compared with its labels and with the image contract.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 
@@ -14,18 +16,18 @@ const BIN: &str = "usr/local/bin/";
 
 const WRAPPERS: [&str; 2] = [paths::WRAPPER, paths::WINDOWS_WRAPPER];
 
-/// Larger than any program of ours; more is not read.
+/// Limit for reading a program, in bytes; larger than any of ours.
 const PROGRAM_LIMIT: u64 = 256 << 20;
 
 /// The files of one image, compared with its labels.
 pub(super) struct ImageContents<'a> {
     labels: &'a BTreeMap<String, String>,
     platform: Option<Platform>,
-    /// Path and, for a link, what it names.
+    /// Each path, and the target of a link.
     paths: BTreeMap<String, Option<String>>,
-    /// What our own layers hold, folders left out.
+    /// The paths of our own layers, without folders.
     ours: Vec<String>,
-    /// Which of the two roots of Windows the layer has that is being read.
+    /// Which root folders of a Windows layer were seen in the current layer.
     roots: BTreeSet<&'static str>,
     bundled_file: Option<String>,
     n_programs: usize,
@@ -50,7 +52,7 @@ impl<'a> ImageContents<'a> {
         self.faults.push(fault);
     }
 
-    /// Whether a layer of ours was read.
+    /// Whether one of our layers was read already.
     pub(super) fn has_ours(&self) -> bool {
         !self.ours.is_empty()
     }
@@ -59,7 +61,7 @@ impl<'a> ImageContents<'a> {
         self.platform.as_ref().is_some_and(Platform::is_windows)
     }
 
-    /// The base is somebody else's; only that `sh` is there is of interest.
+    /// Remembers a path of the base: `/bin/sh` must be there. Nothing else of the base matters.
     pub(super) fn base_entry(&mut self, entry: &tar::Entry<'_, impl Read>) {
         if self.is_windows() {
             return;
@@ -92,7 +94,7 @@ impl<'a> ImageContents<'a> {
             self.ours.push(path.clone());
         }
         if self.paths.insert(path.clone(), link).is_some() && !is_directory {
-            self.faults.push(format!("/{path} stands in two layers"));
+            self.faults.push(format!("/{path} is in two layers"));
         }
         if kind == EntryType::Regular && path == BUNDLED_PATH {
             let mut text = String::new();
@@ -109,8 +111,8 @@ impl<'a> ImageContents<'a> {
         Ok(())
     }
 
-    /// The path inside of the image's file system: on Windows below `Files`. What stands
-    /// elsewhere is not looked at, and is a fault.
+    /// The path in the file system of the image. On Windows this is below `Files`; other paths are
+    /// reported and ignored.
     fn within_root(&mut self, path: &str) -> Option<String> {
         if !self.is_windows() {
             return Some(path.to_owned());
@@ -122,12 +124,12 @@ impl<'a> ImageContents<'a> {
         }
         let inside = path.strip_prefix(FILES).and_then(|rest| rest.strip_prefix('/'));
         if inside.is_none() {
-            self.faults.push(format!("{path} stands neither in {FILES} nor in {HIVES}"));
+            self.faults.push(format!("{path} is neither in {FILES} nor in {HIVES}"));
         }
         inside.map(str::to_owned)
     }
 
-    /// Windows takes no layer of ours that lacks one of its roots.
+    /// Ends a layer. Windows refuses a layer that lacks one of the root folders.
     pub(super) fn end_of_layer(&mut self, name: &str) {
         let roots = std::mem::take(&mut self.roots);
         if self.is_windows() {
@@ -136,7 +138,7 @@ impl<'a> ImageContents<'a> {
         }
     }
 
-    /// Windows takes what has no rights of its own for nobody's.
+    /// On Windows an entry without a security descriptor belongs to nobody and cannot be used.
     fn windows_attributes(
         &mut self,
         path: &str,
@@ -158,7 +160,7 @@ impl<'a> ImageContents<'a> {
     fn program(&mut self, name: &str, bytes: &[u8]) {
         self.n_programs += 1;
         let Some(platform) = self.platform.clone() else {
-            return self.faults.push("the platform of the config is not one we know".to_owned());
+            return self.faults.push("the platform of the config is unknown".to_owned());
         };
         let name = if platform.is_windows() {
             let Some(name) = name.strip_suffix(".exe") else {
@@ -172,9 +174,7 @@ impl<'a> ImageContents<'a> {
         let is_migrate = name == paths::MIGRATE;
         let label = if is_migrate { labels::MIGRATE.to_owned() } else { labels::etcd(version) };
         let Some(label) = self.labels.get(&label) else {
-            return self
-                .faults
-                .push(format!("/{BIN}{name} has no label `{label}` that says what it is"));
+            return self.faults.push(format!("/{BIN}{name} has no label `{label}`"));
         };
         let (migrate, etcd): (Result<MigrateOrigin, _>, Result<EtcdOrigin, _>) =
             (label.parse(), label.parse());
@@ -189,7 +189,7 @@ impl<'a> ImageContents<'a> {
         self.faults.extend(faults.iter().map(ToString::to_string));
     }
 
-    /// How many programs there were, and everything that is wrong.
+    /// The number of programs, and everything that is wrong.
     pub(super) fn finish(mut self) -> (usize, Vec<String>) {
         let label = self.labels.get(labels::BUNDLED_VERSIONS).cloned().unwrap_or_default();
         match labels::parse_bundled(&label) {
@@ -233,7 +233,7 @@ impl<'a> ImageContents<'a> {
         for path in std::mem::take(&mut self.ours) {
             let path_of_linux = if exe.is_empty() { Some(path.clone()) } else { linux(&path) };
             if !path_of_linux.is_some_and(|path| is_expected(&path, versions, last)) {
-                self.faults.push(format!("/{path} is no file of this image"));
+                self.faults.push(format!("/{path} is not part of the image contract"));
             }
         }
         for program in programs_of(last) {
@@ -256,7 +256,7 @@ impl<'a> ImageContents<'a> {
     }
 }
 
-/// What a file of a Windows image is called on Linux; none for what is there by another name.
+/// The path on Linux of a file of a Windows image; `None` if Linux has no such file.
 fn linux(path: &str) -> Option<String> {
     let path = match path.strip_prefix("bin/migrate") {
         Some(rest) => format!("{BIN}migrate{rest}"),
@@ -269,7 +269,7 @@ fn linux(path: &str) -> Option<String> {
     }
 }
 
-/// Whether our layers may hold a path. A whiteout is none, so none of them hides a program.
+/// Whether our layers may have a path. A whiteout is not expected, so none can hide a program.
 fn is_expected(path: &str, versions: &[EtcdVersion], last: &EtcdVersion) -> bool {
     let is_program = |name: &str| {
         name == "migrate"

@@ -1,3 +1,5 @@
+//! Reads one layer and checks its digests.
+
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 
@@ -48,7 +50,7 @@ pub(super) fn read(
     }
     io::copy(&mut stored, &mut io::sink()).map_err(io_error)?;
     let (actual, size) = stored.hasher.finish();
-    // The stored bytes come first: when they are wrong, everything in them may be.
+    // The stored bytes are checked first: if they are wrong, everything in them may be wrong.
     if actual != digest {
         return Err(LayerFault::WrongDigest { digest, actual });
     }
@@ -102,7 +104,7 @@ fn walk(plain: &mut impl Read, is_ours: bool, contents: &mut ImageContents<'_>) 
     Ok(())
 }
 
-/// Hashes what is read through it.
+/// Hashes everything that is read through it.
 struct HashingReader<R> {
     inner: R,
     hasher: Hasher,

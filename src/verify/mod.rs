@@ -1,8 +1,8 @@
-//! Looks at a finished layout as a stranger would: every digest, size, diff ID and platform is
-//! derived again, and every program is looked into again. All faults are reported at once.
+//! Checks a finished layout without knowing its plan: every digest, size, diff ID and platform is
+//! computed again, and every program is checked again. All findings are reported at once.
 //!
-//! Not responsible for deciding whether the content is what somebody planned: it compares the
-//! layout with what the layout says of itself.
+//! Not responsible for whether the content is what was planned: it compares the layout with its own
+//! labels and with the image contract.
 
 mod image_contents;
 mod layer;
@@ -19,16 +19,17 @@ use crate::image::{CONFIG_TYPE, INDEX_TYPE, LAYER_LABEL, MANIFEST_TYPE};
 use crate::layer::NONDISTRIBUTABLE_TYPE;
 use crate::layout::{Layout, LayoutError};
 
-/// What was looked at, and what is wrong.
+/// What was checked, and what is wrong.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct VerifyReport {
     pub images: Vec<ImageReport>,
     pub blobs: usize,
-    /// Layers of Windows bases that are not here, as a sparse layout leaves them in their registry.
+    /// Layers of Windows bases that are not in the layout, as `build --sparse` leaves them out.
     pub left: Vec<Digest>,
     pub faults: Vec<Finding>,
 }
 
+/// One image that was checked.
 #[derive(Clone, Debug, Serialize)]
 pub struct ImageReport {
     pub tag: String,
@@ -57,7 +58,7 @@ pub fn verify(layout: &Layout) -> Result<VerifyReport, LayoutError> {
     walk(layout, false)
 }
 
-/// The same of a layout that may lack layers of Windows bases.
+/// Verifies a layout that may lack layers of Windows bases.
 pub fn verify_sparse(layout: &Layout) -> Result<VerifyReport, LayoutError> {
     walk(layout, true)
 }
@@ -105,7 +106,7 @@ impl Verifier<'_> {
         }
     }
 
-    /// A small blob, when its digest and size are right.
+    /// Reads a small blob; `None`, and a finding, if its digest or size is wrong.
     fn blob(&mut self, place: &str, descriptor: &Descriptor) -> Option<Vec<u8>> {
         let digest: Digest = match descriptor.digest().to_string().parse() {
             Ok(digest) => digest,
@@ -203,13 +204,17 @@ impl Verifier<'_> {
         });
     }
 
-    /// Wrong architectures in configs broke container runtimes for years.
+    /// The platform in the index must be that of the config. (Container runtimes have refused
+    /// images because of wrong architectures in configs.)
     fn check_platform(&mut self, place: &str, listed: &Value, config: &Value) {
         if config["os"] == "windows" && !config["os.version"].is_string() {
-            self.fault(place, "the config has no os.version, which says which Windows runs it");
+            self.fault(
+                place,
+                "the config has no os.version, which selects the Windows that can run it",
+            );
         }
         if config["architecture"] == "arm" && !config["variant"].is_string() {
-            self.fault(place, "the config has no variant, which says which arm runs it");
+            self.fault(place, "the config has no variant, which selects the arm that can run it");
         }
         if listed.is_null() {
             return;
@@ -227,7 +232,7 @@ impl Verifier<'_> {
         }
     }
 
-    /// People and manifests call the programs by their names alone.
+    /// PATH must have our folders: users and Kubernetes manifests call programs without a path.
     fn check_path(&mut self, place: &str, config: &Value) {
         let (separator, folders): (char, &[&str]) = if config["os"] == "windows" {
             (';', &[r"C:\usr\local\bin", r"C:\bin"])
@@ -246,14 +251,17 @@ impl Verifier<'_> {
         }
     }
 
-    /// Its blob is wherever its URLs say; that they say so is all that can be seen here.
+    /// Checks a layer whose blob is not in the layout but at its URLs.
     fn foreign(&mut self, place: &str, descriptor: &Descriptor) {
         if descriptor.urls().as_ref().is_none_or(Vec::is_empty) {
-            self.fault(place, format!("{} is nowhere: it has no URLs", descriptor.digest()));
+            self.fault(
+                place,
+                format!("{} has no URLs, so that clients cannot find it", descriptor.digest()),
+            );
         }
     }
 
-    /// A layer of a Windows base, which is not ours, that is not here.
+    /// The digest of a layer of a Windows base that is not in the layout.
     fn left(&self, descriptor: &Descriptor, config: &ImageConfiguration) -> Option<Digest> {
         let is_base = config.os().to_string() == "windows" && !is_ours(descriptor);
         let digest = descriptor.digest().to_string().parse().ok()?;
@@ -261,7 +269,7 @@ impl Verifier<'_> {
         is_left.then_some(digest)
     }
 
-    /// Returns how many programs were looked into.
+    /// Checks all layers and returns the number of checked programs.
     fn layers(
         &mut self,
         place: &str,
@@ -284,10 +292,12 @@ impl Verifier<'_> {
             &platform(&serde_json::to_value(config).unwrap_or_default()),
         );
         for (descriptor, diff_id) in manifest.layers().iter().zip(diff_ids) {
-            // What lies over our layers may replace any file in them, also when it is not here.
+            // A layer above ours may replace any file in them, even one that is not here.
             if contents.has_ours() && !is_ours(descriptor) {
                 let digest = descriptor.digest();
-                contents.fault(format!("{digest} lies over ours, and does not say what it is"));
+                contents.fault(format!(
+                    "unexpected layer {digest} above the etcdimg layers: it has no annotation {LAYER_LABEL}"
+                ));
             }
             if descriptor.media_type().to_string() == NONDISTRIBUTABLE_TYPE {
                 self.foreign(place, descriptor);
@@ -312,7 +322,7 @@ impl Verifier<'_> {
     }
 }
 
-/// Whether a layer says what it is, as ours do.
+/// Whether a layer was made by etcdimg: those have an annotation.
 fn is_ours(descriptor: &Descriptor) -> bool {
     descriptor.annotations().as_ref().is_some_and(|it| it.contains_key(LAYER_LABEL))
 }

@@ -61,7 +61,7 @@ fn keys_are_known_and_complete() {
       write instead: the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases`, `mirrors` and perhaps `mount-from`
     ");
     assert_snapshot!(after("versions.yaml", "revision: 0\n", "revision: 0\nrevision: 1\n"), @"
-    error: versions.yaml:3: revision: this key stands twice
+    error: versions.yaml:3: revision: duplicate key
       write instead: each key once
     ");
     assert_snapshot!(after("targets/linux-amd64.yaml", "qemu: x86_64", "quemu: x86_64"), @"
@@ -128,7 +128,7 @@ fn versions_ascend_without_a_gap() {
       write instead: each version once
     ");
     assert_snapshot!(bundling(&["3.5.33", "3.4.21"]), @"
-    error: versions.yaml:7: etcd[1].version: etcd 3.4.21 stands after 3.5.33
+    error: versions.yaml:7: etcd[1].version: etcd 3.4.21 is listed after 3.5.33
       write instead: the versions in ascending order: the last one is what the tag and plain `etcd` name
     ");
     assert_snapshot!(bundling(&["3.4.21", "3.6.14"]), @"
@@ -213,7 +213,7 @@ fn revisions_names_and_commits_are_well_formed() {
     ");
     assert_snapshot!(after("versions.yaml", "docker.io/library/busybox:1.38.0-musl", "busybox"), @"
     error: versions.yaml:10: bases.busybox: `busybox` is not a registry, a repository and a tag
-      write instead: for example `docker.io/library/busybox:1.38.0-musl`; the digest belongs into etcdimg.lock
+      write instead: for example `docker.io/library/busybox:1.38.0-musl`; the digest belongs in etcdimg.lock
     ");
     assert_snapshot!(after("versions.yaml", "https://mirror.invalid", "ftp://mirror.invalid"), @"
     error: versions.yaml:12: mirrors[0]: `ftp://mirror.invalid/v{version}/{file}` is not a URL
@@ -260,8 +260,8 @@ fn catalog_and_lock_fit() {
 
     let unused = "releases:\n  - file: etcd-v3.3.1-linux-amd64.tar.gz\n    digest: sha256:0a9b47dd3059af4994522421303076d636efa39b6b4d8618f6e80016c5e8d181\n";
     assert_snapshot!(after("etcdimg.lock", "releases:\n", unused), @"
-    error: etcdimg.lock:5: releases.etcd-v3.3.1-linux-amd64.tar.gz: nothing uses this entry
-      write instead: nothing: `etcdimg lock` takes it out
+    error: etcdimg.lock:5: releases.etcd-v3.3.1-linux-amd64.tar.gz: unused entry
+      write instead: nothing: `etcdimg lock` removes it
     ");
     assert_snapshot!(after("etcdimg.lock", "  - name: busybox", "  - name: alpine"), @"
     error: etcdimg.lock:1: bases.busybox.manifests.linux/amd64: the base of linux/amd64 has no entry
@@ -278,8 +278,8 @@ fn catalog_and_lock_fit() {
 
     let twice = "releases:\n  - file: etcd-v3.4.21-linux-amd64.tar.gz\n    digest: sha256:0a9b47dd3059af4994522421303076d636efa39b6b4d8618f6e80016c5e8d181\n";
     assert_snapshot!(after("etcdimg.lock", "releases:\n", twice), @"
-    error: etcdimg.lock:7: releases.etcd-v3.4.21-linux-amd64.tar.gz: this entry stands twice
-      write instead: nothing: `etcdimg lock` takes it out
+    error: etcdimg.lock:7: releases.etcd-v3.4.21-linux-amd64.tar.gz: duplicate entry
+      write instead: nothing: `etcdimg lock` removes it
     ");
 }
 
@@ -315,19 +315,19 @@ fn a_lock_that_is_stale_or_missing_names_the_way_out() {
     error: etcdimg.lock is stale
       expected sha256:aab09478f3e75eedcec11bfff4d2401bd3f2b9270226d44060c0344c4582f0f4, the catalog as it is now
       received sha256:74d44c62a4ce0852bd72af4f32ef10999f680871fd8d135f499ad3e4563d2194, the catalog it was made from
-    hint: `etcdimg lock` mends it; review the diff
+    hint: run `etcdimg lock` and review the diff
     ");
     assert_snapshot!(after("sources/3.4.21/go.mod", "go 1.", "go  1."), @"
     error: etcdimg.lock is stale
       expected sha256:11041c151b1c1ba7b262e095f59e02d984cb3c721fd38b7f991efef645d36849, the catalog as it is now
       received sha256:74d44c62a4ce0852bd72af4f32ef10999f680871fd8d135f499ad3e4563d2194, the catalog it was made from
-    hint: `etcdimg lock` mends it; review the diff
+    hint: run `etcdimg lock` and review the diff
     ");
     let shop = Shop::empty();
     fs::remove_file(shop.root().join("etcdimg.lock")).unwrap();
     assert_snapshot!(message(&shop), @"
     error: there is no etcdimg.lock
-    hint: `etcdimg lock` writes it
+    hint: run `etcdimg lock` to write it
     ");
 }
 

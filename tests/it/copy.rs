@@ -107,7 +107,7 @@ fn what_refers_to_an_image_is_copied_before_its_tag_is_set() {
     let error = without_digests(&desk.run(&["copy", &from, &to]).error());
     insta::assert_snapshot!(error, @r"
     error: cannot push the manifest … to to/etcd: 400 Bad Request, MANIFEST_INVALID
-    hint: run the command again: it goes on where it was stopped
+    hint: run the command again: it continues where it stopped
     hint: no tag has moved
     exit 5
     ");
@@ -186,7 +186,7 @@ fn a_copy_takes_no_tag_from_another_image() {
       expected sha256:…
       received sha256:…
     hint: the next free tag is 3.7.1-1: set `revision: 1` in versions.yaml and build again
-    hint: `--force` takes the tag from the other image
+    hint: `--force` moves the tag to this image
     exit 8
     ");
     desk.run(&["copy", &from, &to, "--force"]).ok();

@@ -67,7 +67,7 @@ fn an_archive_that_the_lock_does_not_describe_is_refused() {
         expected sha256:…
         received sha256:…
       file:///nowhere/v3.4.21/etcd-v3.4.21-linux-amd64.tar.gz: No such file or directory (os error 2)
-    hint: either somebody replaced the file or the lock is wrong; find out which before you change the lock
+    hint: the file was replaced or the lock is wrong: find out which before you change the lock
     exit 4
     ");
     assert!(!blob(&shop, &Digest::of("another file")).exists());
@@ -102,7 +102,7 @@ fn what_is_hostile_at_the_end_of_an_archive_stops_the_build() {
         let end = shop::archive(|tar| shop::member(tar, path, kind, 0o755, b""));
         refused_archive(&[&parts.open_archive[..], &end].concat())
     };
-    assert_snapshot!(ending(&format!("{MEMBERS}/etcd"), EntryType::Regular), @"error: `etcd-v3.4.21-linux-amd64.tar.gz`: `etcd-v3.4.21-linux-amd64/etcd` stands in it twice");
+    assert_snapshot!(ending(&format!("{MEMBERS}/etcd"), EntryType::Regular), @"error: `etcd-v3.4.21-linux-amd64.tar.gz`: `etcd-v3.4.21-linux-amd64/etcd` is in it twice");
     assert_snapshot!(ending("etcd", EntryType::Symlink), @"error: `etcd-v3.4.21-linux-amd64.tar.gz`: `etcd` is a link");
     assert_snapshot!(ending("/etcd", EntryType::Regular), @"error: `etcd-v3.4.21-linux-amd64.tar.gz`: `/etcd` is an absolute path or holds a character that no file of ours has");
 }
@@ -331,7 +331,7 @@ fn times(folder: &Path) -> BTreeMap<String, (u64, i64)> {
 fn offline_with_an_empty_cache_is_one_clear_error() {
     let shop = Shop::empty();
     assert_snapshot!(shop.run("build", &["--offline"]).error(), @"
-    error: `etcd-v3.4.21-linux-amd64.tar.gz` is not in the cache, and --offline forbids to fetch it
+    error: `etcd-v3.4.21-linux-amd64.tar.gz` is not in the cache, and --offline is set
     hint: `etcdimg fetch` brings it
     exit 5
     ");
@@ -346,8 +346,8 @@ fn offline_with_an_empty_cache_go_compiles_nothing() {
     let shop = Shop::empty();
     // The rest is Go's own report.
     let error = shop.run("build", &["--offline", "--from", "source"]).error();
-    assert!(error.contains("is not in the cache, and --offline forbids to fetch it"), "{error}");
-    assert!(error.contains("hint: `etcdimg fetch` brings it"), "{error}");
+    assert!(error.contains("is not in the cache, and --offline is set"), "{error}");
+    assert!(error.contains("hint: run `etcdimg fetch` without `--offline`"), "{error}");
     assert!(error.ends_with("\nexit 5"), "{error}");
 }
 
@@ -362,10 +362,10 @@ fn a_toolchain_that_is_not_the_locked_one_compiles_nothing() {
         .unwrap();
     shop.edit("etcdimg.lock", "h1:rXC7VeaCpFEz8KSwJ39iPtXKq", "h1:AAAAVeaCpFEz8KSwJ39iPtXKq");
     assert_snapshot!(shop.run("build", &["--from", "source"]).error(), @"
-    error: the Go toolchain 1.16.15 is not the locked one
+    error: the downloaded Go toolchain 1.16.15 is not the locked one
       expected h1:AAAAVeaCpFEz8KSwJ39iPtXKq/xTfwG9FvIKbWEFUno=
       received h1:rXC7VeaCpFEz8KSwJ39iPtXKq/xTfwG9FvIKbWEFUno=
-    hint: either somebody replaced the file or the lock is wrong; find out which before you change the lock
+    hint: the file was replaced or the lock is wrong: find out which before you change the lock
     exit 4
     ");
 }
@@ -396,7 +396,7 @@ fn a_full_disk_below_the_cache_is_one_clear_error() {
     assert_snapshot!(on_a_full_disk("cache", "3m"), @"
     error: cannot write `SHOP/cache/partial/…`
       because: No space left on device (os error 28)
-    hint: `etcdimg cache gc` frees what no build needs; `--cache-dir` names another disk
+    hint: free space with `etcdimg cache gc`, or use another disk with `--cache-dir`
     exit 7
     then 0
     ");
@@ -404,7 +404,7 @@ fn a_full_disk_below_the_cache_is_one_clear_error() {
     assert_snapshot!(on_a_full_disk("cache", "5m"), @"
     error: cannot write a layer
       because: No space left on device (os error 28)
-    hint: `etcdimg cache gc` frees what no build needs; `--cache-dir` names another disk
+    hint: free space with `etcdimg cache gc`, or use another disk with `--cache-dir`
     exit 7
     then 0
     ");
@@ -416,7 +416,7 @@ fn a_full_disk_below_the_layout_is_one_clear_error() {
     assert_snapshot!(on_a_full_disk("out", "1m"), @"
     error: cannot write `SHOP/out/blobs/sha256/…`
       because: No space left on device (os error 28)
-    hint: `--out DIR` names another disk; what the layout held before is still valid
+    hint: use another disk with `--out DIR`; the previous content of the layout is still valid
     exit 7
     then 0
     ");

@@ -143,7 +143,7 @@ fn a_signature_that_is_refused_leaves_the_tag_alone() {
     desk.registry = desk.registry.lie("PUT", &part, (0, 99), refused);
     insta::assert_snapshot!(desk.push(&parcel, &[]).error(), @r"
     error: cannot push the manifest … to registry/etcd: 400 Bad Request, MANIFEST_INVALID
-    hint: run the command again: it goes on where it was stopped
+    hint: run the command again: it continues where it stopped
     hint: no tag has moved
     exit 5
     ");
@@ -159,7 +159,7 @@ fn a_push_that_fails_among_its_tags_says_which_are_set() {
     insta::assert_snapshot!(desk.push(&parcel, &["--tag", "latest"]).error(), @r"
     error: only these tags are set: 3.7.1-0
       because: cannot tag … in registry/etcd as latest: 400 Bad Request, TAG_INVALID
-    hint: run the command again: it goes on where it was stopped
+    hint: run the command again: it continues where it stopped
     exit 5
     ");
     desk.assert_there(&parcel);
@@ -352,14 +352,14 @@ fn what_cannot_be_pushed_is_said_before_anything_moves() {
     fs::remove_file(parcel.blob(&parcel.plan().blobs[2].digest)).unwrap();
     insta::assert_snapshot!(desk.push(&parcel, &[]).error(), @r"
     error: the layout lacks the blob sha256:…
-    hint: `etcdimg verify` says what is wrong with the layout; build it again
+    hint: run `etcdimg verify` to see what is wrong with the layout, then build it again
     exit 4
     ");
     let mut command = desk.command(&parcel);
     let error = desk.finish(command.arg("--offline")).error();
     insta::assert_snapshot!(error, @r"
     error: the layout lacks the blob sha256:…
-    hint: `etcdimg verify` says what is wrong with the layout; build it again
+    hint: run `etcdimg verify` to see what is wrong with the layout, then build it again
     exit 4
     ");
     assert!(desk.registry.state().requests.is_empty());
@@ -375,7 +375,7 @@ fn a_released_tag_is_refused_with_the_next_revision() {
       expected sha256:…
       received sha256:…
     hint: the next free tag is 3.7.1-1: set `revision: 1` in versions.yaml and build again
-    hint: `--force` takes the tag from the other image
+    hint: `--force` moves the tag to this image
     exit 8
     ");
     other.tag = "3.7.1-0".to_owned();
@@ -509,7 +509,7 @@ fn no_login_is_told_how_to_get_one() {
     insta::assert_snapshot!(desk.push(&parcel, &[]).error(), @r"
     error: cannot ask registry/etcd what 3.7.1-0 names
       because: registry wants a login, and there is none for it
-    hint: `docker login REGISTRY` or `podman login REGISTRY` leaves a login that is found; or `--username USER --password-stdin`
+    hint: log in with `docker login REGISTRY` or `podman login REGISTRY`, or use `--username USER --password-stdin`
     exit 5
     ");
 }

@@ -272,13 +272,13 @@ fn what_does_not_belong_there_is_found() {
     assert_snapshot!(after(|it| with_member(it, "usr/local/bin/su", file, 0o4755)), @"
     error: `SHOP/out` has 3 faults
       3.4.21-0 linux/amd64: /usr/local/bin/su has the mode 4755, not 0555
-      3.4.21-0 linux/amd64: /usr/local/bin/su has no label `dev.etcdimg.etcd.` that says what it is
-      3.4.21-0 linux/amd64: /usr/local/bin/su is no file of this image
+      3.4.21-0 linux/amd64: /usr/local/bin/su has no label `dev.etcdimg.etcd.`
+      3.4.21-0 linux/amd64: /usr/local/bin/su is not part of the image contract
     hint: remove the layout and run `etcdimg build` again
     ");
     assert_snapshot!(after(|it| with_member(it, "etc/passwd", file, 0o644)), @"
     error: `SHOP/out` has 1 fault
-      3.4.21-0 linux/amd64: /etc/passwd is no file of this image
+      3.4.21-0 linux/amd64: /etc/passwd is not part of the image contract
     hint: remove the layout and run `etcdimg build` again
     ");
     assert_snapshot!(after(|it| with_member(it, "usr/local/bin/.wh.etcd-3.4.21", file, 0o555)), @"
@@ -286,13 +286,13 @@ fn what_does_not_belong_there_is_found() {
       3.4.21-0 linux/amd64: `.wh.etcd-3.4.21` for linux/amd64 is not the program that the plan describes: wrong file format
       expected an ELF executable
       received something else
-      3.4.21-0 linux/amd64: /usr/local/bin/.wh.etcd-3.4.21 is no file of this image
+      3.4.21-0 linux/amd64: /usr/local/bin/.wh.etcd-3.4.21 is not part of the image contract
     hint: remove the layout and run `etcdimg build` again
     ");
     assert_snapshot!(after(|it| with_member(it, "usr/local/bin/etcd", file, 0o555)), @"
     error: `SHOP/out` has 3 faults
-      3.4.21-0 linux/amd64: /usr/local/bin/etcd stands in two layers
-      3.4.21-0 linux/amd64: /usr/local/bin/etcd has no label `dev.etcdimg.etcd.` that says what it is
+      3.4.21-0 linux/amd64: /usr/local/bin/etcd is in two layers
+      3.4.21-0 linux/amd64: /usr/local/bin/etcd has no label `dev.etcdimg.etcd.`
       3.4.21-0 linux/amd64: /usr/local/bin/etcd is not a hard link to /usr/local/bin/etcd-3.4.21
     hint: remove the layout and run `etcdimg build` again
     ");
@@ -309,7 +309,7 @@ fn a_layer_over_ours_is_found() {
         image.save();
     }), @"
     error: `SHOP/out` has 1 fault
-      3.4.21-0 linux/amd64: sha256:… lies over ours, and does not say what it is
+      3.4.21-0 linux/amd64: unexpected layer sha256:… above the etcdimg layers: it has no annotation dev.etcdimg.layer
     hint: remove the layout and run `etcdimg build` again
     ");
 }
@@ -328,7 +328,7 @@ fn a_layer_over_ours_that_is_elsewhere_is_found() {
         image.save();
     }), @"
     error: `SHOP/out` has 1 fault
-      3.4.21-0 linux/amd64: sha256:… lies over ours, and does not say what it is
+      3.4.21-0 linux/amd64: unexpected layer sha256:… above the etcdimg layers: it has no annotation dev.etcdimg.layer
     hint: remove the layout and run `etcdimg build` again
     ");
 }
@@ -360,8 +360,8 @@ fn programs_are_looked_into_again() {
         image.save();
     }), @"
     error: `SHOP/out` has 2 faults
-      3.4.21-0 linux/amd64: /usr/local/bin/etcd-3.4.21 has no label `dev.etcdimg.etcd.3.4.21` that says what it is
-      3.4.21-0 linux/amd64: /usr/local/bin/etcdctl-3.4.21 has no label `dev.etcdimg.etcd.3.4.21` that says what it is
+      3.4.21-0 linux/amd64: /usr/local/bin/etcd-3.4.21 has no label `dev.etcdimg.etcd.3.4.21`
+      3.4.21-0 linux/amd64: /usr/local/bin/etcdctl-3.4.21 has no label `dev.etcdimg.etcd.3.4.21`
     hint: remove the layout and run `etcdimg build` again
     ");
     assert_snapshot!(after(|image| {
@@ -401,8 +401,8 @@ fn all_faults_are_reported_at_once() {
       expected ELF machine 183 little-endian
       received ELF machine 62 little-endian
       3.4.21-0 linux/arm64: /usr/local/bin/su has the mode 4755, not 0555
-      3.4.21-0 linux/arm64: /usr/local/bin/su has no label `dev.etcdimg.etcd.` that says what it is
-      3.4.21-0 linux/arm64: /usr/local/bin/su is no file of this image
+      3.4.21-0 linux/arm64: /usr/local/bin/su has no label `dev.etcdimg.etcd.`
+      3.4.21-0 linux/arm64: /usr/local/bin/su is not part of the image contract
       3.4.21-0 linux/arm64: /usr/local/bin/etcdctl is not a hard link to /usr/local/bin/etcdctl-3.4.21
     hint: remove the layout and run `etcdimg build` again
     "#);
@@ -425,7 +425,7 @@ fn a_folder_that_is_no_layout_is_named() {
     let shop = Shop::empty();
     assert_snapshot!(shop.run("verify", &[]).error(), @"
     error: `SHOP/out` is not an OCI image layout: it has no file `oci-layout`
-    hint: `etcdimg build` makes a layout; `--out DIR` says where
+    hint: make a layout with `etcdimg build --out DIR`
     exit 1
     ");
 }

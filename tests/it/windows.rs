@@ -91,7 +91,7 @@ fn a_changed_image_for_windows_is_found() {
         image.config.as_object_mut().unwrap().remove("os.version");
     }), @r#"
     error: `changed` has 2 faults
-      3.7.1-0 windows/amd64: the config has no os.version, which says which Windows runs it
+      3.7.1-0 windows/amd64: the config has no os.version, which selects the Windows that can run it
       3.7.1-0 windows/amd64: os.version is "10.0.20348.5499" in the index and null in the config
     hint: remove the layout and run `etcdimg build` again
     "#);
@@ -200,7 +200,7 @@ fn a_base_must_say_which_windows_it_is(workshop: &Workshop) {
         format!("--base=nanoserver-ltsc2022=oci:{}@{}", base.display(), digest.as_str().unwrap());
     let said = workshop.refused(&["build", PLATFORM, "--from=source", "--builder=host", &named]);
     assert_snapshot!(shop::without_digests(said.trim_end()), @"
-    error: the base oci:sha256:… has no config with os.version, which says which Windows runs it
-    hint: an image of Nano Server has one; `--base NAME=REPOSITORY@DIGEST` takes another
+    error: the base oci:sha256:… has no config with os.version, which selects the Windows that can run it
+    hint: use an image of Nano Server: `--base NAME=REPOSITORY@DIGEST`
     ");
 }

@@ -29,17 +29,11 @@ pub(in crate::compile) struct CacheMount {
 /// The stage `fetch` may use the network, `compile` may not; the result is the folder `/out` of
 /// `compile`.
 pub(super) fn dockerfile(image: &str, run: &BuilderRun) -> String {
-    let fetch: String = run.fetch.iter().map(instruction).collect();
-    let mounts: String = run
-        .caches
-        .iter()
-        .map(|it| format!("--mount=type=cache,id={},target={} ", it.id, it.folder))
-        .collect();
-    let compile: String = run
-        .recipes
-        .iter()
-        .map(|it| format!("RUN --network=none {mounts}{}\n", compile(it)))
-        .collect();
+    let fetch = joined(&run.fetch, |it| format!("{}\n", instruction(it)));
+    let mounts =
+        joined(&run.caches, |it| format!("--mount=type=cache,id={},target={} ", it.id, it.folder));
+    let compile =
+        joined(&run.recipes, |it| format!("RUN --network=none {mounts}{}\n", compile(it)));
     format!(
         "# Written by etcdimg: compiles {}.\n\
          # The builder, by its digest, on the machine's own architecture.\n\
@@ -53,16 +47,21 @@ pub(super) fn dockerfile(image: &str, run: &BuilderRun) -> String {
     )
 }
 
+fn joined<T>(items: &[T], line: impl Fn(&T) -> String) -> String {
+    items.iter().map(line).collect::<Vec<_>>().concat()
+}
+
 fn instruction(instruction: &Instruction) -> String {
     match instruction {
-        Instruction::Comment(text) => format!("# {text}\n"),
-        Instruction::Env(name, value) => format!("ENV {name}={value}\n"),
+        Instruction::Comment(text) => format!("# {text}"),
+        Instruction::Env(name, value) => format!("ENV {name}={value}"),
         // One line for each path: a copied folder keeps its name only if the destination has it.
         Instruction::Copy(paths) => {
-            paths.iter().map(|path| format!("COPY {path} {BUILDER_ROOT}/{path}\n")).collect()
+            let copies = paths.iter().map(|path| format!("COPY {path} {BUILDER_ROOT}/{path}"));
+            copies.collect::<Vec<_>>().join("\n")
         }
-        Instruction::Shell(text) => format!("RUN {text}\n"),
-        Instruction::Call(call) => format!("RUN {}\n", wrapped(call)),
+        Instruction::Shell(text) => format!("RUN {text}"),
+        Instruction::Call(call) => format!("RUN {}", wrapped(call)),
     }
 }
 
@@ -75,7 +74,7 @@ fn compile(recipe: &Recipe) -> String {
         [only] if recipe.output == out => return wrapped(only),
         [first @ .., last] => (last, first),
     };
-    let first: String = first.iter().map(|call| format!("({call}) && \\\n    ")).collect();
+    let first = joined(first, |call| format!("({call}) && \\\n    "));
     let copy = format!("mkdir -p /out && cp {} {}", recipe.output.display(), out.display());
     format!("{first}{last} && \\\n    {copy}")
 }

@@ -45,7 +45,8 @@ pub(super) fn run(
 /// is installed in the image has no sum; the digest of the image pins it.
 fn check_sum(lock: &Lock, go: &str) -> String {
     let locked = lock.toolchains.iter().filter(|it| it.go == go);
-    let sums: String = locked.map(|it| format!(" -e '{}'", it.sum)).collect();
+    let sums: Vec<_> = locked.map(|it| format!(" -e '{}'", it.sum)).collect();
+    let sums = sums.concat();
     let folder = format!("{BUILDER_WORK}/go-mod/cache/download/golang.org/toolchain/@v");
     format!(
         "for sum in {folder}/v0.0.1-go{go}.*.ziphash; do \\\n    \

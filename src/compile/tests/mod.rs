@@ -35,9 +35,9 @@ case "$1 $2" in
 esac
 "#;
 
-const RUSTC: &str = r#"
+const RUSTC: &str = r"
 case $1 in --version) echo 'rustc 1.95.0 (0123 2026-01-01)' ;; *) echo /sysroot ;; esac
-"#;
+";
 
 const ZIGBUILD: &str = r#"
 for word in "$@"; do case $word in --target=*) triple=${word#--target=} ;; esac; done
