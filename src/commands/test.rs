@@ -21,6 +21,7 @@ use crate::failure::{Failure, Kind};
 use crate::layout::Layout;
 use crate::platform::Platform;
 use crate::push::{Image, Piece};
+use crate::verify;
 
 pub(super) fn run(context: &Context, arguments: &TestArgs) -> Result<(), Failure> {
     let is_wanted = |it: &Suite| arguments.suite.is_empty() || arguments.suite.contains(it);
@@ -125,7 +126,13 @@ fn play(
     } else {
         None
     };
+    let verify = |layout: &Layout| {
+        // Layers of Windows itself are not ours to judge.
+        let report = verify::verify_sparse(layout).map_err(|error| error.to_string())?;
+        Ok(report.faults.iter().map(ToString::to_string).collect())
+    };
     let run = Run {
+        verify: &verify,
         subject,
         runtime: means.as_deref(),
         folder: folder.path(),
