@@ -12,8 +12,8 @@ use super::context::{Context, runtime};
 use super::place::Place;
 use crate::acceptance::runtime::{Docker, Rootfs, Runtime, RuntimeError};
 use crate::acceptance::{
-    self, Case, CaseResult, Gap, Outcome, Owner, Results, Run, Sizes, Subject, SubjectError, Suite,
-    Verdict,
+    self, Case, CaseResult, ImageError, ImageUnderTest, IncompleteReason, Outcome, Owner, Results,
+    Run, Sizes, Suite, Verdict,
 };
 use crate::cli::{Format, RuntimeChoice, TestArgs};
 use crate::docker::EngineError;
@@ -67,10 +67,10 @@ fn open(
     arguments: &TestArgs,
     suites: &[Suite],
     platform: &Platform,
-) -> Result<Subject, Failure> {
-    let open = |platform| Subject::open(layout.clone(), arguments.tag.as_deref(), platform);
+) -> Result<ImageUnderTest, Failure> {
+    let open = |platform| ImageUnderTest::open(layout.clone(), arguments.tag.as_deref(), platform);
     let mut opened = open(platform);
-    if let Err(SubjectError::NoPlatform { .. }) = &opened
+    if let Err(ImageError::NoPlatform { .. }) = &opened
         && suites == [Suite::Windows]
         && let Ok(windows) = "windows/amd64".parse()
     {
@@ -108,7 +108,7 @@ fn list(context: &Context, cases: &[(Suite, Case)]) -> Result<(), Failure> {
 fn play(
     context: &Context,
     arguments: &TestArgs,
-    subject: &Subject,
+    subject: &ImageUnderTest,
     cases: &[(Suite, Case)],
 ) -> Result<(), Failure> {
     let started = Instant::now();
@@ -142,7 +142,7 @@ fn play(
             .or_else(|| std::thread::available_parallelism().ok())
             .map_or(1, NonZero::get),
     };
-    let played = run.play(cases, |result| say(context, result));
+    let played = run.run(cases, |result| say(context, result));
     drop(listening);
     let results = Results {
         reference: reference(arguments, subject),
@@ -165,7 +165,7 @@ fn play(
 }
 
 /// A layout does not name its tag, a reference does.
-fn reference(arguments: &TestArgs, subject: &Subject) -> String {
+fn reference(arguments: &TestArgs, subject: &ImageUnderTest) -> String {
     if arguments.place.ends_with(&subject.tag) {
         return arguments.place.clone();
     }
@@ -182,7 +182,7 @@ struct RunFolder<'a> {
 fn means(
     context: &Context,
     choice: RuntimeChoice,
-    subject: &Subject,
+    subject: &ImageUnderTest,
     folder: RunFolder<'_>,
 ) -> Result<Box<dyn Runtime>, Failure> {
     let means = native(context, choice, subject, folder)?;
@@ -213,7 +213,7 @@ fn no_containers(means: &dyn Runtime, error: RuntimeError) -> Failure {
 fn native(
     context: &Context,
     choice: RuntimeChoice,
-    subject: &Subject,
+    subject: &ImageUnderTest,
     folder: RunFolder<'_>,
 ) -> Result<Box<dyn Runtime>, Failure> {
     if choice != RuntimeChoice::Rootfs {
@@ -292,15 +292,17 @@ fn verdict(results: &Results) -> Result<(), Failure> {
                 first.unwrap_or_default()
             )))
         }
-        Verdict::Incomplete(gap) => {
-            let kind = match gap {
-                Gap::Interrupted { .. } => Kind::Other,
-                Gap::NothingRan | Gap::CouldNotRun { .. } => Kind::Unavailable,
-                Gap::Missing(_) => Kind::TestFailed,
+        Verdict::Incomplete(reason) => {
+            let kind = match reason {
+                IncompleteReason::Interrupted { .. } => Kind::Other,
+                IncompleteReason::NothingRan | IncompleteReason::CouldNotRun { .. } => {
+                    Kind::Unavailable
+                }
+                IncompleteReason::Missing(_) => Kind::TestFailed,
             };
-            let failure = Failure::new(kind, gap.to_string());
-            Err(match gap {
-                Gap::CouldNotRun { .. } => {
+            let failure = Failure::new(kind, reason.to_string());
+            Err(match reason {
+                IncompleteReason::CouldNotRun { .. } => {
                     failure.hint("they say why; nothing was found out about the image by them")
                 }
                 _ => failure,

@@ -2,25 +2,26 @@
 
 use std::fmt;
 
-use super::stage::{Stage, Stop};
+use super::context::CaseContext;
+use super::error::CaseError;
 
-type Play = Box<dyn Fn(&Stage<'_>) -> Result<(), Stop> + Send + Sync>;
+type Procedure = Box<dyn Fn(&CaseContext<'_>) -> Result<(), CaseError> + Send + Sync>;
 
 /// One thing that a suite proves.
 pub struct Case {
     pub name: String,
     /// In one sentence.
     pub proves: String,
-    pub play: Play,
+    pub run: Procedure,
 }
 
 impl Case {
     pub fn new(
         name: impl Into<String>,
         proves: impl Into<String>,
-        play: impl Fn(&Stage<'_>) -> Result<(), Stop> + Send + Sync + 'static,
+        run: impl Fn(&CaseContext<'_>) -> Result<(), CaseError> + Send + Sync + 'static,
     ) -> Self {
-        Self { name: name.into(), proves: proves.into(), play: Box::new(play) }
+        Self { name: name.into(), proves: proves.into(), run: Box::new(run) }
     }
 }
 

@@ -1,11 +1,11 @@
+use super::error::{CaseError, ensure};
 use super::etcd::{Cluster, PUTS_IN_ONE};
-use super::stage::{Stop, ensure};
 
 const LEASES: usize = 3;
 
 /// Writes keys as Kubernetes names them, some of them again, one away, some on leases, and
 /// compacts the history. Returns everything there is then.
-pub fn write(cluster: &Cluster<'_>, count: usize) -> Result<String, Stop> {
+pub fn write(cluster: &Cluster<'_>, count: usize) -> Result<String, CaseError> {
     let keys: Vec<_> = (0..count).collect();
     for block in keys.chunks(PUTS_IN_ONE) {
         let puts: Vec<_> =
@@ -29,10 +29,11 @@ pub fn write(cluster: &Cluster<'_>, count: usize) -> Result<String, Stop> {
 }
 
 /// Every key with value, lease and revisions, every lease, and the revision of the store.
-pub fn read(cluster: &Cluster<'_>) -> Result<String, Stop> {
+pub fn read(cluster: &Cluster<'_>) -> Result<String, CaseError> {
     let keys = cluster.ctl(&["get", "/registry", "--prefix", "-w=json"])?;
-    let (header, keys) =
-        keys.split_once("\"kvs\"").ok_or_else(|| Stop::failed("there are no keys any more"))?;
+    let (header, keys) = keys
+        .split_once("\"kvs\"")
+        .ok_or_else(|| CaseError::failed("there are no keys any more"))?;
     let revision = header.split("\"revision\":").nth(1).and_then(|rest| rest.split(',').next());
     let leases = cluster.ctl(&["lease", "list"])?;
     // Listed as they expire, which servers compute anew when they start.
@@ -42,7 +43,7 @@ pub fn read(cluster: &Cluster<'_>) -> Result<String, Stop> {
 }
 
 /// An error that names the first difference.
-pub fn compare(expected: &str, received: &str) -> Result<(), Stop> {
+pub fn compare(expected: &str, received: &str) -> Result<(), CaseError> {
     if expected == received {
         return Ok(());
     }
@@ -52,7 +53,7 @@ pub fn compare(expected: &str, received: &str) -> Result<(), Stop> {
         let bytes = &text.as_bytes()[at.saturating_sub(40).min(text.len())..];
         String::from_utf8_lossy(&bytes[..bytes.len().min(120)]).into_owned()
     };
-    Err(Stop::failed(format_args!(
+    Err(CaseError::failed(format_args!(
         "keys, values, leases or revisions are not what they were\n  expected …{}…\n  received …{}…",
         around(expected),
         around(received)

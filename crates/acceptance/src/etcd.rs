@@ -5,9 +5,10 @@ use etcd_version::EtcdVersion;
 
 use super::certificates::Certificates;
 use super::container::{Container, Ended, Root};
+use super::error::CaseError;
+use super::image_under_test::ImageUnderTest;
+use super::pod::{Pod, Process};
 use super::runtime::Signal;
-use super::stage::{Pod, Process, Stop};
-use super::subject::Subject;
 
 /// In one transaction. The whole of it stands in one variable of the environment, where Docker is
 /// asked, and no variable is longer than 128 KiB.
@@ -19,7 +20,7 @@ pub const TLS: &str = "/tls";
 
 /// How the servers of a cluster are to run.
 #[derive(Clone, Debug, Default)]
-pub struct Wish {
+pub struct ClusterOptions {
     pub tls: Option<Certificates>,
     pub user: Option<(u32, u32)>,
     pub read_only_root: bool,
@@ -30,7 +31,7 @@ pub struct Wish {
 /// Members on the loopback device of one pod.
 pub struct Cluster<'a> {
     pub pod: &'a Pod<'a>,
-    pub wish: Wish,
+    pub options: ClusterOptions,
     pub members: Vec<Member<'a>>,
 }
 
@@ -42,7 +43,7 @@ pub struct Member<'a> {
     pub initial_cluster: String,
     pub state: &'static str,
     index: usize,
-    wish: Wish,
+    options: ClusterOptions,
     pod: &'a Pod<'a>,
     process: Option<Process<'a>>,
 }
@@ -53,9 +54,9 @@ impl<'a> Cluster<'a> {
         pod: &'a Pod<'a>,
         size: usize,
         version: &EtcdVersion,
-        wish: Wish,
-    ) -> Result<Self, Stop> {
-        let mut cluster = Self { pod, wish, members: Vec::new() };
+        options: ClusterOptions,
+    ) -> Result<Self, CaseError> {
+        let mut cluster = Self { pod, options, members: Vec::new() };
         for _ in 0..size {
             cluster.add(version)?;
         }
@@ -67,11 +68,11 @@ impl<'a> Cluster<'a> {
     }
 
     /// One more member, which still has to be told to the others and to be started.
-    pub fn add(&mut self, version: &EtcdVersion) -> Result<&mut Member<'a>, Stop> {
+    pub fn add(&mut self, version: &EtcdVersion) -> Result<&mut Member<'a>, CaseError> {
         // Names and ports are never used again, as etcd's guide recommends.
         let index = self.members.last().map_or(0, |last| last.index + 1);
-        let data = self.pod.stage().folder(&format!("member-{index}"))?;
-        if let Some((uid, gid)) = self.wish.user {
+        let data = self.pod.context().folder(&format!("member-{index}"))?;
+        if let Some((uid, gid)) = self.options.user {
             std::os::unix::fs::chown(&data, Some(uid), Some(gid))?;
         }
         self.members.push(Member {
@@ -81,7 +82,7 @@ impl<'a> Cluster<'a> {
             initial_cluster: String::new(),
             state: "new",
             index,
-            wish: self.wish.clone(),
+            options: self.options.clone(),
             pod: self.pod,
             process: None,
         });
@@ -96,17 +97,17 @@ impl<'a> Cluster<'a> {
 
     /// Every client does from now on.
     pub fn log_in(&mut self, login: &str) {
-        let wishes = self.members.iter_mut().map(|it| &mut it.wish).chain([&mut self.wish]);
-        wishes.for_each(|wish| wish.login = Some(login.to_owned()));
+        let wishes = self.members.iter_mut().map(|it| &mut it.options).chain([&mut self.options]);
+        wishes.for_each(|options| options.login = Some(login.to_owned()));
     }
 
     /// Starts all at once and waits until every one of them is healthy.
-    pub fn start_all(&mut self) -> Result<(), Stop> {
+    pub fn start_all(&mut self) -> Result<(), CaseError> {
         self.members.iter_mut().try_for_each(Member::start)?;
         self.members.iter_mut().try_for_each(Member::wait_until_healthy)
     }
 
-    pub fn stop_all(&mut self) -> Result<(), Stop> {
+    pub fn stop_all(&mut self) -> Result<(), CaseError> {
         // All of them are asked before the first is waited for: half a cluster stops slowly.
         for member in &mut self.members {
             member.ask_to_stop()?;
@@ -121,40 +122,49 @@ impl<'a> Cluster<'a> {
     }
 
     /// Asks whichever member answers, with the oldest tool that runs.
-    pub fn ctl(&self, words: &[&str]) -> Result<String, Stop> {
+    pub fn ctl(&self, words: &[&str]) -> Result<String, CaseError> {
         self.pod.must(&self.asked(words))
     }
 
-    pub fn try_ctl(&self, words: &[&str]) -> Result<Ended, Stop> {
+    pub fn try_ctl(&self, words: &[&str]) -> Result<Ended, CaseError> {
         self.pod.run(&self.asked(words))
     }
 
     pub fn asked(&self, words: &[&str]) -> Container {
         let running = self.members.iter().filter(|it| it.is_running());
         let version = running.map(|it| &it.version).min().unwrap_or(&self.members[0].version);
-        ctl(&self.wish, version, &self.endpoints(), words)
+        ctl(&self.options, version, &self.endpoints(), words)
     }
 }
 
 /// `etcdctl`, with the client's certificate where there are any.
-pub fn ctl(wish: &Wish, version: &EtcdVersion, endpoints: &str, words: &[&str]) -> Container {
+pub fn ctl(
+    options: &ClusterOptions,
+    version: &EtcdVersion,
+    endpoints: &str,
+    words: &[&str],
+) -> Container {
     let mut command = vec![format!("/usr/local/bin/etcdctl-{version}")];
     command.push(format!("--endpoints={endpoints}"));
     command.push("--command-timeout=20s".to_owned());
-    if wish.tls.is_some() {
+    if options.tls.is_some() {
         command.extend(Certificates::client_flags(TLS));
     }
-    command.extend(wish.login.iter().map(|login| format!("--user={login}")));
+    command.extend(options.login.iter().map(|login| format!("--user={login}")));
     command.extend(words.iter().map(|word| (*word).to_owned()));
     let container = Container::new(command).env("ETCDCTL_API", "3");
-    match &wish.tls {
+    match &options.tls {
         Some(tls) => container.volume(&tls.folder, TLS),
         None => container,
     }
 }
 
 /// With what an older etcd asks for where it is not at home; for its last version, the image does.
-pub fn admitted(container: Container, subject: &Subject, version: &EtcdVersion) -> Container {
+pub fn admitted(
+    container: Container,
+    subject: &ImageUnderTest,
+    version: &EtcdVersion,
+) -> Container {
     match subject.platform.architecture.as_str() {
         "amd64" => container,
         _ if version == subject.newest() => container,
@@ -164,7 +174,7 @@ pub fn admitted(container: Container, subject: &Subject, version: &EtcdVersion) 
 
 impl Member<'_> {
     fn scheme(&self) -> &'static str {
-        if self.wish.tls.is_some() { "https" } else { "http" }
+        if self.options.tls.is_some() { "https" } else { "http" }
     }
 
     pub fn client_url(&self) -> String {
@@ -180,15 +190,15 @@ impl Member<'_> {
     }
 
     /// Asks this member alone.
-    pub fn ctl(&self, words: &[&str]) -> Result<String, Stop> {
-        self.pod.must(&ctl(&self.wish, &self.version, &self.client_url(), words))
+    pub fn ctl(&self, words: &[&str]) -> Result<String, CaseError> {
+        self.pod.must(&ctl(&self.options, &self.version, &self.client_url(), words))
     }
 
-    pub fn try_ctl(&self, words: &[&str]) -> Result<Ended, Stop> {
-        self.pod.run(&ctl(&self.wish, &self.version, &self.client_url(), words))
+    pub fn try_ctl(&self, words: &[&str]) -> Result<Ended, CaseError> {
+        self.pod.run(&ctl(&self.options, &self.version, &self.client_url(), words))
     }
 
-    pub fn start(&mut self) -> Result<(), Stop> {
+    pub fn start(&mut self) -> Result<(), CaseError> {
         let container = self.server();
         self.process = Some(self.pod.start(&container)?);
         Ok(())
@@ -209,30 +219,30 @@ impl Member<'_> {
             // Cases write thousands of keys, and each call of a tool takes its time.
             format!("--max-txn-ops={PUTS_IN_ONE}"),
         ];
-        if self.wish.tls.is_some() {
+        if self.options.tls.is_some() {
             command.extend(Certificates::server_flags(TLS));
             command.extend(Certificates::peer_flags(TLS));
         }
-        self.dressed(admitted(Container::new(command), self.pod.stage().subject, &self.version))
+        self.dressed(admitted(Container::new(command), self.pod.context().subject, &self.version))
     }
 
     /// With this member's volumes, user and root.
     fn dressed(&self, container: Container) -> Container {
         let mut container = container.volume(&self.data, DATA);
-        if let Some(tls) = &self.wish.tls {
+        if let Some(tls) = &self.options.tls {
             container = container.volume(&tls.folder, TLS);
         }
-        container.user = self.wish.user;
-        if self.wish.read_only_root {
+        container.user = self.options.user;
+        if self.options.read_only_root {
             container.root = Root::ReadOnly;
         }
         container
     }
 
-    pub fn wait_until_healthy(&mut self) -> Result<(), Stop> {
-        let stage = self.pod.stage();
+    pub fn wait_until_healthy(&mut self) -> Result<(), CaseError> {
+        let context = self.pod.context();
         let what = format!("{} to be healthy", self.name);
-        let outcome = stage.until(&what, || {
+        let outcome = context.until(&what, || {
             self.check()?;
             Ok(self.try_ctl(&["endpoint", "health"])?.code == 0)
         });
@@ -240,7 +250,7 @@ impl Member<'_> {
     }
 
     /// An error when it ended by itself.
-    pub fn check(&mut self) -> Result<(), Stop> {
+    pub fn check(&mut self) -> Result<(), CaseError> {
         let Some(process) = &mut self.process else { return Ok(()) };
         match process.has_ended()? {
             None => Ok(()),
@@ -249,7 +259,7 @@ impl Member<'_> {
                     "etcd {} of {} ended by itself with exit code {code}",
                     self.version, self.name
                 );
-                Err(Stop::failed(what).command(process.line().to_owned()).log(&process.log()))
+                Err(CaseError::failed(what).command(process.line().to_owned()).log(&process.log()))
             }
         }
     }
@@ -258,12 +268,12 @@ impl Member<'_> {
         self.process.as_ref().map(Process::log).unwrap_or_default()
     }
 
-    fn ask_to_stop(&mut self) -> Result<(), Stop> {
+    fn ask_to_stop(&mut self) -> Result<(), CaseError> {
         self.process.as_mut().map_or(Ok(()), |process| process.signal(Signal::Term))
     }
 
     /// Stops it with SIGTERM; how long that took.
-    pub fn stop(&mut self) -> Result<Duration, Stop> {
+    pub fn stop(&mut self) -> Result<Duration, CaseError> {
         let started = Instant::now();
         self.ask_to_stop()?;
         if let Some(process) = self.process.take() {
@@ -273,7 +283,7 @@ impl Member<'_> {
     }
 
     /// As if its machine had gone.
-    pub fn kill(&mut self) -> Result<(), Stop> {
+    pub fn kill(&mut self) -> Result<(), CaseError> {
         if let Some(mut process) = self.process.take() {
             process.signal(Signal::Kill)?;
             process.end()?;
@@ -293,7 +303,7 @@ impl Member<'_> {
             .env("INITIAL_ADVERTISE_PEER_URLS", self.peer_url())
             .env("DO_NOT_MOVE_BINARIES", "true");
         let credentials = || Certificates::peer_flags(TLS).join(" ");
-        let container = match &self.wish.tls {
+        let container = match &self.options.tls {
             Some(_) => container.env("ETCD_CREDS", credentials()),
             None => container,
         };
@@ -301,13 +311,16 @@ impl Member<'_> {
     }
 
     /// Migrates the data, so that the member may start as that version; what was said.
-    pub fn migrate(&mut self, to: &EtcdVersion) -> Result<String, Stop> {
+    pub fn migrate(&mut self, to: &EtcdVersion) -> Result<String, CaseError> {
         let container = self.migration(to);
         let ended = self.pod.run(&container)?;
         if ended.code != 0 {
-            return Err(Stop::failed(format_args!("migrate failed with exit code {}", ended.code))
-                .command(container.line())
-                .log(&ended.stderr));
+            return Err(CaseError::failed(format_args!(
+                "migrate failed with exit code {}",
+                ended.code
+            ))
+            .command(container.line())
+            .log(&ended.stderr));
         }
         self.version = to.clone();
         Ok(ended.stderr)

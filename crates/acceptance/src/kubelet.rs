@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::container::{Container, Root};
-use super::stage::Stop;
+use super::error::CaseError;
 
 /// Makes containers of what a manifest says, as a kubelet does: command, arguments, environment,
 /// volumes, user and root.
@@ -26,23 +26,23 @@ pub struct Template<'a> {
 }
 
 impl Kubelet {
-    pub fn init_containers(&self, pod: Template<'_>) -> Result<Vec<Container>, Stop> {
+    pub fn init_containers(&self, pod: Template<'_>) -> Result<Vec<Container>, CaseError> {
         self.all(pod, &pod.spec["initContainers"])
     }
 
-    pub fn containers(&self, pod: Template<'_>) -> Result<Vec<Container>, Stop> {
+    pub fn containers(&self, pod: Template<'_>) -> Result<Vec<Container>, CaseError> {
         self.all(pod, &pod.spec["containers"])
     }
 
-    fn all(&self, pod: Template<'_>, containers: &Value) -> Result<Vec<Container>, Stop> {
+    fn all(&self, pod: Template<'_>, containers: &Value) -> Result<Vec<Container>, CaseError> {
         list(containers).map(|container| self.one(pod, container)).collect()
     }
 
-    fn one(&self, pod: Template<'_>, told: &Value) -> Result<Container, Stop> {
+    fn one(&self, pod: Template<'_>, told: &Value) -> Result<Container, CaseError> {
         let environment = environment(pod, &told["env"])?;
         let words = list(&told["command"]).chain(list(&told["args"]));
         let words = words.map(|word| Ok(at_address(pod, &expanded(text(word)?, &environment))));
-        let mut container = Container::new(words.collect::<Result<Vec<_>, Stop>>()?);
+        let mut container = Container::new(words.collect::<Result<Vec<_>, CaseError>>()?);
         container.environment = environment;
         container = container.volume(&self.hosts, "/etc/hosts");
         for mount in list(&told["volumeMounts"]) {
@@ -57,7 +57,7 @@ impl Kubelet {
     }
 
     /// Where a volume of a pod lies. Those of no name come of a StatefulSet's templates.
-    fn folder(&self, pod: Template<'_>, name: &str) -> Result<&PathBuf, Stop> {
+    fn folder(&self, pod: Template<'_>, name: &str) -> Result<&PathBuf, CaseError> {
         let volume = list(&pod.spec["volumes"]).find(|volume| volume["name"] == name);
         let source = match volume {
             Some(volume) => volume["persistentVolumeClaim"]["claimName"]
@@ -67,17 +67,20 @@ impl Kubelet {
                 .to_owned(),
             None => format!("{name}-{}", pod.name),
         };
-        let missing = || Stop::failed(format_args!("no claim and no secret is called `{source}`"));
+        let missing =
+            || CaseError::failed(format_args!("no claim and no secret is called `{source}`"));
         self.volumes.get(&source).ok_or_else(missing)
     }
 }
 
-fn environment(pod: Template<'_>, told: &Value) -> Result<BTreeMap<String, String>, Stop> {
+fn environment(pod: Template<'_>, told: &Value) -> Result<BTreeMap<String, String>, CaseError> {
     let mut known = BTreeMap::new();
     for variable in list(told) {
         let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
             Some("metadata.name") => pod.name.to_owned(),
-            Some(other) => return Err(Stop::failed(format_args!("nobody here knows {other}"))),
+            Some(other) => {
+                return Err(CaseError::failed(format_args!("nobody here knows {other}")));
+            }
             None => at_address(pod, &expanded(text(&variable["value"])?, &known)),
         };
         known.insert(text(&variable["name"])?.to_owned(), value);
@@ -107,8 +110,10 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-fn text(value: &Value) -> Result<&str, Stop> {
-    value.as_str().ok_or_else(|| Stop::failed(format_args!("the manifest has {value} for a text")))
+fn text(value: &Value) -> Result<&str, CaseError> {
+    value
+        .as_str()
+        .ok_or_else(|| CaseError::failed(format_args!("the manifest has {value} for a text")))
 }
 
 #[cfg(test)]
@@ -152,7 +157,7 @@ mod tests {
             @r#"[("/hosts", "/etc/hosts"), ("/one", "/tls"), ("/two", "/data")] Some((7, 7)) ReadOnly"#
         );
         let other = Template { name: "etcd-2", ..pod };
-        assert!(matches!(kubelet.containers(other), Err(Stop::Failed(it))
+        assert!(matches!(kubelet.containers(other), Err(CaseError::Failed(it))
             if it.what == "no claim and no secret is called `data-etcd-2`"));
     }
 }

@@ -1,26 +1,33 @@
 //! `etcdimg test`: proves that a built image does what its documents promise, the way its users
 //! will run it.
 //!
-//! A `Subject` is the image, a `Runtime` runs it, a `Suite` is one document as a list of cases,
-//! and each `Case` plays on a `Stage` of its own. Not responsible for how an image was made: it
+//! A `ImageUnderTest` is the image, a `Runtime` runs it, a `Suite` is one document as a list of cases,
+//! and each `Case` plays on a `CaseContext` of its own. Not responsible for how an image was made: it
 //! knows the layout and nothing else.
 
 mod case;
 mod certificates;
 mod container;
 mod contents;
+mod context;
+mod error;
 mod etcd;
 mod events;
+mod files;
+mod image_under_test;
 mod kubelet;
+mod log;
+mod lookup;
 mod owner;
+mod pod;
 pub mod report;
 mod results;
 pub mod runtime;
-mod stage;
-mod subject;
+mod sizes;
 mod suite;
 mod suites;
 mod verdict;
+mod version_pairs;
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -29,20 +36,23 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use case::Case;
+pub use error::{CaseError, FailureDetail};
+pub use image_under_test::ImageUnderTest;
+pub use log::{CaseLog, ProvenMigration};
+pub use lookup::ImageError;
 pub use owner::{Owner, sweep};
 pub use results::{CaseResult, Outcome, Results};
-pub use stage::{Journey, Stop, Told, Trouble};
-pub use subject::{Sizes, Subject, SubjectError};
+pub use sizes::Sizes;
 pub use suite::{Suite, UnknownSuite};
-pub use verdict::{Gap, Verdict};
+pub use verdict::{IncompleteReason, Verdict};
 
+use context::CaseContext;
 use runtime::{Runtime, RuntimeError};
-use stage::Stage;
 
 /// What is to be played, on what.
 #[expect(missing_debug_implementations, reason = "a runtime has nothing to show")]
 pub struct Run<'a> {
-    pub subject: &'a Subject,
+    pub subject: &'a ImageUnderTest,
     pub runtime: Option<&'a dyn Runtime>,
     /// Below it every case gets a folder.
     pub folder: &'a Path,
@@ -56,7 +66,7 @@ pub struct Run<'a> {
 pub type VerifyLayout = dyn Fn(&oci::Layout) -> Result<Vec<String>, String> + Sync;
 
 /// Cases with their suites, in order.
-pub fn cases(subject: &Subject, suites: &[Suite]) -> Vec<(Suite, Case)> {
+pub fn cases(subject: &ImageUnderTest, suites: &[Suite]) -> Vec<(Suite, Case)> {
     let all =
         suites.iter().flat_map(|suite| suite.cases(subject).into_iter().map(|case| (*suite, case)));
     all.collect()
@@ -82,7 +92,7 @@ fn probe(folder: &Path) -> Result<std::path::PathBuf, RuntimeError> {
 
 impl Run<'_> {
     /// Plays the cases, several at a time; `ended` hears of each as it ends.
-    pub fn play(
+    pub fn run(
         &self,
         cases: &[(Suite, Case)],
         ended: impl Fn(&CaseResult) + Sync,
@@ -95,7 +105,7 @@ impl Run<'_> {
                     loop {
                         let index = next.fetch_add(1, Ordering::Relaxed);
                         let Some((suite, case)) = cases.get(index) else { return };
-                        let Some(result) = self.play_one(*suite, case) else { return };
+                        let Some(result) = self.run_one(*suite, case) else { return };
                         ended(&result);
                         if let Ok(mut results) = results.lock() {
                             results[index] = Some(result);
@@ -109,31 +119,32 @@ impl Run<'_> {
     }
 
     /// Nothing when it was interrupted.
-    fn play_one(&self, suite: Suite, case: &Case) -> Option<CaseResult> {
+    fn run_one(&self, suite: Suite, case: &Case) -> Option<CaseResult> {
         if self.interrupted.load(Ordering::Relaxed) {
             return None;
         }
         let started = Instant::now();
         let folder = self.folder.join(format!("{suite}-{}", case.name));
-        let stage = Stage::new(self, &folder);
-        let played =
-            std::fs::create_dir_all(&folder).map_err(Stop::from).and_then(|()| (case.play)(&stage));
+        let context = CaseContext::new(self, &folder);
+        let played = std::fs::create_dir_all(&folder)
+            .map_err(CaseError::from)
+            .and_then(|()| (case.run)(&context));
         // Hundreds of megabytes lie there; the next cases need the room.
         let _ = std::fs::remove_dir_all(&folder);
         let outcome = match played {
             Ok(()) => Outcome::Passed,
             // Who was interrupted with us did not fail.
-            Err(Stop::Failed(_)) if self.interrupted.load(Ordering::Relaxed) => return None,
-            Err(Stop::Failed(trouble)) => Outcome::Failed(stage.explain(trouble)),
-            Err(Stop::Skipped(why)) => Outcome::Skipped(why),
-            Err(Stop::Interrupted) => return None,
+            Err(CaseError::Failed(_)) if self.interrupted.load(Ordering::Relaxed) => return None,
+            Err(CaseError::Failed(detail)) => Outcome::Failed(context.explain(detail)),
+            Err(CaseError::Skipped(why)) => Outcome::Skipped(why),
+            Err(CaseError::Interrupted) => return None,
         };
         Some(CaseResult {
             suite,
             case: case.name.clone(),
             proves: case.proves.clone(),
             outcome,
-            told: stage.told(),
+            log: context.log(),
             took: started.elapsed(),
         })
     }

@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use etcd_version::EtcdVersion;
 
-use super::stage::{Journey, Told, Trouble};
+use super::error::FailureDetail;
+use super::log::{CaseLog, ProvenMigration};
 use super::suite::Suite;
-use super::verdict::{Gap, Verdict};
+use super::verdict::{IncompleteReason, Verdict};
 
 /// How a case ended.
 #[derive(Clone, Debug)]
 pub enum Outcome {
     Passed,
-    Failed(Trouble),
+    Failed(FailureDetail),
     /// What it needs is not here.
     Skipped(String),
 }
@@ -23,7 +24,7 @@ pub struct CaseResult {
     pub case: String,
     pub proves: String,
     pub outcome: Outcome,
-    pub told: Told,
+    pub log: CaseLog,
     pub took: Duration,
 }
 
@@ -49,16 +50,16 @@ impl Results {
         for case in self.cases.iter_mut().filter(|case| suites.contains(&case.suite)) {
             if let Outcome::Skipped(why) = &case.outcome {
                 let what = format!("skipped, and --require asks for it: {why}");
-                case.outcome = Outcome::Failed(Trouble { what, ..Trouble::default() });
+                case.outcome = Outcome::Failed(FailureDetail { what, ..FailureDetail::default() });
             }
         }
         self.required.extend(suites);
         self
     }
 
-    pub fn failed(&self) -> impl Iterator<Item = (&CaseResult, &Trouble)> {
+    pub fn failed(&self) -> impl Iterator<Item = (&CaseResult, &FailureDetail)> {
         self.cases.iter().filter_map(|case| match &case.outcome {
-            Outcome::Failed(trouble) => Some((case, trouble)),
+            Outcome::Failed(detail) => Some((case, detail)),
             Outcome::Passed | Outcome::Skipped(_) => None,
         })
     }
@@ -74,15 +75,19 @@ impl Results {
         self.cases.iter().filter(|case| outcome(&case.outcome)).count()
     }
 
-    pub(crate) fn gap(&self) -> Option<Gap> {
-        if let Verdict::Incomplete(gap) = self.verdict() { Some(gap) } else { None }
+    pub(crate) fn incomplete_reason(&self) -> Option<IncompleteReason> {
+        if let Verdict::Incomplete(incomplete_reason) = self.verdict() {
+            Some(incomplete_reason)
+        } else {
+            None
+        }
     }
 
     /// Whether data went this way in any case.
     pub(crate) fn has_gone(&self, from: &EtcdVersion, to: &EtcdVersion) -> bool {
-        let wanted = Journey { from: from.clone(), to: to.clone() };
+        let wanted = ProvenMigration { from: from.clone(), to: to.clone() };
         self.cases.iter().any(|case| {
-            matches!(case.outcome, Outcome::Passed) && case.told.journeys.contains(&wanted)
+            matches!(case.outcome, Outcome::Passed) && case.log.journeys.contains(&wanted)
         })
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::case::Case;
-use super::subject::Subject;
+use super::image_under_test::ImageUnderTest;
 use super::suites;
 
 /// The suites, each a document made executable.
@@ -70,7 +70,7 @@ impl Suite {
         }
     }
 
-    pub fn cases(self, subject: &Subject) -> Vec<Case> {
+    pub fn cases(self, subject: &ImageUnderTest) -> Vec<Case> {
         match self {
             Self::Structure => suites::structure::cases(subject),
             Self::Run => suites::run::cases(),

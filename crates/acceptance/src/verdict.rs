@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::results::{Outcome, Results};
 use crate::Suite;
-use crate::runtime::Blame;
+use crate::runtime::Cause;
 
 /// What all the results say together; every report shows it, and the exit code follows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,11 +12,11 @@ pub enum Verdict {
     Passed,
     Failed(String),
     /// Too little was played to say that the image is right or wrong.
-    Incomplete(Gap),
+    Incomplete(IncompleteReason),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gap {
+pub enum IncompleteReason {
     Interrupted {
         played: usize,
         planned: usize,
@@ -36,12 +36,15 @@ impl Results {
         let (played, planned) = (self.cases.len(), self.planned);
         // First: what was interrupted may have failed for that.
         if played < planned {
-            return Verdict::Incomplete(Gap::Interrupted { played, planned });
+            return Verdict::Incomplete(IncompleteReason::Interrupted { played, planned });
         }
         let failed: Vec<_> =
             self.failed().map(|(case, _)| format!("{}/{}", case.suite, case.case)).collect();
-        if !failed.is_empty() && self.failed().all(|(_, it)| it.blame == Blame::Machine) {
-            return Verdict::Incomplete(Gap::CouldNotRun { failed: failed.len(), played });
+        if !failed.is_empty() && self.failed().all(|(_, it)| it.cause == Cause::Machine) {
+            return Verdict::Incomplete(IncompleteReason::CouldNotRun {
+                failed: failed.len(),
+                played,
+            });
         }
         if !failed.is_empty() {
             let what = format!("{} of {played} cases failed: {}", failed.len(), failed.join(", "));
@@ -49,10 +52,10 @@ impl Results {
         }
         let has_run = |suite: Suite| self.cases.iter().any(|case| case.suite == suite);
         if let Some(suite) = self.required.iter().find(|suite| !has_run(**suite)) {
-            return Verdict::Incomplete(Gap::Missing(*suite));
+            return Verdict::Incomplete(IncompleteReason::Missing(*suite));
         }
         if self.cases.iter().all(|case| matches!(case.outcome, Outcome::Skipped(_))) {
-            return Verdict::Incomplete(Gap::NothingRan);
+            return Verdict::Incomplete(IncompleteReason::NothingRan);
         }
         Verdict::Passed
     }
@@ -69,7 +72,7 @@ impl Verdict {
     }
 }
 
-impl fmt::Display for Gap {
+impl fmt::Display for IncompleteReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Interrupted { played, planned } => {

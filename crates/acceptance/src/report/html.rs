@@ -16,11 +16,14 @@ impl Results {
             "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width\">\n\
              <title>{reference} {platform}: {verdict}</title>\n<style>\n{STYLE}</style>\n\
-             <header class=\"{verdict}\"><h1>{reference}</h1><p>{summary}</p>{gap}</header>\n",
+             <header class=\"{verdict}\"><h1>{reference}</h1><p>{summary}</p>{incomplete_reason}</header>\n",
             reference = escaped(&self.reference),
             platform = escaped(&self.platform),
             summary = escaped(&self.summary()),
-            gap = self.gap().map(|gap| format!("<p>incomplete: {gap}</p>")).unwrap_or_default(),
+            incomplete_reason = self
+                .incomplete_reason()
+                .map(|incomplete_reason| format!("<p>incomplete: {incomplete_reason}</p>"))
+                .unwrap_or_default(),
         );
         out.push_str("<section><h2>Where data can go</h2>\n");
         out.push_str(&self.graph());
@@ -54,7 +57,7 @@ impl Results {
             escaped(&case.case),
             escaped(&case.proves)
         );
-        for note in &case.told.notes {
+        for note in &case.log.notes {
             let _ = write!(out, "<br><small>{}</small>", escaped(note));
         }
         match &case.outcome {
@@ -62,11 +65,11 @@ impl Results {
             Outcome::Skipped(why) => {
                 let _ = write!(out, "<br><small>{}</small>", escaped(why));
             }
-            Outcome::Failed(trouble) => {
-                let _ = write!(out, "<p>{}</p>", escaped(&trouble.what));
-                let _ = write!(out, "<p>while: {}</p>", escaped(&case.told.step));
-                let command = trouble.command.iter().map(|line| format!("$ {line}"));
-                let lines: Vec<_> = command.chain(trouble.log.iter().cloned()).collect();
+            Outcome::Failed(detail) => {
+                let _ = write!(out, "<p>{}</p>", escaped(&detail.what));
+                let _ = write!(out, "<p>while: {}</p>", escaped(&case.log.step));
+                let command = detail.command.iter().map(|line| format!("$ {line}"));
+                let lines: Vec<_> = command.chain(detail.log.iter().cloned()).collect();
                 let _ = write!(out, "<pre>{}</pre>", escaped(&lines.join("\n")));
             }
         }

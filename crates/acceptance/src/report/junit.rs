@@ -12,9 +12,9 @@ impl Results {
             "<testsuites name=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\" \
              time=\"{}\">",
             escaped(&self.reference),
-            self.cases.len() + self.gap().iter().len(),
+            self.cases.len() + self.incomplete_reason().iter().len(),
             self.failed().count(),
-            self.gap().iter().len(),
+            self.incomplete_reason().iter().len(),
             self.skipped().count(),
             seconds(self.took)
         );
@@ -38,14 +38,14 @@ impl Results {
             out.push_str("  </testsuite>\n");
         }
         // Readers count cases; they know no other place for what is wrong with all of them.
-        if let Some(gap) = self.gap() {
+        if let Some(incomplete_reason) = self.incomplete_reason() {
             let _ = writeln!(
                 out,
                 "  <testsuite name=\"verdict\" tests=\"1\" failures=\"0\" errors=\"1\" \
                  skipped=\"0\">\n    <testcase classname=\"{}.verdict\" name=\"complete\" time=\"0\">\
                  <error message=\"{}\"/></testcase>\n  </testsuite>",
                 escaped(&self.platform),
-                escaped(&gap.to_string())
+                escaped(&incomplete_reason.to_string())
             );
         }
         out.push_str("</testsuites>\n");
@@ -66,16 +66,16 @@ impl Results {
             Outcome::Skipped(why) => {
                 let _ = writeln!(out, "><skipped message=\"{}\"/></testcase>", escaped(why));
             }
-            Outcome::Failed(trouble) => {
-                let mut text = format!("step: {}\n", case.told.step);
-                if let Some(command) = &trouble.command {
+            Outcome::Failed(detail) => {
+                let mut text = format!("step: {}\n", case.log.step);
+                if let Some(command) = &detail.command {
                     let _ = writeln!(text, "command: {command}");
                 }
-                text.push_str(&trouble.log.join("\n"));
+                text.push_str(&detail.log.join("\n"));
                 let _ = writeln!(
                     out,
                     "><failure message=\"{}\">{}</failure></testcase>",
-                    escaped(&trouble.what),
+                    escaped(&detail.what),
                     escaped(&text)
                 );
             }

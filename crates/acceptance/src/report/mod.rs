@@ -17,18 +17,18 @@ impl Results {
         let case = |case: &CaseResult| {
             let (outcome, why) = match &case.outcome {
                 Outcome::Passed => ("passed", Value::Null),
-                Outcome::Failed(trouble) => (
+                Outcome::Failed(detail) => (
                     "failed",
                     json!({
-                        "step": case.told.step,
-                        "what": trouble.what,
-                        "command": trouble.command,
-                        "log": trouble.log,
+                        "step": case.log.step,
+                        "what": detail.what,
+                        "command": detail.command,
+                        "log": detail.log,
                     }),
                 ),
                 Outcome::Skipped(why) => ("skipped", json!(why)),
             };
-            let journeys = case.told.journeys.iter();
+            let journeys = case.log.journeys.iter();
             json!({
                 "suite": case.suite,
                 "case": case.case,
@@ -36,7 +36,7 @@ impl Results {
                 "outcome": outcome,
                 "why": why,
                 "seconds": seconds(case.took),
-                "notes": case.told.notes,
+                "notes": case.log.notes,
                 "journeys": journeys
                     .map(|it| json!({"from": it.from.to_string(), "to": it.to.to_string()}))
                     .collect::<Vec<_>>(),
@@ -49,7 +49,7 @@ impl Results {
             "bundled": self.bundled.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "seconds": seconds(self.took),
             "verdict": self.verdict().word(),
-            "incomplete": self.gap().map(|gap| gap.to_string()),
+            "incomplete": self.incomplete_reason().map(|incomplete_reason| incomplete_reason.to_string()),
             "passed": self.count(|it| matches!(it, Outcome::Passed)),
             "failed": self.count(|it| matches!(it, Outcome::Failed(_))),
             "skipped": self.count(|it| matches!(it, Outcome::Skipped(_))),

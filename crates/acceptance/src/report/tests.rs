@@ -1,7 +1,7 @@
 use super::*;
-use crate::runtime::Blame;
-use crate::{Journey, Trouble};
-use crate::{Suite, Told};
+use crate::runtime::Cause;
+use crate::{CaseLog, Suite};
+use crate::{FailureDetail, ProvenMigration};
 
 fn case(suite: Suite, name: &str, outcome: Outcome) -> CaseResult {
     let version = |text: &str| text.parse().unwrap();
@@ -10,21 +10,21 @@ fn case(suite: Suite, name: &str, outcome: Outcome) -> CaseResult {
         case: name.to_owned(),
         proves: "it <works> & lasts".to_owned(),
         outcome,
-        told: Told {
+        log: CaseLog {
             step: "stop \"it\"".to_owned(),
             notes: vec![],
-            journeys: vec![Journey { from: version("3.5.33"), to: version("3.6.14") }],
+            journeys: vec![ProvenMigration { from: version("3.5.33"), to: version("3.6.14") }],
         },
         took: Duration::from_millis(1500),
     }
 }
 
 fn results() -> Results {
-    let trouble = Trouble {
+    let detail = FailureDetail {
         what: "it did not stop\n  expected 0".to_owned(),
         command: Some("etcd --name <m>".to_owned()),
         log: vec!["the \u{1b}[31mlast\u{1b}[0m line".to_owned()],
-        ..Trouble::default()
+        ..FailureDetail::default()
     };
     Results {
         reference: "etcd:3.6.14-0".to_owned(),
@@ -33,7 +33,7 @@ fn results() -> Results {
         bundled: ["3.4.27", "3.5.33", "3.6.14"].map(|text| text.parse().unwrap()).to_vec(),
         cases: vec![
             case(Suite::Structure, "paths", Outcome::Passed),
-            case(Suite::Run, "serve", Outcome::Failed(trouble)),
+            case(Suite::Run, "serve", Outcome::Failed(detail)),
             case(Suite::Run, "user", Outcome::Skipped("no other user here".to_owned())),
         ],
         planned: 3,
@@ -118,7 +118,7 @@ fn check(cases: Vec<CaseResult>, planned: usize, required: &[Suite], expected: &
 #[test]
 fn the_verdict_is_the_same_everywhere() {
     let passed = || case(Suite::Run, "serve", Outcome::Passed);
-    let failed = || case(Suite::Run, "shell", Outcome::Failed(Trouble::default()));
+    let failed = || case(Suite::Run, "shell", Outcome::Failed(FailureDetail::default()));
     let skipped = || case(Suite::Kubernetes, "static-pod", Outcome::Skipped("no podman".into()));
     check(
         vec![passed(), skipped()],
@@ -152,7 +152,7 @@ fn the_verdict_is_the_same_everywhere() {
         &[],
         r#"tests="2" failures="0" errors="1" skipped="1"; 1 in JUnit; incomplete failed 0; incomplete; nothing could be tested here"#,
     );
-    let machine = Trouble { blame: Blame::Machine, ..Trouble::default() };
+    let machine = FailureDetail { cause: Cause::Machine, ..FailureDetail::default() };
     let unable = || case(Suite::Run, "shell", Outcome::Failed(machine.clone()));
     check(
         vec![passed(), unable()],

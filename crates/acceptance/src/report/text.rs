@@ -6,20 +6,23 @@ impl Results {
     pub fn text(&self) -> String {
         let width = self.cases.iter().map(|case| name(case).len()).max().unwrap_or(0);
         let mut lines: Vec<_> = self.cases.iter().map(|case| line(case, width)).collect();
-        for (case, trouble) in self.failed() {
+        for (case, detail) in self.failed() {
             lines.push(String::new());
-            lines.push(format!("{} failed: {}", name(case), trouble.what));
-            if !case.told.step.is_empty() {
-                lines.push(format!("  step     {}", case.told.step));
+            lines.push(format!("{} failed: {}", name(case), detail.what));
+            if !case.log.step.is_empty() {
+                lines.push(format!("  step     {}", case.log.step));
             }
-            if let Some(command) = &trouble.command {
+            if let Some(command) = &detail.command {
                 lines.push(format!("  command  {command}"));
             }
-            lines.extend(trouble.log.iter().map(|line| format!("  | {}", plain(line))));
+            lines.extend(detail.log.iter().map(|line| format!("  | {}", plain(line))));
         }
         lines.push(String::new());
         lines.push(self.summary());
-        lines.extend(self.gap().map(|gap| format!("INCOMPLETE: {gap}")));
+        lines.extend(
+            self.incomplete_reason()
+                .map(|incomplete_reason| format!("INCOMPLETE: {incomplete_reason}")),
+        );
         lines.join("\n")
     }
 
@@ -48,7 +51,7 @@ fn name(case: &CaseResult) -> String {
 
 fn line(case: &CaseResult, width: usize) -> String {
     let (verdict, more) = match &case.outcome {
-        Outcome::Passed => ("passed", case.told.notes.join("; ")),
+        Outcome::Passed => ("passed", case.log.notes.join("; ")),
         Outcome::Failed(_) => ("FAILED", String::new()),
         Outcome::Skipped(why) => ("skipped", why.clone()),
     };

@@ -23,8 +23,8 @@ use tokio::runtime::Runtime as Tokio;
 
 use super::{GoesOn, Inside, OTHER_USER, Pod, Running, Runtime, RuntimeError, Signal};
 use crate::container::{Container, Ended, Root};
+use crate::image_under_test::ImageUnderTest;
 use crate::owner::Owner;
-use crate::subject::Subject;
 use docker::{self, EngineError};
 
 /// Marks what is ours in an engine that others use too.
@@ -57,7 +57,7 @@ struct Inner {
 impl Docker {
     /// Loads the image under a name that no other image has, nor another run for this one.
     pub fn new(
-        subject: &Subject,
+        subject: &ImageUnderTest,
         tokio: Tokio,
         interrupted: &AtomicBool,
     ) -> Result<Self, EngineError> {

@@ -23,7 +23,7 @@ use process::{Invocation, Streams};
 
 /// What has to be mended when something did not work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Blame {
+pub enum Cause {
     #[default]
     Image,
     /// This machine, its engine or its disk, so that the image may be good.
@@ -37,17 +37,17 @@ pub struct RuntimeError {
     pub what: String,
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
-    pub blame: Blame,
+    pub cause: Cause,
 }
 
 impl RuntimeError {
     pub fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), source: None, blame: Blame::Machine }
+        Self { what: what.into(), source: None, cause: Cause::Machine }
     }
 
     /// The machine did its part.
     pub fn of_image(what: impl Into<String>) -> Self {
-        Self { blame: Blame::Image, ..Self::new(what) }
+        Self { cause: Cause::Image, ..Self::new(what) }
     }
 
     pub fn because<E: Into<Box<dyn std::error::Error + Send + Sync>>>(

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::{OTHER_USER, Pod, Running, Runtime, RuntimeError, Signal, find};
 use crate::container::{Container, Root};
-use crate::subject::Subject;
+use crate::image_under_test::ImageUnderTest;
 use process::{Child, Invocation, Streams};
 
 /// Makes what a container expects around its root and becomes the container's program; 125 is
@@ -66,7 +66,7 @@ pub struct Rootfs {
 
 impl Rootfs {
     /// Unpacks the image below a folder.
-    pub fn new(subject: &Subject, folder: &Path) -> Result<Self, RuntimeError> {
+    pub fn new(subject: &ImageUnderTest, folder: &Path) -> Result<Self, RuntimeError> {
         let image = folder.join("image");
         let failed = || format!("cannot unpack the image into {}", image.display());
         fs::create_dir_all(&image).map_err(RuntimeError::because(failed()))?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{RuntimeError, find, to_the_end};
 use crate::container::Ended;
-use crate::subject::Subject;
+use crate::image_under_test::ImageUnderTest;
 use contract::paths::FILES;
 use process::Invocation;
 
@@ -36,7 +36,7 @@ pub struct Wine<'a> {
 impl<'a> Wine<'a> {
     /// A Windows with the image in it, or why there can be none here.
     pub fn boot(
-        subject: &Subject,
+        subject: &ImageUnderTest,
         folder: &Path,
         interrupted: &'a AtomicBool,
     ) -> Result<Result<Self, String>, RuntimeError> {
@@ -81,7 +81,7 @@ impl<'a> Wine<'a> {
     }
 
     /// As the engine of Windows would show them: what is below `Files` stands on the drive.
-    fn install(&self, subject: &Subject) -> Result<(), RuntimeError> {
+    fn install(&self, subject: &ImageUnderTest) -> Result<(), RuntimeError> {
         let failed = || RuntimeError::because("cannot unpack the image for Windows");
         let image = self.folder.join("image");
         fs::create_dir_all(&image).map_err(failed())?;

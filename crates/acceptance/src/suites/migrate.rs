@@ -9,11 +9,13 @@ use etcd_version::EtcdVersion;
 use crate::case::Case;
 use crate::container::Container;
 use crate::contents;
-use crate::etcd::{Cluster, DATA, Wish, ctl};
+use crate::context::CaseContext;
+use crate::error::{CaseError, ensure, same};
+use crate::etcd::{Cluster, ClusterOptions, DATA, ctl};
 use crate::events::Events;
+use crate::image_under_test::ImageUnderTest;
+use crate::pod::Pod;
 use crate::runtime::Signal;
-use crate::stage::{Pod, Stage, Stop, ensure, same};
-use crate::subject::Subject;
 
 /// For every journey of data.
 const KEYS: usize = 10_000;
@@ -22,12 +24,12 @@ const FEW_KEYS: usize = 500;
 /// Far fewer than an etcd logs before it writes a raft snapshot by itself.
 const FEW_PUTS: usize = 5;
 
-pub fn cases(subject: &Subject) -> Vec<Case> {
+pub fn cases(subject: &ImageUnderTest) -> Vec<Case> {
     let mut cases = vec![
         Case::new("empty", "an empty directory takes the target", empty),
         Case::new("permissions", "0755 and 0644 under the umask 0022", permissions),
-        Case::new("same", "data of the last version stays as it is", |stage| {
-            up(stage, stage.subject.newest(), stage.subject.newest())
+        Case::new("same", "data of the last version stays as it is", |context| {
+            up(context, context.subject.newest(), context.subject.newest())
         }),
         Case::new("refused", "what cannot be migrated is refused and not touched", refused),
     ];
@@ -44,11 +46,11 @@ pub fn cases(subject: &Subject) -> Vec<Case> {
     }
     if subject.minors().len() > 2 {
         cases.extend([
-            Case::new("longest", "from the oldest to the newest in one start", |stage| {
-                up(stage, stage.subject.oldest(), stage.subject.newest())
+            Case::new("longest", "from the oldest to the newest in one start", |context| {
+                up(context, context.subject.oldest(), context.subject.newest())
             }),
-            Case::new("auth", "the same with authentication enabled", |stage| {
-                auth(stage, stage.subject.oldest(), stage.subject.newest())
+            Case::new("auth", "the same with authentication enabled", |context| {
+                auth(context, context.subject.oldest(), context.subject.newest())
             }),
             Case::new("crash", "killed while it serves, started again, it goes on", crash),
         ]);
@@ -59,22 +61,22 @@ pub fn cases(subject: &Subject) -> Vec<Case> {
         cases.push(Case::new(
             format!("chain-{}", name.join("-")),
             format!("{} run one after the other on the same data", name.join(", ")),
-            move |stage| chain(stage, &versions),
+            move |context| chain(context, &versions),
         ));
     }
     cases.push(Case::new("old-manifest", "the command line of the manifests of old", old_manifest));
     cases
 }
 
-type Journey = fn(&Stage<'_>, &EtcdVersion, &EtcdVersion) -> Result<(), Stop>;
+type Procedure = fn(&CaseContext<'_>, &EtcdVersion, &EtcdVersion) -> Result<(), CaseError>;
 
-fn case(name: &str, from: &EtcdVersion, to: &EtcdVersion, journey: Journey) -> Case {
+fn case(name: &str, from: &EtcdVersion, to: &EtcdVersion, journey: Procedure) -> Case {
     let proves = match name {
         "auth" => format!("the same from {from} to {to} with authentication enabled"),
         _ => format!("data of {from} is whole under {to}"),
     };
     let (from, to) = (from.clone(), to.clone());
-    Case::new(format!("{name}-{from}-{to}"), proves, move |stage| journey(stage, &from, &to))
+    Case::new(format!("{name}-{from}-{to}"), proves, move |context| journey(context, &from, &to))
 }
 
 /// etcd 3.7 goes back a minor only for somebody who logs in, and `migrate` cannot.
@@ -87,9 +89,9 @@ fn seeded<'a>(
     pod: &'a Pod<'a>,
     version: &EtcdVersion,
     keys: usize,
-) -> Result<(Cluster<'a>, String), Stop> {
-    pod.stage().step(format_args!("write {keys} keys with etcd {version}"));
-    let mut cluster = Cluster::new(pod, 1, version, Wish::default())?;
+) -> Result<(Cluster<'a>, String), CaseError> {
+    pod.context().step(format_args!("write {keys} keys with etcd {version}"));
+    let mut cluster = Cluster::new(pod, 1, version, ClusterOptions::default())?;
     cluster.members[0].migrate(version)?;
     cluster.start_all()?;
     let written = contents::write(&cluster, keys)?;
@@ -98,25 +100,25 @@ fn seeded<'a>(
 }
 
 /// Starts what the data was migrated to and compares everything.
-fn is_whole(cluster: &mut Cluster<'_>, written: &str) -> Result<(), Stop> {
+fn is_whole(cluster: &mut Cluster<'_>, written: &str) -> Result<(), CaseError> {
     let member = &cluster.members[0];
     let version = member.version.clone();
     same("version.txt", &format!("{version}/etcd3"), &member.version_file())?;
-    cluster.pod.stage().step(format_args!("read everything with etcd {version}"));
+    cluster.pod.context().step(format_args!("read everything with etcd {version}"));
     cluster.start_all()?;
     contents::compare(written, &contents::read(cluster)?)?;
     cluster.ctl(&["put", "/registry/pods/after", "x"])?;
     cluster.stop_all()
 }
 
-fn up(stage: &Stage<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Result<(), Stop> {
-    let pod = stage.pod()?;
+fn up(context: &CaseContext<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Result<(), CaseError> {
+    let pod = context.pod()?;
     let (mut cluster, written) = seeded(&pod, from, KEYS)?;
-    stage.step(format_args!("migrate from {from} to {to}"));
+    context.step(format_args!("migrate from {from} to {to}"));
     let said = cluster.members[0].migrate(to)?;
     // One minor up is left to the target; every minor between must have been served.
     let served = Events::of(&said).stopped();
-    for version in between(stage.subject, from, to) {
+    for version in between(context.subject, from, to) {
         ensure(served.contains(version), || {
             format!("etcd {version} was never started on the way from {from} to {to}")
         })
@@ -124,13 +126,13 @@ fn up(stage: &Stage<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Result<(), Sto
     }
     is_whole(&mut cluster, &written)?;
     if from != to {
-        stage.journey(from, to);
+        context.journey(from, to);
     }
     Ok(())
 }
 
 fn between<'a>(
-    subject: &'a Subject,
+    subject: &'a ImageUnderTest,
     from: &EtcdVersion,
     to: &EtcdVersion,
 ) -> impl Iterator<Item = &'a EtcdVersion> {
@@ -140,13 +142,13 @@ fn between<'a>(
 
 /// One image per minor, as clusters are upgraded over the years: each version runs and is written
 /// to before the next one comes, which meets what all of them have left in the log.
-fn chain(stage: &Stage<'_>, versions: &[EtcdVersion]) -> Result<(), Stop> {
-    let pod = stage.pod()?;
-    let (first, later) = versions.split_first().ok_or_else(|| Stop::failed("no versions"))?;
+fn chain(context: &CaseContext<'_>, versions: &[EtcdVersion]) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    let (first, later) = versions.split_first().ok_or_else(|| CaseError::failed("no versions"))?;
     let (mut cluster, _) = seeded(&pod, first, FEW_KEYS)?;
     let mut expected = Vec::new();
     for version in later {
-        stage.step(format_args!("migrate to {version}, start it and write a little"));
+        context.step(format_args!("migrate to {version}, start it and write a little"));
         cluster.members[0].migrate(version)?;
         cluster.start_all()?;
         for number in 0..FEW_PUTS {
@@ -161,20 +163,20 @@ fn chain(stage: &Stage<'_>, versions: &[EtcdVersion]) -> Result<(), Stop> {
     Ok(())
 }
 
-fn down(stage: &Stage<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Result<(), Stop> {
-    let pod = stage.pod()?;
+fn down(context: &CaseContext<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Result<(), CaseError> {
+    let pod = context.pod()?;
     let (mut cluster, written) = seeded(&pod, from, KEYS)?;
-    stage.step(format_args!("migrate back from {from} to {to}"));
+    context.step(format_args!("migrate back from {from} to {to}"));
     cluster.members[0].migrate(to)?;
     is_whole(&mut cluster, &written)?;
-    stage.journey(from, to);
+    context.journey(from, to);
     Ok(())
 }
 
-fn empty(stage: &Stage<'_>) -> Result<(), Stop> {
-    let pod = stage.pod()?;
-    let newest = stage.subject.newest();
-    let mut cluster = Cluster::new(&pod, 1, newest, Wish::default())?;
+fn empty(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    let newest = context.subject.newest();
+    let mut cluster = Cluster::new(&pod, 1, newest, ClusterOptions::default())?;
     // A volume that was just formatted is empty, too.
     std::fs::create_dir(cluster.members[0].data.join("lost+found"))?;
     cluster.members[0].migrate(newest)?;
@@ -183,10 +185,10 @@ fn empty(stage: &Stage<'_>) -> Result<(), Stop> {
     cluster.stop_all()
 }
 
-fn permissions(stage: &Stage<'_>) -> Result<(), Stop> {
-    let pod = stage.pod()?;
-    let newest = stage.subject.newest().to_string();
-    let folder = stage.folder("volume")?;
+fn permissions(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    let newest = context.subject.newest().to_string();
+    let folder = context.folder("volume")?;
     let script = "umask 0022 && exec /usr/local/bin/migrate";
     let container = Container::new(["/bin/sh", "-c", script])
         .env("TARGET_VERSION", newest)
@@ -205,25 +207,25 @@ fn permissions(stage: &Stage<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-fn refused(stage: &Stage<'_>) -> Result<(), Stop> {
-    let pod = stage.pod()?;
-    let newest = stage.subject.newest();
-    let cluster = Cluster::new(&pod, 1, newest, Wish::default())?;
+fn refused(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    let newest = context.subject.newest();
+    let cluster = Cluster::new(&pod, 1, newest, ClusterOptions::default())?;
     let member = &cluster.members[0];
     std::fs::write(member.data.join("notes.txt"), "not etcd's")?;
-    stage.step("migrate a directory that is not etcd's");
+    context.step("migrate a directory that is not etcd's");
     let ended = pod.run(&member.migration(newest))?;
     ensure(ended.code == 3, || format!("the exit code is {}, not 3", ended.code))?;
     ensure(!member.data.join("version.txt").exists(), || "version.txt was written".to_owned())?;
-    stage.step("an unknown flag");
+    context.step("an unknown flag");
     let ended = pod.run(&Container::new(["/usr/local/bin/migrate", "--no-such-flag"]))?;
     ensure(ended.code == 2, || format!("the exit code is {}, not 2", ended.code))
 }
 
 /// A cluster with data that only root may read, stopped.
-fn locked<'a>(pod: &'a Pod<'a>, version: &EtcdVersion) -> Result<(Cluster<'a>, String), Stop> {
+fn locked<'a>(pod: &'a Pod<'a>, version: &EtcdVersion) -> Result<(Cluster<'a>, String), CaseError> {
     let (mut cluster, written) = seeded(pod, version, FEW_KEYS)?;
-    pod.stage().step("enable authentication");
+    pod.context().step("enable authentication");
     cluster.start_all()?;
     for words in [
         &["user", "add", "root:secret"][..],
@@ -238,31 +240,35 @@ fn locked<'a>(pod: &'a Pod<'a>, version: &EtcdVersion) -> Result<(Cluster<'a>, S
     Ok((cluster, written))
 }
 
-fn a_stranger_is_refused(cluster: &mut Cluster<'_>) -> Result<(), Stop> {
+fn a_stranger_is_refused(cluster: &mut Cluster<'_>) -> Result<(), CaseError> {
     let pod = cluster.pod;
-    pod.stage().step("a stranger asks");
+    pod.context().step("a stranger asks");
     cluster.start_all()?;
     let member = &cluster.members[0];
     let words = ["get", "/registry", "--prefix", "--limit=1"];
-    let asked = ctl(&Wish::default(), &member.version, &member.client_url(), &words);
+    let asked = ctl(&ClusterOptions::default(), &member.version, &member.client_url(), &words);
     ensure(pod.run(&asked)?.code != 0, || "authentication is no longer enabled".to_owned())?;
     cluster.stop_all()
 }
 
-fn auth(stage: &Stage<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Result<(), Stop> {
-    let pod = stage.pod()?;
+fn auth(context: &CaseContext<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Result<(), CaseError> {
+    let pod = context.pod()?;
     let (mut cluster, written) = locked(&pod, from)?;
-    stage.step(format_args!("migrate from {from} to {to}"));
+    context.step(format_args!("migrate from {from} to {to}"));
     cluster.members[0].migrate(to)?;
     is_whole(&mut cluster, &written)?;
     a_stranger_is_refused(&mut cluster)
 }
 
 /// Refused before anything is touched.
-fn auth_stays(stage: &Stage<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Result<(), Stop> {
-    let pod = stage.pod()?;
+fn auth_stays(
+    context: &CaseContext<'_>,
+    from: &EtcdVersion,
+    to: &EtcdVersion,
+) -> Result<(), CaseError> {
+    let pod = context.pod()?;
     let (mut cluster, written) = locked(&pod, from)?;
-    stage.step(format_args!("migrate back from {from} to {to} is refused"));
+    context.step(format_args!("migrate back from {from} to {to} is refused"));
     let ended = pod.run(&cluster.members[0].migration(to))?;
     ensure(ended.code == 3, || format!("the exit code is {}, not 3", ended.code))
         .map_err(|stop| stop.log(&ended.stderr))?;
@@ -270,24 +276,24 @@ fn auth_stays(stage: &Stage<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Result
     a_stranger_is_refused(&mut cluster)
 }
 
-fn crash(stage: &Stage<'_>) -> Result<(), Stop> {
-    let pod = stage.pod()?;
-    let (from, to) = (stage.subject.oldest(), stage.subject.newest());
+fn crash(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    let (from, to) = (context.subject.oldest(), context.subject.newest());
     let (mut cluster, written) = seeded(&pod, from, FEW_KEYS)?;
     let container = cluster.members[0].migration(to);
     // Before the first server, most likely.
     for milliseconds in [30, 300] {
-        stage.step(format_args!("kill migrate after {milliseconds} ms"));
+        context.step(format_args!("kill migrate after {milliseconds} ms"));
         let mut process = pod.start(&container)?;
         std::thread::sleep(Duration::from_millis(milliseconds));
         process.signal(Signal::Kill)?;
         process.end()?;
     }
     let mut killed = Vec::new();
-    for version in between(stage.subject, from, to) {
-        stage.step(format_args!("kill migrate while its etcd {version} runs"));
+    for version in between(context.subject, from, to) {
+        context.step(format_args!("kill migrate while its etcd {version} runs"));
         let mut process = pod.start(&container)?;
-        stage.until(&format!("etcd {version} to be started"), || {
+        context.until(&format!("etcd {version} to be started"), || {
             let has_ended = process.has_ended()?.is_some();
             ensure(!has_ended, || format!("migrate ended without starting etcd {version}"))
                 .map_err(|stop| stop.log(&process.log()))?;
@@ -300,16 +306,16 @@ fn crash(stage: &Stage<'_>) -> Result<(), Stop> {
         }
     }
     ensure(!killed.is_empty(), || "it was too fast to be killed".to_owned())?;
-    stage.note(format_args!("killed while it served {}", killed.join(" and ")));
-    stage.step("start it again");
+    context.note(format_args!("killed while it served {}", killed.join(" and ")));
+    context.step("start it again");
     cluster.members[0].migrate(to)?;
     is_whole(&mut cluster, &written)
 }
 
 /// The command line of the reference manifest on Google Compute Engine, as it stands there.
-fn old_manifest(stage: &Stage<'_>) -> Result<(), Stop> {
-    let pod = stage.pod()?;
-    let (from, to) = (stage.subject.oldest(), stage.subject.newest());
+fn old_manifest(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    let (from, to) = (context.subject.oldest(), context.subject.newest());
     let (cluster, written) = seeded(&pod, from, FEW_KEYS)?;
     let member = &cluster.members[0];
     let script = format!(
@@ -323,7 +329,7 @@ fn old_manifest(stage: &Stage<'_>) -> Result<(), Stop> {
         peer = member.peer_url(),
         client = member.client_url(),
     );
-    let logs = stage.folder("log")?;
+    let logs = context.folder("log")?;
     let container = Container::new(["/bin/sh", "-c", &script])
         .env("TARGET_STORAGE", "etcd3")
         .env("TARGET_VERSION", to.to_string())
@@ -337,11 +343,11 @@ fn old_manifest(stage: &Stage<'_>) -> Result<(), Stop> {
         .env("ETCDCTL_API", "3")
         .volume(&member.data, DATA)
         .volume(&logs, "/var/log");
-    stage.step("start the pod");
+    context.step("start the pod");
     let mut process = pod.start(&container)?;
-    let asked = |words: &[&str]| ctl(&cluster.wish, to, &member.client_url(), words);
+    let asked = |words: &[&str]| ctl(&cluster.options, to, &member.client_url(), words);
     let log = || std::fs::read_to_string(logs.join("etcd.log")).unwrap_or_default();
-    let health = stage.until("the pod to be healthy", || {
+    let health = context.until("the pod to be healthy", || {
         let ended = process.has_ended()?;
         ensure(ended.is_none(), || format!("the pod ended with exit code {ended:?}"))?;
         Ok(pod.run(&asked(&["endpoint", "health"]))?.code == 0)

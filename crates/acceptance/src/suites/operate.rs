@@ -7,9 +7,11 @@ use std::time::Duration;
 use crate::case::Case;
 use crate::certificates::Certificates;
 use crate::container::Container;
-use crate::etcd::{Cluster, DATA, Wish, ctl};
+use crate::context::CaseContext;
+use crate::error::{CaseError, ensure, same};
+use crate::etcd::{Cluster, ClusterOptions, DATA, ctl};
+use crate::pod::Pod;
 use crate::runtime::Signal;
-use crate::stage::{Pod, Stage, Stop, ensure, same};
 use crate::suites::stateful_set;
 
 /// How long who is refused may ask.
@@ -19,7 +21,7 @@ const BALANCER: &str = "127.0.0.1:4001";
 
 pub fn cases() -> Vec<Case> {
     vec![
-        Case::new("single-node", "a cluster of one serves", |stage| serves(stage, 1)),
+        Case::new("single-node", "a cluster of one serves", |context| serves(context, 1)),
         Case::new("five-members", "a cluster of five serves, and two may fail", five_members),
         Case::new("client-certificates", "a client without a certificate is refused", certificates),
         Case::new(
@@ -40,43 +42,47 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-fn started<'a>(pod: &'a Pod<'a>, size: usize, wish: Wish) -> Result<Cluster<'a>, Stop> {
-    let stage = pod.stage();
-    stage.step(format_args!("start {size} members"));
-    let mut cluster = Cluster::new(pod, size, stage.subject.newest(), wish)?;
+fn started<'a>(
+    pod: &'a Pod<'a>,
+    size: usize,
+    options: ClusterOptions,
+) -> Result<Cluster<'a>, CaseError> {
+    let context = pod.context();
+    context.step(format_args!("start {size} members"));
+    let mut cluster = Cluster::new(pod, size, context.subject.newest(), options)?;
     cluster.start_all()?;
     Ok(cluster)
 }
 
-fn is_written(cluster: &Cluster<'_>, value: &str) -> Result<(), Stop> {
+fn is_written(cluster: &Cluster<'_>, value: &str) -> Result<(), CaseError> {
     cluster.ctl(&["put", "/registry/pods/a", value])?;
     is_there(cluster, value)
 }
 
-fn is_there(cluster: &Cluster<'_>, value: &str) -> Result<(), Stop> {
+fn is_there(cluster: &Cluster<'_>, value: &str) -> Result<(), CaseError> {
     let said = cluster.ctl(&["get", "/registry/pods/a", "--print-value-only"])?;
     same("the value", value, said.trim_end())
 }
 
-fn serves(stage: &Stage<'_>, size: usize) -> Result<(), Stop> {
-    let pod = stage.pod()?;
-    let mut cluster = started(&pod, size, Wish::default())?;
+fn serves(context: &CaseContext<'_>, size: usize) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    let mut cluster = started(&pod, size, ClusterOptions::default())?;
     is_written(&cluster, "b")?;
     cluster.stop_all()
 }
 
-fn five_members(stage: &Stage<'_>) -> Result<(), Stop> {
-    let pod = stage.pod()?;
-    let mut cluster = started(&pod, 5, Wish::default())?;
+fn five_members(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    let mut cluster = started(&pod, 5, ClusterOptions::default())?;
     is_written(&cluster, "five")?;
-    stage.step("two members fail");
+    context.step("two members fail");
     cluster.members[0].kill()?;
     cluster.members[3].kill()?;
-    stage.until("the other three to go on", || {
+    context.until("the other three to go on", || {
         Ok(cluster.try_ctl(&["put", "/registry/pods/a", "three"])?.code == 0)
     })?;
     is_there(&cluster, "three")?;
-    stage.step("they come back and catch up");
+    context.step("they come back and catch up");
     for index in [0, 3] {
         cluster.members[index].start()?;
         cluster.members[index].wait_until_healthy()?;
@@ -87,23 +93,27 @@ fn five_members(stage: &Stage<'_>) -> Result<(), Stop> {
     cluster.stop_all()
 }
 
-fn certificates(stage: &Stage<'_>) -> Result<(), Stop> {
-    let pod = stage.pod()?;
-    let tls = Certificates::make(stage.folder("tls")?)?;
-    let wish = Wish { tls: Some(tls.clone()), ..Wish::default() };
-    let mut cluster = started(&pod, 3, wish)?;
+fn certificates(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    let tls = Certificates::make(context.folder("tls")?)?;
+    let options = ClusterOptions { tls: Some(tls.clone()), ..ClusterOptions::default() };
+    let mut cluster = started(&pod, 3, options)?;
     is_written(&cluster, "secret")?;
     a_stranger_is_refused(&pod, &tls, &cluster.members[0].client_url())?;
     cluster.stop_all()
 }
 
-fn a_stranger_is_refused(pod: &Pod<'_>, tls: &Certificates, endpoint: &str) -> Result<(), Stop> {
-    pod.stage().step("a client without a certificate asks");
-    let version = pod.stage().subject.newest();
+fn a_stranger_is_refused(
+    pod: &Pod<'_>,
+    tls: &Certificates,
+    endpoint: &str,
+) -> Result<(), CaseError> {
+    pod.context().step("a client without a certificate asks");
+    let version = pod.context().subject.newest();
     // The tool tries again until then.
-    let limit = format!("--command-timeout={}s", pod.stage().limit(SHORT).as_secs());
+    let limit = format!("--command-timeout={}s", pod.context().limit(SHORT).as_secs());
     let words = ["--cacert=/tls/ca.crt", "--dial-timeout=3s", &limit, "get", "/registry/pods/a"];
-    let stranger = ctl(&Wish::default(), version, endpoint, &words);
+    let stranger = ctl(&ClusterOptions::default(), version, endpoint, &words);
     let ended = pod.run(&stranger.volume(&tls.folder, "/tls"))?;
     ensure(ended.code != 0 && !ended.stdout.contains("secret"), || {
         "a client without a certificate was served".to_owned()
@@ -112,13 +122,13 @@ fn a_stranger_is_refused(pod: &Pod<'_>, tls: &Certificates, endpoint: &str) -> R
 
 /// `$LB` of the guide, what `--etcd-servers` of every API server names. etcd's own TCP gateway
 /// plays it, which hands connections on in turn and does not look into TLS.
-fn load_balancer(stage: &Stage<'_>) -> Result<(), Stop> {
-    let pod = stage.pod()?;
-    let tls = Certificates::make(stage.folder("tls")?)?;
-    let wish = Wish { tls: Some(tls.clone()), ..Wish::default() };
-    let mut cluster = started(&pod, 3, wish.clone())?;
-    stage.step("start the load balancer");
-    let version = stage.subject.newest();
+fn load_balancer(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    let tls = Certificates::make(context.folder("tls")?)?;
+    let options = ClusterOptions { tls: Some(tls.clone()), ..ClusterOptions::default() };
+    let mut cluster = started(&pod, 3, options.clone())?;
+    context.step("start the load balancer");
+    let version = context.subject.newest();
     let urls = cluster.endpoints();
     let mut balancer = pod.start(&Container::new([
         &format!("/usr/local/bin/etcd-{version}"),
@@ -130,8 +140,8 @@ fn load_balancer(stage: &Stage<'_>) -> Result<(), Stop> {
         "--retry-delay=1s",
     ]))?;
     let endpoint = format!("https://{BALANCER}");
-    let client = |words: &[&str]| ctl(&wish, version, &endpoint, words);
-    stage.until("the load balancer to answer", || {
+    let client = |words: &[&str]| ctl(&options, version, &endpoint, words);
+    context.until("the load balancer to answer", || {
         ensure(balancer.has_ended()?.is_none(), || "the load balancer ended".to_owned())
             .map_err(|stop| stop.log(&balancer.log()))?;
         Ok(pod.run(&client(&["endpoint", "health"]))?.code == 0)
@@ -141,10 +151,10 @@ fn load_balancer(stage: &Stage<'_>) -> Result<(), Stop> {
         let said = pod.must(&client(&["get", "/registry/pods/a", "--print-value-only"]))?;
         same("the value", value, said.trim_end())
     };
-    stage.step("a client that knows nothing else writes, reads, and meets every member");
+    context.step("a client that knows nothing else writes, reads, and meets every member");
     is_served("secret")?;
     let mut met = BTreeSet::new();
-    stage.until("the load balancer to ask every member", || {
+    context.until("the load balancer to ask every member", || {
         let said = pod.must(&client(&["endpoint", "status", "-w=json"]))?;
         let status: serde_json::Value = serde_json::from_str(&said).unwrap_or_default();
         met.insert(status[0]["Status"]["header"]["member_id"].to_string());
@@ -152,7 +162,7 @@ fn load_balancer(stage: &Stage<'_>) -> Result<(), Stop> {
     })?;
     a_stranger_is_refused(&pod, &tls, &endpoint)?;
     for index in 0..3 {
-        stage.step(format_args!("{} is stopped", cluster.members[index].name));
+        context.step(format_args!("{} is stopped", cluster.members[index].name));
         cluster.members[index].stop()?;
         // More than there are members, so that its turn comes.
         for write in 0..5 {
@@ -167,24 +177,24 @@ fn load_balancer(stage: &Stage<'_>) -> Result<(), Stop> {
 }
 
 /// The id of a member, from `member list`.
-fn id(cluster: &Cluster<'_>, name: &str) -> Result<String, Stop> {
+fn id(cluster: &Cluster<'_>, name: &str) -> Result<String, CaseError> {
     let list = cluster.ctl(&["member", "list"])?;
     let line = list.lines().find(|line| line.split(", ").nth(2) == Some(name));
     let id = line.and_then(|line| line.split(", ").next()).map(str::to_owned);
-    id.ok_or_else(|| Stop::failed(format_args!("{name} is not among the members")).log(&list))
+    id.ok_or_else(|| CaseError::failed(format_args!("{name} is not among the members")).log(&list))
 }
 
 /// Adds a member to a running cluster, by etcd's reconfiguration guide.
-fn join(cluster: &mut Cluster<'_>) -> Result<(), Stop> {
-    let version = cluster.pod.stage().subject.newest();
+fn join(cluster: &mut Cluster<'_>) -> Result<(), CaseError> {
+    let version = cluster.pod.context().subject.newest();
     let (name, url) = {
         let member = cluster.add(version)?;
         (member.name.clone(), member.peer_url())
     };
-    cluster.pod.stage().step(format_args!("add {name} and start it"));
+    cluster.pod.context().step(format_args!("add {name} and start it"));
     // Refused until every member has seen every other for five seconds.
     let mut added = String::new();
-    cluster.pod.stage().until("the cluster to take another member", || {
+    cluster.pod.context().until("the cluster to take another member", || {
         let ended = cluster.try_ctl(&["member", "add", &name, &format!("--peer-urls={url}")])?;
         added = ended.stdout;
         ensure(ended.code == 0 || ended.stderr.contains("unhealthy cluster"), || {
@@ -195,7 +205,7 @@ fn join(cluster: &mut Cluster<'_>) -> Result<(), Stop> {
     // The command prints what the new member needs to know.
     let all = added.lines().find_map(|line| line.strip_prefix("ETCD_INITIAL_CLUSTER="));
     let all = all.map(|text| text.trim_matches('"').to_owned());
-    let all = all.ok_or_else(|| Stop::failed("`member add` names no cluster").log(&added))?;
+    let all = all.ok_or_else(|| CaseError::failed("`member add` names no cluster").log(&added))?;
     let member = cluster.members.last_mut().expect("it was just added");
     member.initial_cluster = all;
     member.state = "existing";
@@ -205,12 +215,12 @@ fn join(cluster: &mut Cluster<'_>) -> Result<(), Stop> {
     ensure(!said.is_empty(), || format!("{name} has not caught up"))
 }
 
-fn replace(stage: &Stage<'_>) -> Result<(), Stop> {
-    let pod = stage.pod()?;
-    let mut cluster = started(&pod, 3, Wish::default())?;
+fn replace(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    let mut cluster = started(&pod, 3, ClusterOptions::default())?;
     is_written(&cluster, "kept")?;
     let failed = cluster.members[0].name.clone();
-    stage.step(format_args!("{failed} fails and is removed"));
+    context.step(format_args!("{failed} fails and is removed"));
     cluster.members[0].kill()?;
     let id = id(&cluster, &failed)?;
     cluster.ctl(&["member", "remove", &id])?;
@@ -225,26 +235,30 @@ fn replace(stage: &Stage<'_>) -> Result<(), Stop> {
     cluster.stop_all()
 }
 
-fn three_to_five(stage: &Stage<'_>) -> Result<(), Stop> {
-    let pod = stage.pod()?;
-    let mut cluster = started(&pod, 3, Wish::default())?;
+fn three_to_five(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    let mut cluster = started(&pod, 3, ClusterOptions::default())?;
     is_written(&cluster, "grown")?;
     join(&mut cluster)?;
     join(&mut cluster)?;
     let list = cluster.ctl(&["member", "list"])?;
     same("the number of members", &5, &list.lines().count())?;
-    stage.step("two of five fail");
+    context.step("two of five fail");
     cluster.members[0].kill()?;
     cluster.members[1].kill()?;
-    stage.until("the other three to go on", || {
+    context.until("the other three to go on", || {
         Ok(cluster.try_ctl(&["put", "/registry/pods/a", "alive"])?.code == 0)
     })?;
     cluster.stop_all()
 }
 
 /// Restores a database into the folders of members that have never run.
-fn restore(cluster: &Cluster<'_>, backup: &std::path::Path, more: &[&str]) -> Result<(), Stop> {
-    let version = cluster.pod.stage().subject.newest();
+fn restore(
+    cluster: &Cluster<'_>,
+    backup: &std::path::Path,
+    more: &[&str],
+) -> Result<(), CaseError> {
+    let version = cluster.pod.context().subject.newest();
     for member in &cluster.members {
         let command = [
             format!("/usr/local/bin/etcdutl-{version}"),
@@ -265,22 +279,25 @@ fn restore(cluster: &Cluster<'_>, backup: &std::path::Path, more: &[&str]) -> Re
     Ok(())
 }
 
-fn saved(stage: &Stage<'_>, cluster: &Cluster<'_>) -> Result<std::path::PathBuf, Stop> {
-    let backup = stage.folder("backup")?;
+fn saved(
+    context: &CaseContext<'_>,
+    cluster: &Cluster<'_>,
+) -> Result<std::path::PathBuf, CaseError> {
+    let backup = context.folder("backup")?;
     let save = ["snapshot", "save", "/backup/snapshot.db"];
-    let (version, endpoint) = (stage.subject.newest(), cluster.members[0].client_url());
-    let save = ctl(&cluster.wish, version, &endpoint, &save);
+    let (version, endpoint) = (context.subject.newest(), cluster.members[0].client_url());
+    let save = ctl(&cluster.options, version, &endpoint, &save);
     cluster.pod.must(&save.volume(&backup, "/backup"))?;
     Ok(backup)
 }
 
-fn snapshot(stage: &Stage<'_>) -> Result<(), Stop> {
-    let pod = stage.pod()?;
-    let mut cluster = started(&pod, 1, Wish::default())?;
+fn snapshot(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    let mut cluster = started(&pod, 1, ClusterOptions::default())?;
     is_written(&cluster, "saved")?;
-    stage.step("save a snapshot and look at it");
-    let backup = saved(stage, &cluster)?;
-    let version = stage.subject.newest();
+    context.step("save a snapshot and look at it");
+    let backup = saved(context, &cluster)?;
+    let version = context.subject.newest();
     let status = Container::new([
         &format!("/usr/local/bin/etcdutl-{version}"),
         "snapshot",
@@ -293,25 +310,25 @@ fn snapshot(stage: &Stage<'_>) -> Result<(), Stop> {
     ensure(status["totalKey"].as_u64() >= Some(1), || format!("the status is {status}"))?;
     cluster.ctl(&["put", "/registry/pods/a", "too late"])?;
     cluster.stop_all()?;
-    stage.step("restore it into a cluster of three");
-    let mut restored = Cluster::new(&pod, 3, version, Wish::default())?;
+    context.step("restore it into a cluster of three");
+    let mut restored = Cluster::new(&pod, 3, version, ClusterOptions::default())?;
     restore(&restored, &backup, &[])?;
     restored.start_all()?;
     is_there(&restored, "saved")?;
     restored.stop_all()
 }
 
-fn bare_database(stage: &Stage<'_>) -> Result<(), Stop> {
-    let pod = stage.pod()?;
-    let mut cluster = started(&pod, 1, Wish::default())?;
+fn bare_database(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    let mut cluster = started(&pod, 1, ClusterOptions::default())?;
     is_written(&cluster, "bare")?;
-    stage.step("copy member/snap/db of a stopped member");
+    context.step("copy member/snap/db of a stopped member");
     cluster.stop_all()?;
-    let backup = stage.folder("backup")?;
+    let backup = context.folder("backup")?;
     let db = cluster.members[0].data.join("member/snap/db");
     std::fs::copy(db, backup.join("snapshot.db"))?;
-    stage.step("restore it");
-    let mut restored = Cluster::new(&pod, 1, stage.subject.newest(), Wish::default())?;
+    context.step("restore it");
+    let mut restored = Cluster::new(&pod, 1, context.subject.newest(), ClusterOptions::default())?;
     // It has no hash, which `snapshot save` appends.
     restore(&restored, &backup, &["--skip-hash-check"])?;
     restored.start_all()?;
@@ -319,22 +336,22 @@ fn bare_database(stage: &Stage<'_>) -> Result<(), Stop> {
     restored.stop_all()
 }
 
-fn lost_quorum(stage: &Stage<'_>) -> Result<(), Stop> {
-    let pod = stage.pod()?;
-    let mut cluster = started(&pod, 3, Wish::default())?;
+fn lost_quorum(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    let mut cluster = started(&pod, 3, ClusterOptions::default())?;
     is_written(&cluster, "recovered")?;
-    stage.step("two of three fail");
+    context.step("two of three fail");
     cluster.members[1].kill()?;
     cluster.members[2].kill()?;
     let refused = cluster.try_ctl(&["--command-timeout=3s", "put", "/registry/pods/a", "lost"])?;
     ensure(refused.code != 0, || "one of three still takes writes".to_owned())?;
-    stage.step("the one that is left starts a new cluster from its own data");
+    context.step("the one that is left starts a new cluster from its own data");
     cluster.members[0].kill()?;
-    let version = stage.subject.newest();
-    let backup = stage.folder("backup")?;
+    let version = context.subject.newest();
+    let backup = context.folder("backup")?;
     let db = cluster.members[0].data.join("member/snap/db");
     std::fs::copy(db, backup.join("snapshot.db"))?;
-    let mut restored = Cluster::new(&pod, 3, version, Wish::default())?;
+    let mut restored = Cluster::new(&pod, 3, version, ClusterOptions::default())?;
     restore(&restored, &backup, &["--skip-hash-check"])?;
     restored.start_all()?;
     is_there(&restored, "recovered")?;

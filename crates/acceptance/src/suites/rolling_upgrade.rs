@@ -11,21 +11,23 @@ use etcd_version::EtcdVersion;
 use crate::case::Case;
 use crate::certificates::Certificates;
 use crate::container::Container;
-use crate::etcd::{Cluster, Member, Wish, ctl};
+use crate::context::CaseContext;
+use crate::error::{CaseError, ensure};
+use crate::etcd::{Cluster, ClusterOptions, Member, ctl};
 use crate::events::Events;
-use crate::stage::{Pod, Stage, Stop, ensure};
-use crate::subject::Subject;
+use crate::image_under_test::ImageUnderTest;
+use crate::pod::Pod;
 
-pub fn cases(subject: &Subject) -> Vec<Case> {
+pub fn cases(subject: &ImageUnderTest) -> Vec<Case> {
     let mut cases = Vec::new();
     for (older, newer) in subject.steps() {
         let (from, to) = (older.clone(), newer.clone());
         cases.push(Case::new(
             format!("{from}-{to}"),
             format!("three members go from {from} to {to} without losing a write"),
-            move |stage| {
-                upgrade(stage, &[from.clone(), to.clone()])?;
-                stage.journey(&from, &to);
+            move |context| {
+                upgrade(context, &[from.clone(), to.clone()])?;
+                context.journey(&from, &to);
                 Ok(())
             },
         ));
@@ -33,7 +35,7 @@ pub fn cases(subject: &Subject) -> Vec<Case> {
         cases.push(Case::new(
             format!("back-{to}-{from}"),
             format!("a member that runs {to} goes back to {from} while another is old"),
-            move |stage| go_back(stage, &from, &to),
+            move |context| go_back(context, &from, &to),
         ));
     }
     for chain in subject.chains() {
@@ -42,63 +44,68 @@ pub fn cases(subject: &Subject) -> Vec<Case> {
         cases.push(Case::new(
             format!("chain-{}", name.join("-")),
             format!("three members go from minor to minor over {}", name.join(", ")),
-            move |stage| upgrade(stage, &versions),
+            move |context| upgrade(context, &versions),
         ));
     }
     cases
 }
 
-fn secure<'a>(pod: &'a Pod<'a>, version: &EtcdVersion) -> Result<Cluster<'a>, Stop> {
-    let tls = Certificates::make(pod.stage().folder("tls")?)?;
-    let mut cluster = Cluster::new(pod, 3, version, Wish { tls: Some(tls), ..Wish::default() })?;
+fn secure<'a>(pod: &'a Pod<'a>, version: &EtcdVersion) -> Result<Cluster<'a>, CaseError> {
+    let tls = Certificates::make(pod.context().folder("tls")?)?;
+    let mut cluster = Cluster::new(
+        pod,
+        3,
+        version,
+        ClusterOptions { tls: Some(tls), ..ClusterOptions::default() },
+    )?;
     for member in &mut cluster.members {
         member.migrate(version)?;
     }
-    pod.stage().step(format_args!("start three members of etcd {version}"));
+    pod.context().step(format_args!("start three members of etcd {version}"));
     cluster.start_all()?;
     Ok(cluster)
 }
 
 /// From each version to the next, while a client writes.
-fn upgrade(stage: &Stage<'_>, versions: &[EtcdVersion]) -> Result<(), Stop> {
-    let pod = stage.pod()?;
-    let from = versions.first().ok_or_else(|| Stop::failed("no versions"))?;
+fn upgrade(context: &CaseContext<'_>, versions: &[EtcdVersion]) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    let from = versions.first().ok_or_else(|| CaseError::failed("no versions"))?;
     let mut cluster = secure(&pod, from)?;
     let endpoints: Vec<_> = cluster.members.iter().map(Member::client_url).collect();
-    let writer = Writer::new(&cluster.wish, from, endpoints.join(","));
+    let writer = Writer::new(&cluster.options, from, endpoints.join(","));
     thread::scope(|scope| {
         let writing = scope.spawn(|| writer.run(&pod));
         let mut hops = versions.windows(2);
-        let outcome = hops.try_for_each(|hop| walk(stage, &mut cluster, hop, &writer));
+        let outcome = hops.try_for_each(|hop| walk(context, &mut cluster, hop, &writer));
         writer.stop.store(true, Ordering::Relaxed);
         let written = writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         outcome.and(written)
     })?;
-    stage.step("read back every write that was acknowledged");
+    context.step("read back every write that was acknowledged");
     writer.check(&cluster)?;
-    stage.note(writer.summary());
+    context.note(writer.summary());
     cluster.stop_all()
 }
 
 /// The guide's steps 1 to 5, for each member, from one version to the next.
 fn walk(
-    stage: &Stage<'_>,
+    context: &CaseContext<'_>,
     cluster: &mut Cluster<'_>,
     hop: &[EtcdVersion],
     writer: &Writer,
-) -> Result<(), Stop> {
-    let [from, to] = hop else { return Err(Stop::failed("a hop leads from one to another")) };
+) -> Result<(), CaseError> {
+    let [from, to] = hop else { return Err(CaseError::failed("a hop leads from one to another")) };
     for index in 0..cluster.members.len() {
         let name = cluster.members[index].name.clone();
-        stage.step(format_args!("1. the cluster is healthy before {name} is upgraded"));
+        context.step(format_args!("1. the cluster is healthy before {name} is upgraded"));
         cluster.members.iter_mut().try_for_each(Member::wait_until_healthy)?;
         if index == 0 {
-            stage.step("a snapshot is saved from the leader");
-            snapshot_from_leader(stage, cluster)?;
+            context.step("a snapshot is saved from the leader");
+            snapshot_from_leader(context, cluster)?;
         }
-        stage.step(format_args!("2. stop {name}"));
+        context.step(format_args!("2. stop {name}"));
         cluster.members[index].stop()?;
-        stage.step(format_args!("3. migrate {name}, which must start no server but its own"));
+        context.step(format_args!("3. migrate {name}, which must start no server but its own"));
         let said = cluster.members[index].migrate(to)?;
         // Its own version may have to take a raft snapshot first, with the consent of the others.
         let started = Events::of(&said).started();
@@ -106,17 +113,17 @@ fn walk(
             format!("migrate started a server for {name} that its cluster is not ready for")
         })
         .map_err(|stop| stop.log(&said))?;
-        stage.step(format_args!("4. start {name} as {to}"));
+        context.step(format_args!("4. start {name} as {to}"));
         cluster.members[index].start()?;
         cluster.members[index].wait_until_healthy()?;
         let before = writer.acknowledged();
-        stage
+        context
             .until("the writer to go on", || Ok(writer.acknowledged() > before))
             .map_err(|stop| stop.command(writer.line()).log(&writer.last_error()))?;
         let all_are_new = index + 1 == cluster.members.len();
         if !all_are_new {
-            stage.step("5. the cluster keeps the old version while members differ");
-            stage.until(&format!("the cluster to be at {}", from.series()), || {
+            context.step("5. the cluster keeps the old version while members differ");
+            context.until(&format!("the cluster to be at {}", from.series()), || {
                 let version = cluster_version(cluster)?;
                 let is_ahead = version == to.series();
                 ensure(!is_ahead, || "the cluster version went ahead".to_owned())?;
@@ -127,16 +134,16 @@ fn walk(
     becomes(cluster, to)
 }
 
-fn becomes(cluster: &Cluster<'_>, version: &EtcdVersion) -> Result<(), Stop> {
-    let (stage, series) = (cluster.pod.stage(), version.series());
-    stage.step(format_args!("the cluster version becomes {series}"));
-    stage.until(&format!("the cluster to be at {series}"), || {
+fn becomes(cluster: &Cluster<'_>, version: &EtcdVersion) -> Result<(), CaseError> {
+    let (context, series) = (cluster.pod.context(), version.series());
+    context.step(format_args!("the cluster version becomes {series}"));
+    context.until(&format!("the cluster to be at {series}"), || {
         Ok(cluster_version(cluster)? == series)
     })
 }
 
 /// The version that a member reports for the cluster, as `3.6`; empty where it cannot be read yet.
-fn cluster_version(cluster: &Cluster<'_>) -> Result<String, Stop> {
+fn cluster_version(cluster: &Cluster<'_>) -> Result<String, CaseError> {
     // Read from the data, because /version asks for a client with a certificate.
     let member = cluster.members.last().expect("clusters have members");
     let status = Container::new([
@@ -152,7 +159,7 @@ fn cluster_version(cluster: &Cluster<'_>) -> Result<String, Stop> {
     Ok(json["data"]["clusterVersion"].as_str().unwrap_or_default().to_owned())
 }
 
-fn snapshot_from_leader(stage: &Stage<'_>, cluster: &Cluster<'_>) -> Result<(), Stop> {
+fn snapshot_from_leader(context: &CaseContext<'_>, cluster: &Cluster<'_>) -> Result<(), CaseError> {
     let status = cluster.ctl(&["endpoint", "status", "-w=json"])?;
     let status: serde_json::Value = serde_json::from_str(&status).unwrap_or_default();
     let leader = status
@@ -161,33 +168,37 @@ fn snapshot_from_leader(stage: &Stage<'_>, cluster: &Cluster<'_>) -> Result<(), 
         .flatten()
         .find(|it| it["Status"]["leader"] == it["Status"]["header"]["member_id"]);
     let Some(leader) = leader.and_then(|it| it["Endpoint"].as_str()) else {
-        return Err(Stop::failed("no member says that it is the leader"));
+        return Err(CaseError::failed("no member says that it is the leader"));
     };
-    let folder = stage.folder("backup")?;
+    let folder = context.folder("backup")?;
     let version = &cluster.members[0].version;
-    let save = ctl(&cluster.wish, version, leader, &["snapshot", "save", "/backup/snapshot.db"]);
+    let save = ctl(&cluster.options, version, leader, &["snapshot", "save", "/backup/snapshot.db"]);
     cluster.pod.must(&save.volume(&folder, "/backup"))?;
     ensure(folder.join("snapshot.db").exists(), || "there is no snapshot".to_owned())
 }
 
-fn go_back(stage: &Stage<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Result<(), Stop> {
-    let pod = stage.pod()?;
+fn go_back(
+    context: &CaseContext<'_>,
+    from: &EtcdVersion,
+    to: &EtcdVersion,
+) -> Result<(), CaseError> {
+    let pod = context.pod()?;
     let mut cluster = secure(&pod, from)?;
     cluster.ctl(&["put", "/registry/pods/a", "before"])?;
-    stage.step(format_args!("one member goes to {to}"));
+    context.step(format_args!("one member goes to {to}"));
     cluster.members[0].stop()?;
     cluster.members[0].migrate(to)?;
     cluster.members[0].start()?;
     cluster.members[0].wait_until_healthy()?;
     cluster.ctl(&["put", "/registry/pods/a", "between"])?;
-    stage.step(format_args!("and back to {from}, as long as others are old"));
+    context.step(format_args!("and back to {from}, as long as others are old"));
     cluster.members[0].stop()?;
     cluster.members[0].migrate(from)?;
     cluster.members[0].start()?;
     cluster.members[0].wait_until_healthy()?;
     let value = cluster.members[0].ctl(&["get", "/registry/pods/a", "--print-value-only"])?;
     ensure(value == "between\n", || format!("the value is `{}`", value.trim()))?;
-    stage.step(format_args!("all members go to {to}"));
+    context.step(format_args!("all members go to {to}"));
     for index in 0..3 {
         cluster.members[index].stop()?;
         cluster.members[index].migrate(to)?;
@@ -195,7 +206,7 @@ fn go_back(stage: &Stage<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Result<()
         cluster.members[index].wait_until_healthy()?;
     }
     becomes(&cluster, to)?;
-    stage.step("now it is too late to go back: migrate refuses a member of three");
+    context.step("now it is too late to go back: migrate refuses a member of three");
     cluster.members[0].stop()?;
     let refused = pod.run(&cluster.members[0].migration(from))?;
     ensure(refused.code == 3, || format!("the exit code is {}, not 3", refused.code))
@@ -207,11 +218,11 @@ fn go_back(stage: &Stage<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Result<()
 
 /// A client that writes all the time and remembers what was acknowledged.
 struct Writer {
-    wish: Wish,
+    options: ClusterOptions,
     version: EtcdVersion,
     endpoints: String,
     stop: AtomicBool,
-    told: Mutex<Written>,
+    written: Mutex<Written>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -223,46 +234,47 @@ struct Written {
 }
 
 impl Writer {
-    fn new(wish: &Wish, version: &EtcdVersion, endpoints: String) -> Self {
+    fn new(options: &ClusterOptions, version: &EtcdVersion, endpoints: String) -> Self {
         Self {
-            wish: wish.clone(),
+            options: options.clone(),
             version: version.clone(),
             endpoints,
             stop: AtomicBool::new(false),
-            told: Mutex::default(),
+            written: Mutex::default(),
         }
     }
 
-    fn told(&self) -> Written {
-        self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    fn written(&self) -> Written {
+        self.written.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     fn acknowledged(&self) -> usize {
-        self.told().acknowledged
+        self.written().acknowledged
     }
 
-    fn run(&self, pod: &Pod<'_>) -> Result<(), Stop> {
+    fn run(&self, pod: &Pod<'_>) -> Result<(), CaseError> {
         let mut last = Instant::now();
         while !self.stop.load(Ordering::Relaxed) {
             let number = self.acknowledged();
             let (key, value) = (format!("/writer/{number:06}"), format!("value-{number}"));
             let ended = pod.run(&self.put(&key, &value))?;
             let is_done = ended.code == 0;
-            let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut written =
+                self.written.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             if is_done {
-                told.acknowledged += 1;
-                told.longest_window = told.longest_window.max(last.elapsed());
+                written.acknowledged += 1;
+                written.longest_window = written.longest_window.max(last.elapsed());
                 last = Instant::now();
             } else {
-                told.errors += 1;
-                told.last_error = ended.stderr;
+                written.errors += 1;
+                written.last_error = ended.stderr;
             }
         }
         Ok(())
     }
 
     fn put(&self, key: &str, value: &str) -> Container {
-        ctl(&self.wish, &self.version, &self.endpoints, &["put", key, value])
+        ctl(&self.options, &self.version, &self.endpoints, &["put", key, value])
     }
 
     fn line(&self) -> String {
@@ -270,10 +282,10 @@ impl Writer {
     }
 
     fn last_error(&self) -> String {
-        self.told().last_error
+        self.written().last_error
     }
 
-    fn check(&self, cluster: &Cluster<'_>) -> Result<(), Stop> {
+    fn check(&self, cluster: &Cluster<'_>) -> Result<(), CaseError> {
         let said = cluster.ctl(&["get", "/writer/", "--prefix"])?;
         let lines: Vec<_> = said.lines().collect();
         for number in 0..self.acknowledged() {
@@ -287,12 +299,12 @@ impl Writer {
     }
 
     fn summary(&self) -> String {
-        let told = self.told();
+        let written = self.written();
         format!(
             "{} writes acknowledged, {} refused, at most {} ms between two",
-            told.acknowledged,
-            told.errors,
-            told.longest_window.as_millis()
+            written.acknowledged,
+            written.errors,
+            written.longest_window.as_millis()
         )
     }
 }

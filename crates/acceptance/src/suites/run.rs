@@ -6,8 +6,9 @@ use etcd_version::programs_of;
 
 use crate::case::Case;
 use crate::container::Container;
-use crate::etcd::{Cluster, Wish, admitted};
-use crate::stage::{Stage, Stop, ensure, same};
+use crate::context::CaseContext;
+use crate::error::{CaseError, ensure, same};
+use crate::etcd::{Cluster, ClusterOptions, admitted};
 
 /// Kubernetes gives a pod 30 seconds; etcd needs far less.
 const STOPS_WITHIN: Duration = Duration::from_secs(15);
@@ -18,38 +19,38 @@ pub fn cases() -> Vec<Case> {
         Case::new("versions", "every versioned program answers with its version", versions),
         Case::new("plain-names", "etcd, etcdctl and etcdutl are the last version", plain_names),
         Case::new("serve", "a server starts, serves, and stops on SIGTERM within seconds", |it| {
-            serve(it, &Wish::default())
+            serve(it, &ClusterOptions::default())
         }),
         Case::new("read-only-root", "the same on a read-only root", |it| {
-            serve(it, &Wish { read_only_root: true, ..Wish::default() })
+            serve(it, &ClusterOptions { read_only_root: true, ..ClusterOptions::default() })
         }),
         Case::new("non-root-user", "the same as a user who is not root", |it| {
-            serve(it, &Wish { user: Some(it.other_user()?), ..Wish::default() })
+            serve(it, &ClusterOptions { user: Some(it.other_user()?), ..ClusterOptions::default() })
         }),
     ]
 }
 
-fn shell(stage: &Stage<'_>) -> Result<(), Stop> {
-    let said = stage.pod()?.must(&Container::new(["/bin/sh", "-c", "echo $((6 * 7))"]))?;
+fn shell(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let said = context.pod()?.must(&Container::new(["/bin/sh", "-c", "echo $((6 * 7))"]))?;
     same("what the shell said", "42\n", said.as_str())
 }
 
-fn versions(stage: &Stage<'_>) -> Result<(), Stop> {
-    let pod = stage.pod()?;
-    for version in &stage.subject.bundled {
-        stage.step(format_args!("ask the programs of {version} for their version"));
+fn versions(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    for version in &context.subject.bundled {
+        context.step(format_args!("ask the programs of {version} for their version"));
         for name in programs_of(version) {
             let program = format!("/usr/local/bin/{name}-{version}");
-            let asked = admitted(asked(&program, name), stage.subject, version);
+            let asked = admitted(asked(&program, name), context.subject, version);
             answers(&pod.must(&asked)?, &version.to_string(), &program)?;
         }
     }
     Ok(())
 }
 
-fn plain_names(stage: &Stage<'_>) -> Result<(), Stop> {
-    let pod = stage.pod()?;
-    let newest = stage.subject.newest();
+fn plain_names(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    let newest = context.subject.newest();
     for name in programs_of(newest) {
         // By its bare name: PATH is part of the image.
         answers(&pod.must(&asked(name, name))?, &newest.to_string(), name)?;
@@ -63,23 +64,23 @@ fn asked(program: &str, name: &str) -> Container {
 }
 
 /// `etcd Version: 3.6.14`, `etcdctl version: 3.6.14`; an etcd that is not at home warns before.
-fn answers(said: &str, version: &str, program: &str) -> Result<(), Stop> {
+fn answers(said: &str, version: &str, program: &str) -> Result<(), CaseError> {
     let received = said.lines().find_map(|line| line.split_once("ersion: "));
     let received = received.map_or("", |(_, received)| received);
     same(&format!("the version that {program} says"), version, received)
 }
 
-fn serve(stage: &Stage<'_>, wish: &Wish) -> Result<(), Stop> {
-    let pod = stage.pod()?;
-    let newest = stage.subject.newest();
-    stage.step("start a server");
-    let mut cluster = Cluster::new(&pod, 1, newest, wish.clone())?;
+fn serve(context: &CaseContext<'_>, options: &ClusterOptions) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    let newest = context.subject.newest();
+    context.step("start a server");
+    let mut cluster = Cluster::new(&pod, 1, newest, options.clone())?;
     cluster.start_all()?;
-    stage.step("write and read a key");
+    context.step("write and read a key");
     cluster.ctl(&["put", "/registry/pods/a", "b"])?;
     same("the value", "b\n", &cluster.ctl(&["get", "/registry/pods/a", "--print-value-only"])?)?;
-    stage.step("stop it with SIGTERM");
+    context.step("stop it with SIGTERM");
     let after = cluster.members[0].stop()?;
-    stage.note(format_args!("stopped after {} ms", after.as_millis()));
-    ensure(after < stage.limit(STOPS_WITHIN), || format!("it took {} s to stop", after.as_secs()))
+    context.note(format_args!("stopped after {} ms", after.as_millis()));
+    ensure(after < context.limit(STOPS_WITHIN), || format!("it took {} s to stop", after.as_secs()))
 }

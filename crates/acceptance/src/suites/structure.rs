@@ -11,8 +11,11 @@ use contract::{EtcdOrigin, labels as contract_labels};
 use etcd_version::{BUNDLED_PATH, EtcdVersion, programs_of, supports_architecture};
 
 use crate::case::Case;
-use crate::stage::{Stage, Stop, ensure, same};
-use crate::subject::{FileEntry, FileKind, Sizes, Subject};
+use crate::context::CaseContext;
+use crate::error::{CaseError, ensure, same};
+use crate::files::{FileEntry, FileKind};
+use crate::image_under_test::ImageUnderTest;
+use crate::sizes::Sizes;
 use contract::labels::LAYER as LAYER_LABEL;
 
 const BIN: &str = "usr/local/bin";
@@ -21,7 +24,7 @@ const PORTS: [&str; 4] = ["2379/tcp", "2380/tcp", "4001/tcp", "7001/tcp"];
 /// What a part may grow from one release to the next, in percent.
 const GROWTH: u64 = 10;
 
-pub fn cases(subject: &Subject) -> Vec<Case> {
+pub fn cases(subject: &ImageUnderTest) -> Vec<Case> {
     let size = Case::new("size", "no part is much larger than in the other image", size);
     let size = subject.against.is_some().then_some(size);
     let fixed = vec![
@@ -38,13 +41,13 @@ pub fn cases(subject: &Subject) -> Vec<Case> {
     fixed.into_iter().chain(size).collect()
 }
 
-fn verified(stage: &Stage<'_>) -> Result<(), Stop> {
-    let faults = stage.verify()?;
+fn verified(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let faults = context.verify()?;
     ensure(faults.is_empty(), || format!("`etcdimg verify` finds {}", faults.join("; ")))
 }
 
 /// The programs of all versions, `migrate` and its wrapper.
-fn programs(subject: &Subject) -> Vec<String> {
+fn programs(subject: &ImageUnderTest) -> Vec<String> {
     let mut paths = vec![format!("{BIN}/migrate"), format!("{BIN}/migrate-if-needed.sh")];
     for version in &subject.bundled {
         paths.extend(programs_of(version).iter().map(|name| format!("{BIN}/{name}-{version}")));
@@ -56,11 +59,11 @@ fn plain() -> [String; 3] {
     ["etcd", "etcdctl", "etcdutl"].map(|name| format!("{BIN}/{name}"))
 }
 
-fn entry<'a>(subject: &'a Subject, path: &str) -> Result<&'a FileEntry, Stop> {
-    subject.files.get(path).ok_or_else(|| Stop::failed(format_args!("there is no /{path}")))
+fn entry<'a>(subject: &'a ImageUnderTest, path: &str) -> Result<&'a FileEntry, CaseError> {
+    subject.files.get(path).ok_or_else(|| CaseError::failed(format_args!("there is no /{path}")))
 }
 
-fn is_roots(path: &str, entry: &FileEntry, mode: u32) -> Result<(), Stop> {
+fn is_roots(path: &str, entry: &FileEntry, mode: u32) -> Result<(), CaseError> {
     ensure((entry.uid, entry.gid) == (0, 0), || {
         format!("/{path} belongs to {}:{}, not to root", entry.uid, entry.gid)
     })?;
@@ -69,20 +72,20 @@ fn is_roots(path: &str, entry: &FileEntry, mode: u32) -> Result<(), Stop> {
     })
 }
 
-fn paths(stage: &Stage<'_>) -> Result<(), Stop> {
-    for path in programs(stage.subject) {
-        let found = entry(stage.subject, &path)?;
+fn paths(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    for path in programs(context.subject) {
+        let found = entry(context.subject, &path)?;
         ensure(found.kind == FileKind::File, || format!("/{path} is not a plain file"))?;
         is_roots(&path, found, 0o555)?;
     }
-    let shell = stage.subject.files.keys().any(|path| path == "bin/sh" || path == "usr/bin/sh");
+    let shell = context.subject.files.keys().any(|path| path == "bin/sh" || path == "usr/bin/sh");
     ensure(shell, || "there is no /bin/sh".to_owned())
 }
 
-fn plain_names(stage: &Stage<'_>) -> Result<(), Stop> {
-    let newest = stage.subject.newest();
+fn plain_names(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let newest = context.subject.newest();
     for path in plain() {
-        let found = entry(stage.subject, &path)?;
+        let found = entry(context.subject, &path)?;
         let expected = FileKind::HardLink(format!("{path}-{newest}"));
         ensure(found.kind == expected, || {
             format!("/{path} is not a hard link to /{path}-{newest}, but {:?}", found.kind)
@@ -92,20 +95,21 @@ fn plain_names(stage: &Stage<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-fn listed(stage: &Stage<'_>) -> Result<(), Stop> {
-    is_roots(BUNDLED_PATH, entry(stage.subject, BUNDLED_PATH)?, 0o444)?;
+fn listed(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    is_roots(BUNDLED_PATH, entry(context.subject, BUNDLED_PATH)?, 0o444)?;
     let prefix = format!("{BIN}/etcd-");
-    let there = stage.subject.files.keys().filter_map(|path| path.strip_prefix(&prefix));
+    let there = context.subject.files.keys().filter_map(|path| path.strip_prefix(&prefix));
     let there: BTreeSet<_> = there.map(str::to_owned).collect();
-    let listed: BTreeSet<_> = stage.subject.bundled.iter().map(ToString::to_string).collect();
+    let listed: BTreeSet<_> = context.subject.bundled.iter().map(ToString::to_string).collect();
     let join = |set: &BTreeSet<String>| set.iter().cloned().collect::<Vec<_>>().join(", ");
     same("the list of bundled versions", &join(&there), &join(&listed))
 }
 
-fn nothing_extra(stage: &Stage<'_>) -> Result<(), Stop> {
-    let mut known: BTreeSet<String> = programs(stage.subject).into_iter().chain(plain()).collect();
+fn nothing_extra(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let mut known: BTreeSet<String> =
+        programs(context.subject).into_iter().chain(plain()).collect();
     known.insert(BUNDLED_PATH.to_owned());
-    for (path, entry) in &stage.subject.files {
+    for (path, entry) in &context.subject.files {
         let Some(layer) = &entry.layer else { continue };
         let is_known = match entry.kind {
             FileKind::Directory => known.iter().any(|it| it.starts_with(&format!("{path}/"))),
@@ -119,8 +123,8 @@ fn nothing_extra(stage: &Stage<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-fn no_privileges(stage: &Stage<'_>) -> Result<(), Stop> {
-    for (path, entry) in &stage.subject.files {
+fn no_privileges(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    for (path, entry) in &context.subject.files {
         if matches!(entry.kind, FileKind::SymbolicLink(_)) {
             continue;
         }
@@ -132,8 +136,8 @@ fn no_privileges(stage: &Stage<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-fn config(stage: &Stage<'_>) -> Result<(), Stop> {
-    let config = &stage.subject.config["config"];
+fn config(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let config = &context.subject.config["config"];
     let ports = config["ExposedPorts"].as_object().into_iter().flatten();
     let ports: BTreeSet<_> = ports.map(|(port, _)| port.as_str()).collect();
     let ports: Vec<_> = ports.into_iter().collect();
@@ -144,7 +148,7 @@ fn config(stage: &Stage<'_>) -> Result<(), Stop> {
     }
     let user = config["User"].as_str().unwrap_or_default();
     ensure(user.is_empty(), || format!("User is set: {user}"))?;
-    let mut environment = stage.subject.environment();
+    let mut environment = context.subject.environment();
     // Which one is the base's affair.
     let path = environment.remove("PATH").unwrap_or_default();
     ensure(path.split(':').any(|it| it == "/usr/local/bin"), || {
@@ -153,17 +157,17 @@ fn config(stage: &Stage<'_>) -> Result<(), Stop> {
     let join = |all: BTreeMap<String, String>| {
         all.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
     };
-    let architecture = stage.subject.platform.architecture.as_str();
-    let expected = expected_environment(architecture, stage.subject.newest());
+    let architecture = context.subject.platform.architecture.as_str();
+    let expected = expected_environment(architecture, context.subject.newest());
     same("the environment beside PATH", &join(expected), &join(environment))?;
-    let platform = &stage.subject.platform;
+    let platform = &context.subject.platform;
     for (name, expected) in [
         ("os", Some(&platform.os)),
         ("architecture", Some(&platform.architecture)),
         ("variant", platform.variant.as_ref()),
     ] {
         let expected = expected.map(String::as_str).unwrap_or_default();
-        let received = stage.subject.config[name].as_str().unwrap_or_default();
+        let received = context.subject.config[name].as_str().unwrap_or_default();
         same(&format!("`{name}` of the config"), expected, received)?;
     }
     Ok(())
@@ -176,8 +180,8 @@ fn expected_environment(architecture: &str, newest: &EtcdVersion) -> BTreeMap<St
     (!supports_architecture(newest, architecture)).then_some(told).into_iter().collect()
 }
 
-fn labels(stage: &Stage<'_>) -> Result<(), Stop> {
-    let subject = stage.subject;
+fn labels(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let subject = context.subject;
     let label = |name: &str| subject.label(name).unwrap_or_default();
     let versions: Vec<_> = subject.bundled.iter().map(ToString::to_string).collect();
     let bundled = contract_labels::BUNDLED_VERSIONS;
@@ -202,26 +206,27 @@ fn labels(stage: &Stage<'_>) -> Result<(), Stop> {
     )
 }
 
-fn layers(stage: &Stage<'_>) -> Result<(), Stop> {
-    let names = stage
+fn layers(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let names = context
         .subject
         .manifest
         .layers
         .iter()
         .filter_map(|layer| layer.annotations.get(LAYER_LABEL).cloned());
-    let versions = stage.subject.bundled.iter().map(|version| format!("etcd {version}"));
+    let versions = context.subject.bundled.iter().map(|version| format!("etcd {version}"));
     let expected: Vec<_> = versions.chain(["migrate".to_owned()]).collect();
     same("the list of our layers", &expected.join(", "), &names.collect::<Vec<_>>().join(", "))?;
-    stage.note(format_args!("{} compressed", oci::document::size_text(stage.subject.size_bytes)));
+    context
+        .note(format_args!("{} compressed", oci::document::size_text(context.subject.size_bytes)));
     Ok(())
 }
 
 /// A part that is new is no growth: somebody decided to bundle it.
-fn size(stage: &Stage<'_>) -> Result<(), Stop> {
-    let Some(against) = &stage.subject.against else { return Ok(()) };
-    let now = Sizes::of(stage.subject.tag.clone(), &stage.subject.manifest);
+fn size(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let Some(against) = &context.subject.against else { return Ok(()) };
+    let now = Sizes::of(context.subject.tag.clone(), &context.subject.manifest);
     let shown = oci::document::size_text;
-    stage.note(format_args!(
+    context.note(format_args!(
         "{}, and {} in {}",
         shown(now.total_bytes),
         shown(against.total_bytes),
@@ -229,7 +234,7 @@ fn size(stage: &Stage<'_>) -> Result<(), Stop> {
     ));
     for (part, bytes) in &now.parts {
         let Some(before) = against.parts.get(part) else {
-            stage.note(format_args!("{part} is new: {}", shown(*bytes)));
+            context.note(format_args!("{part} is new: {}", shown(*bytes)));
             continue;
         };
         ensure(bytes.saturating_mul(100) <= before.saturating_mul(100 + GROWTH), || {

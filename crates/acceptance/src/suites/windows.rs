@@ -10,9 +10,11 @@ use oci::Descriptor;
 
 use crate::case::Case;
 use crate::container::Ended;
+use crate::context::CaseContext;
+use crate::error::{CaseError, ensure, same};
+use crate::files::FileKind;
+use crate::image_under_test::ImageUnderTest;
 use crate::runtime::Wine;
-use crate::stage::{Stage, Stop, ensure, same};
-use crate::subject::{FileKind, Subject};
 use contract::labels::LAYER as LAYER_LABEL;
 use contract::paths::{FILES, HIVES};
 
@@ -21,21 +23,21 @@ const BIN: &str = "usr/local/bin";
 const SHORT_BIN: &str = "bin";
 const WRAPPER: &str = "migrate-if-needed.bat";
 
-pub fn cases(subject: &Subject) -> Vec<Case> {
+pub fn cases(subject: &ImageUnderTest) -> Vec<Case> {
     let images = subject.windows();
     let Some((first, _)) = images.first() else {
-        return vec![Case::new("images", "there are images for Windows", |stage| {
-            let why = format!("not applicable: `{}` has no image for Windows", stage.subject.tag);
-            Err(Stop::Skipped(why))
+        return vec![Case::new("images", "there are images for Windows", |context| {
+            let why = format!("not applicable: `{}` has no image for Windows", context.subject.tag);
+            Err(CaseError::Skipped(why))
         })];
     };
     let mut cases = Vec::new();
     for (image, version) in images {
         // 10.0.20348.5499: the build says which Windows it is, the rest which month.
         let build = version.split('.').nth(2).unwrap_or(version).to_owned();
-        let of = |play: fn(&Stage<'_>, &Subject, &str) -> Result<(), Stop>| {
+        let of = |play: fn(&CaseContext<'_>, &ImageUnderTest, &str) -> Result<(), CaseError>| {
             let (image, version) = (image.clone(), version.clone());
-            move |stage: &Stage<'_>| play(stage, &open(stage, &image)?, &version)
+            move |context: &CaseContext<'_>| play(context, &open(context, &image)?, &version)
         };
         cases.extend([
             Case::new(format!("layers-{build}"), "every layer has the two roots", of(layers)),
@@ -47,16 +49,17 @@ pub fn cases(subject: &Subject) -> Vec<Case> {
             ),
         ]);
     }
-    let under_wine = |play: fn(&Stage<'_>, &Subject, &Wine<'_>) -> Result<(), Stop>| {
-        let image = first.clone();
-        move |stage: &Stage<'_>| {
-            let subject = open(stage, &image)?;
-            stage.step("make a Windows with the image on drive C:");
-            let wine = Wine::boot(&subject, &stage.folder("wine")?, stage.interrupted)?;
-            let wine = wine.map_err(Stop::Skipped)?;
-            play(stage, &subject, &wine)
-        }
-    };
+    let under_wine =
+        |play: fn(&CaseContext<'_>, &ImageUnderTest, &Wine<'_>) -> Result<(), CaseError>| {
+            let image = first.clone();
+            move |context: &CaseContext<'_>| {
+                let subject = open(context, &image)?;
+                context.step("make a Windows with the image on drive C:");
+                let wine = Wine::boot(&subject, &context.folder("wine")?, context.interrupted)?;
+                let wine = wine.map_err(CaseError::Skipped)?;
+                play(context, &subject, &wine)
+            }
+        };
     cases.extend([
         Case::new("shared-layers", "every Windows has the same layers of ours", shared_layers),
         Case::new("programs", "every program answers with its version", under_wine(programs)),
@@ -67,11 +70,11 @@ pub fn cases(subject: &Subject) -> Vec<Case> {
     cases
 }
 
-fn open(stage: &Stage<'_>, image: &Descriptor) -> Result<Subject, Stop> {
-    stage.subject.on_windows(image).map_err(Stop::failed)
+fn open(context: &CaseContext<'_>, image: &Descriptor) -> Result<ImageUnderTest, CaseError> {
+    context.subject.on_windows(image).map_err(CaseError::failed)
 }
 
-fn layers(_: &Stage<'_>, subject: &Subject, _: &str) -> Result<(), Stop> {
+fn layers(_: &CaseContext<'_>, subject: &ImageUnderTest, _: &str) -> Result<(), CaseError> {
     let mut tops: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let read = subject.each_entry(|layer, entry| {
         let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
@@ -79,7 +82,7 @@ fn layers(_: &Stage<'_>, subject: &Subject, _: &str) -> Result<(), Stop> {
         tops.entry(layer.unwrap_or_default().to_owned()).or_default().insert(top);
         Ok(())
     });
-    read.map_err(Stop::failed)?;
+    read.map_err(CaseError::failed)?;
     let expected = BTreeSet::from([FILES, HIVES].map(str::to_owned));
     for (layer, tops) in &tops {
         ensure(*tops == expected, || {
@@ -93,7 +96,7 @@ fn layers(_: &Stage<'_>, subject: &Subject, _: &str) -> Result<(), Stop> {
 }
 
 /// Files with their place below `Files`, and hard links with what they name.
-fn expected(subject: &Subject) -> (Vec<String>, Vec<(String, String)>) {
+fn expected(subject: &ImageUnderTest) -> (Vec<String>, Vec<(String, String)>) {
     let mut files = vec![format!("{BIN}/migrate.exe"), format!("{BIN}/{WRAPPER}")];
     let mut links: Vec<_> = ["migrate.exe", WRAPPER]
         .map(|it| (format!("{SHORT_BIN}/{it}"), format!("{BIN}/{it}")))
@@ -110,7 +113,7 @@ fn expected(subject: &Subject) -> (Vec<String>, Vec<(String, String)>) {
     (files, links)
 }
 
-fn paths(_: &Stage<'_>, subject: &Subject, _: &str) -> Result<(), Stop> {
+fn paths(_: &CaseContext<'_>, subject: &ImageUnderTest, _: &str) -> Result<(), CaseError> {
     let (files, links) = expected(subject);
     let links =
         links.into_iter().map(|(path, to)| (path, FileKind::HardLink(format!("{FILES}/{to}"))));
@@ -119,14 +122,14 @@ fn paths(_: &Stage<'_>, subject: &Subject, _: &str) -> Result<(), Stop> {
     for (path, kind) in files.chain(links) {
         let path = format!("{FILES}/{path}");
         let found = subject.files.get(&path);
-        let found = found.ok_or_else(|| Stop::failed(format_args!("there is no {path}")))?;
+        let found = found.ok_or_else(|| CaseError::failed(format_args!("there is no {path}")))?;
         ensure(found.kind == kind, || format!("{path} is {:?}, not {kind:?}", found.kind))?;
         ensure((found.mode, found.uid, found.gid) == (0o555, 0, 0), || {
             format!("{path} has the mode {:04o} of {}:{}", found.mode, found.uid, found.gid)
         })?;
         known.insert(path);
     }
-    let is_known = |(path, entry): &(&String, &crate::subject::FileEntry)| {
+    let is_known = |(path, entry): &(&String, &crate::files::FileEntry)| {
         entry.kind == FileKind::Directory || known.contains(*path)
     };
     let extra = subject.files.iter().find(|it| !is_known(it));
@@ -135,7 +138,7 @@ fn paths(_: &Stage<'_>, subject: &Subject, _: &str) -> Result<(), Stop> {
     })
 }
 
-fn config(_: &Stage<'_>, subject: &Subject, version: &str) -> Result<(), Stop> {
+fn config(_: &CaseContext<'_>, subject: &ImageUnderTest, version: &str) -> Result<(), CaseError> {
     let text = |name: &str| subject.config[name].as_str().unwrap_or_default();
     same("`os` of the config", "windows", text("os"))?;
     same("`architecture` of the config", "amd64", text("architecture"))?;
@@ -159,36 +162,40 @@ fn config(_: &Stage<'_>, subject: &Subject, version: &str) -> Result<(), Stop> {
     Ok(())
 }
 
-fn shared_layers(stage: &Stage<'_>) -> Result<(), Stop> {
-    let ours = |image: &Descriptor| -> Result<Vec<String>, Stop> {
-        let subject = open(stage, image)?;
+fn shared_layers(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let ours = |image: &Descriptor| -> Result<Vec<String>, CaseError> {
+        let subject = open(context, image)?;
         let is_ours = |it: &&Descriptor| it.annotations.contains_key(LAYER_LABEL);
         let layers = subject.manifest.layers.iter().filter(is_ours);
         Ok(layers.map(|it| it.digest.to_string()).collect())
     };
     let all: Vec<_> =
-        stage.subject.windows().iter().map(|(image, _)| ours(image)).collect::<Result<_, _>>()?;
+        context.subject.windows().iter().map(|(image, _)| ours(image)).collect::<Result<_, _>>()?;
     ensure(all.windows(2).all(|pair| pair[0] == pair[1]), || {
         "the images for Windows differ in layers of ours".to_owned()
     })
 }
 
-fn must(wine: &Wine<'_>, words: &[&str]) -> Result<String, Stop> {
+fn must(wine: &Wine<'_>, words: &[&str]) -> Result<String, CaseError> {
     let ended = wine.run(words, &BTreeMap::new())?;
     is_good(&ended, words)?;
     Ok(ended.stdout)
 }
 
-fn is_good(ended: &Ended, words: &[&str]) -> Result<(), Stop> {
+fn is_good(ended: &Ended, words: &[&str]) -> Result<(), CaseError> {
     if ended.code == 0 {
         return Ok(());
     }
-    Err(Stop::failed(format_args!("a program failed with exit code {}", ended.code))
+    Err(CaseError::failed(format_args!("a program failed with exit code {}", ended.code))
         .command(format!("wine {}", words.join(" ")))
         .log(&format!("{}{}", ended.stdout, ended.stderr)))
 }
 
-fn programs(stage: &Stage<'_>, subject: &Subject, wine: &Wine<'_>) -> Result<(), Stop> {
+fn programs(
+    context: &CaseContext<'_>,
+    subject: &ImageUnderTest,
+    wine: &Wine<'_>,
+) -> Result<(), CaseError> {
     let plain = programs_of(subject.newest())
         .iter()
         .map(|name| (format!(r"C:\usr\local\bin\{name}.exe"), *name, subject.newest()));
@@ -197,7 +204,7 @@ fn programs(stage: &Stage<'_>, subject: &Subject, wine: &Wine<'_>) -> Result<(),
         programs_of(version).iter().map(move |name| (path(name), *name, version))
     });
     for (path, name, version) in versioned.chain(plain) {
-        stage.step(format_args!("ask {path} for its version"));
+        context.step(format_args!("ask {path} for its version"));
         let word = if name == "etcd" { "--version" } else { "version" };
         let environment = BTreeMap::from([("ETCDCTL_API".to_owned(), OsString::from("3"))]);
         let words = [path.as_str(), word];
@@ -212,7 +219,7 @@ fn programs(stage: &Stage<'_>, subject: &Subject, wine: &Wine<'_>) -> Result<(),
 }
 
 /// What a manifest tells `migrate`.
-fn environment(subject: &Subject) -> BTreeMap<String, OsString> {
+fn environment(subject: &ImageUnderTest) -> BTreeMap<String, OsString> {
     let pairs = [
         ("TARGET_VERSION", subject.newest().to_string()),
         ("TARGET_STORAGE", "etcd3".to_owned()),
@@ -223,10 +230,14 @@ fn environment(subject: &Subject) -> BTreeMap<String, OsString> {
     pairs.map(|(name, value)| (name.to_owned(), OsString::from(value))).into()
 }
 
-fn plan(stage: &Stage<'_>, subject: &Subject, wine: &Wine<'_>) -> Result<(), Stop> {
+fn plan(
+    context: &CaseContext<'_>,
+    subject: &ImageUnderTest,
+    wine: &Wine<'_>,
+) -> Result<(), CaseError> {
     let data = wine.drive().join("data");
     fs::create_dir(&data)?;
-    stage.step("migrate.exe --plan");
+    context.step("migrate.exe --plan");
     let words = [r"C:\usr\local\bin\migrate.exe", "--plan"];
     let ended = wine.run(&words, &environment(subject))?;
     is_good(&ended, &words)?;
@@ -236,28 +247,36 @@ fn plan(stage: &Stage<'_>, subject: &Subject, wine: &Wine<'_>) -> Result<(), Sto
     ensure(fs::read_dir(&data)?.next().is_none(), || "a plan wrote into the directory".to_owned())
 }
 
-fn empty(stage: &Stage<'_>, subject: &Subject, wine: &Wine<'_>) -> Result<(), Stop> {
-    migrated(stage, subject, wine, &[r"C:\usr\local\bin\migrate.exe"])
+fn empty(
+    context: &CaseContext<'_>,
+    subject: &ImageUnderTest,
+    wine: &Wine<'_>,
+) -> Result<(), CaseError> {
+    migrated(context, subject, wine, &[r"C:\usr\local\bin\migrate.exe"])
 }
 
-fn wrapper(stage: &Stage<'_>, subject: &Subject, wine: &Wine<'_>) -> Result<(), Stop> {
+fn wrapper(
+    context: &CaseContext<'_>,
+    subject: &ImageUnderTest,
+    wine: &Wine<'_>,
+) -> Result<(), CaseError> {
     let words = ["cmd", "/c", r"C:\bin\migrate-if-needed.bat"];
-    migrated(stage, subject, wine, &words)?;
-    stage.step("an unknown flag");
+    migrated(context, subject, wine, &words)?;
+    context.step("an unknown flag");
     let ended = wine.run(&[&words[..], &["--no-such-flag"]].concat(), &environment(subject))?;
     ensure(ended.code == 2, || format!("the exit code is {}, not 2", ended.code))
 }
 
 fn migrated(
-    stage: &Stage<'_>,
-    subject: &Subject,
+    context: &CaseContext<'_>,
+    subject: &ImageUnderTest,
     wine: &Wine<'_>,
     words: &[&str],
-) -> Result<(), Stop> {
+) -> Result<(), CaseError> {
     let data = wine.drive().join("data");
     fs::create_dir(&data)?;
     for again in ["for the first time", "again"] {
-        stage.step(format_args!("start it {again}"));
+        context.step(format_args!("start it {again}"));
         is_good(&wine.run(words, &environment(subject))?, words)?;
         let version = fs::read_to_string(data.join("version.txt")).unwrap_or_default();
         same("version.txt", &format!("{}/etcd3", subject.newest()), &version)?;
