@@ -1,3 +1,5 @@
+//! Certificates of a test cluster: an authority, servers, peers and a client.
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;

@@ -1,3 +1,5 @@
+//! A container as a case describes it, whatever runtime starts it.
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! Test data in a cluster: keys, leases and a compacted history, written and compared.
+
 use super::error::{CaseError, ensure};
 use super::etcd::{Cluster, PUTS_IN_ONE};
 

@@ -21,7 +21,7 @@ pub enum CaseError {
 pub struct FailureDetail {
     pub what: String,
     pub command: Option<String>,
-    /// The last lines of whoever knows more.
+    /// Last log lines of the process involved.
     pub log: Vec<String>,
     pub cause: Cause,
 }
@@ -72,7 +72,7 @@ impl From<std::io::Error> for CaseError {
     fn from(error: std::io::Error) -> Self {
         let what = format!("the file system says: {error}");
         match error.kind() {
-            // Nobody but the programs of the image should have written it.
+            // A missing file should have been written by a program of the image.
             std::io::ErrorKind::NotFound => Self::failed(what),
             _ => Self::could_not_run(what),
         }
@@ -105,7 +105,7 @@ pub fn same<T: PartialEq + Display + ?Sized>(
     })
 }
 
-/// Nobody reads more of a value than this.
+/// A value that is shown in a message, shortened when it is long.
 fn short(text: &str) -> String {
     const LONGEST: usize = 400;
     if text.chars().count() <= LONGEST {

@@ -1,3 +1,5 @@
+//! Clusters of etcd in the pod of a case: members, clients and what they answer.
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -10,11 +12,11 @@ use super::image_under_test::ImageUnderTest;
 use super::pod::{Pod, Process};
 use super::runtime::Signal;
 
-/// In one transaction. The whole of it stands in one variable of the environment, where Docker is
-/// asked, and no variable is longer than 128 KiB.
+/// Puts in one transaction. The Docker runtime passes the whole transaction in one environment
+/// variable, and Linux allows at most 128 KiB for one.
 pub const PUTS_IN_ONE: usize = 2000;
 
-/// Where data lies in every container, as in the manifests of old.
+/// The data directory in every container, as in older manifests.
 pub const DATA: &str = "/var/etcd/data";
 pub const TLS: &str = "/tls";
 

@@ -1,3 +1,5 @@
+//! Containers from the pods of a Kubernetes manifest, as a kubelet makes them.
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

@@ -118,7 +118,7 @@ impl Run<'_> {
         results.into_iter().flatten().collect()
     }
 
-    /// Nothing when it was interrupted.
+    /// `None` when it was interrupted.
     fn run_one(&self, suite: Suite, case: &Case) -> Option<CaseResult> {
         if self.interrupted.load(Ordering::Relaxed) {
             return None;
@@ -133,7 +133,7 @@ impl Run<'_> {
         let _ = std::fs::remove_dir_all(&folder);
         let outcome = match played {
             Ok(()) => Outcome::Passed,
-            // Who was interrupted with us did not fail.
+            // A case interrupted by Ctrl-C is not a failure.
             Err(CaseError::Failed(_)) if self.interrupted.load(Ordering::Relaxed) => return None,
             Err(CaseError::Failed(detail)) => Outcome::Failed(context.explain(detail)),
             Err(CaseError::Skipped(why)) => Outcome::Skipped(why),

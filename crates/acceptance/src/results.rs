@@ -44,7 +44,7 @@ pub struct Results {
 }
 
 impl Results {
-    /// Nobody who asks for a suite takes a skip for an answer.
+    /// Turns skipped cases of these suites into failures.
     #[must_use]
     pub fn requiring(mut self, suites: &[Suite]) -> Self {
         for case in self.cases.iter_mut().filter(|case| suites.contains(&case.suite)) {

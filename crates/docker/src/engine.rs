@@ -1,3 +1,5 @@
+//! Connects to an engine and streams an image into it.
+
 use std::io::{self, Write};
 
 use bollard::Docker;

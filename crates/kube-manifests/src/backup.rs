@@ -1,3 +1,5 @@
+//! A CronJob that saves snapshots, and Jobs that restore one.
+
 use serde_json::{Value, json};
 
 use super::Setting;

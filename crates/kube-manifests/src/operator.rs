@@ -1,3 +1,5 @@
+//! Resources of the etcd operator: a cluster, a backup and a restore.
+
 use serde_json::{Value, json};
 
 use super::Setting;

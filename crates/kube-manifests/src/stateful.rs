@@ -1,3 +1,5 @@
+//! Three members as a StatefulSet, with services and a disruption budget.
+
 use serde_json::{Value, json};
 
 use super::Setting;

@@ -1,3 +1,5 @@
+//! Members as static pods of the kubelet.
+
 use serde_json::{Value, json};
 
 use super::Setting;

@@ -1,3 +1,5 @@
+//! The results as one HTML page.
+
 use std::fmt::Write as _;
 
 use super::{Results, escaped, seconds};

@@ -1,3 +1,5 @@
+//! The results as JUnit XML, for CI systems.
+
 use std::fmt::Write as _;
 
 use super::{Results, escaped, seconds};

@@ -1,3 +1,5 @@
+//! Every format shows the same results.
+
 use super::*;
 use crate::runtime::Cause;
 use crate::{CaseLog, Suite};

@@ -1,3 +1,5 @@
+//! The results as text, for people.
+
 use super::{Results, seconds};
 use crate::{CaseResult, Outcome};
 

@@ -58,7 +58,7 @@ impl RuntimeError {
     }
 }
 
-/// Nobody in particular; root can give them folders.
+/// An arbitrary unprivileged UID. Root can give it folders.
 const OTHER_USER: (u32, u32) = (65_532, 65_532);
 
 /// Makes pods of one image.

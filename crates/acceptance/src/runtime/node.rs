@@ -59,7 +59,7 @@ pub struct Node<'a> {
 }
 
 impl<'a> Node<'a> {
-    /// Nothing when this machine has no podman, or none that may run here.
+    /// `None` when this machine has no podman, or none that may run here.
     pub fn find_podman() -> Result<(), String> {
         if !rustix::process::geteuid().is_root() {
             return Err("podman on a node of its own needs root".to_owned());

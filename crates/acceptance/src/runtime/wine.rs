@@ -13,7 +13,7 @@ use crate::image_under_test::ImageUnderTest;
 use contract::paths::FILES;
 use process::Invocation;
 
-/// Nobody's network, nobody's processes; wine's server ends with the program.
+/// No network, and processes of its own: wine's server ends with the program.
 const RUN: &str = r#"
 "$WINE" "$@"
 code=$?
@@ -80,7 +80,7 @@ impl<'a> Wine<'a> {
         fs::copy(theirs, self.drive().join(LIBRARY)).is_ok()
     }
 
-    /// As the engine of Windows would show them: what is below `Files` stands on the drive.
+    /// As Windows would show them: what is below `Files` is on drive C:.
     fn install(&self, subject: &ImageUnderTest) -> Result<(), RuntimeError> {
         let failed = || RuntimeError::because("cannot unpack the image for Windows");
         let image = self.folder.join("image");

@@ -1,5 +1,5 @@
 //! What the image's README promises of `migrate`: upgrades in steps, downgrades by one minor,
-//! `version.txt`, permissions, and the command line of the manifests of old.
+//! `version.txt`, permissions, and the command line of older manifests.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -64,7 +64,7 @@ pub fn cases(subject: &ImageUnderTest) -> Vec<Case> {
             move |context| chain(context, &versions),
         ));
     }
-    cases.push(Case::new("old-manifest", "the command line of the manifests of old", old_manifest));
+    cases.push(Case::new("old-manifest", "the command line of older manifests", old_manifest));
     cases
 }
 
@@ -312,7 +312,7 @@ fn crash(context: &CaseContext<'_>) -> Result<(), CaseError> {
     is_whole(&mut cluster, &written)
 }
 
-/// The command line of the reference manifest on Google Compute Engine, as it stands there.
+/// The command line of the reference manifest on Google Compute Engine, word for word.
 fn old_manifest(context: &CaseContext<'_>) -> Result<(), CaseError> {
     let pod = context.pod()?;
     let (from, to) = (context.subject.oldest(), context.subject.newest());

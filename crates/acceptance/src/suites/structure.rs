@@ -115,7 +115,9 @@ fn nothing_extra(context: &CaseContext<'_>) -> Result<(), CaseError> {
             FileKind::Directory => known.iter().any(|it| it.starts_with(&format!("{path}/"))),
             _ => known.contains(path),
         };
-        ensure(is_known, || format!("the layer `{layer}` holds /{path}, which nobody promised"))?;
+        ensure(is_known, || {
+            format!("the layer `{layer}` contains /{path}, which is not part of the image contract")
+        })?;
         if entry.kind == FileKind::Directory {
             is_roots(path, entry, 0o755)?;
         }

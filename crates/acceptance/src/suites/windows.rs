@@ -134,7 +134,10 @@ fn paths(_: &CaseContext<'_>, subject: &ImageUnderTest, _: &str) -> Result<(), C
     };
     let extra = subject.files.iter().find(|it| !is_known(it));
     ensure(extra.is_none(), || {
-        format!("there is {}, which nobody promised", extra.map_or("", |(path, _)| path.as_str()))
+        format!(
+            "there is {}, which is not part of the image contract",
+            extra.map_or("", |(path, _)| path.as_str())
+        )
     })
 }
 
