@@ -166,6 +166,8 @@ pub struct BuildArgs {
     pub compile: CompileArgs,
     #[command(flatten)]
     pub bases: BasesArgs,
+    #[command(flatten)]
+    pub trust: TrustArgs,
     /// Also load the image of this machine's architecture into the Docker engine
     #[arg(long)]
     pub load: bool,
@@ -293,6 +295,13 @@ pub struct AccessArgs {
     /// Read the password from standard input
     #[arg(long, requires = "username")]
     pub password_stdin: bool,
+    #[command(flatten)]
+    pub trust: TrustArgs,
+}
+
+/// Whose certificates are accepted.
+#[derive(Clone, Debug, Default, Args)]
+pub struct TrustArgs {
     /// Also trust the authorities in this PEM file
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
@@ -343,6 +352,8 @@ pub struct FetchArgs {
     /// Only these inputs (may be given several times)
     #[arg(long, value_name = "INPUT")]
     pub only: Vec<Input>,
+    #[command(flatten)]
+    pub trust: TrustArgs,
 }
 
 /// The kinds of inputs that a plan has.
@@ -371,6 +382,8 @@ pub struct LockArgs {
     /// linux-arm64 (may be given several times)
     #[arg(long, value_name = "OS-ARCH", conflicts_with = "check")]
     pub go_host: Vec<String>,
+    #[command(flatten)]
+    pub trust: TrustArgs,
 }
 
 #[derive(Clone, Debug, Args)]

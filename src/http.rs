@@ -1,6 +1,6 @@
 //! The only module that owns an HTTP client.
 //!
-//! It decides how to connect: timeouts, proxies, certificates, redirects, who we say we are. Not
+//! It decides how to connect: timeouts, proxies, certificates, redirects, the user agent. Not
 //! responsible for: what is asked for, or when to ask again (`fetch`, `registry`).
 #![expect(clippy::disallowed_methods, reason = "this is the one place that may")]
 
@@ -16,44 +16,45 @@ use reqwest::{Certificate, ClientBuilder, Method, RequestBuilder, Url};
 const USER_AGENT: &str = concat!("etcdimg/", env!("CARGO_PKG_VERSION"));
 const MAX_REDIRECTS: usize = 10;
 
-/// Where this system has no certificates, for example.
+/// Why no client can be made: this system has no certificates, for example.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("cannot set up HTTP: {0}")]
 pub struct ClientError(String);
 
-/// Whose word counts beyond that of the authorities this system knows.
-#[derive(Clone, Debug, Default)]
+/// Additional trusted authorities, and hosts without certificate verification.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
-    /// Certificates in PEM.
+    /// Certificates of authorities, in PEM.
     pub authorities: Vec<u8>,
-    /// `host` or `host:port`, whose certificate is not looked at.
+    /// `host` or `host:port` whose certificate is not verified.
     pub unverified: BTreeSet<String>,
 }
 
 impl Trust {
-    /// Whether PEM holds certificates that can be used.
+    /// Whether PEM contains certificates that can be used.
     pub fn check(authorities: &[u8]) -> Result<(), ClientError> {
         match Certificate::from_pem_bundle(authorities) {
             Ok(known) if !known.is_empty() => Ok(()),
-            Ok(_) => Err(ClientError("it holds no certificate".to_owned())),
+            Ok(_) => Err(ClientError("it contains no certificate".to_owned())),
             Err(error) => Err(ClientError(reason(&error))),
         }
     }
 
-    fn is_unverified(&self, url: &Url) -> bool {
+    /// Whether the certificate of this host is not verified.
+    pub fn is_unverified(&self, url: &Url) -> bool {
         let host = url.host_str().unwrap_or_default();
         let port = url.port_or_known_default().unwrap_or_default();
         self.unverified.contains(host) || self.unverified.contains(&format!("{host}:{port}"))
     }
 }
 
-/// Asks servers. What connects is made with the first request, because it reads every
-/// certificate of the system, and a run that finds all in the cache needs none.
+/// Sends requests. The parts that connect are made with the first request, because they read every
+/// certificate of the system, and a run that finds everything in the cache needs none.
 #[derive(Debug)]
 pub struct Client {
     trust: Trust,
     connect_timeout: Duration,
-    /// Between two pieces of an answer. Nothing where the caller watches over this.
+    /// The longest time without a byte of a response; `None` if the caller watches over this.
     stall_timeout: Option<Duration>,
     redirects: usize,
     outward: OnceLock<reqwest::Client>,
@@ -75,15 +76,21 @@ impl Client {
         }
     }
 
-    /// For uploads: a redirect is an answer, because a body cannot be sent again unasked, and a
-    /// server that says nothing while we send is no server that stalls.
-    pub fn for_uploads(connect_timeout: Duration) -> Self {
+    /// For registries: redirects are returned, because only the caller can send a body again and
+    /// knows where a login may be sent; and the caller notices stalls, because a server is silent
+    /// while it receives.
+    pub fn without_redirects(connect_timeout: Duration) -> Self {
         Self { stall_timeout: None, redirects: 0, ..Self::new(connect_timeout, Duration::ZERO) }
     }
 
     #[must_use]
     pub fn trusting(self, trust: Trust) -> Self {
         Self { trust, ..self }
+    }
+
+    /// The longest time without a byte of a response.
+    pub fn stall_timeout(&self) -> Duration {
+        self.stall_timeout.unwrap_or_default()
     }
 
     /// A GET that is not yet sent.
@@ -126,10 +133,10 @@ impl Client {
             .user_agent(USER_AGENT)
             .connect_timeout(self.connect_timeout)
             .redirect(policy)
-            // A signed URL is a secret of its host.
+            // A signed URL is a secret, and must not be sent to the host of a redirect.
             .referer(false);
         if is_loopback(url) {
-            // A proxy would ask its own loopback. Go never asks one either.
+            // A proxy would ask its own loopback. Go does the same.
             builder = builder.no_proxy();
         }
         if let Some(timeout) = self.stall_timeout {
@@ -144,18 +151,18 @@ impl Client {
     }
 }
 
-/// What a redirect must not do.
+/// Why a redirect is not followed.
 #[derive(Debug, thiserror::Error)]
-#[error("a redirect from TLS to a place without")]
+#[error("refusing a redirect from https to http")]
 struct LosesTls;
 
-/// Whether the way from one URL to another leaves TLS. On this machine nobody listens in.
+/// Whether a redirect from one URL to another gives up TLS. Within this machine that is harmless.
 pub fn loses_tls(from: &Url, to: &Url) -> bool {
     from.scheme() == "https" && to.scheme() == "http" && !(is_loopback(from) && is_loopback(to))
 }
 
 /// The innermost cause: `Connection refused (os error 111)`. The outer ones only repeat the
-/// URL, which may hold a secret.
+/// URL, which may contain a secret.
 pub fn reason(error: &reqwest::Error) -> String {
     let Some(mut inner) = error.source() else {
         return "the request failed".to_owned();
@@ -186,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_led_from_tls_to_a_place_without() {
+    fn redirects_must_not_give_up_tls() {
         for (from, to, expected) in [
             ("https://a.example/", "http://a.example/", true),
             ("https://127.0.0.1/", "http://a.example/", true),
@@ -200,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_named_goes_unverified() {
+    fn only_named_hosts_are_not_verified() {
         let trust = Trust {
             unverified: ["a.example".to_owned(), "b.example:5000".to_owned()].into(),
             ..Trust::default()

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod commands;
 pub mod compile;
 pub mod copy;
+pub mod documents;
 pub mod failure;
 pub mod fetch;
 pub mod http;

@@ -1,20 +1,17 @@
-//! Asks the world for digests, for `etcdimg lock` alone. Nothing that is built comes through here.
+//! Looks digests up, for `etcdimg lock` alone: no input of a build comes through here.
 //!
-//! Every mirror that answers must say the same.
+//! All mirrors that answer must agree.
 
 use etcd_version::EtcdVersion;
 use oci_spec::image::ImageIndex;
 use reqwest::Url;
-use reqwest::header::HeaderMap;
 
 use crate::catalog::Mirror;
 use crate::digest::Digest;
-use crate::fetch::{Downloader, Options};
+use crate::fetch::{Options, short_body};
 use crate::http::Client;
 use crate::platform::Platform;
-use crate::registry::{Credentials, Puller, RegistryError};
-use crate::store::Store;
-use crate::ui::Ui;
+use crate::registry::{Reference, Registries, RegistryError};
 
 /// The file that a release publishes beside its archives.
 const SUMS: &str = "SHA256SUMS";
@@ -22,7 +19,7 @@ const SUMS: &str = "SHA256SUMS";
 /// Why a digest cannot be looked up.
 #[derive(Debug, thiserror::Error)]
 pub enum LookupError {
-    #[error("no mirror has the sum of `{file}`\n  {}", tried.join("\n  "))]
+    #[error("no mirror has the digest of `{file}`\n  {}", tried.join("\n  "))]
     NoSum { file: String, tried: Vec<String> },
     #[error("mirrors disagree about `{file}`\n  {}", said.join("\n  "))]
     Disagree { file: String, said: Vec<String> },
@@ -34,18 +31,19 @@ pub enum LookupError {
     Registry(#[from] RegistryError),
 }
 
+/// Asks mirrors of releases and registries for digests.
 #[derive(Debug)]
 pub struct Lookup<'a> {
-    store: &'a Store,
     options: &'a Options,
-    ui: &'a Ui,
+    registries: &'a Registries,
     client: Client,
 }
 
 impl<'a> Lookup<'a> {
-    pub fn new(store: &'a Store, options: &'a Options, ui: &'a Ui) -> Result<Self, LookupError> {
+    pub fn new(options: &'a Options, registries: &'a Registries) -> Self {
         let client = Client::new(options.connect_timeout, options.stall_timeout);
-        Ok(Self { store, options, ui, client })
+        let client = client.trusting(options.trust.clone());
+        Self { options, registries, client }
     }
 
     /// The published sum of a release archive, and the size that the first mirror announces.
@@ -76,14 +74,14 @@ impl<'a> Lookup<'a> {
         Err(LookupError::Disagree { file: file.to_owned(), said })
     }
 
-    /// Only a help for progress and early refusal; the digest decides.
+    /// Only for progress bars and for refusing early; the digest decides.
     async fn announced_size(&self, url: &str) -> Option<u64> {
         if let Some(path) = url.strip_prefix("file://") {
             return std::fs::metadata(path).ok().map(|metadata| metadata.len());
         }
-        // The body is not read: dropping the answer ends the request.
-        let answer = self.client.get(Url::parse(url).ok()?).ok()?.send().await.ok()?;
-        answer.status().is_success().then(|| answer.content_length()).flatten()
+        // The body is not read: dropping the response ends the request.
+        let response = self.client.get(Url::parse(url).ok()?).ok()?.send().await.ok()?;
+        response.status().is_success().then(|| response.content_length()).flatten()
     }
 
     async fn sums(&self, url: &str) -> Result<String, String> {
@@ -91,16 +89,9 @@ impl<'a> Lookup<'a> {
             return std::fs::read_to_string(path).map_err(|error| format!("{url}: {error}"));
         }
         let parsed = Url::parse(url).map_err(|error| format!("{url}: {error}"))?;
-        let downloader = Downloader {
-            store: self.store,
-            client: &self.client,
-            options: self.options,
-            ui: self.ui,
-        };
-        let bytes = downloader
-            .answer(&parsed, &HeaderMap::new())
-            .await
-            .map_err(|tried| tried.to_string())?;
+        let request = |client: &Client| client.get(parsed.clone());
+        let sums = short_body(&self.client, self.options, &parsed, request).await;
+        let bytes = sums.map_err(|failure| failure.to_string())?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
@@ -111,15 +102,16 @@ impl<'a> Lookup<'a> {
         platforms: &[Platform],
     ) -> Result<(Digest, Vec<(Platform, Digest)>), LookupError> {
         let unreadable = |why: String| LookupError::Base { reference: reference.to_owned(), why };
-        let credentials =
-            Credentials::from_environment().map_err(|error| unreadable(error.to_string()))?;
-        let puller = Puller::new(self.store, self.options, self.ui, credentials);
-        let (name, tag) =
-            reference.rsplit_once(':').ok_or_else(|| unreadable("it has no tag".to_owned()))?;
-        let repository = name.parse().map_err(|error| unreadable(format!("{error}")))?;
-        let bytes = puller.resolve(&repository, tag).await?;
-        let index: ImageIndex =
-            serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
+        let named: Reference = reference.parse().map_err(|error| unreadable(format!("{error}")))?;
+        if named.tag.is_none() {
+            return Err(unreadable("it has no tag".to_owned()));
+        }
+        let remote = self.registries.pull_from(&named.repository).await;
+        let tagged = Reference { digest: None, ..named };
+        let found = remote.get_manifest(&tagged).await?;
+        let document = found.ok_or_else(|| unreadable("it does not exist".to_owned()))?;
+        let index: ImageIndex = serde_json::from_slice(&document.bytes)
+            .map_err(|error| unreadable(error.to_string()))?;
         let manifest = |platform: &Platform| {
             let found = index.manifests().iter().find(|it| crate::base::is_for(it, platform));
             let digest = found.and_then(|it| it.digest().to_string().parse().ok());
@@ -130,7 +122,7 @@ impl<'a> Lookup<'a> {
             Ok((platform.clone(), digest.ok_or_else(missing)?))
         };
         let manifests = platforms.iter().map(manifest).collect::<Result<_, LookupError>>()?;
-        Ok((Digest::of(&bytes), manifests))
+        Ok((document.digest, manifests))
     }
 }
 

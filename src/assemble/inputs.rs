@@ -4,7 +4,7 @@ use super::{BuildContext, BuildError, means, parallel};
 use crate::base;
 use crate::compile::{self, CompileOptions, Compiled};
 use crate::digest::Digest;
-use crate::fetch::{self, Wanted};
+use crate::fetch::{self, PinnedFile};
 use crate::plan::{Plan, ProgramSource, ReleaseSource};
 
 /// The programs of one layer: all in one archive, or each a file.
@@ -79,8 +79,8 @@ pub(super) fn fetch_archives<'a>(
     Ok(())
 }
 
-fn wanted(release: &ReleaseSource) -> Wanted {
-    Wanted {
+fn wanted(release: &ReleaseSource) -> PinnedFile {
+    PinnedFile {
         name: release.file.clone(),
         urls: release.urls.clone(),
         digest: release.digest,

@@ -25,6 +25,7 @@ use crate::layer::{Layer, LayerError};
 use crate::layout::{Layout, LayoutError};
 use crate::plan::Plan;
 use crate::program::WrongProgram;
+use crate::registry::Registries;
 use crate::store::{Store, StoreError};
 use crate::ui::Ui;
 
@@ -37,6 +38,7 @@ pub struct BuildContext<'a> {
     pub compile: &'a CompileOptions,
     pub lock: &'a Lock,
     pub fetch: &'a fetch::Options,
+    pub registries: &'a Registries,
     pub runtime: &'a tokio::runtime::Runtime,
     pub is_offline: bool,
     /// Layers of Windows bases stay in their registry.
@@ -120,15 +122,14 @@ fn attempt(plan: &Plan, context: &BuildContext<'_>, out: &Path) -> Result<Built,
     Ok(Built { index: digest, images, layout })
 }
 
-fn means<'a>(plan: &Plan, context: &'a BuildContext<'a>) -> base::Means<'a> {
-    base::Means {
+fn means<'a>(plan: &Plan, context: &'a BuildContext<'a>) -> base::FetchContext<'a> {
+    base::FetchContext {
         store: context.store,
-        fetch: context.fetch,
+        registries: context.registries,
         runtime: context.runtime,
         is_offline: context.is_offline,
         is_sparse: context.is_sparse,
         compression: plan.compression,
-        ui: context.ui,
     }
 }
 

@@ -1,10 +1,10 @@
-//! The base image: layers below ours, and what its config says of the environment.
+//! The base image: the layers below ours, and the environment that its config states.
 //!
-//! Whatever it comes from, its bytes match the digest of the plan before one is used, and it is
-//! remembered by that digest.
+//! Wherever it comes from, its bytes are verified against the digest of the plan before they are
+//! used, and what was read is remembered under that digest.
 
-mod layout;
-mod registry;
+mod from_layout;
+mod from_registry;
 mod rootfs;
 
 use std::path::PathBuf;
@@ -13,27 +13,27 @@ use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest,
 use serde_json::Value;
 
 use crate::digest::Digest;
-use crate::fetch;
 use crate::image::{Base, STAND_IN, os_versions};
 use crate::layer::format::{Compression, FORMAT};
 use crate::layer::{Layer, LayerError, NONDISTRIBUTABLE_TYPE};
 use crate::layout::LayoutError;
 use crate::plan::BaseSource;
 use crate::platform::{Platform, windows_release};
-use crate::registry::RegistryError;
+use crate::registry::{Registries, RegistryError};
 use crate::store::{Store, StoreError};
-use crate::ui::Ui;
 
 /// Why there is no base.
 #[derive(Debug, thiserror::Error)]
 pub enum BaseError {
-    #[error("the base {0} is not in the cache, and --offline forbids to fetch it")]
+    #[error("the base {0} is not in the cache, and --offline is set")]
     Offline(String),
     #[error("the base {base} has no image for {platform}")]
     NoPlatform { base: String, platform: String },
     #[error("the base {base} is for {received}, the image for {expected}")]
     WrongPlatform { base: String, expected: String, received: String },
-    #[error("the base {base} has no config with os.version, which says which Windows runs it")]
+    #[error(
+        "the base {base} has no os.version in its config, so the Windows that runs it is unknown"
+    )]
     NoWindows { base: String },
     #[error("the base {base} cannot be read: {why}")]
     Unreadable { base: String, why: String },
@@ -49,89 +49,88 @@ pub enum BaseError {
     Store(#[from] StoreError),
 }
 
-/// What fetching a base needs beside the store.
+/// What fetching a base needs.
 #[derive(Clone, Copy, Debug)]
-pub struct Means<'a> {
+pub struct FetchContext<'a> {
     pub store: &'a Store,
-    pub fetch: &'a fetch::Options,
+    pub registries: &'a Registries,
     pub runtime: &'a tokio::runtime::Runtime,
     pub is_offline: bool,
     /// Layers of Windows stay in their registry.
     pub is_sparse: bool,
     pub compression: Compression,
-    pub ui: &'a Ui,
 }
 
-/// The base in the store, fetched if it must be.
+/// The base, whose layers are in the store afterwards; fetched if it has to be.
 pub fn resolve(
-    means: &Means<'_>,
+    context: &FetchContext<'_>,
     source: &BaseSource,
     platform: &Platform,
 ) -> Result<Base, BaseError> {
     let key = Digest::of(format!(
         "base {FORMAT} {source} {platform} {:?} {}",
-        means.compression,
-        means.compression.level()
+        context.compression,
+        context.compression.level()
     ));
     let is_registry = matches!(source, BaseSource::Registry { .. });
-    let is_left = means.is_sparse && is_registry && platform.is_windows();
+    let is_left = context.is_sparse && is_registry && platform.is_windows();
     let is_whole = |base: &Base| {
-        is_left || base.layers.iter().all(|it| it.is_foreign() || means.store.has(&it.digest))
+        is_left || base.layers.iter().all(|it| it.is_foreign() || context.store.has(&it.digest))
     };
-    if let Some(base) = means.store.record::<Base>("base", &key).filter(is_whole) {
+    if let Some(base) = context.store.record::<Base>("base", &key).filter(is_whole) {
         return Ok(base);
     }
     let base = match source {
-        // A tar says nothing of the Windows that it is.
+        // A tar does not say which Windows it is.
         BaseSource::Rootfs { .. } if platform.is_windows() => {
             return Err(BaseError::NoWindows { base: source.to_string() });
         }
-        BaseSource::Rootfs { path, digest } => rootfs::read(means, path, *digest)?,
+        BaseSource::Rootfs { path, digest } => rootfs::read(context, path, *digest)?,
         BaseSource::Layout { path, digest } => {
-            let blobs = layout::Blobs::open(means, path)?;
-            let base = read(&blobs, source, *digest, platform)?;
-            blobs.layers(&own(&base))?;
+            let reader = from_layout::LayoutBase::open(context, path)?;
+            let base = read(&reader, source, *digest, platform)?;
+            reader.fetch_layers(&own(&base))?;
             base
         }
         BaseSource::Registry { reference, digest } => {
-            if means.is_offline {
+            if context.is_offline {
                 return Err(BaseError::Offline(source.to_string()));
             }
-            let blobs = registry::Blobs::new(means, reference, *digest)?;
-            let base = read(&blobs, source, *digest, platform)?;
+            let reader = from_registry::RegistryBase::new(context, reference, *digest)?;
+            let base = read(&reader, source, *digest, platform)?;
             if !is_left {
-                blobs.layers(&own(&base))?;
+                reader.fetch_layers(&own(&base))?;
             }
             base
         }
     };
-    means.store.put_record("base", &key, &base)?;
+    context.store.put_record("base", &key, &base)?;
     Ok(base)
 }
 
-/// The layers that can be had where the base is.
+/// The layers that are where the base is.
 fn own(base: &Base) -> Vec<Layer> {
     base.layers.iter().filter(|layer| !layer.is_foreign()).cloned().collect()
 }
 
-/// Where the parts of an OCI image come from. All bytes are verified by whoever implements it.
-trait Blobs {
+/// Reads the parts of a base, and verifies their digests.
+trait BaseReader {
     fn manifest(&self, digest: &Digest) -> Result<Vec<u8>, BaseError>;
     fn config(&self, digest: &Digest, size: u64) -> Result<Vec<u8>, BaseError>;
-    /// Brings layers into the store.
-    fn layers(&self, layers: &[Layer]) -> Result<(), BaseError>;
+    /// Fetches layers into the store.
+    fn fetch_layers(&self, layers: &[Layer]) -> Result<(), BaseError>;
 }
 
 fn read(
-    blobs: &impl Blobs,
+    reader: &impl BaseReader,
     source: &BaseSource,
     digest: Digest,
     platform: &Platform,
 ) -> Result<Base, BaseError> {
     let unreadable = |why: String| BaseError::Unreadable { base: source.to_string(), why };
-    let manifest = manifest(blobs, source, digest, platform)?;
+    let manifest = manifest(reader, source, digest, platform)?;
     let config_digest = digest_of(manifest.config()).map_err(unreadable)?;
-    let bytes = blobs.config(&config_digest, manifest.config().size())?;
+    let bytes = reader.config(&config_digest, manifest.config().size())?;
     let config: ImageConfiguration = serde_json::from_slice(&bytes)
         .map_err(|error| unreadable(format!("its config: {error}")))?;
     let raw: Value =
@@ -164,7 +163,7 @@ fn read(
 
 /// The digest may be a manifest's or that of an index which names it.
 fn manifest(
-    blobs: &impl Blobs,
+    reader: &impl BaseReader,
     source: &BaseSource,
     digest: Digest,
     platform: &Platform,
@@ -173,7 +172,7 @@ fn manifest(
         base: source.to_string(),
         why: error.to_string(),
     };
-    let bytes = blobs.manifest(&digest)?;
+    let bytes = reader.manifest(&digest)?;
     let value: Value = serde_json::from_slice(&bytes).map_err(unreadable)?;
     if value.get("manifests").is_none() {
         return serde_json::from_value(value).map_err(unreadable);
@@ -189,20 +188,20 @@ fn manifest(
     let no_platform =
         || BaseError::NoPlatform { base: source.to_string(), platform: platform.to_string() };
     let child = digest_of(found.ok_or_else(no_platform)?).map_err(|_| no_platform())?;
-    serde_json::from_slice(&blobs.manifest(&child)?).map_err(unreadable)
+    serde_json::from_slice(&reader.manifest(&child)?).map_err(unreadable)
 }
 
-/// Whether an `os.version` is of the release of Windows that a platform names. Of releases that we
-/// do not know nobody can tell.
+/// Whether an `os.version` belongs to the release of Windows that a platform names. Unknown
+/// releases are accepted.
 fn is_release(os_version: &str, platform: &Platform) -> bool {
     let release = windows_release(os_version);
     platform.os_version.as_deref().is_none_or(|wanted| release.is_none_or(|it| it == wanted))
 }
 
-/// Whether an index means this platform by a descriptor.
+/// Whether a descriptor of an index is for this platform.
 pub fn is_for(descriptor: &Descriptor, platform: &Platform) -> bool {
     descriptor.platform().as_ref().is_some_and(|it| {
-        // Many indexes name arm64's only variant, v8; some do not.
+        // Many indexes state arm64's only variant, v8; some do not.
         let variant = it.variant().as_deref().filter(|variant| *variant != "v8");
         it.os().to_string() == platform.os
             && it.architecture().to_string() == platform.architecture
@@ -231,7 +230,7 @@ fn layers(manifest: &ImageManifest, config: &ImageConfiguration) -> Result<Vec<L
     manifest.layers().iter().zip(diff_ids).map(layer).collect()
 }
 
-/// Docker's types and OCI's name the same bytes.
+/// Docker's media types and OCI's are for the same bytes.
 fn oci_layer_type(media_type: &MediaType) -> Result<String, String> {
     let text = media_type.to_string();
     let kind = match text.as_str() {
@@ -239,7 +238,7 @@ fn oci_layer_type(media_type: &MediaType) -> Result<String, String> {
         | "application/vnd.oci.image.layer.v1.tar+gzip" => "tar+gzip",
         "application/vnd.oci.image.layer.v1.tar+zstd" => "tar+zstd",
         "application/vnd.oci.image.layer.v1.tar" => "tar",
-        // Not to be pushed again: clients get them from the URLs that come along.
+        // Not to be pushed: clients download them from their URLs.
         "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
         | "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip" => {
             return Ok(NONDISTRIBUTABLE_TYPE.to_owned());
@@ -268,7 +267,7 @@ mod tests {
         }
     }
 
-    impl Blobs for Documents {
+    impl BaseReader for Documents {
         fn manifest(&self, digest: &Digest) -> Result<Vec<u8>, BaseError> {
             Ok(self.0[digest].clone())
         }
@@ -277,7 +276,7 @@ mod tests {
             self.manifest(config)
         }
 
-        fn layers(&self, _layers: &[Layer]) -> Result<(), BaseError> {
+        fn fetch_layers(&self, _layers: &[Layer]) -> Result<(), BaseError> {
             Ok(())
         }
     }

@@ -1,103 +1,77 @@
-use std::collections::{BTreeMap, BTreeSet};
+//! How a command reaches registries: what was typed, translated.
+
 use std::fs;
 use std::io::{self, Read as _};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::context::Context;
-use crate::cli::AccessArgs;
+use crate::cli::{AccessArgs, TrustArgs};
 use crate::failure::{Failure, Kind};
 use crate::fetch::Options;
 use crate::http::Trust;
-use crate::registry::{
-    Credentials, Host, HostOptions, Login, PIECE, Puller, Remote, Repository, Secret,
-};
-use crate::store::Store;
+use crate::registry::{CHUNK_BYTES, Credentials, Login, Registries, RegistryOptions, Secret};
 
-/// The registries of one command, each with the one client that all its repositories share.
-pub(super) struct Access {
-    options: HostOptions,
-    insecure: BTreeSet<String>,
-    hosts: Mutex<BTreeMap<String, Arc<Host>>>,
+/// For a command that works with registries. A user that was named on the command line belongs to
+/// `registries`.
+pub(super) fn registries(
+    context: &Context,
+    arguments: &AccessArgs,
+    registries: &[&str],
+) -> Result<Registries, Failure> {
+    if context.is_offline {
+        let text = "this command needs a registry, and --offline is set";
+        return Err(Failure::new(Kind::Unavailable, text));
+    }
+    let mut credentials = Credentials::from_environment()?;
+    if let Some(user) = &arguments.username {
+        let why = "the user name contains a character that HTTP Basic cannot carry";
+        let login = Login::password(user, &password()?);
+        let login = login.ok_or_else(|| Failure::new(Kind::Other, why))?;
+        for registry in registries {
+            credentials.give(registry, login.clone());
+        }
+    }
+    with_credentials(context, credentials, &fetch_options(&arguments.trust)?)
 }
 
-impl Access {
-    /// `registries` are those that a user named on the command line belongs to.
-    pub(super) fn new(
-        context: &Context,
-        arguments: &AccessArgs,
-        registries: &[&str],
-    ) -> Result<Self, Failure> {
-        if context.is_offline {
-            return Err(Failure::new(Kind::Unavailable, "--offline forbids to ask a registry"));
-        }
-        let mut credentials = Credentials::from_environment()?;
-        if let Some(user) = &arguments.username {
-            let login = Login::password(user, &password()?)
-                .ok_or_else(|| Failure::new(Kind::Other, "no such user name can be sent"))?;
-            for registry in registries {
-                credentials.give(registry, login.clone());
-            }
-        }
-        let trust = Trust {
-            authorities: authorities(arguments)?,
-            unverified: arguments.insecure_registry.iter().cloned().collect(),
-        };
-        let options = HostOptions {
-            fetch: Options::default(),
-            trust,
-            credentials: Arc::new(credentials),
-            folder: context.store()?.root().to_owned(),
-            piece_bytes: PIECE,
-            ui: context.ui.clone(),
-        };
-        let insecure = arguments.insecure_registry.iter().cloned().collect();
-        Ok(Self { options, insecure, hosts: Mutex::default() })
-    }
-
-    pub(super) fn host(&self, repository: &Repository) -> Arc<Host> {
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let registry = repository.registry();
-        let make = || Host::new(registry, self.options.clone());
-        Arc::clone(hosts.entry(registry.to_owned()).or_insert_with(make))
-    }
-
-    pub(super) async fn pushing(&self, repository: &Repository, sources: &[String]) -> Remote {
-        let repository = self.reach(repository).await;
-        Remote::pushing(self.host(&repository), repository, sources)
-    }
-
-    pub(super) async fn pulling(&self, repository: &Repository) -> Remote {
-        let repository = self.reach(repository).await;
-        Remote::pulling(self.host(&repository), repository)
-    }
-
-    /// For blobs that come into the store.
-    pub(super) fn puller<'a>(&'a self, store: &'a Store) -> Puller<'a> {
-        let HostOptions { fetch, trust, credentials, ui, .. } = &self.options;
-        Puller::new(store, fetch, ui, Arc::clone(credentials)).trusting(trust.clone())
-    }
-
-    /// An insecure registry without TLS is found by asking.
-    async fn reach(&self, repository: &Repository) -> Repository {
-        let registry = repository.registry();
-        let name = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
-        let is_insecure = self.insecure.contains(registry) || self.insecure.contains(name);
-        if is_insecure && !self.host(repository).speaks_tls(repository).await {
-            return repository.in_plain_http();
-        }
-        repository.clone()
-    }
+/// For a command that may need a base image. Files with logins are read when a registry asks for
+/// one: if everything is in the cache, they do not matter.
+pub(super) fn base_registries(context: &Context, options: &Options) -> Result<Registries, Failure> {
+    with_credentials(context, Credentials::when_needed(), options)
 }
 
-fn authorities(arguments: &AccessArgs) -> Result<Vec<u8>, Failure> {
+fn with_credentials(
+    context: &Context,
+    credentials: Credentials,
+    options: &Options,
+) -> Result<Registries, Failure> {
+    Ok(Registries::new(RegistryOptions {
+        fetch: options.clone(),
+        credentials: Arc::new(credentials),
+        cache_dir: context.store()?.root().to_owned(),
+        chunk_bytes: CHUNK_BYTES,
+        ui: context.ui.clone(),
+    }))
+}
+
+/// The usual patience, with the authorities and exceptions that were named.
+pub(super) fn fetch_options(arguments: &TrustArgs) -> Result<Options, Failure> {
+    let trust = Trust {
+        authorities: authorities(arguments)?,
+        unverified: arguments.insecure_registry.iter().cloned().collect(),
+    };
+    Ok(Options { trust, ..Options::default() })
+}
+
+fn authorities(arguments: &TrustArgs) -> Result<Vec<u8>, Failure> {
     let Some(path) = &arguments.ca_file else { return Ok(Vec::new()) };
-    let place = || format!("cannot use `{}`", path.display());
-    let pem = fs::read(path).map_err(|error| Failure::new(Kind::Io, error).hint(place()))?;
-    Trust::check(&pem).map_err(|error| Failure::new(Kind::Other, error).hint(place()))?;
+    let hint = || format!("cannot use `{}`", path.display());
+    let pem = fs::read(path).map_err(|error| Failure::new(Kind::Io, error).hint(hint()))?;
+    Trust::check(&pem).map_err(|error| Failure::new(Kind::Other, error).hint(hint()))?;
     Ok(pem)
 }
 
-/// What came by standard input, without the end of its line.
+/// From standard input, without the end of its line.
 fn password() -> Result<Secret, Failure> {
     let mut text = String::new();
     io::stdin().read_to_string(&mut text).map_err(|error| Failure::new(Kind::Io, error))?;

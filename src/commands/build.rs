@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::context::{Context, runtime};
+use super::context::{BaseOptions, Context, runtime};
 use crate::assemble::{self, Built};
 use crate::cli::{BuildArgs, Format};
 use crate::docker::{self, ArchiveSource};
@@ -19,7 +19,7 @@ pub(super) fn run(context: &Context, arguments: &BuildArgs) -> Result<(), Failur
     let (locked, plan) = context.plan(&arguments.choice)?;
     let out = std::path::absolute(&arguments.out).map_err(|error| Failure::new(Kind::Io, error))?;
     let options = context.chosen_compile_options(&locked, &arguments.compile)?;
-    let bases = (&arguments.bases).into();
+    let bases = BaseOptions { is_sparse: arguments.bases.sparse, trust: &arguments.trust };
     let built = context.with_build_options(&locked, &options, bases, |build| {
         Ok(assemble::build(&plan, build, &out)?)
     })?;

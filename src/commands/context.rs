@@ -4,14 +4,14 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::access;
 use crate::assemble::BuildContext;
 use crate::catalog::{self, Catalog, Locked};
-use crate::cli::{BasesArgs, BuilderKind, ChoiceArgs, CompileArgs, Format, Global};
+use crate::cli::{BuilderKind, ChoiceArgs, CompileArgs, Format, Global, TrustArgs};
 use crate::compile::{
     Builder, BuildxOptions, COMPILER_VARIABLES, CompileOptions, DOCKER_VARIABLES, Network,
 };
 use crate::failure::{Failure, Kind};
-use crate::fetch;
 use crate::plan::{Choice, Plan, plan};
 use crate::store::Store;
 use crate::ui::{Ui, Verbosity};
@@ -127,28 +127,32 @@ impl Context {
     pub(super) fn with_build_context<T>(
         &self,
         locked: &Locked,
+        trust: &TrustArgs,
         work: impl FnOnce(&BuildContext<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        self.with_build_options(locked, &self.compile_options(), Bases::Whole, work)
+        let bases = BaseOptions { is_sparse: false, trust };
+        self.with_build_options(locked, &self.compile_options(), bases, work)
     }
 
     pub(super) fn with_build_options<T>(
         &self,
         locked: &Locked,
         compile: &CompileOptions,
-        bases: Bases,
+        bases: BaseOptions<'_>,
         work: impl FnOnce(&BuildContext<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let (store, fetch) = (self.store()?, fetch::Options::default());
+        let (store, fetch) = (self.store()?, access::fetch_options(bases.trust)?);
+        let registries = access::base_registries(self, &fetch)?;
         let runtime = runtime()?;
         work(&BuildContext {
             store: &store,
             compile,
             lock: &locked.lock,
             fetch: &fetch,
+            registries: &registries,
             runtime: &runtime,
             is_offline: self.is_offline,
-            is_sparse: bases == Bases::Sparse,
+            is_sparse: bases.is_sparse,
             ui: &self.ui,
         })
     }
@@ -162,17 +166,12 @@ impl Context {
     }
 }
 
-/// How much of the Windows bases a command needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bases {
-    Whole,
-    Sparse,
-}
-
-impl From<&BasesArgs> for Bases {
-    fn from(arguments: &BasesArgs) -> Self {
-        if arguments.sparse { Self::Sparse } else { Self::Whole }
-    }
+/// How base images are fetched.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BaseOptions<'a> {
+    /// Layers of Windows bases stay in their registry.
+    pub is_sparse: bool,
+    pub trust: &'a TrustArgs,
 }
 
 /// Those of our own variables that are set.
@@ -188,14 +187,10 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 fn default_cache() -> Result<PathBuf, Failure> {
-    let xdg =
-        std::env::var_os("XDG_CACHE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let folder = xdg.or_else(home).ok_or_else(|| {
+    cache_dir::default_folder().ok_or_else(|| {
         Failure::new(Kind::Io, "neither HOME nor XDG_CACHE_HOME is set")
             .hint("name a folder with `--cache-dir`")
-    })?;
-    Ok(folder.join("etcdimg"))
+    })
 }
 
 /// What was typed, translated.

@@ -1,24 +1,18 @@
-use super::access::Access;
+//! `etcdimg copy`
+
+use super::access;
 use super::context::{Context, runtime};
 use crate::cli::{CopyArgs, Format};
 use crate::copy::Copier;
 use crate::failure::{Failure, Kind};
-use crate::push::{Overwrite, Report};
-use crate::registry::{Naming, Remote};
+use crate::push::{Overwrite, PushReport};
+use crate::registry::{Reference, Registries};
 
 pub(super) fn run(context: &Context, arguments: &CopyArgs) -> Result<(), Failure> {
-    let source: Naming = arguments.source.parse()?;
-    let destination: Naming = arguments.destination.parse()?;
-    if destination.digest.is_some() {
-        let text = "a destination has a tag or none; its digest is that of the source";
-        return Err(Failure::new(Kind::Other, text));
-    }
-    let registries = [source.repository.registry(), destination.repository.registry()];
-    let access = Access::new(context, &arguments.access, &registries[1..])?;
-    let tags = destination.tag.clone().or_else(|| source.tag.clone());
-    let tags: Vec<_> = tags.into_iter().collect();
-    let report =
-        runtime()?.block_on(copy(context, arguments, &access, &source, &destination, &tags))?;
+    let copy = Copy::new(context, arguments)?;
+    let registry = copy.destination.repository.registry();
+    let registries = access::registries(context, &arguments.access, &[registry])?;
+    let report = runtime()?.block_on(copy.run(&registries))?;
     if context.format == Format::Json {
         return context.out_json(&report);
     }
@@ -26,38 +20,49 @@ pub(super) fn run(context: &Context, arguments: &CopyArgs) -> Result<(), Failure
     Ok(())
 }
 
-async fn copy(
-    context: &Context,
-    arguments: &CopyArgs,
-    access: &Access,
-    source: &Naming,
-    destination: &Naming,
-    tags: &[String],
-) -> Result<Report, Failure> {
-    let store = context.store()?;
-    // Within one registry nothing has to leave it.
-    let is_near = source.repository.registry() == destination.repository.registry();
-    let is_same = source.repository == destination.repository;
-    let sources: Vec<_> =
-        (is_near && !is_same).then(|| source.repository.path().to_owned()).into_iter().collect();
-    let from = access.pulling(&source.repository).await;
-    let to = access.pushing(&destination.repository, &sources).await;
-    let lock = to.host().lock(to.repository()).await;
-    let _lock = lock.map_err(|error| Failure::new(Kind::Io, error))?;
-    let puller = access.puller(&store);
-    let copier = Copier {
-        from: &from,
-        to: &to,
-        puller: &puller,
-        store: &store,
-        sources: &sources,
-        overwrite: if arguments.force { Overwrite::Forced } else { Overwrite::Never },
-        ui: &context.ui,
-    };
-    Ok(copier.copy(&at(source, &from), tags).await?)
+/// What is copied where.
+struct Copy<'a> {
+    context: &'a Context,
+    source: Reference,
+    destination: Reference,
+    overwrite: Overwrite,
 }
 
-/// The same, as it is reached: an insecure registry may have no TLS.
-fn at(naming: &Naming, remote: &Remote) -> Naming {
-    Naming { repository: remote.repository().clone(), ..naming.clone() }
+impl<'a> Copy<'a> {
+    fn new(context: &'a Context, arguments: &CopyArgs) -> Result<Self, Failure> {
+        let source: Reference = arguments.source.parse()?;
+        let destination: Reference = arguments.destination.parse()?;
+        if destination.digest.is_some() {
+            let text = "a destination has a tag or none; its digest is that of the source";
+            return Err(Failure::new(Kind::Other, text));
+        }
+        let overwrite = if arguments.force { Overwrite::Forced } else { Overwrite::Never };
+        Ok(Self { context, source, destination, overwrite })
+    }
+
+    async fn run(&self, registries: &Registries) -> Result<PushReport, Failure> {
+        let (source, destination) = (&self.source.repository, &self.destination.repository);
+        let store = self.context.store()?;
+        // Within one registry no blob has to leave it.
+        let can_mount = source.registry() == destination.registry() && source != destination;
+        let mount_sources: Vec<_> =
+            can_mount.then(|| source.path().to_owned()).into_iter().collect();
+        let from = registries.pull_from(source).await;
+        let to = registries.push_to(destination, &mount_sources).await;
+        let lock = to.registry().lock(to.repository()).await;
+        let _lock = lock.map_err(|error| Failure::new(Kind::Io, error))?;
+        // The repository as it is reached: an insecure registry may have no TLS.
+        let repository = from.repository().clone();
+        let reference = Reference { repository, ..self.source.clone() };
+        let tag = self.destination.tag.clone().or_else(|| self.source.tag.clone());
+        let copier = Copier {
+            from: &from,
+            to: &to,
+            store: &store,
+            mount_sources: &mount_sources,
+            overwrite: self.overwrite,
+            ui: &self.context.ui,
+        };
+        Ok(copier.copy(&reference, &tag.into_iter().collect::<Vec<_>>()).await?)
+    }
 }

@@ -8,6 +8,7 @@ use crate::base::BaseError;
 use crate::catalog::{Fault, LoadError, LockError};
 use crate::compile::CompileError;
 use crate::docker::EngineError;
+use crate::documents::DocumentError;
 use crate::failure::{Failure, Kind};
 use crate::fetch::FetchError;
 use crate::layer::LayerError;
@@ -15,7 +16,7 @@ use crate::layout::LayoutError;
 use crate::lookup::LookupError;
 use crate::plan::PlanError;
 use crate::push::PushError;
-use crate::registry::{AuthError, CredentialsError, ReferenceError, RegistryError, RemoteError};
+use crate::registry::{AuthError, CredentialsError, ReferenceError, RegistryError};
 use crate::store::StoreError;
 
 const RELOCK: &str = "run `etcdimg lock` and review the diff";
@@ -149,7 +150,7 @@ impl From<CompileError> for Failure {
             }
             CompileError::NoCross { ref triple, ref zig, .. } => {
                 let hints = [
-                    "`scripts/cross` brings both parts that are needed into the cache, for every platform".to_owned(),
+                    "`cargo xtask cross` brings both parts that are needed into the cache, for every platform".to_owned(),
                     format!("by hand: `rustup component add rust-src`, and zig {zig} with cargo-zigbuild on PATH (`pip install ziglang=={zig} cargo-zigbuild`)"),
                     "or `--builder buildx`, where an engine answers".to_owned(),
                     format!("or, with other bytes as a result: `rustup target add {triple}`, and a C compiler for it on PATH"),
@@ -198,12 +199,6 @@ impl From<BaseError> for Failure {
 
 impl From<RegistryError> for Failure {
     fn from(error: RegistryError) -> Self {
-        Self::new(Kind::Unavailable, error)
-    }
-}
-
-impl From<RemoteError> for Failure {
-    fn from(error: RemoteError) -> Self {
         Advice::about(&error).on(error)
     }
 }
@@ -215,10 +210,10 @@ struct Advice {
 }
 
 impl Advice {
-    fn about(error: &RemoteError) -> Self {
+    fn about(error: &RegistryError) -> Self {
         const LOGIN: &str = "`docker login REGISTRY` or `podman login REGISTRY` leaves a login that is found; or `--username USER --password-stdin`";
         let advice = |kind, hint| Self { kind, hint };
-        if let RemoteError::Auth { source: AuthError::Credentials(_), .. } = error {
+        if let RegistryError::Auth { source: AuthError::Credentials(_), .. } = error {
             return advice(Kind::Other, None);
         }
         if error.is_denied() {
@@ -243,8 +238,12 @@ impl Advice {
 /// What a push that ended among its tags ended with.
 fn reason(error: &PushError) -> Advice {
     match error {
-        PushError::Partly { source, .. } | PushError::Unsure { source, .. } => reason(source),
-        PushError::Remote(error) => Advice::about(error),
+        PushError::PartlyTagged { source, .. } | PushError::TagUnknown { source, .. } => {
+            reason(source)
+        }
+        PushError::Registry(error) | PushError::Documents(DocumentError::Registry(error)) => {
+            Advice::about(error)
+        }
         PushError::Taken { .. } => {
             let hint = "`--force` takes the tag from the other image";
             Advice { kind: Kind::Taken, hint: Some(hint) }
@@ -256,12 +255,14 @@ fn reason(error: &PushError) -> Advice {
 impl From<PushError> for Failure {
     fn from(error: PushError) -> Self {
         match error {
-            PushError::Remote(error) => {
+            PushError::Registry(error) | PushError::Documents(DocumentError::Registry(error)) => {
                 let is_told = !error.is_denied() && !error.is_local();
                 let failure = Self::from(error);
                 if is_told { failure.hint("no tag has moved") } else { failure }
             }
-            PushError::Partly { .. } | PushError::Unsure { .. } => reason(&error).on(error),
+            PushError::PartlyTagged { .. } | PushError::TagUnknown { .. } => {
+                reason(&error).on(error)
+            }
             PushError::Layout(error) => error.into(),
             PushError::Taken { next: Some(ref next), .. } => {
                 let revision = next.rsplit_once('-').map_or("", |(_, revision)| revision);
@@ -278,11 +279,21 @@ impl From<PushError> for Failure {
             PushError::NoPlatform(_) => Self::new(Kind::Other, error)
                 .hint("`etcdimg build --platform OS/ARCH` adds it to the layout"),
             PushError::Tag(_) => Self::new(Kind::Other, error),
-            PushError::Nothing(_) => Self::new(Kind::Unavailable, error),
-            PushError::Document { .. } | PushError::Lacks(_) => {
-                Self::new(Kind::Verification, error)
-                    .hint("`etcdimg verify` says what is wrong with the layout; build it again")
-            }
+            PushError::Documents(error) => error.into(),
+        }
+    }
+}
+
+impl From<DocumentError> for Failure {
+    fn from(error: DocumentError) -> Self {
+        match error {
+            DocumentError::Registry(error) => error.into(),
+            DocumentError::Layout(error) => error.into(),
+            DocumentError::NotFound(_) => Self::new(Kind::Unavailable, error),
+            DocumentError::Invalid { .. }
+            | DocumentError::Descriptor(_)
+            | DocumentError::MissingBlob(_) => Self::new(Kind::Verification, error)
+                .hint("`etcdimg verify` says what is wrong with the layout; build it again"),
         }
     }
 }

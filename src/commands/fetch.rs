@@ -6,7 +6,7 @@ use crate::failure::Failure;
 pub(super) fn run(context: &Context, arguments: &FetchArgs) -> Result<(), Failure> {
     let (locked, plan) = context.plan(&arguments.choice)?;
     let is_wanted = |input| arguments.only.is_empty() || arguments.only.contains(&input);
-    context.with_build_context(&locked, |build| {
+    context.with_build_context(&locked, &arguments.trust, |build| {
         if is_wanted(Input::Releases) {
             fetch_releases(&plan, build)?;
         }

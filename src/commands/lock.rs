@@ -1,13 +1,13 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
 
+use super::access;
 use super::context::{Context, runtime};
 use crate::catalog::lock::{BaseLock, Lock, ReleaseLock, SourceLock, ToolchainLock};
 use crate::catalog::{Catalog, LOCK_FILE};
 use crate::cli::LockArgs;
 use crate::compile;
 use crate::failure::{Failure, Kind};
-use crate::fetch;
 use crate::lookup::Lookup;
 use crate::replace::replace;
 
@@ -38,8 +38,9 @@ fn make(
     catalog: &Catalog,
     known: Option<&Lock>,
 ) -> Result<Lock, Failure> {
-    let (store, options, runtime) = (context.store()?, fetch::Options::default(), runtime()?);
-    let lookup = Lookup::new(&store, &options, &context.ui)?;
+    let (options, runtime) = (access::fetch_options(&arguments.trust)?, runtime()?);
+    let registries = access::base_registries(context, &options)?;
+    let lookup = Lookup::new(&options, &registries);
     let ask = |what: String| {
         let failure = Failure::new(
             Kind::Unavailable,

@@ -7,13 +7,13 @@ mod context;
 mod copy;
 mod failures;
 mod fetch;
+mod image_location;
+mod layout_set;
 mod lock;
 mod manifests;
-mod place;
 mod plan;
 mod promote;
 mod push;
-mod shelves;
 mod test;
 mod verify;
 

@@ -1,16 +1,18 @@
+//! `etcdimg promote`
+
 use std::path::Path;
 
 use serde_json::json;
 
-use super::access::Access;
+use super::access;
 use super::context::{Context, runtime};
 use crate::cli::{Format, PromoteArgs};
 use crate::digest::Digest;
 use crate::failure::{Failure, Kind};
 use crate::layout::Layout;
-use crate::registry::Naming;
+use crate::registry::Reference;
 
-/// What else names the version in Kubernetes, and has to follow.
+/// Where else Kubernetes names the version, which has to be changed too.
 const PLACES: [&str; 8] = [
     "build/dependencies.yaml: `etcd`, `etcd-image`, `golang: etcd release version`",
     "cluster/gce/manifests/etcd.manifest: the tag and TARGET_VERSION",
@@ -44,7 +46,7 @@ fn released(context: &Context, arguments: &PromoteArgs) -> Result<(Digest, Strin
     if folder.is_dir() {
         let mut all = Layout::open(folder)?.tagged()?;
         let [_] = &all[..] else {
-            let text = format!("`{}` holds {} images, not one", arguments.reference, all.len());
+            let text = format!("`{}` contains {} images, not one", arguments.reference, all.len());
             return Err(Failure::new(Kind::Other, text).hint("name it: REPOSITORY:TAG"));
         };
         let tagged = all.remove(0);
@@ -53,13 +55,14 @@ fn released(context: &Context, arguments: &PromoteArgs) -> Result<(Digest, Strin
             digest.ok_or_else(|| Failure::new(Kind::Verification, "index.json names no digest"))?;
         return Ok((digest, tagged.tag));
     }
-    let naming: Naming = arguments.reference.parse()?;
+    let reference: Reference = arguments.reference.parse()?;
     let missing = || Failure::new(Kind::Other, "only a tag is promoted: write REPOSITORY:TAG");
-    let tag = naming.tag.clone().ok_or_else(missing)?;
-    let access = Access::new(context, &arguments.access, &[naming.repository.registry()])?;
+    let tag = reference.tag.clone().ok_or_else(missing)?;
+    let repository = &reference.repository;
+    let registries = access::registries(context, &arguments.access, &[repository.registry()])?;
     let known = runtime()?
-        .block_on(async { access.pulling(&naming.repository).await.tagged(&tag).await })?;
-    let digest =
-        known.ok_or_else(|| Failure::new(Kind::Unavailable, format!("{naming} is not there")))?;
+        .block_on(async { registries.pull_from(repository).await.tag_digest(&tag).await })?;
+    let digest = known
+        .ok_or_else(|| Failure::new(Kind::Unavailable, format!("{reference} does not exist")))?;
     Ok((digest, tag))
 }

@@ -1,28 +1,32 @@
+//! `etcdimg push` and `etcdimg all-push`
+
 use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use serde_json::json;
 
-use super::access::Access;
-use super::context::{Context, runtime};
-use super::shelves::{Shelves, choose};
+use super::access;
+use super::context::{BaseOptions, Context, runtime};
+use super::layout_set::{LayoutSet, TaggedLayout};
 use crate::assemble;
 use crate::catalog::Catalog;
 use crate::cli::{AllPushArgs, DeliveryArgs, Format, MediaTypes, PushArgs};
 use crate::digest::Digest;
+use crate::documents::DocumentTree;
 use crate::failure::{Failure, Kind};
 use crate::platform::Platform;
 use crate::push::{
-    Content, ManifestReport, Overwrite, PushPlan, Pusher, Report, TagState, Way, Wish, plan,
+    ManifestReport, Overwrite, PushPlan, PushReport, PushRequest, Pusher, TagState, plan,
 };
-use crate::registry::{Bringer, Naming, Repository};
+use crate::registry::{BlobOutcome, BlobSource, Reference, Registries, Repository};
 use crate::ui::size;
 
 pub(super) fn run(context: &Context, arguments: &PushArgs) -> Result<(), Failure> {
     let catalog = context.catalog_if_any()?;
-    let chosen = arguments.layout.iter().map(|place| choose(place));
-    let shelves = Shelves::new(chosen.collect::<Result<_, _>>()?)?;
-    deliver(context, &arguments.delivery, catalog.as_ref(), &shelves, arguments.platforms())
+    let chosen = arguments.layout.iter().map(|name| TaggedLayout::open(name));
+    let layouts = LayoutSet::new(chosen.collect::<Result<_, _>>()?)?;
+    let platforms = arguments.platforms();
+    push_everywhere(context, &arguments.delivery, catalog.as_ref(), &layouts, platforms)
 }
 
 pub(super) fn build_and_run(context: &Context, arguments: &AllPushArgs) -> Result<(), Failure> {
@@ -33,51 +37,53 @@ pub(super) fn build_and_run(context: &Context, arguments: &AllPushArgs) -> Resul
             .hint("leave out `--platform`, `--arch` and ARCH")
             .hint("`etcdimg build --platform P` and `etcdimg push --platform P` for one of them"));
     }
-    // Before hours of compiling: what is missing on the command line.
+    // Before hours of compiling: is a registry named?
     repositories(&arguments.delivery, None)?;
     let (locked, plan) = context.plan(&arguments.choice)?;
     let out = std::path::absolute(&arguments.out).map_err(|error| Failure::new(Kind::Io, error))?;
     let options = context.chosen_compile_options(&locked, &arguments.compile)?;
-    let built =
-        context.with_build_options(&locked, &options, (&arguments.bases).into(), |workshop| {
-            Ok(assemble::build(&plan, workshop, &out)?)
-        })?;
+    let bases =
+        BaseOptions { is_sparse: arguments.bases.sparse, trust: &arguments.delivery.access.trust };
+    let built = context.with_build_options(&locked, &options, bases, |build| {
+        Ok(assemble::build(&plan, build, &out)?)
+    })?;
     let text = format!("{}:{} in {}", plan.repository, plan.tag, arguments.out.display());
     context.ui.status("Built", text);
     let tagged = built.layout.tagged()?.into_iter().find(|tagged| tagged.tag == plan.tag);
     let missing = || Failure::new(Kind::Other, format!("nothing was built as {}", plan.tag));
     let tagged = tagged.ok_or_else(missing)?;
     let catalog = Some(&locked.catalog);
-    let shelves = Shelves::new(vec![(built.layout, tagged)])?;
-    deliver(context, &arguments.delivery, catalog, &shelves, Vec::new())
+    let layouts = LayoutSet::new(vec![TaggedLayout { layout: built.layout, tagged }])?;
+    push_everywhere(context, &arguments.delivery, catalog, &layouts, Vec::new())
 }
 
-fn deliver(
+/// Pushes to all registries at once.
+fn push_everywhere(
     context: &Context,
     arguments: &DeliveryArgs,
     catalog: Option<&Catalog>,
-    shelves: &Shelves,
+    layouts: &LayoutSet,
     platforms: Vec<Platform>,
 ) -> Result<(), Failure> {
     let repositories = repositories(arguments, catalog)?;
     let whole = match arguments.media_types {
-        MediaTypes::Oci => shelves.content.clone(),
-        MediaTypes::Docker => shelves.content.in_docker_types()?,
+        MediaTypes::Oci => layouts.tree.clone(),
+        MediaTypes::Docker => layouts.tree.in_docker_types()?,
     };
-    let own = shelves.tag().map(str::to_owned);
+    let own = layouts.tag().map(str::to_owned);
     let tags = own.into_iter().chain(arguments.tag.iter().cloned()).collect();
-    let wish = Wish { platforms, tags, with_platform_tags: arguments.platform_tags };
-    let plan = plan(&whole, &wish)?;
-    let referrers = shelves.referrers(&plan)?;
+    let request = PushRequest { platforms, tags, with_platform_tags: arguments.platform_tags };
+    let plan = plan(&whole, &request)?;
+    let referrers = layouts.referrers(&plan)?;
     let plan = plan.with_referrers(&referrers)?;
-    if let Some(text) = catalog.and_then(|catalog| lacking(catalog, &whole, &wish)) {
+    if let Some(text) = catalog.and_then(|catalog| missing_platforms(catalog, &whole, &request)) {
         context.ui.warning(text);
     }
-    shelves.check(&plan)?;
-    let registries: Vec<_> = repositories.iter().map(Repository::registry).collect();
-    let access = Access::new(context, &arguments.access, &registries)?;
-    let shipment = Shipment { context, arguments, catalog, shelves, plan: &plan, access: &access };
-    let sending = join_all(repositories.iter().map(|it| shipment.send(it)));
+    layouts.check(&plan)?;
+    let names: Vec<_> = repositories.iter().map(Repository::registry).collect();
+    let registries = &access::registries(context, &arguments.access, &names)?;
+    let job = PushJob { context, arguments, catalog, layouts, plan: &plan, registries };
+    let sending = join_all(repositories.iter().map(|it| job.push_to(it)));
     let (mut reports, mut failures) = (Vec::new(), Vec::new());
     for result in runtime()?.block_on(sending) {
         match result {
@@ -86,7 +92,7 @@ fn deliver(
         }
     }
     print(context, arguments, &reports)?;
-    // All are said; the last one ends the program.
+    // All are reported; the last one decides the exit code.
     let Some(last) = failures.pop() else { return Ok(()) };
     for failure in &failures {
         context.ui.error(failure.to_string());
@@ -94,63 +100,67 @@ fn deliver(
     Err(last)
 }
 
-/// A tag cannot get further platforms later, so whoever forgot some should know before.
-fn lacking(catalog: &Catalog, whole: &Content, wish: &Wish) -> Option<String> {
-    let is_release = wish.tags.contains(&catalog.versions.tag.to_string());
+/// A warning if a release lacks platforms: its tag cannot get them later.
+fn missing_platforms(
+    catalog: &Catalog,
+    tree: &DocumentTree,
+    request: &PushRequest,
+) -> Option<String> {
+    let is_release = request.tags.contains(&catalog.versions.tag.to_string());
     let names = catalog.targets.iter().filter(|target| target.is_default);
     let names = names.map(|target| target.platform.to_string());
-    let is_there = |name: &String| whole.images.iter().any(|image| image.is_for(name));
-    let lacking: Vec<_> = names.filter(|name| !is_there(name)).collect();
-    let is_whole = !is_release || !wish.platforms.is_empty() || lacking.is_empty();
+    let is_there = |name: &String| tree.images.iter().any(|image| image.is_for(name));
+    let missing: Vec<_> = names.filter(|name| !is_there(name)).collect();
+    let is_whole = !is_release || !request.platforms.is_empty() || missing.is_empty();
     (!is_whole).then(|| {
-        let (tag, lacking) = (&catalog.versions.tag, lacking.join(", "));
-        format!("{tag} has no image for {lacking}, and gets none later; `etcdimg all-build` makes all of them")
+        let (tag, missing) = (&catalog.versions.tag, missing.join(", "));
+        format!(
+            "{tag} has no image for {missing}, and cannot get one later; `etcdimg all-build` \
+             makes all of them"
+        )
     })
 }
 
-struct Shipment<'a> {
+/// The push of one plan, whatever the repository.
+struct PushJob<'a> {
     context: &'a Context,
     arguments: &'a DeliveryArgs,
     catalog: Option<&'a Catalog>,
-    shelves: &'a Shelves,
+    layouts: &'a LayoutSet,
     plan: &'a PushPlan,
-    access: &'a Access,
+    registries: &'a Registries,
 }
 
-impl Shipment<'_> {
-    async fn send(&self, repository: &Repository) -> Result<Report, Failure> {
-        let sources = sources(self.arguments, self.catalog, self.shelves, repository)?;
-        let remote = self.access.pushing(repository, &sources).await;
+impl PushJob<'_> {
+    async fn push_to(&self, repository: &Repository) -> Result<PushReport, Failure> {
+        let mount_sources = mount_sources(self.arguments, self.catalog, self.layouts, repository)?;
+        let remote = self.registries.push_to(repository, &mount_sources).await;
         let store = self.context.store()?;
-        let mut left = BTreeMap::new();
-        for (digest, base) in self.shelves.left() {
-            left.insert(*digest, self.access.pulling(base).await.repository().clone());
+        let mut bases = BTreeMap::new();
+        for (digest, base) in self.layouts.left_out() {
+            bases.insert(*digest, self.registries.pull_from(base).await);
         }
-        let bringer = Bringer {
-            puller: &self.access.puller(&store),
-            repository: &|digest| left.get(digest).cloned(),
-        };
-        let path = |digest: &Digest| {
-            if left.contains_key(digest) { store.path(digest) } else { self.shelves.path(digest) }
+        let source = |digest: &Digest| match bases.get(digest) {
+            Some(base) => BlobSource::Repository { repository: base.clone(), store: store.clone() },
+            None => BlobSource::File(self.layouts.path(digest)),
         };
         let pusher = Pusher {
             remote: &remote,
-            sources: &sources,
-            path: &path,
-            bring: Some(&bringer),
+            mount_sources: &mount_sources,
+            source: &source,
             overwrite: if self.arguments.force { Overwrite::Forced } else { Overwrite::Never },
             ui: &self.context.ui,
         };
         if self.arguments.dry_run {
             return Ok(pusher.rehearse(self.plan).await?);
         }
-        let lock = remote.host().lock(repository).await;
+        let lock = remote.registry().lock(repository).await;
         let _lock = lock.map_err(|error| Failure::new(Kind::Io, error))?;
         Ok(pusher.push(self.plan).await?)
     }
 }
 
-/// Every registry once, with the name of the repository in it.
+/// The repository in each registry that was named.
 fn repositories(
     arguments: &DeliveryArgs,
     catalog: Option<&Catalog>,
@@ -177,22 +187,22 @@ fn repositories(
     Ok(repositories)
 }
 
-/// Paths of other repositories in the same registry: what was named, here or in versions.yaml, and
-/// those of our bases.
-fn sources(
+/// Paths of other repositories in the same registry that blobs may be mounted from: those that were
+/// named, here or in versions.yaml, and those of the bases.
+fn mount_sources(
     arguments: &DeliveryArgs,
     catalog: Option<&Catalog>,
-    shelves: &Shelves,
+    layouts: &LayoutSet,
     repository: &Repository,
 ) -> Result<Vec<String>, Failure> {
     let bases = catalog.into_iter().flat_map(|it| it.versions.bases.values());
-    let bases = bases.filter_map(|base| base.parse::<Naming>().ok()).map(|base| base.repository);
+    let bases = bases.filter_map(|base| base.parse::<Reference>().ok()).map(|base| base.repository);
     let named = arguments.mount_from.iter().map(|text| text.parse::<Repository>());
     let named: Vec<_> = named.collect::<Result<_, _>>()?;
     let mut sources: Vec<String> = Vec::new();
     let listed = catalog.into_iter().flat_map(|it| it.versions.mount_from.iter().cloned());
     for source in
-        named.into_iter().chain(listed).chain(bases).chain(shelves.left().values().cloned())
+        named.into_iter().chain(listed).chain(bases).chain(layouts.left_out().values().cloned())
     {
         let is_other = source.registry() == repository.registry() && source != *repository;
         if is_other && !sources.iter().any(|path| path == source.path()) {
@@ -204,7 +214,11 @@ fn sources(
 
 /// Standard output is one line for each repository, or for each image that was named; or all of it
 /// as JSON.
-fn print(context: &Context, arguments: &DeliveryArgs, reports: &[Report]) -> Result<(), Failure> {
+fn print(
+    context: &Context,
+    arguments: &DeliveryArgs,
+    reports: &[PushReport],
+) -> Result<(), Failure> {
     for report in reports {
         context.ui.status(if arguments.dry_run { "Would push" } else { "Pushed" }, summary(report));
         if arguments.dry_run && context.format == Format::Text {
@@ -221,10 +235,10 @@ fn print(context: &Context, arguments: &DeliveryArgs, reports: &[Report]) -> Res
     context.out_json(&json!({ "dry_run": arguments.dry_run, "repositories": reports }))
 }
 
-fn summary(report: &Report) -> String {
+fn summary(report: &PushReport) -> String {
     let requests = match report.requests {
-        0 if report.forecast.least == report.forecast.most => report.forecast.least.to_string(),
-        0 => format!("{} to {}", report.forecast.least, report.forecast.most),
+        0 if report.estimate.least == report.estimate.most => report.estimate.least.to_string(),
+        0 => format!("{} to {}", report.estimate.least, report.estimate.most),
         requests => requests.to_string(),
     };
     format!(
@@ -237,20 +251,20 @@ fn summary(report: &Report) -> String {
 }
 
 /// What would move, as `verb digest size`.
-fn dry_lines(report: &Report) -> impl Iterator<Item = String> + '_ {
-    let verb = |way: &Way| match way {
-        Way::Present => "skip",
-        Way::Mounted { .. } => "mount",
-        Way::Uploaded { .. } => "push",
-        Way::Foreign => "leave",
+fn dry_lines(report: &PushReport) -> impl Iterator<Item = String> + '_ {
+    let verb = |outcome: &BlobOutcome| match outcome {
+        BlobOutcome::Exists => "skip",
+        BlobOutcome::Mounted { .. } => "mount",
+        BlobOutcome::Uploaded { .. } => "push",
+        BlobOutcome::Foreign => "leave",
     };
     let blobs = report.blobs.iter().map(move |blob| {
-        format!("{} {} {} {}", verb(&blob.way), blob.digest, size(blob.size), blob.media_type)
+        format!("{} {} {} {}", verb(&blob.outcome), blob.digest, size(blob.size), blob.media_type)
     });
     let documents = report.manifests.iter().chain(&report.referrers);
     let documents =
-        documents.map(move |ManifestReport { media_type, digest, size: bytes, way }| {
-            format!("{} {digest} {} {media_type}", verb(way), size(*bytes as u64))
+        documents.map(move |ManifestReport { media_type, digest, size: bytes, outcome }| {
+            format!("{} {digest} {} {media_type}", verb(outcome), size(*bytes as u64))
         });
     let tags = report.tags.iter().map(|tag| {
         let verb = match tag.state {

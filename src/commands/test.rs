@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::signal::{self, unix::SignalKind};
 
 use super::context::{Context, runtime};
-use super::place::Place;
+use super::image_location::ImageLocation;
 use crate::acceptance::runtime::{Docker, Rootfs, Runtime, RuntimeError};
 use crate::acceptance::{
     self, Case, CaseResult, ImageError, ImageUnderTest, IncompleteReason, Outcome, Owner, Results,
@@ -17,18 +17,18 @@ use crate::acceptance::{
 };
 use crate::cli::{Format, RuntimeChoice, TestArgs};
 use crate::docker::EngineError;
+use crate::documents::{BlobDescriptor, ListedImage};
 use crate::failure::{Failure, Kind};
 use crate::layout::Layout;
 use crate::platform::Platform;
-use crate::push::{Image, Piece};
 use crate::verify;
 
 pub(super) fn run(context: &Context, arguments: &TestArgs) -> Result<(), Failure> {
     let is_wanted = |it: &Suite| arguments.suite.is_empty() || arguments.suite.contains(it);
     let suites = &Suite::ALL.into_iter().filter(is_wanted).collect::<Vec<_>>();
     let platform = &arguments.arch;
-    let wanted = |image: &Image| wanted(image, suites, platform);
-    let place = Place::open(context, &arguments.access, &arguments.place, &wanted)?;
+    let wanted = |image: &ListedImage| wanted(image, suites, platform);
+    let place = ImageLocation::open(context, &arguments.access, &arguments.place, &wanted)?;
     let mut subject = open(&place.layout, arguments, suites, platform)?;
     subject.against = against(context, arguments, platform)?;
     let mut cases = acceptance::cases(&subject, suites);
@@ -48,7 +48,7 @@ pub(super) fn run(context: &Context, arguments: &TestArgs) -> Result<(), Failure
 }
 
 /// What the suites read of an image.
-fn wanted(image: &Image, suites: &[Suite], tested: &Platform) -> Vec<Piece> {
+fn wanted(image: &ListedImage, suites: &[Suite], tested: &Platform) -> Vec<BlobDescriptor> {
     let platform = image.platform.as_deref().map(str::parse::<Platform>);
     let is_read = match platform {
         // Its `verify` reads every image.
@@ -58,7 +58,7 @@ fn wanted(image: &Image, suites: &[Suite], tested: &Platform) -> Vec<Piece> {
         // The only one, which nobody names.
         _ => true,
     };
-    if is_read { image.own_pieces() } else { Vec::new() }
+    if is_read { image.own_blobs() } else { Vec::new() }
 }
 
 /// A layout that has nothing but images for Windows can be tested for those.
@@ -85,7 +85,7 @@ fn against(
     platform: &Platform,
 ) -> Result<Option<Sizes>, Failure> {
     let Some(name) = &arguments.against else { return Ok(None) };
-    let place = Place::open(context, &arguments.access, name, &|_| Vec::new())?;
+    let place = ImageLocation::open(context, &arguments.access, name, &|_| Vec::new())?;
     let sizes = Sizes::open(&place.layout, None, platform);
     sizes.map(Some).map_err(|error| Failure::new(Kind::Verification, error))
 }

@@ -1,15 +1,15 @@
 use super::context::Context;
-use super::place::{Place, Wanted};
+use super::image_location::{BlobFilter, ImageLocation};
 use crate::cli::{Format, VerifyArgs};
+use crate::documents::ListedImage;
 use crate::failure::{Failure, Kind};
-use crate::push::Image;
 use crate::ui::size;
 use crate::verify::{VerifyReport, verify, verify_sparse};
 
 pub(super) fn run(context: &Context, arguments: &VerifyArgs) -> Result<(), Failure> {
-    let wanted: Wanted<'_> =
-        if arguments.sparse { &Image::own_pieces } else { &|image| image.pieces.clone() };
-    let place = Place::open(context, &arguments.access, &arguments.place, wanted)?;
+    let wanted: BlobFilter<'_> =
+        if arguments.sparse { &ListedImage::own_blobs } else { &|image| image.blobs.clone() };
+    let place = ImageLocation::open(context, &arguments.access, &arguments.place, wanted)?;
     let report =
         if arguments.sparse { verify_sparse(&place.layout)? } else { verify(&place.layout)? };
     match context.format {

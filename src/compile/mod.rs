@@ -20,6 +20,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
+pub use buildx::ProgressLog;
 pub use error::CompileError;
 pub use go::{compile_etcd, download_modules, go_host, toolchain_sum};
 pub use options::{

@@ -65,7 +65,7 @@ impl Site {
         }
     }
 
-    /// Where `etcdimg` and `scripts/cross` keep a part that is needed for compiling.
+    /// Where `etcdimg` and `cargo xtask cross` keep a part that is needed for compiling.
     pub(super) fn part(&self, name: impl AsRef<Path>) -> PathBuf {
         self.work.join("parts").join(name)
     }

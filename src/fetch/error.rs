@@ -1,7 +1,10 @@
+//! Why a file is not in the store: every mirror, and why each failed.
+
+use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use reqwest::{StatusCode, Url};
+use reqwest::StatusCode;
 
 use crate::digest::Digest;
 use crate::http::ClientError;
@@ -15,39 +18,39 @@ pub enum FetchError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Every mirror, in the order they were tried.
-    #[error("cannot fetch `{name}`{}", list(tried))]
-    Mirrors { name: String, tried: Vec<Tried> },
+    #[error("cannot fetch `{name}`{}", list(failures))]
+    Mirrors { name: String, failures: Vec<MirrorFailure> },
 }
 
 impl FetchError {
-    /// Somebody delivered something else than what is pinned.
+    /// Whether a mirror delivered bytes that do not match what is pinned.
     pub fn is_wrong_bytes(&self) -> bool {
         match self {
             Self::Store(error) => {
                 matches!(error, StoreError::Mismatch { .. } | StoreError::Corrupt { .. })
             }
-            Self::Mirrors { tried, .. } => tried.iter().any(|tried| tried.cause.is_wrong_bytes()),
+            Self::Mirrors { failures, .. } => failures.iter().any(|it| it.cause.is_wrong_bytes()),
         }
     }
 }
 
-fn list(tried: &[Tried]) -> String {
-    if tried.is_empty() {
+fn list(failures: &[MirrorFailure]) -> String {
+    if failures.is_empty() {
         return ": there is no mirror to ask".to_owned();
     }
-    tried.iter().fold(String::new(), |list, tried| list + "\n  " + &tried.to_string())
+    failures.iter().fold(String::new(), |list, failure| list + "\n  " + &failure.to_string())
 }
 
 /// One mirror that failed.
 #[derive(Debug)]
-pub struct Tried {
+pub struct MirrorFailure {
     /// The mirror's URL, as it may be shown.
     pub source: String,
     pub attempts: u32,
     pub cause: Cause,
 }
 
-impl fmt::Display for Tried {
+impl fmt::Display for MirrorFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.source, self.cause)?;
         if self.attempts > 1 {
@@ -75,7 +78,13 @@ pub enum Cause {
     #[error("the file ended after {received} of {expected} bytes")]
     Short { expected: u64, received: u64 },
     #[error("{code}")]
-    Status { code: StatusCode, retry_after: Option<Duration>, challenge: Option<String> },
+    Status { code: StatusCode, retry_after: Option<Duration> },
+    /// Too many requests, whatever the status code.
+    #[error("{code}")]
+    RateLimited { code: StatusCode, retry_after: Option<Duration> },
+    /// A registry asks for a login, and there is no answer to that.
+    #[error("{0}")]
+    Login(Box<dyn Error + Send + Sync>),
     #[error("broken HTTP: {0}")]
     Protocol(String),
     #[error("longer than the {} allowed", size(*.limit))]
@@ -91,11 +100,13 @@ impl Cause {
         matches!(self, Self::WrongSize { .. } | Self::WrongDigest { .. } | Self::TooLong { .. })
     }
 
-    /// Whether the same mirror may do better later.
-    pub(crate) fn may_pass(&self) -> bool {
+    /// Whether the same request may succeed later.
+    pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Connect(reason) => !is_unknown_host(reason),
-            Self::Stalled(_) | Self::Broken(_) | Self::Short { .. } => true,
+            Self::Stalled(_) | Self::Broken(_) | Self::Short { .. } | Self::RateLimited { .. } => {
+                true
+            }
             Self::Status { code, .. } => {
                 code.is_server_error()
                     || *code == StatusCode::REQUEST_TIMEOUT
@@ -105,22 +116,12 @@ impl Cause {
         }
     }
 
-    /// A challenge is for the host that was asked. To whoever a redirect leads instead, nobody says
-    /// who we are.
-    #[must_use]
-    pub(super) fn said_by(self, asked: &Url, answered: &Url) -> Self {
+    /// How long the server asks to wait.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Status { code, retry_after, .. } if asked.origin() != answered.origin() => {
-                Self::Status { code, retry_after, challenge: None }
+            Self::Status { retry_after, .. } | Self::RateLimited { retry_after, .. } => {
+                *retry_after
             }
-            cause => cause,
-        }
-    }
-
-    /// How a server that knows us not wants to be told.
-    pub(crate) fn challenge(&self) -> Option<&str> {
-        match self {
-            Self::Status { code: StatusCode::UNAUTHORIZED, challenge, .. } => challenge.as_deref(),
             _ => None,
         }
     }

@@ -1,3 +1,5 @@
+//! The bytes of a file that have arrived so far, kept from one process to the next.
+
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -6,22 +8,23 @@ use std::time::Duration;
 use crate::digest::{Digest, Hasher};
 use crate::store::{Store, StoreError};
 
-/// Between two looks at a file that another process holds. A blocking wait could not be cancelled.
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
+/// How often a file is looked at that another process has locked. A blocking wait could not be
+/// cancelled.
+const LOCK_POLL: Duration = Duration::from_millis(50);
 
 /// The bytes of one blob so far, hashed, in a file that only this process writes.
 ///
-/// The file outlives a break, a failure and a kill; the next process goes on from there.
+/// The file outlives a break, a failure and a kill; the next process continues it.
 pub(super) struct Partial {
     file: File,
     path: PathBuf,
     hasher: Hasher,
-    /// From how many answers the bytes were put together.
+    /// From how many responses the bytes were put together.
     pieces: u32,
 }
 
 impl Partial {
-    /// Waits while another process fetches the same blob. Nothing when it then is in the store.
+    /// Waits while another process fetches the same blob. `None` if it then is in the store.
     pub(super) async fn open(
         store: &Store,
         digest: &Digest,
@@ -35,14 +38,14 @@ impl Partial {
             }
             let file = open_file(&path).map_err(StoreError::io("open", &path))?;
             match file.try_lock() {
-                // The one who held it may have finished or removed it while we opened it.
+                // The process that held it may have finished or removed it meanwhile.
                 Ok(()) if store.has(digest) || !is_at(&file, &path) => {}
                 Ok(()) => return Self::resume(file, path).await.map(Some),
                 Err(TryLockError::WouldBlock) => {
                     if let Some(on_wait) = on_wait.take() {
                         on_wait();
                     }
-                    tokio::time::sleep(LOCK_PAUSE).await;
+                    tokio::time::sleep(LOCK_POLL).await;
                 }
                 Err(TryLockError::Error(error)) => {
                     return Err(StoreError::io("lock", &path)(error));
@@ -56,7 +59,7 @@ impl Partial {
         let read = tokio::task::spawn_blocking(move || hash(file)).await;
         let (file, hasher) =
             read.map_err(io::Error::from).flatten().map_err(StoreError::io("read", &path))?;
-        // Nobody knows from how many, so nobody alone is to blame for them.
+        // It is not known from how many responses they came: no single mirror is at fault.
         let pieces = if hasher.size() > 0 { 2 } else { 0 };
         Ok(Self { file, path, hasher, pieces })
     }
@@ -65,7 +68,7 @@ impl Partial {
         self.hasher.size()
     }
 
-    /// Whether one whole answer gave all bytes, so that its sender answers for them.
+    /// Whether all bytes came in one response, so that wrong ones are the fault of its mirror.
     pub(super) fn is_one_piece(&self) -> bool {
         self.pieces == 1
     }
@@ -80,7 +83,7 @@ impl Partial {
         Ok(())
     }
 
-    /// Forgets all bytes.
+    /// Removes all bytes.
     pub(super) fn restart(&mut self) -> Result<(), StoreError> {
         self.hasher = Hasher::default();
         self.pieces = 0;
@@ -91,7 +94,7 @@ impl Partial {
         Ok(())
     }
 
-    /// Ends the blob. If the bytes are wrong they are forgotten, and their digest is returned.
+    /// Compares the digest of all bytes. If it is wrong, they are removed and it is returned.
     pub(super) fn seal(&mut self, expected: &Digest) -> Result<Option<Digest>, StoreError> {
         let (actual, _) = std::mem::take(&mut self.hasher).finish();
         if actual == *expected {

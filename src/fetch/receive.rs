@@ -1,4 +1,4 @@
-//! One request, or one look at a file, and its bytes on their way into the partial file.
+//! One request, or one read of a local file, and its bytes on their way into the partial file.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,108 +7,129 @@ use reqwest::header::{HeaderMap, HeaderValue, IF_RANGE, RANGE};
 use reqwest::{Response, Url};
 use tokio::io::AsyncReadExt as _;
 
-use super::download::{Downloader, Job};
-use super::reply::{self, Reply};
-use super::{Cause, Source};
-use crate::http;
+use super::expected::ExpectedFile;
+use super::partial::Partial;
+use super::resume::{self, Resume};
+use super::{Cause, DownloadSource, HttpGet, transport};
 use crate::store::StoreError;
+use crate::ui::Transfer;
 
-/// Whose fault it is decides who may try again.
-pub(super) enum Fault {
+/// Why an attempt failed: another mirror helps against the one, nothing against the other.
+pub(super) enum AttemptError {
     Mirror(Cause),
     Store(StoreError),
 }
 
-impl<C: Into<Cause>> From<C> for Fault {
+impl<C: Into<Cause>> From<C> for AttemptError {
     fn from(cause: C) -> Self {
         Self::Mirror(cause.into())
     }
 }
 
-impl From<StoreError> for Fault {
+impl From<StoreError> for AttemptError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
-impl Downloader<'_> {
-    /// Brings in what is missing; afterwards the partial file is as long as it should be.
-    pub(super) async fn receive(&self, job: &mut Job<'_>, source: &Source) -> Result<(), Fault> {
+/// A file on its way into the store.
+pub(super) struct Download<'a> {
+    pub(super) file: &'a ExpectedFile<'a>,
+    pub(super) partial: Partial,
+    pub(super) transfer: Transfer,
+    pub(super) http: &'a dyn HttpGet,
+    pub(super) stall_timeout: Duration,
+    /// `ETag` or `Last-Modified` of the file at the present mirror.
+    pub(super) validator: Option<HeaderValue>,
+}
+
+impl Download<'_> {
+    /// Fetches the bytes that are missing; afterwards the partial file is as long as it should be.
+    pub(super) async fn receive(&mut self, source: &DownloadSource) -> Result<(), AttemptError> {
         match source {
-            Source::Http { url, headers } => self.receive_http(job, url, headers).await,
-            Source::File(path) => receive_file(job, path).await,
-            Source::Unknown(_) => Err(Cause::Url.into()),
+            DownloadSource::Http { url, headers } => self.receive_http(url, headers).await,
+            DownloadSource::File(path) => self.receive_file(path).await,
+            DownloadSource::Unknown(_) => Err(Cause::Url.into()),
         }
     }
 
-    async fn receive_http(
-        &self,
-        job: &mut Job<'_>,
-        url: &Url,
-        headers: &HeaderMap,
-    ) -> Result<(), Fault> {
-        let mut response = self.ask(job, url, headers).await?;
-        let mut reply = judge(&response, url, job)?;
-        if reply == Reply::CannotResume {
-            job.partial.restart()?;
-            response = self.ask(job, url, headers).await?;
-            reply = judge(&response, url, job)?;
+    async fn receive_http(&mut self, url: &Url, headers: &HeaderMap) -> Result<(), AttemptError> {
+        let mut response = self.request(url, headers).await?;
+        let mut resume = self.resume(&response)?;
+        if resume == Resume::AskForAll {
+            self.partial.restart()?;
+            response = self.request(url, headers).await?;
+            resume = self.resume(&response)?;
         }
-        job.validator = reply::validator(response.headers());
-        let total = match reply {
-            Reply::Complete | Reply::CannotResume => return Ok(()),
-            Reply::Appends { total } => total,
-            Reply::StartsOver { total } => {
-                job.partial.restart()?;
+        self.validator = resume::validator(response.headers());
+        let total = match resume {
+            Resume::Complete | Resume::AskForAll => return Ok(()),
+            Resume::Appends { total } => total,
+            Resume::StartsOver { total } => {
+                self.partial.restart()?;
                 total
             }
         };
-        self.read_body(job, response).await?;
-        check_length(job, total)
+        self.read_body(response).await?;
+        self.check_length(total)
     }
 
-    async fn ask(&self, job: &Job<'_>, url: &Url, headers: &HeaderMap) -> Result<Response, Fault> {
-        let mut request = self.client.get(url.clone())?.headers(headers.clone());
-        let position = job.partial.len();
-        if position > 0 {
-            request = request.header(RANGE, format!("bytes={position}-"));
-            if let Some(validator) = &job.validator {
-                request = request.header(IF_RANGE, HeaderValue::clone(validator));
+    async fn request(&self, url: &Url, headers: &HeaderMap) -> Result<Response, Cause> {
+        let mut headers = headers.clone();
+        let position = self.partial.len();
+        if position > 0
+            && let Ok(range) = HeaderValue::from_str(&format!("bytes={position}-"))
+        {
+            headers.insert(RANGE, range);
+            if let Some(validator) = &self.validator {
+                headers.insert(IF_RANGE, validator.clone());
             }
         }
-        Ok(request.send().await.map_err(|error| self.transport(&error))?)
+        self.http.get_response(url.clone(), headers).await
     }
 
-    async fn read_body(&self, job: &mut Job<'_>, mut response: Response) -> Result<(), Fault> {
-        job.partial.begin_piece();
-        while let Some(bytes) = response.chunk().await.map_err(|error| self.transport(&error))? {
-            job.write(&bytes)?;
+    fn resume(&self, response: &Response) -> Result<Resume, Cause> {
+        Resume::of(response.status(), response.headers(), self.partial.len(), self.file)
+    }
+
+    async fn read_body(&mut self, mut response: Response) -> Result<(), AttemptError> {
+        let stall = self.stall_timeout;
+        self.partial.begin_piece();
+        loop {
+            let read = tokio::time::timeout(stall, response.chunk()).await;
+            let read = read.map_err(|_| Cause::Stalled(stall))?;
+            match read.map_err(|error| transport(&error, stall))? {
+                Some(bytes) => self.write(&bytes)?,
+                None => return Ok(()),
+            }
         }
-        Ok(())
     }
 
-    fn transport(&self, error: &reqwest::Error) -> Cause {
-        transport(error, self.options.stall_timeout)
+    /// Local files are so near that it is not worth while to continue in the middle.
+    async fn receive_file(&mut self, path: &Path) -> Result<(), AttemptError> {
+        let mut source = tokio::fs::File::open(path).await.map_err(Cause::File)?;
+        self.partial.restart()?;
+        self.partial.begin_piece();
+        let mut buffer = vec![0; 1 << 17];
+        loop {
+            match source.read(&mut buffer).await.map_err(Cause::File)? {
+                0 => break,
+                n => self.write(&buffer[..n])?,
+            }
+        }
+        match self.file.size {
+            // Unlike a connection, a file that ends has ended.
+            Some(expected) if expected != self.partial.len() => {
+                let received = self.partial.len();
+                self.partial.restart()?;
+                Err(Cause::WrongSize { expected, received }.into())
+            }
+            _ => Ok(()),
+        }
     }
-}
 
-/// What went wrong below HTTP.
-pub(crate) fn transport(error: &reqwest::Error, stall_timeout: Duration) -> Cause {
-    let reason = http::reason(error);
-    if error.is_redirect() || error.is_builder() {
-        Cause::Protocol(reason)
-    } else if error.is_connect() {
-        Cause::Connect(reason)
-    } else if error.is_timeout() {
-        Cause::Stalled(stall_timeout)
-    } else {
-        Cause::Broken(reason)
-    }
-}
-
-impl Job<'_> {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Fault> {
-        let limit = self.blob.limit;
+    fn write(&mut self, bytes: &[u8]) -> Result<(), AttemptError> {
+        let limit = self.file.limit;
         if self.partial.len() + bytes.len() as u64 > limit {
             self.partial.restart()?;
             return Err(Cause::TooLong { limit }.into());
@@ -117,41 +138,30 @@ impl Job<'_> {
         self.transfer.set_position(self.partial.len());
         Ok(())
     }
-}
 
-fn judge(response: &Response, asked: &Url, job: &Job<'_>) -> Result<Reply, Cause> {
-    Reply::of(response.status(), response.headers(), job.partial.len(), job.blob)
-        .map_err(|cause| cause.said_by(asked, response.url()))
-}
-
-/// A file is so near that going on in the middle is not worth a case of its own.
-async fn receive_file(job: &mut Job<'_>, path: &Path) -> Result<(), Fault> {
-    let mut file = tokio::fs::File::open(path).await.map_err(Cause::File)?;
-    job.partial.restart()?;
-    job.partial.begin_piece();
-    let mut buffer = vec![0; 1 << 17];
-    loop {
-        match file.read(&mut buffer).await.map_err(Cause::File)? {
-            0 => break,
-            n => job.write(&buffer[..n])?,
+    /// A connection without a stated length can end too early without an error.
+    fn check_length(&self, total: Option<u64>) -> Result<(), AttemptError> {
+        let received = self.partial.len();
+        match self.file.size.or(total) {
+            Some(expected) if received < expected => {
+                Err(Cause::Short { expected, received }.into())
+            }
+            _ => Ok(()),
         }
     }
-    match job.blob.size {
-        // Unlike a connection, a file that ends has ended.
-        Some(expected) if expected != job.partial.len() => {
-            let received = job.partial.len();
-            job.partial.restart()?;
-            Err(Cause::WrongSize { expected, received }.into())
-        }
-        _ => Ok(()),
-    }
-}
 
-/// A connection that may end at any time can end too early without an error.
-fn check_length(job: &Job<'_>, total: Option<u64>) -> Result<(), Fault> {
-    let received = job.partial.len();
-    match job.blob.size.or(total) {
-        Some(expected) if received < expected => Err(Cause::Short { expected, received }.into()),
-        _ => Ok(()),
+    /// What an earlier process left may be too long to be of use.
+    pub(super) fn start(&mut self) -> Result<(), StoreError> {
+        if self.partial.len() > self.file.limit {
+            self.partial.restart()?;
+        }
+        self.transfer.set_position(self.partial.len());
+        Ok(())
+    }
+
+    /// Whether an earlier process was killed between the last byte and the final name.
+    pub(super) fn is_finished(&mut self) -> Result<bool, StoreError> {
+        let is_complete = self.file.size == Some(self.partial.len());
+        Ok(is_complete && self.partial.seal(&self.file.digest)?.is_none())
     }
 }

@@ -1,20 +1,43 @@
-//! How long to wait before asking the same server again.
+//! When to send the same request again: the one policy for downloads, tokens and registries.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, SystemTime};
 
 use super::{Cause, Options};
 
-/// Nothing when asking again is of no use.
-pub(crate) fn wait_before(next_attempt: u32, cause: &Cause, options: &Options) -> Option<Duration> {
-    if !cause.may_pass() || next_attempt > options.attempts {
-        return None;
+/// Counts the attempts of one request, and says how long to wait before the next one.
+#[derive(Debug)]
+pub(crate) struct Attempts<'a> {
+    options: &'a Options,
+    made: u32,
+}
+
+impl<'a> Attempts<'a> {
+    /// The first attempt.
+    pub(crate) fn new(options: &'a Options) -> Self {
+        Self { options, made: 1 }
     }
-    let asked = match cause {
-        Cause::Status { retry_after, .. } => retry_after.unwrap_or_default(),
-        _ => Duration::ZERO,
-    };
-    Some(backoff(next_attempt, options).max(asked).min(options.longest_wait))
+
+    /// How many attempts were made, the present one included.
+    pub(crate) fn made(&self) -> u32 {
+        self.made
+    }
+
+    /// How long to wait before the next attempt, which then is the present one; `None` if another
+    /// attempt is of no use, or all of them are used up.
+    pub(crate) fn next(&mut self, cause: &Cause) -> Option<Duration> {
+        if !cause.is_transient() || self.made >= self.options.attempts {
+            return None;
+        }
+        self.made += 1;
+        let asked = cause.retry_after().unwrap_or_default();
+        Some(backoff(self.made, self.options).max(asked).min(self.options.longest_wait))
+    }
+
+    /// For people: why there is another attempt, and when.
+    pub(crate) fn describe(&self, what: &str, cause: &Cause, wait: Duration) -> String {
+        let (made, attempts, seconds) = (self.made, self.options.attempts, wait.as_secs_f64());
+        format!("{what}: {cause}; attempt {made} of {attempts} in {seconds:.1} s")
+    }
 }
 
 /// Exponential with full jitter, so that many machines that failed together do not return
@@ -22,14 +45,7 @@ pub(crate) fn wait_before(next_attempt: u32, cause: &Cause, options: &Options) -
 fn backoff(next_attempt: u32, options: &Options) -> Duration {
     let doublings = next_attempt.saturating_sub(2).min(16);
     let ceiling = options.backoff.saturating_mul(1 << doublings).min(options.longest_wait);
-    ceiling.mul_f64(random())
-}
-
-/// From 0 to 1. The standard library's only source of randomness are the keys of its maps, and
-/// chance of this quality is not worth a dependency.
-fn random() -> f64 {
-    let bits = u32::try_from(RandomState::new().hash_one(()) >> 32).unwrap_or_default();
-    f64::from(bits) / f64::from(u32::MAX)
+    ceiling.mul_f64(fastrand::f64())
 }
 
 /// `Retry-After`: seconds or a date (RFC 9110, 10.2.3).
@@ -43,6 +59,8 @@ pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::StatusCode;
+
     use super::*;
 
     #[test]
@@ -63,36 +81,36 @@ mod tests {
     }
 
     #[test]
-    fn waits_grow_but_not_for_ever() {
+    fn waits_grow_up_to_a_limit_and_are_random() {
         let options = Options::default();
         for (next, ceiling) in [(2, 500), (3, 1000), (4, 2000), (40, 60_000)] {
-            for _ in 0..50 {
-                assert!(backoff(next, &options) <= Duration::from_millis(ceiling));
-            }
+            let ceiling = Duration::from_millis(ceiling);
+            let waits: Vec<_> = (0..100).map(|_| backoff(next, &options)).collect();
+            assert!(waits.iter().all(|wait| *wait <= ceiling));
+            let has = |is: &dyn Fn(f64) -> bool| {
+                waits.iter().any(|wait| is(wait.div_duration_f64(ceiling)))
+            };
+            assert!(has(&|part| part < 0.3) && has(&|part| part > 0.7));
         }
-    }
-
-    #[test]
-    fn jitter_is_spread() {
-        let draws: Vec<_> = (0..100).map(|_| random()).collect();
-        assert!(draws.iter().any(|draw| *draw < 0.3) && draws.iter().any(|draw| *draw > 0.7));
     }
 
     #[test]
     fn what_a_server_asks_for_is_capped() {
         let busy = |seconds| Cause::Status {
-            code: reqwest::StatusCode::TOO_MANY_REQUESTS,
+            code: StatusCode::TOO_MANY_REQUESTS,
             retry_after: Some(Duration::from_secs(seconds)),
-            challenge: None,
         };
         let options = Options::default();
-        assert_eq!(wait_before(2, &busy(3), &options), Some(Duration::from_secs(3)));
-        assert_eq!(wait_before(2, &busy(86_400), &options), Some(options.longest_wait));
-        assert_eq!(wait_before(6, &busy(3), &options), None, "all attempts are spent");
+        let mut attempts = Attempts::new(&options);
+        assert_eq!(attempts.next(&busy(3)), Some(Duration::from_secs(3)));
+        assert_eq!(attempts.next(&busy(86_400)), Some(options.longest_wait));
+        attempts.next(&busy(3)).unwrap();
+        attempts.next(&busy(3)).unwrap();
+        assert_eq!((attempts.next(&busy(3)), attempts.made()), (None, options.attempts));
     }
 
     #[test]
-    fn only_what_may_pass_is_tried_again() {
+    fn only_transient_failures_are_tried_again() {
         for (code, expected) in [
             (408, true),
             (429, true),
@@ -100,12 +118,15 @@ mod tests {
             (503, true),
             (400, false),
             (401, false),
+            (403, false),
             (404, false),
         ] {
-            let code = reqwest::StatusCode::from_u16(code).unwrap();
-            let cause = Cause::Status { code, retry_after: None, challenge: None };
-            assert_eq!(cause.may_pass(), expected, "{code}");
+            let code = StatusCode::from_u16(code).unwrap();
+            let cause = Cause::Status { code, retry_after: None };
+            assert_eq!(cause.is_transient(), expected, "{code}");
         }
-        assert!(!Cause::TooLong { limit: 1 }.may_pass());
+        let code = StatusCode::FORBIDDEN;
+        assert!(Cause::RateLimited { code, retry_after: None }.is_transient());
+        assert!(!Cause::TooLong { limit: 1 }.is_transient());
     }
 }

@@ -1,15 +1,17 @@
+//! The place that a file is fetched from.
+
 use std::fmt;
 use std::path::PathBuf;
 
 use reqwest::Url;
 use reqwest::header::HeaderMap;
 
-/// One place a file may come from.
+/// One place that a file may come from.
 ///
-/// A URL that means nothing stays a source: it fails like any mirror, so that the next is tried
-/// and the error lists it.
+/// An unusable URL stays a source: it fails like any mirror, so that the next one is tried and the
+/// error lists it.
 #[derive(Clone, Debug)]
-pub(crate) enum Source {
+pub(crate) enum DownloadSource {
     /// The headers may hold an `Authorization`; it is marked sensitive and never shown.
     Http {
         url: Url,
@@ -19,7 +21,7 @@ pub(crate) enum Source {
     Unknown(String),
 }
 
-impl Source {
+impl DownloadSource {
     pub(crate) fn parse(text: &str) -> Self {
         let unknown = || Self::Unknown(without_credentials(text));
         match Url::parse(text) {
@@ -34,13 +36,13 @@ impl Source {
     }
 }
 
-/// As it may be shown: a user, a password and a signed query are nobody's business.
-impl fmt::Display for Source {
+/// As it may be shown: without user, password and query, which may be secret.
+impl fmt::Display for DownloadSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Http { url, .. } => {
                 let mut url = url.clone();
-                // These fail only where there can be neither.
+                // These fail only for URLs that cannot have either.
                 let _ = url.set_username("");
                 let _ = url.set_password(None);
                 url.set_query(None);
@@ -52,7 +54,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// What does not parse may still hold a password.
+/// A text that is no URL may still contain a password.
 fn without_credentials(text: &str) -> String {
     match text.rsplit_once('@') {
         Some((_, rest)) => format!("***@{rest}"),
@@ -75,6 +77,6 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: &str) {
-        assert_eq!(Source::parse(text).to_string(), expected);
+        assert_eq!(DownloadSource::parse(text).to_string(), expected);
     }
 }

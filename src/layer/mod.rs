@@ -9,5 +9,7 @@ mod ustar;
 pub mod windows;
 mod writer;
 
+pub use deflate::{LastBlock, last_block};
+pub use gzip::GzipWriter;
 pub use ustar::HeaderError;
 pub use writer::{Dialect, Layer, LayerError, LayerWriter, NONDISTRIBUTABLE_TYPE};

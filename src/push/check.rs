@@ -1,38 +1,42 @@
-//! Tags that are there already: the same image is no work, another one is a refusal.
+//! Tags that exist already: one that names the same image needs no work, one that names another
+//! image is refused.
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::plan::next_free;
-use super::{PushError, PushPlan, Survey, TagPlan};
+use super::{PushError, PushPlan, RemoteState, TagPlan};
 use crate::digest::Digest;
-use crate::registry::Remote;
+use crate::registry::{RegistryError, RemoteRepository};
 
-/// Asks for every tag of the plan. The first one alone: its answer says how to be let in.
-pub(super) async fn tags(remote: &Remote, plan: &PushPlan) -> Result<Survey, PushError> {
-    let mut survey = Survey::default();
-    let Some((first, others)) = plan.tags.split_first() else { return Ok(survey) };
-    survey.tags.insert(first.tag.clone(), remote.tagged(&first.tag).await?);
-    let asked = others.iter().map(async |it| Ok((it.tag.clone(), remote.tagged(&it.tag).await?)));
-    let asked: Vec<_> = stream::iter(asked)
-        .buffer_unordered(16)
-        .try_collect()
-        .await
-        .map_err(|error: crate::registry::RemoteError| error)?;
-    survey.tags.extend(asked);
-    Ok(survey)
+const AT_ONCE: usize = 16;
+
+/// Asks for every tag of the plan; for the first one alone, so that the others have its token.
+pub(super) async fn tags(
+    remote: &RemoteRepository,
+    plan: &PushPlan,
+) -> Result<RemoteState, PushError> {
+    let mut state = RemoteState::default();
+    let Some((first, others)) = plan.tags.split_first() else { return Ok(state) };
+    state.tags.insert(first.tag.clone(), remote.tag_digest(&first.tag).await?);
+    let asking = others.iter().map(async |it| {
+        Ok::<_, RegistryError>((it.tag.clone(), remote.tag_digest(&it.tag).await?))
+    });
+    let asked: Vec<_> = stream::iter(asking).buffer_unordered(AT_ONCE).try_collect().await?;
+    state.tags.extend(asked);
+    Ok(state)
 }
 
 /// A tag of the plan that names something else.
-pub(super) fn taken<'a>(plan: &'a PushPlan, survey: &Survey) -> Option<(&'a TagPlan, Digest)> {
-    let known = |tag: &TagPlan| survey.tags.get(&tag.tag).copied().flatten();
-    let other = |tag: &&TagPlan| known(tag).is_some_and(|digest| digest != tag.manifest.digest);
-    let tag = plan.tags.iter().find(other)?;
-    Some((tag, known(tag)?))
+pub(super) fn taken<'a>(plan: &'a PushPlan, state: &RemoteState) -> Option<(&'a TagPlan, Digest)> {
+    plan.tags.iter().find_map(|tag| {
+        let known = state.tag(&tag.tag).filter(|digest| *digest != tag.manifest.digest)?;
+        Some((tag, known))
+    })
 }
 
-/// The refusal, with the way out.
+/// The refusal of a tag that names another image, with the next free tag.
 pub(super) async fn refusal(
-    remote: &Remote,
+    remote: &RemoteRepository,
     plan: &PushPlan,
     tag: &TagPlan,
     known: Digest,
@@ -43,8 +47,8 @@ pub(super) async fn refusal(
     PushError::Taken {
         repository: remote.repository().to_string().into(),
         tag: tag.tag.clone().into(),
-        ours: tag.manifest.digest,
-        known,
+        expected: tag.manifest.digest,
+        received: known,
         next: next_free(&own, &tags).map(Into::into),
     }
 }

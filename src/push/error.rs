@@ -1,16 +1,21 @@
-use crate::digest::Digest;
-use crate::layout::LayoutError;
-use crate::registry::RemoteError;
+//! Why a push was not begun, or not finished.
 
-/// Why a push was not begun, or not finished. No tag has moved, but where it says so.
+use crate::digest::Digest;
+use crate::documents::DocumentError;
+use crate::layout::LayoutError;
+use crate::registry::RegistryError;
+
+/// Why a push was not begun, or not finished. No tag has moved, unless the error says so.
 #[derive(Debug, thiserror::Error)]
 pub enum PushError {
-    #[error("{repository} has another image tagged {tag}\n  expected {ours}\n  received {known}")]
+    #[error(
+        "{repository} has another image tagged {tag}\n  expected {expected}\n  received {received}"
+    )]
     Taken {
         repository: Box<str>,
         tag: Box<str>,
-        ours: Digest,
-        known: Digest,
+        expected: Digest,
+        received: Digest,
         /// The tag that the next revision of the same etcd would have.
         next: Option<Box<str>>,
     },
@@ -18,18 +23,14 @@ pub enum PushError {
     NoPlatform(String),
     #[error("`{0}` is not a tag")]
     Tag(String),
-    #[error("the document {digest} cannot be pushed: {why}")]
-    Document { digest: Digest, why: String },
-    #[error("the layout lacks the blob {0}")]
-    Lacks(Digest),
-    #[error("{0} is not there")]
-    Nothing(String),
     #[error("only these tags are set: {done}")]
-    Partly { done: String, source: Box<PushError> },
-    #[error("nobody knows whether the tag {tag} is set")]
-    Unsure { tag: String, source: Box<PushError> },
+    PartlyTagged { done: String, source: Box<PushError> },
+    #[error("cannot determine whether tag {tag} was updated")]
+    TagUnknown { tag: String, source: Box<PushError> },
     #[error(transparent)]
-    Remote(#[from] RemoteError),
+    Documents(#[from] DocumentError),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     #[error(transparent)]
     Layout(#[from] LayoutError),
 }

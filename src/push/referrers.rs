@@ -1,60 +1,44 @@
-//! What refers to an image by `subject`: signatures, bills of material.
+//! The list of referrers, kept under a tag where the registry does not keep it.
 
+use oci::json::canonical;
+use oci::media_type::INDEX;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::PushError;
-use crate::digest::Digest;
-use crate::image::INDEX_TYPE;
-use crate::image::json::canonical;
-use crate::registry::{Manifest, Naming, Remote, Unwanted, referrers_tag};
+use super::{PushError, ReferrerPlan};
+use crate::registry::{PutManifestError, RawDocument, Reference, RemoteRepository, referrers_tag};
 
-/// Keeps the list of referrers where the registry does not (distribution-spec, "Pushing Manifests
+/// The list as others wrote it. Their entries are kept as they are, readable or not.
+#[derive(Default, Deserialize)]
+struct ReferrerList {
+    #[serde(default)]
+    manifests: Vec<Value>,
+}
+
+/// Adds a document to the list of referrers of its subject (distribution-spec, "Pushing Manifests
 /// with Subject").
-pub(super) async fn enlist(remote: &Remote, referrer: &Manifest) -> Result<(), PushError> {
-    let Some(subject) = subject(referrer) else { return Ok(()) };
+pub(super) async fn add_to_list(
+    remote: &RemoteRepository,
+    referrer: &ReferrerPlan,
+) -> Result<(), PushError> {
+    let Some(subject) = referrer.subject else { return Ok(()) };
     let tag = referrers_tag(&subject);
     let repository = remote.repository().clone();
-    let naming = Naming { repository, tag: Some(tag.clone()), digest: None };
-    let mut list = match remote.manifest(&naming).await? {
-        Some(known) => serde_json::from_slice(&known.bytes).unwrap_or_default(),
-        None => Value::Null,
-    };
-    let mut manifests = list["manifests"].take().as_array().cloned().unwrap_or_default();
-    let own = referrer.digest.to_string();
-    if manifests.iter().any(|it| it["digest"] == *own) {
+    let reference = Reference { repository, tag: Some(tag.clone()), digest: None };
+    let known = remote.get_manifest(&reference).await?;
+    let known = known.map(|list| serde_json::from_slice::<ReferrerList>(&list.bytes));
+    let mut list = known.and_then(Result::ok).unwrap_or_default();
+    let own = referrer.document.digest.to_string();
+    if list.manifests.iter().any(|it| it["digest"] == *own) {
         return Ok(());
     }
-    manifests.push(descriptor(referrer));
-    let list = json!({ "schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests });
-    let list = Manifest::new(INDEX_TYPE, canonical(&list));
+    list.manifests.push(serde_json::to_value(&referrer.listed_as).unwrap_or_default());
+    let list = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": list.manifests });
+    let list = RawDocument::new(INDEX, canonical(&list));
     match remote.put_manifest(&list, Some(&tag)).await {
         Ok(_) => Ok(()),
-        Err(Unwanted::Incomplete(error) | Unwanted::Other(error)) => Err(error.into()),
-    }
-}
-
-/// What a manifest refers to.
-pub fn subject(manifest: &Manifest) -> Option<Digest> {
-    let document: Value = serde_json::from_slice(&manifest.bytes).ok()?;
-    document["subject"]["digest"].as_str()?.parse().ok()
-}
-
-/// As the API would list it.
-fn descriptor(referrer: &Manifest) -> Value {
-    let document: Value = serde_json::from_slice(&referrer.bytes).unwrap_or_default();
-    let mut descriptor = json!({
-        "mediaType": referrer.media_type,
-        "digest": referrer.digest,
-        "size": referrer.bytes.len(),
-    });
-    let kind = match &document["artifactType"] {
-        Value::Null => &document["config"]["mediaType"],
-        kind => kind,
-    };
-    for (name, value) in [("artifactType", kind), ("annotations", &document["annotations"])] {
-        if !value.is_null() {
-            descriptor[name] = value.clone();
+        Err(PutManifestError::BlobUnknown(error) | PutManifestError::Other(error)) => {
+            Err(error.into())
         }
     }
-    descriptor
 }

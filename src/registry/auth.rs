@@ -1,48 +1,50 @@
-//! How a registry wants to be told who we are (RFC 6750, and Docker's token specification).
+//! The answer to a challenge: a login, or a token that is asked for with it (RFC 6750, and
+//! Docker's token specification).
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Url};
 use serde::Deserialize;
 
+pub(super) use super::challenge::Challenge;
 use super::login::Login;
 use super::scope::Scope;
 use super::{Credentials, CredentialsError, Repository};
-use crate::fetch::{self, Options, Tried};
+use crate::fetch::{self, MirrorFailure, Options};
 use crate::http::{Client, is_loopback};
 
-/// Why a registry does not let us in. Holds no secret.
+/// Why a registry cannot be logged in to. Contains no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
-    #[error("{registry} wants a login, and there is none for it")]
+    #[error("{registry} asks for a login, and none is known for it")]
     NoCredentials { registry: String },
-    #[error("{registry} asks for a login in a way that is not known here: `{scheme}`")]
+    #[error("{registry} asks for a login by `{scheme}`; only Basic and Bearer are supported")]
     Scheme { registry: String, scheme: String },
-    #[error("{registry} names no usable token server")]
+    #[error("{registry} names no token server that can be used: a URL with https is needed")]
     Realm { registry: String },
-    #[error("no token for {repository}\n  {tried}")]
-    Refused { repository: String, tried: Box<Tried> },
-    #[error("the token server of {registry} gave no token")]
+    #[error("cannot get a token for {repository}\n  {failure}")]
+    Refused { repository: String, failure: Box<MirrorFailure> },
+    #[error("the response of the token server of {registry} contains no token")]
     NoToken { registry: String },
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
 }
 
-/// What the specification says for a token that does not tell how long it lives.
-const SHORTEST_LIFE: u64 = 60;
+/// The lifetime of a token whose response does not state one, in seconds, as the specification
+/// says.
+const DEFAULT_LIFETIME: u64 = 60;
 
-/// What opens a registry, and until when.
+/// The value of an `Authorization` header, and how long it can be used.
 #[derive(Clone, Debug)]
 pub(super) struct Authorization {
     pub(super) header: HeaderValue,
-    /// Later than this a request should not start with it. Nothing: it lasts.
+    /// When to ask for a new token; `None` if the value does not expire.
     pub(super) renew_at: Option<Instant>,
 }
 
 impl Authorization {
-    fn lasting(header: HeaderValue) -> Self {
+    fn without_expiry(header: HeaderValue) -> Self {
         Self { header, renew_at: None }
     }
 
@@ -51,57 +53,58 @@ impl Authorization {
     }
 }
 
-/// Both names are in use; the specification allows either.
+/// Both names of the token are in use; the specification allows either.
 #[derive(Deserialize)]
-struct TokenAnswer {
+struct TokenResponse {
     token: Option<String>,
     access_token: Option<String>,
     expires_in: Option<u64>,
 }
 
-/// What the answer to a challenge needs.
+/// Answers challenges with the logins of the user.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Desk<'a> {
+pub(super) struct Authenticator<'a> {
     pub(super) client: &'a Client,
     pub(super) options: &'a Options,
     pub(super) credentials: &'a Credentials,
 }
 
-impl Desk<'_> {
-    /// The `Authorization` that answers a `WWW-Authenticate`.
-    pub(super) async fn answer(
+impl Authenticator<'_> {
+    /// The `Authorization` that answers a challenge.
+    pub(super) async fn authorize(
         &self,
         repository: &Repository,
         scope: &Scope,
-        challenge: &str,
+        challenge: &Challenge,
     ) -> Result<Authorization, AuthError> {
         let registry = repository.registry().to_owned();
         let login = self.credentials.find(repository)?;
-        let (scheme, rest) = challenge.split_once(' ').unwrap_or((challenge, ""));
-        if scheme.eq_ignore_ascii_case("basic") {
+        if challenge.is("basic") {
             let header = login.as_ref().and_then(Login::header).cloned();
-            return header.map(Authorization::lasting).ok_or(AuthError::NoCredentials { registry });
+            let header = header.ok_or(AuthError::NoCredentials { registry })?;
+            return Ok(Authorization::without_expiry(header));
         }
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(AuthError::Scheme { registry, scheme: scheme.to_owned() });
+        if !challenge.is("bearer") {
+            return Err(AuthError::Scheme { registry, scheme: challenge.scheme.clone() });
         }
-        let parameters = parameters(rest);
-        let url = realm(&parameters, repository)?;
-        let service = parameters.get("service").map(String::as_str);
+        let url = realm(challenge, repository)?;
+        let service = challenge.parameter("service");
         let asked = Instant::now();
-        let bytes = self.ask(&url, service, scope, login.as_ref()).await.map_err(|tried| {
-            AuthError::Refused { repository: repository.to_string(), tried: Box::new(tried) }
+        let token = self.request_token(&url, service, scope, login.as_ref()).await;
+        let body = token.map_err(|failure| AuthError::Refused {
+            repository: repository.to_string(),
+            failure: Box::new(failure),
         })?;
-        bearer(&bytes, asked).ok_or(AuthError::NoToken { registry })
+        bearer(&body, asked).ok_or(AuthError::NoToken { registry })
     }
 
-    async fn ask(
+    async fn request_token(
         &self,
         realm: &Url,
         service: Option<&str>,
         scope: &Scope,
         login: Option<&Login>,
-    ) -> Result<Vec<u8>, Tried> {
+    ) -> Result<Vec<u8>, MirrorFailure> {
         let url = token_url(realm, service, scope);
         let request = |client: &Client| match login {
             Some(Login::IdentityToken(token)) => {
@@ -115,27 +118,27 @@ impl Desk<'_> {
             }
             None => client.get(url.clone()),
         };
-        fetch::answer(self.client, self.options, realm, request).await
+        fetch::short_body(self.client, self.options, realm, request).await
     }
 }
 
 fn bearer(bytes: &[u8], asked: Instant) -> Option<Authorization> {
-    let answer: TokenAnswer = serde_json::from_slice(bytes).ok()?;
-    let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty())?;
+    let response: TokenResponse = serde_json::from_slice(bytes).ok()?;
+    let token = response.token.or(response.access_token).filter(|token| !token.is_empty())?;
     let mut header = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
     header.set_sensitive(true);
-    let life = Duration::from_secs(answer.expires_in.unwrap_or(SHORTEST_LIFE));
-    // A fifth earlier, because a request takes its time.
-    Some(Authorization { header, renew_at: Some(asked + life.mul_f64(0.8)) })
+    let lifetime = Duration::from_secs(response.expires_in.unwrap_or(DEFAULT_LIFETIME));
+    // Renewed before its end, so that it does not expire during a request.
+    Some(Authorization { header, renew_at: Some(asked + lifetime.mul_f64(0.8)) })
 }
 
-/// Credentials and tokens travel over TLS, or stay on this machine, or go where somebody allowed
-/// a registry to be without TLS.
-fn realm(parameters: &BTreeMap<String, String>, repository: &Repository) -> Result<Url, AuthError> {
+/// The URL of the token server. Logins and tokens travel over TLS, or stay on this machine, or go
+/// to the host of a registry that the user named as insecure.
+fn realm(challenge: &Challenge, repository: &Repository) -> Result<Url, AuthError> {
     let is_plain_registry = repository.root().scheme() == "http" && !is_loopback(repository.root());
     let is_own_host = |url: &Url| is_plain_registry && url.host() == repository.root().host();
-    parameters
-        .get("realm")
+    challenge
+        .parameter("realm")
         .and_then(|realm| Url::parse(realm).ok())
         .filter(|url| {
             let is_allowed = is_loopback(url) || is_own_host(url);
@@ -144,7 +147,7 @@ fn realm(parameters: &BTreeMap<String, String>, repository: &Repository) -> Resu
         .ok_or_else(|| AuthError::Realm { registry: repository.registry().to_owned() })
 }
 
-/// Not the scope of the challenge: what is asked for is what will be done, and no more.
+/// With the scope of what will be done, and not that of the challenge, which may be wider.
 fn token_url(realm: &Url, service: Option<&str>, scope: &Scope) -> Url {
     let mut url = realm.clone();
     {
@@ -155,7 +158,7 @@ fn token_url(realm: &Url, service: Option<&str>, scope: &Scope) -> Url {
     url
 }
 
-/// What an identity token is exchanged with (Docker's OAuth2 token specification).
+/// The form that exchanges an identity token (Docker's OAuth2 token specification).
 fn token_form(service: Option<&str>, scope: &Scope, token: &str) -> String {
     let scopes: Vec<_> = scope.texts().collect();
     let mut form = Url::parse("form:").unwrap_or_else(|_| unreachable!("a constant"));
@@ -168,21 +171,6 @@ fn token_form(service: Option<&str>, scope: &Scope, token: &str) -> String {
     form.query().unwrap_or_default().to_owned()
 }
 
-/// `realm="https://a/token",service="a",scope="repository:b:pull,push"`
-fn parameters(mut text: &str) -> BTreeMap<String, String> {
-    let mut parameters = BTreeMap::new();
-    while let Some((name, rest)) = text.split_once('=') {
-        let (value, rest) = match rest.strip_prefix('"') {
-            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
-            None => rest.split_at(rest.find(',').unwrap_or(rest.len())),
-        };
-        let name = name.trim_start_matches([',', ' ']).trim_end().to_ascii_lowercase();
-        parameters.insert(name, value.trim().to_owned());
-        text = rest;
-    }
-    parameters
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,17 +178,19 @@ mod tests {
     #[test]
     fn challenges_become_token_urls() {
         check(
-            r#"realm="https://auth.example/token",service="a b",scope="repository:x:pull,push""#,
+            r#"Bearer realm="https://auth.example/token",service="a b",scope="repository:x:pull,push""#,
             "https://auth.example/token?service=a+b&scope=repository%3Alibrary%2Fbusybox%3Apull",
         );
         check(
-            r#"Service = a , realm="http://127.0.0.1:5000/token?a=b""#,
+            r#"Bearer Service = a , realm="http://127.0.0.1:5000/token?a=b""#,
             "http://127.0.0.1:5000/token?a=b&service=a&scope=repository%3Alibrary%2Fbusybox%3Apull",
         );
-        check(r#"realm="http://auth.example/token""#, "docker.io names no usable token server");
-        check("", "docker.io names no usable token server");
+        let refused =
+            "docker.io names no token server that can be used: a URL with https is needed";
+        check(r#"Bearer realm="http://auth.example/token""#, refused);
+        check("Bearer", refused);
         check(
-            r#"realm="https://auth.example"#,
+            r#"Bearer realm="https://auth.example""#,
             "https://auth.example/?scope=repository%3Alibrary%2Fbusybox%3Apull",
         );
     }
@@ -208,10 +198,10 @@ mod tests {
     #[track_caller]
     fn check(challenge: &str, expected: &str) {
         let repository: Repository = "docker.io/library/busybox".parse().unwrap();
-        let parameters = parameters(challenge);
-        let service = parameters.get("service").map(String::as_str);
-        let actual = match realm(&parameters, &repository) {
-            Ok(url) => token_url(&url, service, &Scope::pull(&repository)).to_string(),
+        let challenge = Challenge::parse(challenge).unwrap();
+        let actual = match realm(&challenge, &repository) {
+            Ok(url) => token_url(&url, challenge.parameter("service"), &Scope::pull(&repository))
+                .to_string(),
             Err(error) => error.to_string(),
         };
         assert_eq!(actual, expected);

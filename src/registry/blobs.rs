@@ -1,311 +1,329 @@
-//! Blobs of a repository: whether they are there, and the ways to get them there.
+//! Blobs of a repository: whether they exist, and the ways to get them there.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Method, StatusCode, Url};
+use serde::Serialize;
 
-use super::answer::Answer;
 use super::error::check_digest;
-use super::journal::Journal;
-use super::manners::Told;
-use super::payload::{Listener, Payload, Sent};
-use super::remote::Call;
-use super::upload::Upload;
-use super::{Remote, RemoteError};
+use super::journal::UploadJournal;
+use super::payload::{ByteCounter, Payload, ProgressListener};
+use super::request::Request;
+use super::response::Response;
+use super::upload::{Position, Upload};
+use super::{RegistryError, RemoteRepository, Support};
 use crate::digest::Digest;
+use crate::store::Store;
 
-/// What may come with the request that opens its upload, to see whether the registry takes it.
-pub const SMALL: u64 = 64 << 10;
+/// The largest blob, in bytes, that is sent with the POST that would open its upload, to see
+/// whether the registry supports that.
+pub const SINGLE_POST_LIMIT: u64 = 64 << 10;
 
-/// A file that is to be in a registry.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A blob that a registry should have.
+#[derive(Clone, Debug)]
 pub struct Blob {
     pub digest: Digest,
+    /// In bytes.
     pub size: u64,
-    pub path: PathBuf,
+    pub source: BlobSource,
 }
 
-/// How a blob came to be where it should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Moved {
-    /// It was there.
-    Present,
+/// Where the bytes of a blob are.
+#[derive(Clone, Debug)]
+pub enum BlobSource {
+    File(PathBuf),
+    /// In another repository: they are fetched into the store, but only when the destination
+    /// needs them.
+    Repository {
+        repository: RemoteRepository,
+        store: Store,
+    },
+}
+
+/// How a blob came to be in a repository.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "way", rename_all = "kebab-case")]
+pub enum BlobOutcome {
+    /// It existed before.
+    #[serde(rename = "present")]
+    Exists,
     /// From another repository of the same registry; nothing was sent.
     Mounted { from: Option<String> },
-    /// So many bytes were sent in this run, those included that were lost on the way.
+    /// `sent` bytes were sent in this run, those included that were lost on the way.
     Uploaded { sent: u64 },
+    /// It is not pushed, because it must not be distributed from here.
+    Foreign,
 }
 
-/// Whether to believe a registry that says it has a blob.
+/// Whether to trust a registry that says that it has a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Belief {
-    Asks,
-    /// It said so before, and then missed it.
-    Insists,
+pub enum ExistenceCheck {
+    Trust,
+    /// The registry said so before, and then reported the blob as missing.
+    Ignore,
 }
 
-/// Gets the file of a blob that is to be uploaded, where it is not at hand. Called only when its
-/// bytes are really wanted.
-pub trait Bring: Send + Sync {
-    fn bring<'a>(&'a self, blob: &'a Blob) -> BoxFuture<'a, Result<(), RemoteError>>;
-}
-
-/// A blob, and how to hand it over.
+/// The upload of one blob, and how to do it.
 #[derive(Clone)]
-pub struct Delivery<'a> {
+pub struct BlobUpload<'a> {
     pub blob: &'a Blob,
-    /// Paths of repositories that it may be mounted from.
-    pub sources: &'a [String],
-    pub belief: Belief,
-    pub listener: Listener,
-    pub bring: Option<&'a dyn Bring>,
+    /// Paths of repositories in the same registry that the blob may be mounted from.
+    pub mount_sources: &'a [String],
+    pub existence: ExistenceCheck,
+    pub listener: ProgressListener,
 }
 
-impl std::fmt::Debug for Delivery<'_> {
+impl std::fmt::Debug for BlobUpload<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {:?}", self.blob.digest, self.belief)
+        write!(f, "{} {:?}", self.blob.digest, self.existence)
     }
 }
 
-impl Delivery<'_> {
-    async fn bring(&self) -> Result<(), RemoteError> {
-        match self.bring.filter(|_| !self.blob.is_whole()) {
-            Some(bring) => bring.bring(self.blob).await,
-            None => Ok(()),
+impl Blob {
+    /// The file with the bytes, fetched first if it has to be.
+    pub(super) async fn file(&self) -> Result<PathBuf, RegistryError> {
+        match &self.source {
+            BlobSource::File(path) => Ok(path.clone()),
+            BlobSource::Repository { repository, store } => {
+                // A recursion, because what is fetched has a repository, too.
+                Box::pin(repository.get_blob(store, self.digest, self.size)).await?;
+                Ok(store.path(&self.digest))
+            }
         }
     }
 }
 
-/// How an upload begins.
+/// What a POST to the uploads of a repository led to.
 enum Opened {
-    Done(Moved),
-    At(Url, u64),
+    Done(BlobOutcome),
+    /// An upload was opened. `min_chunk` is the smallest chunk that it accepts, in bytes.
+    Upload {
+        location: Url,
+        min_chunk: u64,
+    },
 }
 
-impl Remote {
-    /// Whether a blob is there, whole.
-    pub async fn has_blob(&self, digest: &Digest, size: u64) -> Result<bool, RemoteError> {
+impl RemoteRepository {
+    /// Whether a blob exists, with this size in bytes.
+    pub async fn has_blob(&self, digest: &Digest, size: u64) -> Result<bool, RegistryError> {
         let what = format!("ask {} for the blob {}", self.repository(), digest.short());
-        let call = Call::new(Method::HEAD, self.repository().url("blobs", digest));
-        let answer = self.ask(&what, &call).await?;
-        match answer.status {
+        let request = Request::new(Method::HEAD, self.repository().url("blobs", digest));
+        let response = self.send(&what, &request).await?;
+        match response.status {
             StatusCode::NOT_FOUND => Ok(false),
             StatusCode::OK => {
-                check_digest(&what, &answer, *digest)?;
-                Ok(is_whole(&answer, size))
+                check_digest(&what, &response, *digest)?;
+                Ok(has_size(&response, size))
             }
-            _ => Err(RemoteError::refused(&what, &answer)),
+            _ => Err(RegistryError::refused(&what, &response)),
         }
     }
 
-    /// Whether another repository of the registry has a blob, and lets us see it. To mount it is to
-    /// change this one.
+    /// Whether another repository of the registry has a blob and lets us read it. Only a request
+    /// that changes this repository would show whether the blob can be mounted.
     pub async fn can_mount(
         &self,
         source: &str,
         digest: &Digest,
         size: u64,
-    ) -> Result<bool, RemoteError> {
+    ) -> Result<bool, RegistryError> {
         let what = format!("ask {source} for the blob {}", digest.short());
-        let call =
-            Call::new(Method::HEAD, self.repository().neighbour(source).url("blobs", digest));
-        let answer = self.ask(&what, &call).await?;
-        Ok(answer.status == StatusCode::OK && is_whole(&answer, size))
+        let url = self.repository().neighbour(source).url("blobs", digest);
+        let response = self.send(&what, &Request::new(Method::HEAD, url)).await?;
+        Ok(response.status == StatusCode::OK && has_size(&response, size))
     }
 
-    /// Brings a blob in, by what costs least: it is there; it is mounted; it is uploaded, from
-    /// where an earlier process was stopped.
-    pub async fn push_blob(&self, delivery: &Delivery<'_>) -> Result<Moved, RemoteError> {
-        let blob = delivery.blob;
+    /// Makes a blob exist, by the cheapest way: it exists; it is mounted; it is uploaded, from
+    /// where an earlier process stopped.
+    pub async fn put_blob(&self, upload: &BlobUpload<'_>) -> Result<BlobOutcome, RegistryError> {
+        let blob = upload.blob;
         let what = format!("push the blob {} to {}", blob.digest.short(), self.repository());
-        let folder = &self.host.options.folder;
-        let mut journal = Journal::open(folder, self.repository(), blob.digest);
-        let upload = Upload::new(self, &what, blob, Sent::told_to(delivery.listener.clone()));
+        let cache_dir = &self.registry.options.cache_dir;
+        let mut journal = UploadJournal::open(cache_dir, self.repository(), blob.digest);
+        let sent = ByteCounter::reporting_to(upload.listener.clone());
         if let Some(location) = journal.location() {
-            // Since it was begun, another machine may have brought the blob.
-            if let Some(moved) = self.arrived(&what, delivery).await? {
+            // Another machine may have pushed the blob since that upload was opened.
+            if let Some(outcome) = self.check_again(&what, upload).await? {
                 journal.forget();
-                return Ok(moved);
+                return Ok(outcome);
             }
-            if let Some((location, offset)) = self.resume(&what, &location, blob).await? {
-                delivery.bring().await?;
-                let smallest = journal.smallest();
-                return upload.at_least(smallest).run(&mut journal, location, offset).await;
+            if let Some(position) = self.resume(&what, &location, blob).await? {
+                let file = blob.file().await?;
+                let sending = Upload::new(self, &what, blob, file, sent);
+                let min_chunk = journal.min_chunk();
+                return sending.with_min_chunk(min_chunk).run(&mut journal, position).await;
             }
             journal.forget();
         }
-        match self.open(&what, delivery).await? {
-            Opened::Done(moved) => Ok(moved),
-            Opened::At(location, smallest) => {
-                delivery.bring().await?;
-                upload.at_least(smallest).run(&mut journal, location, 0).await
+        match self.open(&what, upload).await? {
+            Opened::Done(outcome) => Ok(outcome),
+            Opened::Upload { location, min_chunk } => {
+                let file = blob.file().await?;
+                let sending = Upload::new(self, &what, blob, file, sent);
+                let start = Position { location, offset: 0 };
+                sending.with_min_chunk(min_chunk).run(&mut journal, start).await
             }
         }
     }
 
-    /// Whether a blob need not be uploaded any more. A mount that becomes an upload is none: the one
-    /// that is on its way has gone further.
-    async fn arrived(
+    /// Whether the blob of an unfinished upload exists by now, or can be mounted. A mount that
+    /// opens another upload is of no use: the unfinished one has gone further.
+    async fn check_again(
         &self,
         what: &str,
-        delivery: &Delivery<'_>,
-    ) -> Result<Option<Moved>, RemoteError> {
-        let blob = delivery.blob;
-        if delivery.belief == Belief::Insists {
+        upload: &BlobUpload<'_>,
+    ) -> Result<Option<BlobOutcome>, RegistryError> {
+        let blob = upload.blob;
+        if upload.existence == ExistenceCheck::Ignore {
             return Ok(None);
         }
         if self.has_blob(&blob.digest, blob.size).await? {
-            return Ok(Some(Moved::Present));
+            return Ok(Some(BlobOutcome::Exists));
         }
-        for source in delivery.sources {
-            if let Some(Opened::Done(moved)) = self.mount(what, blob, Some(source)).await? {
-                return Ok(Some(moved));
+        for source in upload.mount_sources {
+            if let Some(Opened::Done(outcome)) = self.mount(what, blob, Some(source)).await? {
+                return Ok(Some(outcome));
             }
         }
         Ok(None)
     }
 
-    /// Where an upload of an earlier process stands; nothing when the registry has given it up, or
-    /// cannot be moved to say.
+    /// Where an upload of an earlier process stands; `None` if the registry has given it up or
+    /// does not say.
     async fn resume(
         &self,
         what: &str,
         location: &Url,
         blob: &Blob,
-    ) -> Result<Option<(Url, u64)>, RemoteError> {
-        let answer = match self.ask(what, &Call::new(Method::GET, location.clone())).await {
-            Ok(answer) => answer,
-            // The host that it is at may be gone for good. A new upload may have another.
-            Err(RemoteError::Failed { .. } | RemoteError::Refused { .. }) => return Ok(None),
+    ) -> Result<Option<Position>, RegistryError> {
+        let response = match self.send(what, &Request::new(Method::GET, location.clone())).await {
+            Ok(response) => response,
+            // The host of the location may be gone for good. A new upload may have another.
+            Err(RegistryError::Failed { .. } | RegistryError::Refused { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let is_alive = matches!(answer.status.as_u16(), 200 | 202 | 204);
-        let offset = answer.received().filter(|offset| is_alive && *offset <= blob.size);
-        let location = answer.location().unwrap_or_else(|| location.clone());
-        Ok(offset.map(|offset| (location, offset)))
+        Ok(Position::of(&response, location, blob))
     }
 
-    async fn open(&self, what: &str, delivery: &Delivery<'_>) -> Result<Opened, RemoteError> {
-        let blob = delivery.blob;
-        if delivery.belief == Belief::Insists {
-            let answer = self.post(what, &[], Payload::Nothing).await?;
-            return opened(what, &answer);
+    async fn open(&self, what: &str, upload: &BlobUpload<'_>) -> Result<Opened, RegistryError> {
+        let blob = upload.blob;
+        if upload.existence == ExistenceCheck::Ignore {
+            let response = self.post(what, &[], Payload::Empty).await?;
+            return opened(what, &response);
         }
-        if self.host.manners().tells_by_mount == Some(Told::Yes) {
+        if self.registry.capabilities().mount_checks_existence == Some(Support::Yes) {
             let own = self.repository().path().to_owned();
             match self.mount(what, blob, Some(&own)).await? {
-                Some(Opened::Done(_)) => return Ok(Opened::Done(Moved::Present)),
-                Some(session) => return self.mount_from(what, delivery, Some(session)).await,
+                Some(Opened::Done(_)) => return Ok(Opened::Done(BlobOutcome::Exists)),
+                Some(session) => return self.mount_from(what, upload, Some(session)).await,
                 None => {}
             }
         }
         if self.has_blob(&blob.digest, blob.size).await? {
-            return Ok(Opened::Done(Moved::Present));
+            return Ok(Opened::Done(BlobOutcome::Exists));
         }
-        self.mount_from(what, delivery, None).await
+        self.mount_from(what, upload, None).await
     }
 
     async fn mount_from(
         &self,
         what: &str,
-        delivery: &Delivery<'_>,
+        upload: &BlobUpload<'_>,
         mut session: Option<Opened>,
-    ) -> Result<Opened, RemoteError> {
-        for source in delivery.sources {
-            match self.mount(what, delivery.blob, Some(source)).await? {
-                Some(Opened::Done(moved)) => return Ok(Opened::Done(moved)),
+    ) -> Result<Opened, RegistryError> {
+        for source in upload.mount_sources {
+            match self.mount(what, upload.blob, Some(source)).await? {
+                Some(Opened::Done(outcome)) => return Ok(Opened::Done(outcome)),
                 Some(other) => session = Some(other),
                 None => {}
             }
         }
         match session {
             Some(session) => Ok(session),
-            None => self.start(what, delivery).await,
+            None => self.start(what, upload.blob).await,
         }
     }
 
-    /// Opens an upload by what may do more than that.
-    async fn start(&self, what: &str, delivery: &Delivery<'_>) -> Result<Opened, RemoteError> {
-        let blob = delivery.blob;
-        let manners = self.host.manners();
-        if blob.size <= SMALL && manners.takes_single_post != Some(Told::No) {
-            delivery.bring().await?;
-            let answer = self.post_whole(what, blob).await?;
-            let took = answer.status == StatusCode::CREATED;
-            if took || answer.status == StatusCode::ACCEPTED {
-                let told = if took { Told::Yes } else { Told::No };
-                self.host.manners.write(|manners| manners.takes_single_post = Some(told));
+    /// Opens an upload, by a request that may make it unnecessary.
+    async fn start(&self, what: &str, blob: &Blob) -> Result<Opened, RegistryError> {
+        let cache = &self.registry.capabilities;
+        let known = cache.read();
+        if blob.size <= SINGLE_POST_LIMIT && known.single_post != Some(Support::No) {
+            let response = self.post_whole(what, blob).await?;
+            let is_taken = response.status == StatusCode::CREATED;
+            cache.update(|it| it.single_post = Some(is_taken.into()));
+            if is_taken {
+                check_digest(what, &response, blob.digest)?;
+                return Ok(Opened::Done(BlobOutcome::Uploaded { sent: blob.size }));
             }
-            if took {
-                check_digest(what, &answer, blob.digest)?;
-                return Ok(Opened::Done(Moved::Uploaded { sent: blob.size }));
+            if response.status == StatusCode::ACCEPTED {
+                return opened(what, &response);
             }
-            if answer.status == StatusCode::ACCEPTED {
-                return opened(what, &answer);
-            }
-            self.host.manners.write(|manners| manners.takes_single_post = Some(Told::No));
-        } else if manners.mounts_from_anywhere != Some(Told::No) {
+        } else if known.anonymous_mount != Some(Support::No) {
             if let Some(opened) = self.mount(what, blob, None).await? {
                 return Ok(opened);
             }
-            self.host.manners.write(|manners| manners.mounts_from_anywhere = Some(Told::No));
+            cache.update(|it| it.anonymous_mount = Some(Support::No));
         }
-        let answer = self.post(what, &[], Payload::Nothing).await?;
-        opened(what, &answer)
+        let response = self.post(what, &[], Payload::Empty).await?;
+        opened(what, &response)
     }
 
-    async fn post_whole(&self, what: &str, blob: &Blob) -> Result<Answer, RemoteError> {
-        let read = tokio::fs::read(&blob.path).await;
-        let bytes = read.map_err(|source| RemoteError::Io { what: what.to_owned(), source })?;
+    async fn post_whole(&self, what: &str, blob: &Blob) -> Result<Response, RegistryError> {
+        let read = tokio::fs::read(blob.file().await?).await;
+        let bytes = read.map_err(|source| RegistryError::Io { what: what.to_owned(), source })?;
         let digest = blob.digest.to_string();
         self.post(what, &[("digest", &digest)], Payload::Bytes(Arc::from(bytes))).await
     }
 
-    /// Mounts from a repository of the same registry, or from any. An upload that is opened
-    /// instead is as good as another. Nothing when the registry will have none of it.
+    /// Mounts from a repository of the same registry, or from any. The registry may open an
+    /// upload instead, which is as good as another. `None` if the registry refuses both.
     async fn mount(
         &self,
         what: &str,
         blob: &Blob,
         from: Option<&String>,
-    ) -> Result<Option<Opened>, RemoteError> {
+    ) -> Result<Option<Opened>, RegistryError> {
         let digest = blob.digest.to_string();
         let query = [("mount", digest.as_str())];
         let query = query.into_iter().chain(from.map(|from| ("from", from.as_str())));
-        let answer = self.post(what, &query.collect::<Vec<_>>(), Payload::Nothing).await?;
-        match answer.status {
+        let response = self.post(what, &query.collect::<Vec<_>>(), Payload::Empty).await?;
+        match response.status {
             StatusCode::CREATED => {
-                check_digest(what, &answer, blob.digest)?;
-                Ok(Some(Opened::Done(Moved::Mounted { from: from.cloned() })))
+                check_digest(what, &response, blob.digest)?;
+                Ok(Some(Opened::Done(BlobOutcome::Mounted { from: from.cloned() })))
             }
-            StatusCode::ACCEPTED => opened(what, &answer).map(Some),
-            // Not allowed to read there, or no such thing: what is left is to upload.
+            StatusCode::ACCEPTED => opened(what, &response).map(Some),
+            // Not allowed to read there, or no such blob: it has to be uploaded.
             _ => Ok(None),
         }
     }
 
-    /// Finds out what `Manners::tells_by_mount` says, with a blob that is there.
-    pub async fn learn(&self, present: &Blob) -> Result<(), RemoteError> {
-        if self.host.manners().tells_by_mount.is_some() {
+    /// Probes `Capabilities::mount_checks_existence`, with a blob that exists.
+    pub async fn probe_mount(&self, existing: &Blob) -> Result<(), RegistryError> {
+        if self.registry.capabilities().mount_checks_existence.is_some() {
             return Ok(());
         }
         let own = self.repository().path().to_owned();
         let what = format!("see how {} mounts", self.repository());
-        let mounted = self.mount(&what, present, Some(&own)).await?;
-        let told = matches!(mounted, Some(Opened::Done(_)));
-        let told = if told { Told::Yes } else { Told::No };
-        self.host.manners.write(|manners| manners.tells_by_mount = Some(told));
+        let mounted = self.mount(&what, existing, Some(&own)).await?;
+        let is_supported = matches!(mounted, Some(Opened::Done(_)));
+        let cache = &self.registry.capabilities;
+        cache.update(|it| it.mount_checks_existence = Some(is_supported.into()));
         Ok(())
     }
 
-    /// A new upload, when the old one is lost.
-    pub(super) async fn reopen(&self, what: &str) -> Result<(Url, u64), RemoteError> {
-        let answer = self.post(what, &[], Payload::Nothing).await?;
-        match opened(what, &answer)? {
-            Opened::At(location, smallest) => Ok((location, smallest)),
-            Opened::Done(_) => Err(RemoteError::senseless(what, "an upload that is done at once")),
+    /// A new upload in the place of one that is lost: its location, and the smallest chunk that
+    /// it accepts, in bytes.
+    pub(super) async fn reopen(&self, what: &str) -> Result<(Url, u64), RegistryError> {
+        let response = self.post(what, &[], Payload::Empty).await?;
+        match opened(what, &response)? {
+            Opened::Upload { location, min_chunk } => Ok((location, min_chunk)),
+            Opened::Done(_) => {
+                Err(RegistryError::unexpected(what, "an upload that is done at once"))
+            }
         }
     }
 
@@ -314,33 +332,34 @@ impl Remote {
         what: &str,
         query: &[(&str, &str)],
         payload: Payload,
-    ) -> Result<Answer, RemoteError> {
+    ) -> Result<Response, RegistryError> {
         let mut url = self.repository().at("blobs/uploads/");
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let mut call = Call::new(Method::POST, url);
+        let mut request = Request::new(Method::POST, url);
         if matches!(payload, Payload::Bytes(_)) {
-            call = call.header(reqwest::header::CONTENT_TYPE, "application/octet-stream");
+            request = request.header(CONTENT_TYPE, "application/octet-stream");
         }
-        self.ask(what, &call.with(payload)).await
+        self.send(what, &request.with(payload)).await
     }
 }
 
-/// Some say 0 to HEAD whatever it is. Another size is another thing.
-fn is_whole(answer: &Answer, size: u64) -> bool {
-    let length = answer.text(&reqwest::header::CONTENT_LENGTH);
+/// Whether a response to HEAD has the expected size. Some registries answer 0 for every blob.
+fn has_size(response: &Response, size: u64) -> bool {
+    let length = response.text(&CONTENT_LENGTH);
     let length = length.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     length == 0 || length == size
 }
 
-/// A registry that accepts an upload says where it goes on.
-fn opened(what: &str, answer: &Answer) -> Result<Opened, RemoteError> {
-    if answer.status != StatusCode::ACCEPTED {
-        return Err(RemoteError::refused(what, answer));
+/// A registry that opens an upload says where it continues.
+fn opened(what: &str, response: &Response) -> Result<Opened, RegistryError> {
+    if response.status != StatusCode::ACCEPTED {
+        return Err(RegistryError::refused(what, response));
     }
-    match answer.location() {
-        Some(location) => Ok(Opened::At(location, answer.smallest_chunk())),
-        None => Err(RemoteError::senseless(what, "202 Accepted without a usable Location")),
+    let min_chunk = response.min_chunk();
+    match response.location() {
+        Some(location) => Ok(Opened::Upload { location, min_chunk }),
+        None => Err(RegistryError::unexpected(what, "202 Accepted without a usable Location")),
     }
 }

@@ -1,35 +1,37 @@
+//! The logins of the user: from the command line, the files of Docker and podman, and credential
+//! helpers.
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use serde::Deserialize;
 
 use super::{Login, Repository, Secret, helper};
 
-/// What `docker login`, `podman login` and the command line say of who we are.
+/// The logins that `docker login`, `podman login` and the command line left.
 ///
-/// `Debug` shows the registries, never a secret.
-#[derive(Default)]
+/// `Debug` shows the registries, never a secret. `default()` has no logins.
 pub struct Credentials {
     /// From the command line: for these registries before everything else.
     given: BTreeMap<String, Login>,
-    /// Best first.
-    files: Vec<AuthFile>,
-    /// What helpers said: each is asked once for each registry.
+    /// Best first; read from the environment's files when they are first needed.
+    files: OnceLock<Vec<AuthFile>>,
+    /// Answers of helpers: each is asked once for each registry.
     asked: Mutex<BTreeMap<(String, String), Option<Login>>>,
 }
 
-/// Why a file with credentials is of no use. Never says what stands in it.
+/// Why a file with logins cannot be used. Never quotes it.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
     #[error("cannot read `{}`", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("`{}` is not a Docker config.json: see line {line}, column {column}", path.display())]
     Parse { path: PathBuf, line: usize, column: usize },
-    #[error("the credential helper `{name}` is of no use: {why}")]
+    #[error("the credential helper `{name}` cannot be used: {why}")]
     Helper { name: String, why: &'static str },
 }
 
@@ -54,14 +56,33 @@ struct Auth {
 }
 
 impl Credentials {
-    /// From `REGISTRY_AUTH_FILE` alone where it is set; else from podman's auth.json, then from
-    /// config.json in `$DOCKER_CONFIG` or `~/.docker`.
+    /// Those of the environment: from `REGISTRY_AUTH_FILE` alone if it is set; else from podman's
+    /// auth.json, then from config.json in `$DOCKER_CONFIG` or `~/.docker`.
     pub fn from_environment() -> Result<Self, CredentialsError> {
+        let credentials = Self::when_needed();
+        credentials.files()?;
+        Ok(credentials)
+    }
+
+    /// The same, but the files are read when a registry asks for a login.
+    pub fn when_needed() -> Self {
+        Self { files: OnceLock::new(), ..Self::default() }
+    }
+
+    fn files(&self) -> Result<&[AuthFile], CredentialsError> {
+        if let Some(files) = self.files.get() {
+            return Ok(files);
+        }
+        let files = Self::read_files()?;
+        Ok(self.files.get_or_init(|| files))
+    }
+
+    fn read_files() -> Result<Vec<AuthFile>, CredentialsError> {
         let variable = |name: &str| {
             std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
         };
-        let files = if let Some(path) = variable("REGISTRY_AUTH_FILE") {
-            // Named, so it must be there.
+        Ok(if let Some(path) = variable("REGISTRY_AUTH_FILE") {
+            // It was named, so it must exist.
             vec![read(&path)?.ok_or_else(|| missing(path))?]
         } else {
             let home = std::env::home_dir();
@@ -75,27 +96,26 @@ impl Credentials {
             let places = [podman, config, docker];
             let files = places.into_iter().flatten().map(|path| read(&path));
             files.filter_map(Result::transpose).collect::<Result<_, _>>()?
-        };
-        Ok(Self { files, ..Self::default() })
+        })
     }
 
-    /// From the folder that holds config.json. No file: no credentials.
+    /// From the folder that contains config.json. Without that file there are no logins.
     pub fn load(folder: &Path) -> Result<Self, CredentialsError> {
-        let files = read(&folder.join("config.json"))?.into_iter().collect();
-        Ok(Self { files, ..Self::default() })
+        let files: Vec<_> = read(&folder.join("config.json"))?.into_iter().collect();
+        Ok(Self { files: OnceLock::from(files), ..Self::default() })
     }
 
-    /// Somebody named a user for this registry.
+    /// Adds the login that was named for this registry; it comes before all others.
     pub fn give(&mut self, registry: &str, login: Login) {
         self.given.insert(registry.to_owned(), login);
     }
 
-    /// Who we are in a repository. May run a credential helper.
+    /// The login for a repository; `None` if there is none. May run a credential helper.
     pub fn find(&self, repository: &Repository) -> Result<Option<Login>, CredentialsError> {
         if let Some(login) = self.given.get(repository.registry()) {
             return Ok(Some(login.clone()));
         }
-        for file in &self.files {
+        for file in self.files()? {
             if let Some(login) = self.find_in(file, repository)? {
                 return Ok(Some(login));
             }
@@ -109,7 +129,7 @@ impl Credentials {
         repository: &Repository,
     ) -> Result<Option<Login>, CredentialsError> {
         let registry = repository.registry();
-        let own = file.helpers.iter().find(|(key, _)| place(key) == registry);
+        let own = file.helpers.iter().find(|(key, _)| registry_of(key) == registry);
         let helper =
             own.map(|(_, name)| name).or_else(|| Some(&file.store).filter(|it| !it.is_empty()));
         if let Some(login) = helper.map(|name| self.ask(name, registry)).transpose()?.flatten() {
@@ -119,8 +139,8 @@ impl Credentials {
         let is_for = |key: &str| {
             name.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        // The longest: podman keeps logins for a part of a registry too.
-        let auths = file.auths.iter().map(|(key, auth)| (place(key), auth));
+        // The longest key wins: podman keeps logins for parts of a registry too.
+        let auths = file.auths.iter().map(|(key, auth)| (registry_of(key), auth));
         let auth = auths.filter(|(key, _)| is_for(key)).max_by_key(|(key, _)| key.len());
         Ok(auth.and_then(|(_, auth)| auth.login()))
     }
@@ -146,9 +166,17 @@ impl Auth {
     }
 }
 
+impl Default for Credentials {
+    fn default() -> Self {
+        let (given, files) = (BTreeMap::new(), OnceLock::from(Vec::new()));
+        Self { given, files, asked: Mutex::default() }
+    }
+}
+
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let files = self.files.iter().flat_map(|file| file.auths.keys().chain(file.helpers.keys()));
+        let files = self.files.get().into_iter().flatten();
+        let files = files.flat_map(|file| file.auths.keys().chain(file.helpers.keys()));
         f.debug_set().entries(self.given.keys().chain(files)).finish()
     }
 }
@@ -159,7 +187,7 @@ fn read(path: &Path) -> Result<Option<AuthFile>, CredentialsError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(CredentialsError::Read { path: path.to_owned(), source }),
     };
-    // The message of the parser may quote a secret, so only the place is passed on.
+    // The parser's message may quote a secret, so only the line and column are shown.
     serde_json::from_slice(&bytes).map(Some).map_err(|error| CredentialsError::Parse {
         path: path.to_owned(),
         line: error.line(),
@@ -171,9 +199,10 @@ fn missing(path: PathBuf) -> CredentialsError {
     CredentialsError::Read { path, source: io::ErrorKind::NotFound.into() }
 }
 
-/// `https://index.docker.io/v1/` is how Docker writes docker.io; others are hosts, URLs of the
-/// API, or a host and the start of a path.
-fn place(key: &str) -> &str {
+/// The registry, or the part of it, that a key of config.json is for. Docker writes
+/// `https://index.docker.io/v1/` for docker.io; other keys are hosts, URLs of the API, or a host and
+/// the start of a path.
+fn registry_of(key: &str) -> &str {
     let key = key.trim_start_matches("https://").trim_start_matches("http://");
     let key = key.trim_end_matches('/');
     let key = key.strip_suffix("/v2").or_else(|| key.strip_suffix("/v1")).unwrap_or(key);
@@ -189,10 +218,10 @@ mod tests {
 
     #[test]
     fn keys_become_registries() {
-        assert_eq!(place("https://index.docker.io/v1/"), "docker.io");
-        assert_eq!(place("registry:5000"), "registry:5000");
-        assert_eq!(place("https://registry.example/v2/"), "registry.example");
-        assert_eq!(place("quay.io/team"), "quay.io/team");
+        assert_eq!(registry_of("https://index.docker.io/v1/"), "docker.io");
+        assert_eq!(registry_of("registry:5000"), "registry:5000");
+        assert_eq!(registry_of("https://registry.example/v2/"), "registry.example");
+        assert_eq!(registry_of("quay.io/team"), "quay.io/team");
     }
 
     #[test]
@@ -211,7 +240,8 @@ mod tests {
     #[track_caller]
     fn check(config: &str, repository: &str, expected: &str) {
         let file = serde_json::from_str(config).unwrap();
-        let credentials = Credentials { files: vec![file], ..Credentials::default() };
+        let credentials =
+            Credentials { files: OnceLock::from(vec![file]), ..Credentials::default() };
         let actual = match credentials.find(&repository.parse().unwrap()).unwrap() {
             Some(Login::Basic(header)) => header.to_str().unwrap().to_owned(),
             Some(login) => format!("{login:?}"),
@@ -224,7 +254,7 @@ mod tests {
     fn secrets_are_never_shown() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.json");
-        assert!(Credentials::load(folder.path()).unwrap().files.is_empty());
+        assert!(Credentials::load(folder.path()).unwrap().files().unwrap().is_empty());
 
         let config = r#"{"auths": {"a.example": {"auth": "c2VjcmV0"}, "b.example": {}}}"#;
         fs::write(&path, config).unwrap();
@@ -242,7 +272,8 @@ mod tests {
     #[test]
     fn a_helper_is_a_name_and_never_a_path() {
         let file = serde_json::from_str(r#"{"credsStore": "../evil"}"#).unwrap();
-        let credentials = Credentials { files: vec![file], ..Credentials::default() };
+        let credentials =
+            Credentials { files: OnceLock::from(vec![file]), ..Credentials::default() };
         assert!(credentials.find(&"a.example/etcd".parse().unwrap()).is_err());
     }
 }

@@ -1,48 +1,51 @@
+//! Why a request to a registry failed.
+
 use std::io;
 
 use reqwest::StatusCode;
 
-use super::answer::Answer;
 use super::auth::AuthError;
+use super::response::Response;
 use crate::digest::Digest;
-use crate::fetch::Cause;
+use crate::fetch::{Cause, FetchError};
 
-/// Why a registry did not do what it was asked. `what` completes the sentence "cannot ...", and
-/// names things as people do: no URL stands in it, because a URL may hold a secret.
+/// Why a request to a registry failed. `what` completes the sentence "cannot …" and names things
+/// as people do; it contains no URL, because a URL may contain a secret.
 #[derive(Debug, thiserror::Error)]
-pub enum RemoteError {
+pub enum RegistryError {
     #[error("cannot {what}: {cause}{}", times(*attempts))]
     Failed { what: String, attempts: u32, cause: Cause },
-    #[error("cannot {what}: {code}{}", quoted(said))]
-    Refused { what: String, code: StatusCode, said: String },
-    #[error("cannot {what}: the registry's answer makes no sense: {why}")]
-    Senseless { what: String, why: String },
+    #[error("cannot {what}: {code}{}", with_comma(message))]
+    Refused { what: String, code: StatusCode, message: String },
+    #[error("cannot {what}: unexpected response from the registry: {why}")]
+    UnexpectedResponse { what: String, why: String },
     #[error(
-        "cannot {what}: the registry speaks of other bytes\n  expected {expected}\n  received {received}"
+        "cannot {what}: the registry returned a different digest\n  expected {expected}\n  received {received}"
     )]
     WrongDigest { what: String, expected: Digest, received: Digest },
     #[error(
-        "cannot {what}: `{path}` is not what its name says\n  expected {expected}\n  received {received}"
+        "cannot {what}: `{path}` does not match its digest\n  expected {expected}\n  received {received}"
     )]
     WrongFile { what: String, path: String, expected: Digest, received: Digest },
     #[error("cannot {what}")]
     Auth { what: String, source: AuthError },
     #[error("cannot {what}")]
-    Source { what: String, source: Box<dyn std::error::Error + Send + Sync> },
-    #[error("cannot {what}")]
     Io { what: String, source: io::Error },
+    /// A blob or a document did not get into the store.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
 }
 
-impl RemoteError {
-    pub(super) fn refused(what: &str, answer: &Answer) -> Self {
-        Self::Refused { what: what.to_owned(), code: answer.status, said: answer.said() }
+impl RegistryError {
+    pub(super) fn refused(what: &str, response: &Response) -> Self {
+        Self::Refused { what: what.to_owned(), code: response.status, message: response.message() }
     }
 
-    pub(super) fn senseless(what: &str, why: impl Into<String>) -> Self {
-        Self::Senseless { what: what.to_owned(), why: why.into() }
+    pub(super) fn unexpected(what: &str, why: impl Into<String>) -> Self {
+        Self::UnexpectedResponse { what: what.to_owned(), why: why.into() }
     }
 
-    /// Whether we are not who may do this.
+    /// Whether a login is missing, or lacks the permission.
     pub fn is_denied(&self) -> bool {
         match self {
             Self::Refused { code, .. } => {
@@ -53,26 +56,26 @@ impl RemoteError {
         }
     }
 
-    /// Whether the bytes are to blame.
+    /// Whether a digest was wrong while something was sent.
     pub fn is_wrong_bytes(&self) -> bool {
         matches!(self, Self::WrongDigest { .. } | Self::WrongFile { .. })
     }
 
-    /// Whether this machine is to blame.
+    /// Whether a file of this machine cannot be read or written.
     pub fn is_local(&self) -> bool {
         matches!(self, Self::Io { .. })
     }
 }
 
-/// The digest in a reply, where there is one, is that of what was sent.
+/// Compares the digest in a response, if there is one, with the expected one.
 pub(super) fn check_digest(
     what: &str,
-    answer: &Answer,
+    response: &Response,
     expected: Digest,
-) -> Result<(), RemoteError> {
-    match answer.digest() {
+) -> Result<(), RegistryError> {
+    match response.digest() {
         Some(received) if received != expected => {
-            Err(RemoteError::WrongDigest { what: what.to_owned(), expected, received })
+            Err(RegistryError::WrongDigest { what: what.to_owned(), expected, received })
         }
         _ => Ok(()),
     }
@@ -82,6 +85,6 @@ fn times(attempts: u32) -> String {
     if attempts > 1 { format!(", after {attempts} attempts") } else { String::new() }
 }
 
-fn quoted(said: &str) -> String {
-    if said.is_empty() { String::new() } else { format!(", {said}") }
+fn with_comma(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!(", {text}") }
 }

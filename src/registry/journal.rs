@@ -1,5 +1,5 @@
-//! Which uploads are on their way, so that a process that comes after a killed one goes on where
-//! the registry says that it is.
+//! Unfinished uploads, remembered on disk: a process that runs after a killed one continues each
+//! upload at the offset that the registry reports.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -11,43 +11,44 @@ use serde::{Deserialize, Serialize};
 use super::Repository;
 use crate::digest::Digest;
 
-/// The upload of one blob into one repository. Only one process works in a repository at a time
-/// (`Host::lock`).
+/// The upload of one blob into one repository. Only one process of this machine writes into a
+/// repository at a time (`Registry::lock`).
 #[derive(Debug)]
-pub(super) struct Journal {
+pub(super) struct UploadJournal {
     path: PathBuf,
-    entry: Entry,
+    entry: UploadRecord,
 }
 
-/// The location may hold what opens it, so the file is for its owner alone.
+/// The location may contain a secret, so only the owner can read the file.
 #[derive(Serialize, Deserialize)]
-struct Entry {
+struct UploadRecord {
     repository: String,
     digest: Digest,
     location: Option<String>,
-    /// `Upload::at_least`, which the registry says only once.
-    #[serde(default)]
-    smallest: u64,
+    /// The smallest chunk that the registry accepts, in bytes, which it states only once.
+    #[serde(default, rename = "smallest")]
+    min_chunk: u64,
 }
 
-impl std::fmt::Debug for Entry {
+impl std::fmt::Debug for UploadRecord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}@{}", self.repository, self.digest)
     }
 }
 
-impl Journal {
-    pub(super) fn open(folder: &Path, repository: &Repository, digest: Digest) -> Self {
+impl UploadJournal {
+    pub(super) fn open(cache_dir: &Path, repository: &Repository, digest: Digest) -> Self {
         let repository = repository.to_string();
         let name = Digest::of(format!("{repository}@{digest}")).hex();
-        let path = folder.join("uploads").join(name);
+        let path = cache_dir.join("uploads").join(name);
         let known = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let is_ours = |entry: &Entry| entry.repository == repository && entry.digest == digest;
-        let entry = known.filter(is_ours).unwrap_or(Entry {
+        let is_same =
+            |entry: &UploadRecord| entry.repository == repository && entry.digest == digest;
+        let entry = known.filter(is_same).unwrap_or(UploadRecord {
             repository,
             digest,
             location: None,
-            smallest: 0,
+            min_chunk: 0,
         });
         Self { path, entry }
     }
@@ -56,20 +57,21 @@ impl Journal {
         Url::parse(self.entry.location.as_deref()?).ok()
     }
 
-    pub(super) fn smallest(&self) -> u64 {
-        self.entry.smallest
+    /// The smallest chunk that the registry accepts, in bytes.
+    pub(super) fn min_chunk(&self) -> u64 {
+        self.entry.min_chunk
     }
 
-    /// The registry will know the upload by this, and takes no smaller pieces.
-    pub(super) fn note(&mut self, location: &Url, smallest: u64) -> io::Result<()> {
+    /// Writes down where the upload continues.
+    pub(super) fn record(&mut self, location: &Url, min_chunk: u64) -> io::Result<()> {
         if self.entry.location.as_deref() == Some(location.as_str()) {
             return Ok(());
         }
         self.entry.location = Some(location.to_string());
-        self.entry.smallest = smallest;
+        self.entry.min_chunk = min_chunk;
         let folder = self.path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder)?;
-        // A temporary file is made with mode 0600.
+        // Temporary files have mode 0600.
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
         file.write_all(&serde_json::to_vec(&self.entry)?)?;
         file.persist(&self.path)?;
@@ -78,7 +80,7 @@ impl Journal {
 
     pub(super) fn forget(&mut self) {
         if self.entry.location.take().is_some() {
-            // A stale one costs a question next time.
+            // A stale file only costs a request next time.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -92,16 +94,36 @@ mod tests {
     fn an_upload_is_remembered_until_it_is_done() {
         let folder = tempfile::tempdir().unwrap();
         let open = |repository: &str| {
-            Journal::open(folder.path(), &repository.parse().unwrap(), Digest::of(b""))
+            UploadJournal::open(folder.path(), &repository.parse().unwrap(), Digest::of(b""))
         };
         let location = Url::parse("https://a.example/u1?_state=secret").unwrap();
-        open("a.example/etcd").note(&location, 7).unwrap();
+        open("a.example/etcd").record(&location, 7).unwrap();
         assert_eq!(open("a.example/etcd").location(), Some(location));
-        assert_eq!(open("a.example/etcd").smallest(), 7);
+        assert_eq!(open("a.example/etcd").min_chunk(), 7);
         assert_eq!(open("a.example/other").location(), None);
         assert!(!format!("{:?}", open("a.example/etcd")).contains("secret"));
         open("a.example/etcd").forget();
         assert_eq!(open("a.example/etcd").location(), None);
         assert_eq!(fs::read_dir(folder.path().join("uploads")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn files_of_older_versions_are_read_and_broken_ones_are_ignored() {
+        let folder = tempfile::tempdir().unwrap();
+        let repository: Repository = "a.example/etcd".parse().unwrap();
+        let open = || UploadJournal::open(folder.path(), &repository, Digest::of(b""));
+        fs::create_dir_all(folder.path().join("uploads")).unwrap();
+        let (digest, location) = (Digest::of(b""), "https://a.example/u1");
+        let old = format!(
+            r#"{{"repository": "a.example/etcd", "digest": "{digest}", "location": "{location}",
+                "smallest": 7}}"#
+        );
+        fs::write(open().path, old).unwrap();
+        assert_eq!(open().location().unwrap().as_str(), location);
+        assert_eq!(open().min_chunk(), 7);
+        for broken in ["", "{}", r#"{"repository": 1}"#] {
+            fs::write(open().path, broken).unwrap();
+            assert_eq!(open().location(), None, "{broken}");
+        }
     }
 }

@@ -1,10 +1,12 @@
+//! One login, whose secrets are never shown.
+
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::HeaderValue;
 
-/// A text that is shown nowhere.
+/// A text that is never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -13,7 +15,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The one way to it. Not `Display`, so that no message holds it by accident.
+    /// The text itself. There is no `Display`, so that no message contains it by accident.
     pub(super) fn reveal(&self) -> &str {
         &self.0
     }
@@ -25,12 +27,12 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Who we are at one registry.
+/// A login at one registry.
 #[derive(Clone, Debug)]
 pub enum Login {
-    /// The whole `Authorization`; the value is marked sensitive.
+    /// The value of `Authorization`, marked as sensitive.
     Basic(HeaderValue),
-    /// What a login left instead of a password: it buys tokens.
+    /// What a login left instead of a password: it is exchanged for tokens.
     IdentityToken(Secret),
 }
 
@@ -42,7 +44,7 @@ impl Login {
 
     /// From base64 of `user:password`, as config.json has it.
     pub(super) fn basic(encoded: &str) -> Option<Self> {
-        // An empty one says that a credential helper has it.
+        // Empty if a credential helper has the login.
         let encoded = Some(encoded.trim()).filter(|encoded| !encoded.is_empty())?;
         let mut header = HeaderValue::from_str(&format!("Basic {encoded}")).ok()?;
         header.set_sensitive(true);

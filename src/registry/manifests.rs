@@ -1,4 +1,4 @@
-//! Manifests and indexes of a repository, and the tags that name them.
+//! Documents of a repository (manifests and indexes), the tags that name them, and referrers.
 
 use std::sync::Arc;
 
@@ -6,90 +6,101 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderName, LINK};
 use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 
-use super::answer::Answer;
 use super::error::check_digest;
 use super::payload::Payload;
-use super::remote::Call;
-use super::{MANIFEST_TYPES, Naming, Remote, RemoteError};
+use super::request::Request;
+use super::response::Response;
+use super::{MANIFEST_TYPES, Reference, RegistryError, RemoteRepository};
 use crate::digest::Digest;
 
-/// What a registry that knows `subject` answers with (distribution-spec 1.1).
+/// The response of a registry that supports `subject` has this header (distribution-spec 1.1).
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
-/// Nobody has more tags or referrers than these pages hold.
+/// Longer lists are cut off here, so that a registry cannot keep us asking for ever.
 const MOST_PAGES: usize = 1000;
 
-/// A document as a registry has it.
+/// An image manifest or an index, with the exact bytes that its digest is of.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Manifest {
+pub struct RawDocument {
     pub media_type: String,
     pub digest: Digest,
     pub bytes: Arc<[u8]>,
 }
 
-impl std::fmt::Debug for Manifest {
+impl std::fmt::Debug for RawDocument {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.media_type, self.digest)
     }
 }
 
-impl Manifest {
+impl RawDocument {
     pub fn new(media_type: impl Into<String>, bytes: impl Into<Arc<[u8]>>) -> Self {
         let bytes = bytes.into();
         Self { media_type: media_type.into(), digest: Digest::of(&bytes), bytes }
     }
 }
 
-/// What came of handing over a manifest.
+/// Whether a registry keeps the list of referrers by itself (distribution-spec, "Pushing Manifests
+/// with Subject").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known {
-    /// The registry lists it among the referrers of its subject.
-    AsReferrer,
-    /// It does not know of subjects, or there is none.
-    ByDigest,
+pub enum SubjectSupport {
+    /// The registry lists the document among the referrers of its subject.
+    Supported,
+    /// The registry does not, or the document has no subject.
+    Unsupported,
 }
 
-/// Why a registry took no manifest.
+/// Why a registry did not accept a document.
 #[derive(Debug)]
-pub enum Unwanted {
-    /// It misses something that the manifest names, or does not see it yet.
-    Incomplete(RemoteError),
-    Other(RemoteError),
+pub enum PutManifestError {
+    /// The registry misses something that the document names, or does not see it yet.
+    BlobUnknown(RegistryError),
+    Other(RegistryError),
 }
 
 #[derive(Deserialize)]
-struct Tags {
+struct TagList {
     #[serde(default)]
     tags: Option<Vec<String>>,
 }
 
-impl Remote {
-    /// What a tag names now.
-    pub async fn tagged(&self, tag: &str) -> Result<Option<Digest>, RemoteError> {
+/// Entries whose digest cannot be read are passed over.
+#[derive(Default, Deserialize)]
+struct ReferrerList {
+    #[serde(default)]
+    manifests: Vec<serde_json::Value>,
+}
+
+impl RemoteRepository {
+    /// The digest that a tag names now; `None` if there is no such tag.
+    pub async fn tag_digest(&self, tag: &str) -> Result<Option<Digest>, RegistryError> {
         let what = format!("ask {} what {tag} names", self.repository());
         let url = self.repository().tag_url(tag);
-        let call = Call::new(Method::HEAD, url).header(ACCEPT, MANIFEST_TYPES);
-        let answer = self.ask(&what, &call).await?;
-        match answer.status {
+        let request = Request::new(Method::HEAD, url).header(ACCEPT, MANIFEST_TYPES);
+        let response = self.send(&what, &request).await?;
+        match response.status {
             StatusCode::NOT_FOUND => Ok(None),
-            StatusCode::OK => match answer.digest() {
+            StatusCode::OK => match response.digest() {
                 Some(digest) => Ok(Some(digest)),
-                // The header is a favour; the bytes are the truth.
+                // `Docker-Content-Digest` is optional, so compute the digest from the body.
                 None => Ok(self.manifest_at(&what, tag).await?.map(|manifest| manifest.digest)),
             },
-            // Old ones know no HEAD here.
+            // Old registries do not support HEAD here.
             StatusCode::METHOD_NOT_ALLOWED => {
                 Ok(self.manifest_at(&what, tag).await?.map(|manifest| manifest.digest))
             }
-            _ => Err(RemoteError::refused(&what, &answer)),
+            _ => Err(RegistryError::refused(&what, &response)),
         }
     }
 
-    /// A document by its digest, or by a tag; nothing when it is not there.
-    pub async fn manifest(&self, naming: &Naming) -> Result<Option<Manifest>, RemoteError> {
-        let what = format!("pull {naming}");
-        let Some(expected) = naming.digest else {
-            let tag = naming.tag.as_deref().unwrap_or("latest");
+    /// A document by its digest, or by a tag; `None` if it does not exist.
+    pub async fn get_manifest(
+        &self,
+        reference: &Reference,
+    ) -> Result<Option<RawDocument>, RegistryError> {
+        let what = format!("pull {reference}");
+        let Some(expected) = reference.digest else {
+            let tag = reference.tag.as_deref().unwrap_or("latest");
             return self.manifest_at(&what, tag).await;
         };
         let Some(manifest) = self.manifest_at(&what, &expected.to_string()).await? else {
@@ -97,93 +108,97 @@ impl Remote {
         };
         if manifest.digest != expected {
             let received = manifest.digest;
-            return Err(RemoteError::WrongDigest { what, expected, received });
+            return Err(RegistryError::WrongDigest { what, expected, received });
         }
         Ok(Some(manifest))
     }
 
-    async fn manifest_at(&self, what: &str, name: &str) -> Result<Option<Manifest>, RemoteError> {
+    async fn manifest_at(
+        &self,
+        what: &str,
+        name: &str,
+    ) -> Result<Option<RawDocument>, RegistryError> {
         let url = self.repository().tag_url(name);
-        let call = Call::new(Method::GET, url).header(ACCEPT, MANIFEST_TYPES);
-        let answer = self.ask(what, &call).await?;
-        match answer.status {
+        let request = Request::new(Method::GET, url).header(ACCEPT, MANIFEST_TYPES);
+        let response = self.send(what, &request).await?;
+        match response.status {
             StatusCode::NOT_FOUND => Ok(None),
             StatusCode::OK => {
-                let media_type = answer.text(&CONTENT_TYPE).unwrap_or_default();
+                let media_type = response.text(&CONTENT_TYPE).unwrap_or_default();
                 let media_type = media_type.split(';').next().unwrap_or_default().trim().to_owned();
-                let manifest = Manifest::new(media_type, answer.body);
+                let manifest = RawDocument::new(media_type, response.body);
                 Ok(Some(manifest))
             }
-            _ => Err(RemoteError::refused(what, &answer)),
+            _ => Err(RegistryError::refused(what, &response)),
         }
     }
 
-    /// Hands over a document, under its digest or a tag.
+    /// Sends a document, to be found by its digest or by a tag.
     pub async fn put_manifest(
         &self,
-        manifest: &Manifest,
+        manifest: &RawDocument,
         tag: Option<&str>,
-    ) -> Result<Known, Unwanted> {
+    ) -> Result<SubjectSupport, PutManifestError> {
         let digest = manifest.digest;
         let name = tag.map_or_else(|| digest.to_string(), ToOwned::to_owned);
         let what = match tag {
             Some(tag) => format!("tag {} in {} as {tag}", digest.short(), self.repository()),
             None => format!("push the manifest {} to {}", digest.short(), self.repository()),
         };
-        let call = Call::new(Method::PUT, self.repository().tag_url(&name))
+        let request = Request::new(Method::PUT, self.repository().tag_url(&name))
             .header(CONTENT_TYPE, &manifest.media_type)
             .with(Payload::Bytes(manifest.bytes.clone()));
-        let answer = self.ask(&what, &call).await.map_err(Unwanted::Other)?;
-        match answer.status {
+        let response = self.send(&what, &request).await.map_err(PutManifestError::Other)?;
+        match response.status {
             StatusCode::CREATED | StatusCode::OK | StatusCode::ACCEPTED => {
-                check_digest(&what, &answer, digest).map_err(Unwanted::Other)?;
-                let knows = answer.headers.contains_key(SUBJECT);
-                Ok(if knows { Known::AsReferrer } else { Known::ByDigest })
+                check_digest(&what, &response, digest).map_err(PutManifestError::Other)?;
+                let is_listed = response.headers.contains_key(SUBJECT);
+                Ok(if is_listed { SubjectSupport::Supported } else { SubjectSupport::Unsupported })
             }
-            _ if is_incomplete(&answer) => {
-                Err(Unwanted::Incomplete(RemoteError::refused(&what, &answer)))
+            _ if is_blob_unknown(&response) => {
+                Err(PutManifestError::BlobUnknown(RegistryError::refused(&what, &response)))
             }
-            _ => Err(Unwanted::Other(RemoteError::refused(&what, &answer))),
+            _ => Err(PutManifestError::Other(RegistryError::refused(&what, &response))),
         }
     }
 
-    /// All tags; none when nobody has pushed yet.
-    pub async fn tags(&self) -> Result<Vec<String>, RemoteError> {
+    /// All tags; none if the repository does not exist yet.
+    pub async fn tags(&self) -> Result<Vec<String>, RegistryError> {
         let what = format!("list the tags of {}", self.repository());
         let (mut all, mut next) = (Vec::new(), Some(self.repository().at("tags/list")));
         for _ in 0..MOST_PAGES {
             let Some(url) = next else { break };
-            let answer = self.ask(&what, &Call::new(Method::GET, url)).await?;
-            match answer.status {
+            let response = self.send(&what, &Request::new(Method::GET, url)).await?;
+            match response.status {
                 StatusCode::NOT_FOUND => break,
                 StatusCode::OK => {}
-                _ => return Err(RemoteError::refused(&what, &answer)),
+                _ => return Err(RegistryError::refused(&what, &response)),
             }
-            let tags: Tags = serde_json::from_slice(&answer.body)
-                .map_err(|_| RemoteError::senseless(&what, "no list of tags"))?;
-            all.extend(tags.tags.unwrap_or_default());
-            next = next_page(&answer);
+            let list: TagList = serde_json::from_slice(&response.body)
+                .map_err(|_| RegistryError::unexpected(&what, "it is no list of tags"))?;
+            all.extend(list.tags.unwrap_or_default());
+            next = next_page(&response);
         }
         Ok(all)
     }
 
-    /// Descriptors of what refers to a document: by the API, or by the tag that stands in for it
+    /// The digests of what refers to a document: by the API, or by the tag that replaces it
     /// (distribution-spec, "Referrers Tag Schema").
-    pub async fn referrers(&self, digest: &Digest) -> Result<Vec<serde_json::Value>, RemoteError> {
+    pub async fn referrers(&self, digest: &Digest) -> Result<Vec<Digest>, RegistryError> {
         let what = format!("ask {} what refers to {}", self.repository(), digest.short());
         let (mut all, mut next) =
             (Vec::new(), Some(self.repository().at(&format!("referrers/{digest}"))));
         for page in 0..MOST_PAGES {
             let Some(url) = next else { break };
-            let answer = self.ask(&what, &Call::new(Method::GET, url)).await?;
-            match answer.status {
+            let response = self.send(&what, &Request::new(Method::GET, url)).await?;
+            match response.status {
                 StatusCode::OK => {}
-                // No API, or one that is not for us: the tag is what is left.
+                // There is no such API, or it is not allowed.
                 _ if page == 0 => return self.referrers_by_tag(&what, digest).await,
-                _ => return Err(RemoteError::refused(&what, &answer)),
+                _ => return Err(RegistryError::refused(&what, &response)),
             }
-            all.extend(manifests(&answer.body));
-            next = next_page(&answer);
+            all.extend(listed(&response.body));
+            next = next_page(&response);
         }
         Ok(all)
     }
@@ -192,9 +207,9 @@ impl Remote {
         &self,
         what: &str,
         digest: &Digest,
-    ) -> Result<Vec<serde_json::Value>, RemoteError> {
+    ) -> Result<Vec<Digest>, RegistryError> {
         let found = self.manifest_at(what, &referrers_tag(digest)).await?;
-        Ok(found.map(|index| manifests(&index.bytes)).unwrap_or_default())
+        Ok(found.map(|list| listed(&list.bytes)).unwrap_or_default())
     }
 }
 
@@ -203,22 +218,25 @@ pub fn referrers_tag(digest: &Digest) -> String {
     digest.to_string().replace(':', "-")
 }
 
-/// Registries call what they miss by several names.
-fn is_incomplete(answer: &Answer) -> bool {
-    let is_about_content = matches!(answer.status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND);
+/// Registries have several codes for what they miss.
+fn is_blob_unknown(response: &Response) -> bool {
+    let is_about_content =
+        matches!(response.status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND);
     let codes = ["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"];
-    is_about_content && answer.has_code(&codes)
+    is_about_content && response.has_code(&codes)
 }
 
-fn manifests(index: &[u8]) -> Vec<serde_json::Value> {
-    let index: serde_json::Value = serde_json::from_slice(index).unwrap_or_default();
-    index["manifests"].as_array().cloned().unwrap_or_default()
+/// The digests in a list of referrers. A body that is no such list has none: some registries
+/// answer unknown paths with a page for people.
+fn listed(body: &[u8]) -> Vec<Digest> {
+    let list: ReferrerList = serde_json::from_slice(body).unwrap_or_default();
+    list.manifests.iter().filter_map(|entry| entry["digest"].as_str()?.parse().ok()).collect()
 }
 
 /// `Link: </v2/etcd/tags/list?last=b>; rel="next"` (RFC 5988).
-fn next_page(answer: &Answer) -> Option<Url> {
-    let link = answer.text(&LINK)?;
+fn next_page(response: &Response) -> Option<Url> {
+    let link = response.text(&LINK)?;
     let (target, rest) = link.trim().strip_prefix('<')?.split_once('>')?;
-    let url = answer.url.join(target).ok().filter(|_| rest.contains("next"))?;
-    (url.origin() == answer.url.origin()).then_some(url)
+    let url = response.url.join(target).ok().filter(|_| rest.contains("next"))?;
+    (url.origin() == response.url.origin()).then_some(url)
 }

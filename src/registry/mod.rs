@@ -1,48 +1,50 @@
-//! Speaks with registries, as distribution-spec 1.1 says: pulls what is asked for by digest, and
-//! uploads what they lack.
+//! The client of registries, as distribution-spec 1.1 describes them.
 //!
-//! Not responsible for: what a manifest means, or what belongs together (`push`).
+//! A [`Registry`] is what all repositories of one host share: TLS, logins and tokens, the limit of
+//! requests at once, and what the host was seen to support. A [`RemoteRepository`] is one
+//! repository in it: blobs, documents, tags and referrers. [`Registries`] are those of one run.
+//!
+//! Not responsible for: what a document means (`documents`), or what belongs together (`push`).
 
-mod answer;
 mod auth;
 mod blobs;
-mod bringer;
+mod capabilities;
+mod challenge;
+mod client;
 mod credentials;
 mod error;
 mod helper;
-mod host;
 mod journal;
+mod limiter;
 mod login;
 mod manifests;
-mod manners;
-mod pace;
 mod payload;
-mod puller;
-mod remote;
+mod pull;
+mod registries;
+mod repository;
+mod request;
+mod response;
 mod scope;
 mod upload;
 
 pub use auth::AuthError;
-pub use blobs::{Belief, Blob, Bring, Delivery, Moved, SMALL};
-pub use bringer::Bringer;
+pub use blobs::{Blob, BlobOutcome, BlobSource, BlobUpload, ExistenceCheck, SINGLE_POST_LIMIT};
+pub use capabilities::{Capabilities, Support};
+pub use client::{Registry, RegistryOptions};
 pub use credentials::{Credentials, CredentialsError};
-pub use error::RemoteError;
-pub use host::{Host, HostOptions};
+pub use error::RegistryError;
 pub use login::{Login, Secret};
-pub use manifests::{Known, Manifest, Unwanted, referrers_tag};
-pub use manners::{Manners, Told};
-pub use oci::reference::{
-    PinnedReference as Reference, Reference as Naming, ReferenceError, Repository, is_tag,
-};
-pub use payload::Listener;
-pub use puller::{Puller, RegistryError};
-pub use remote::Remote;
-pub use upload::PIECE;
+pub use manifests::{PutManifestError, RawDocument, SubjectSupport, referrers_tag};
+pub use oci::reference::{PinnedReference, Reference, ReferenceError, Repository, is_tag};
+pub use payload::ProgressListener;
+pub use registries::Registries;
+pub use repository::RemoteRepository;
+pub use upload::CHUNK_BYTES;
 
 /// Registries need not accept more (distribution-spec, "Pushing Manifests").
 const MANIFEST_LIMIT: u64 = 4 << 20;
 
-/// Indexes and image manifests in both dialects: the digest has decided which one it is.
+/// Indexes and image manifests, in the media types of OCI and of Docker.
 const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \

@@ -1,4 +1,4 @@
-//! What goes along with a request, and can be sent again from where it is wanted.
+//! The body of a request, which can be sent again from any offset.
 
 use std::io::SeekFrom;
 use std::path::PathBuf;
@@ -11,36 +11,37 @@ use reqwest::{Body, RequestBuilder};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
-/// In memory at once, for each upload.
-const PIECE: usize = 1 << 16;
+/// How much of a file is in memory at once, for each upload, in bytes.
+const BUFFER_BYTES: usize = 1 << 16;
 
 #[derive(Clone, Debug)]
 pub(super) enum Payload {
-    Nothing,
+    Empty,
     Bytes(Arc<[u8]>),
-    /// A part of a file, streamed.
-    File(Part),
+    /// A range of a file, streamed.
+    File(FileRange),
 }
 
+/// A range of bytes in a file: `end` is the offset of the first byte that is not sent.
 #[derive(Clone, Debug)]
-pub(super) struct Part {
+pub(super) struct FileRange {
     pub(super) path: PathBuf,
     pub(super) start: u64,
     pub(super) end: u64,
 }
 
-/// How many bytes have left for the connection, over all attempts, and who wants to know.
+/// Counts the bytes of payloads that were sent, over all attempts, and reports them.
 #[derive(Clone, Default)]
-pub(super) struct Sent {
+pub(super) struct ByteCounter {
     bytes: Arc<AtomicU64>,
-    listener: Option<Listener>,
+    listener: Option<ProgressListener>,
 }
 
-/// Hears how many bytes were sent so far.
-pub type Listener = Arc<dyn Fn(u64) + Send + Sync>;
+/// Called with the number of bytes that were sent so far.
+pub type ProgressListener = Arc<dyn Fn(u64) + Send + Sync>;
 
-impl Sent {
-    pub(super) fn told_to(listener: Listener) -> Self {
+impl ByteCounter {
+    pub(super) fn reporting_to(listener: ProgressListener) -> Self {
         Self { listener: Some(listener), ..Self::default() }
     }
 
@@ -50,13 +51,13 @@ impl Sent {
 
     fn add(&self, bytes: usize) {
         let before = self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.listener.iter().for_each(|tell| tell(before + bytes as u64));
+        self.listener.iter().for_each(|listen| listen(before + bytes as u64));
     }
 }
 
-impl std::fmt::Debug for Sent {
+impl std::fmt::Debug for ByteCounter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Sent({})", self.bytes())
+        write!(f, "ByteCounter({})", self.bytes())
     }
 }
 
@@ -64,11 +65,11 @@ impl Payload {
     pub(super) async fn attach(
         &self,
         request: RequestBuilder,
-        sent: &Sent,
+        sent: &ByteCounter,
     ) -> std::io::Result<RequestBuilder> {
         Ok(match self {
-            // Said, because some registries want a length with every POST and PUT.
-            Self::Nothing => request.header(CONTENT_LENGTH, 0),
+            // Some registries require a length with every POST and PUT.
+            Self::Empty => request.header(CONTENT_LENGTH, 0),
             Self::Bytes(bytes) => {
                 sent.add(bytes.len());
                 request.body(bytes.to_vec())
@@ -81,21 +82,22 @@ impl Payload {
     }
 }
 
-impl Part {
-    async fn stream(&self, sent: Sent) -> std::io::Result<Body> {
+impl FileRange {
+    async fn stream(&self, sent: ByteCounter) -> std::io::Result<Body> {
         let mut file = File::open(&self.path).await?;
         file.seek(SeekFrom::Start(self.start)).await?;
         let left = self.end - self.start;
-        let pieces = stream::try_unfold((file, left, sent), |(mut file, left, sent)| async move {
+        let chunks = stream::try_unfold((file, left, sent), |(mut file, left, sent)| async move {
             if left == 0 {
                 return Ok::<_, std::io::Error>(None);
             }
-            let mut piece = vec![0; PIECE.min(usize::try_from(left).unwrap_or(PIECE))];
-            file.read_exact(&mut piece).await?;
-            sent.add(piece.len());
-            let left = left - piece.len() as u64;
-            Ok(Some((piece, (file, left, sent))))
+            let mut buffer =
+                vec![0; BUFFER_BYTES.min(usize::try_from(left).unwrap_or(BUFFER_BYTES))];
+            file.read_exact(&mut buffer).await?;
+            sent.add(buffer.len());
+            let left = left - buffer.len() as u64;
+            Ok(Some((buffer, (file, left, sent))))
         });
-        Ok(Body::wrap_stream(pieces))
+        Ok(Body::wrap_stream(chunks))
     }
 }

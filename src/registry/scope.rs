@@ -1,11 +1,13 @@
+//! What a token allows.
+
 use super::Repository;
 
-/// What a token is to allow: one repository to work in, and others to read from.
+/// What a token is asked for: to work in one repository, and to read from others.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Scope {
     path: String,
     actions: &'static str,
-    /// Repositories that blobs are mounted from.
+    /// Paths of repositories that blobs are mounted from.
     sources: Vec<String>,
 }
 

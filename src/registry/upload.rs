@@ -1,281 +1,304 @@
-//! One upload, from the place where it stands to its end, however often the connection breaks.
+//! One upload, from the offset where it stands to its end, however often the connection breaks.
 
 use std::fs::File;
+use std::path::PathBuf;
 
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE};
 use reqwest::{Method, Url};
 
-use super::answer::Answer;
 use super::error::check_digest;
-use super::journal::Journal;
-use super::manners::Told;
-use super::payload::{Part, Payload, Sent};
-use super::remote::{Call, NoAnswer};
-use super::{Blob, Moved, Remote, RemoteError};
+use super::journal::UploadJournal;
+use super::payload::{ByteCounter, FileRange, Payload};
+use super::request::{NoResponse, Request};
+use super::response::Response;
+use super::{Blob, BlobOutcome, RegistryError, RemoteRepository, Support};
 use crate::digest::Digest;
-use crate::fetch::Cause;
+use crate::fetch::{Attempts, Cause};
 
-/// The usual `HostOptions::piece_bytes`.
-pub const PIECE: u64 = 32 << 20;
+/// The usual `RegistryOptions::chunk_bytes`.
+pub const CHUNK_BYTES: u64 = 32 << 20;
 
-/// After a break that cost everything.
-const CAREFUL_PIECE: u64 = 8 << 20;
+/// The largest chunk after a break that lost everything.
+const CAREFUL_CHUNK_BYTES: u64 = 8 << 20;
 
 /// No front end of a registry refuses bodies as small as this.
-const SMALLEST_PIECE: u64 = 1 << 18;
+const LEAST_CHUNK_BYTES: u64 = 1 << 18;
 
 pub(super) struct Upload<'a> {
-    remote: &'a Remote,
+    remote: &'a RemoteRepository,
     what: &'a str,
     blob: &'a Blob,
-    sent: Sent,
-    piece: u64,
-    smallest: u64,
+    file: PathBuf,
+    sent: ByteCounter,
+    /// In bytes; `min_chunk` is the least that the registry accepts, but for the last chunk.
+    chunk: u64,
+    min_chunk: u64,
 }
 
-/// Where the registry says that an upload stands.
-struct Place {
-    location: Url,
-    offset: u64,
+/// Where an upload continues, as the registry reports it.
+pub(super) struct Position {
+    pub(super) location: Url,
+    pub(super) offset: u64,
 }
 
-/// What one request came to.
-enum Step {
+/// What one request led to.
+enum Progress {
     Done,
-    Further(Place),
-    /// It may go better later, from a place that only the registry knows.
-    Broken(Cause),
-    /// The bytes that are there are of no use.
-    Spoilt(RemoteError),
+    Continues(Position),
+    /// A later request may succeed, from an offset that only the registry knows.
+    Interrupted(Cause),
+    /// The bytes that arrived so far are of no use.
+    Lost(RegistryError),
+}
+
+impl Position {
+    /// From the response to a GET of the upload; `None` if there is no such upload.
+    pub(super) fn of(response: &Response, asked: &Url, blob: &Blob) -> Option<Self> {
+        let is_open = matches!(response.status.as_u16(), 200 | 202 | 204);
+        let offset = response.received().filter(|offset| is_open && *offset <= blob.size)?;
+        let location = response.location().unwrap_or_else(|| asked.clone());
+        Some(Self { location, offset })
+    }
 }
 
 impl<'a> Upload<'a> {
-    pub(super) fn new(remote: &'a Remote, what: &'a str, blob: &'a Blob, sent: Sent) -> Self {
-        let largest = remote.host.manners().largest_body.unwrap_or(u64::MAX);
-        Self {
-            remote,
-            what,
-            blob,
-            sent,
-            piece: remote.host.options.piece_bytes.min(largest),
-            smallest: 0,
-        }
+    pub(super) fn new(
+        remote: &'a RemoteRepository,
+        what: &'a str,
+        blob: &'a Blob,
+        file: PathBuf,
+        sent: ByteCounter,
+    ) -> Self {
+        let registry = &remote.registry;
+        let largest = registry.capabilities().largest_body.unwrap_or(u64::MAX);
+        let chunk = registry.options.chunk_bytes.min(largest);
+        Self { remote, what, blob, file, sent, chunk, min_chunk: 0 }
     }
 
-    /// The registry takes no smaller piece than this, but for the last one.
-    pub(super) fn at_least(self, smallest: u64) -> Self {
-        Self { smallest, ..self }
+    /// Sets the smallest chunk that the registry accepts, in bytes.
+    pub(super) fn with_min_chunk(self, min_chunk: u64) -> Self {
+        Self { min_chunk, ..self }
     }
 
     pub(super) async fn run(
         mut self,
-        journal: &mut Journal,
-        location: Url,
-        offset: u64,
-    ) -> Result<Moved, RemoteError> {
-        let mut place = Place { location, offset };
-        // Only who gets further than ever has as many attempts as before: to lose everything each
-        // time is no progress.
-        let (mut attempts, mut furthest) = (1, offset);
+        journal: &mut UploadJournal,
+        start: Position,
+    ) -> Result<BlobOutcome, RegistryError> {
+        let mut position = start;
+        let mut furthest = position.offset;
+        let mut attempts = Attempts::new(&self.remote.registry.options.fetch);
         loop {
-            journal.note(&place.location, self.smallest).map_err(|source| self.io(source))?;
-            let (cause, spoilt) = match self.step(&place).await? {
-                Step::Done => break,
-                Step::Further(further) => {
-                    place = further;
-                    if place.offset > furthest {
-                        (attempts, furthest) = (1, place.offset);
-                    }
+            let recorded = journal.record(&position.location, self.min_chunk);
+            recorded.map_err(|source| self.io(source))?;
+            let (cause, lost) = match self.advance(&position).await? {
+                Progress::Done => break,
+                Progress::Continues(next) => {
+                    position = next;
+                    furthest = self.restart_if_further(&position, furthest, &mut attempts);
                     continue;
                 }
-                Step::Broken(cause) => (cause, None),
-                Step::Spoilt(error) => {
-                    (Cause::Broken("it has to start over".to_owned()), Some(error))
+                Progress::Interrupted(cause) => (cause, None),
+                Progress::Lost(error) => {
+                    (Cause::Broken("the upload has to start over".to_owned()), Some(error))
                 }
             };
-            let Some(wait) = self.remote.wait_before(attempts + 1, &cause) else {
-                let failed = NoAnswer::from(cause);
-                return Err(spoilt.unwrap_or_else(|| failed.failed(self.what, attempts)));
+            let Some(wait) = attempts.next(&cause) else {
+                let failed = NoResponse::from(cause);
+                return Err(lost.unwrap_or_else(|| failed.into_error(self.what, attempts.made())));
             };
-            attempts += 1;
-            self.remote.pause(self.what, &cause, attempts, wait).await;
-            match self.recover(&place, spoilt.is_some()).await? {
+            self.remote.wait(self.what, &cause, &attempts, wait).await;
+            match self.recover(&position, lost.is_some()).await? {
                 None => break,
-                Some(found) => place = found,
+                Some(found) => position = found,
             }
-            if place.offset > furthest {
-                (attempts, furthest) = (1, place.offset);
-            }
+            furthest = self.restart_if_further(&position, furthest, &mut attempts);
         }
         journal.forget();
-        Ok(Moved::Uploaded { sent: self.sent.bytes() })
+        Ok(BlobOutcome::Uploaded { sent: self.sent.bytes() })
     }
 
-    /// A piece, or the rest together with the end: some registries answer an empty end with an
-    /// error.
-    async fn step(&mut self, place: &Place) -> Result<Step, RemoteError> {
-        let left = self.blob.size - place.offset;
-        let piece = self.piece.max(self.smallest);
-        let in_pieces = self.remote.host.manners().takes_chunks != Some(Told::No);
-        if left > piece && in_pieces {
-            self.patch(place, place.offset + piece).await
+    /// Only an upload that gets further than ever has as many attempts as before: one that loses
+    /// everything each time makes no progress.
+    fn restart_if_further(
+        &self,
+        position: &Position,
+        furthest: u64,
+        attempts: &mut Attempts<'a>,
+    ) -> u64 {
+        if position.offset > furthest {
+            *attempts = Attempts::new(&self.remote.registry.options.fetch);
+        }
+        position.offset.max(furthest)
+    }
+
+    /// Sends a chunk, or the rest together with the end: some registries answer an empty end with
+    /// an error.
+    async fn advance(&mut self, position: &Position) -> Result<Progress, RegistryError> {
+        let left = self.blob.size - position.offset;
+        let chunk = self.chunk.max(self.min_chunk);
+        if left > chunk && self.may_use_chunks() {
+            self.patch(position, position.offset + chunk).await
         } else {
-            self.put(place).await
+            self.put(position).await
         }
     }
 
-    async fn patch(&mut self, place: &Place, end: u64) -> Result<Step, RemoteError> {
-        let call = self.call(Method::PATCH, place.location.clone(), place.offset, end);
-        let answer = match self.send(&call).await? {
-            Ok(answer) => answer,
-            Err(cause) => return Ok(Step::Broken(cause)),
+    fn may_use_chunks(&self) -> bool {
+        self.remote.registry.capabilities().chunks != Some(Support::No)
+    }
+
+    async fn patch(&mut self, position: &Position, end: u64) -> Result<Progress, RegistryError> {
+        let location = position.location.clone();
+        let request = self.request(Method::PATCH, location, position.offset, end);
+        let response = match self.send(&request).await? {
+            Sent::Response(response) => response,
+            Sent::Transient(cause) => return Ok(Progress::Interrupted(cause)),
         };
-        match answer.status.as_u16() {
+        match response.status.as_u16() {
             200 | 202 | 204 => {
-                self.note_chunks(Told::Yes);
-                let offset = answer.received().unwrap_or(end);
-                let location = answer.location().unwrap_or_else(|| place.location.clone());
-                if offset > self.blob.size || offset <= place.offset {
-                    let why = format!("{offset} bytes are there after a piece up to {end}");
-                    return Ok(Step::Spoilt(RemoteError::senseless(self.what, why)));
+                self.note_chunks(Support::Yes);
+                let offset = response.received().unwrap_or(end);
+                let location = response.location().unwrap_or_else(|| position.location.clone());
+                if offset > self.blob.size || offset <= position.offset {
+                    let why = format!("{offset} bytes have arrived after a chunk up to {end}");
+                    return Ok(Progress::Lost(RegistryError::unexpected(self.what, why)));
                 }
-                Ok(Step::Further(Place { location, offset }))
+                Ok(Progress::Continues(Position { location, offset }))
             }
-            413 => self.shrink(&answer, end - place.offset),
-            404 | 416 => Ok(Step::Broken(lost())),
-            // No pieces here: all at once then.
-            400 | 405 | 411 | 501 if place.offset == 0 => {
-                let error = RemoteError::refused(self.what, &answer);
-                if self.remote.host.manners().takes_chunks == Some(Told::Yes) {
+            413 => self.shrink(&response, end - position.offset),
+            404 | 416 => Ok(Progress::Interrupted(lost())),
+            // The registry supports no chunks: send all at once.
+            400 | 405 | 411 | 501 if position.offset == 0 => {
+                let error = RegistryError::refused(self.what, &response);
+                if self.remote.registry.capabilities().chunks == Some(Support::Yes) {
                     return Err(error);
                 }
-                self.note_chunks(Told::No);
-                Ok(Step::Spoilt(error))
+                self.note_chunks(Support::No);
+                Ok(Progress::Lost(error))
             }
-            _ => Err(RemoteError::refused(self.what, &answer)),
+            _ => Err(RegistryError::refused(self.what, &response)),
         }
     }
 
-    async fn put(&mut self, place: &Place) -> Result<Step, RemoteError> {
-        let mut location = place.location.clone();
+    async fn put(&mut self, position: &Position) -> Result<Progress, RegistryError> {
+        let mut location = position.location.clone();
         location.query_pairs_mut().append_pair("digest", &self.blob.digest.to_string());
-        let call = self.call(Method::PUT, location, place.offset, self.blob.size);
-        let answer = match self.send(&call).await? {
-            Ok(answer) => answer,
-            Err(cause) => return Ok(Step::Broken(cause)),
+        let request = self.request(Method::PUT, location, position.offset, self.blob.size);
+        let response = match self.send(&request).await? {
+            Sent::Response(response) => response,
+            Sent::Transient(cause) => return Ok(Progress::Interrupted(cause)),
         };
-        match answer.status.as_u16() {
+        match response.status.as_u16() {
             200 | 201 | 204 => {
-                check_digest(self.what, &answer, self.blob.digest)?;
-                Ok(Step::Done)
+                check_digest(self.what, &response, self.blob.digest)?;
+                Ok(Progress::Done)
             }
-            202 => Ok(Step::Broken(Cause::Broken("202 is not the end of an upload".to_owned()))),
-            413 => self.shrink(&answer, self.blob.size - place.offset),
-            404 | 416 => Ok(Step::Broken(lost())),
-            400 if answer.has_code(&["DIGEST_INVALID"]) => {
+            202 => {
+                let why = "202 Accepted, which does not end an upload";
+                Ok(Progress::Interrupted(Cause::Broken(why.to_owned())))
+            }
+            413 => self.shrink(&response, self.blob.size - position.offset),
+            404 | 416 => Ok(Progress::Interrupted(lost())),
+            400 if response.has_code(&["DIGEST_INVALID"]) => {
                 self.check_file().await?;
-                Ok(Step::Spoilt(RemoteError::refused(self.what, &answer)))
+                Ok(Progress::Lost(RegistryError::refused(self.what, &response)))
             }
-            400 if answer.has_code(&["BLOB_UPLOAD_INVALID", "SIZE_INVALID", "RANGE_INVALID"]) => {
-                Ok(Step::Spoilt(RemoteError::refused(self.what, &answer)))
+            400 if response.has_code(&["BLOB_UPLOAD_INVALID", "SIZE_INVALID", "RANGE_INVALID"]) => {
+                Ok(Progress::Lost(RegistryError::refused(self.what, &response)))
             }
-            _ => Err(RemoteError::refused(self.what, &answer)),
+            _ => Err(RegistryError::refused(self.what, &response)),
         }
     }
 
-    /// Asks where the upload stands. Nothing when the blob is there after all: the answer to its
-    /// end was lost.
+    /// Asks where the upload stands. `None` if the blob exists: only the response to the end of
+    /// the upload was lost.
     async fn recover(
         &mut self,
-        place: &Place,
+        position: &Position,
         is_lost: bool,
-    ) -> Result<Option<Place>, RemoteError> {
-        let is_at_end = place.offset == self.blob.size;
+    ) -> Result<Option<Position>, RegistryError> {
         if !is_lost {
-            let status = Call::new(Method::GET, place.location.clone());
-            let answer = self.remote.ask(self.what, &status).await?;
-            let is_alive = matches!(answer.status.as_u16(), 200 | 202 | 204);
-            let offset = answer.received().filter(|offset| is_alive && *offset <= self.blob.size);
-            // Everything is there, and still it does not end: another one may.
-            if let Some(offset) = offset.filter(|_| !is_at_end) {
-                let location = answer.location().unwrap_or_else(|| place.location.clone());
-                return Ok(Some(Place { location, offset }));
+            let status = Request::new(Method::GET, position.location.clone());
+            let response = self.remote.send(self.what, &status).await?;
+            let found = Position::of(&response, &position.location, self.blob);
+            // All bytes have arrived, and still it does not end: open another upload.
+            let is_at_end = position.offset == self.blob.size;
+            if let Some(found) = found.filter(|_| !is_at_end) {
+                return Ok(Some(found));
             }
         }
         if self.remote.has_blob(&self.blob.digest, self.blob.size).await? {
             return Ok(None);
         }
-        self.piece = self.piece.min(CAREFUL_PIECE);
-        let (location, smallest) = self.remote.reopen(self.what).await?;
-        self.smallest = smallest;
-        Ok(Some(Place { location, offset: 0 }))
+        self.chunk = self.chunk.min(CAREFUL_CHUNK_BYTES);
+        let (location, min_chunk) = self.remote.reopen(self.what).await?;
+        self.min_chunk = min_chunk;
+        Ok(Some(Position { location, offset: 0 }))
     }
 
-    /// A front end in between limits the size of bodies: smaller pieces pass.
-    fn shrink(&mut self, answer: &Answer, size: u64) -> Result<Step, RemoteError> {
+    /// A front end of the registry limits the size of bodies: smaller chunks pass.
+    fn shrink(&mut self, response: &Response, size: u64) -> Result<Progress, RegistryError> {
         let largest = size / 2;
-        let in_pieces = self.remote.host.manners().takes_chunks != Some(Told::No);
-        if largest < SMALLEST_PIECE || largest < self.smallest || !in_pieces {
-            return Err(RemoteError::refused(self.what, answer));
+        let refused = RegistryError::refused(self.what, response);
+        if largest < LEAST_CHUNK_BYTES || largest < self.min_chunk || !self.may_use_chunks() {
+            return Err(refused);
         }
-        self.piece = self.piece.min(largest);
-        self.remote.host.manners.write(|manners| manners.largest_body = Some(largest));
-        Ok(Step::Spoilt(RemoteError::refused(self.what, answer)))
+        self.chunk = self.chunk.min(largest);
+        self.remote.registry.capabilities.update(|it| it.largest_body = Some(largest));
+        Ok(Progress::Lost(refused))
     }
 
-    /// Nothing is the registry's fault when our own file is wrong.
-    async fn check_file(&self) -> Result<(), RemoteError> {
-        let path = self.blob.path.clone();
+    /// The registry computed another digest: is the file at fault?
+    async fn check_file(&self) -> Result<(), RegistryError> {
+        let path = self.file.clone();
         let hash = move || Digest::of_reader(File::open(path)?);
         let hashed = tokio::task::spawn_blocking(hash).await.map_err(std::io::Error::from);
         let (received, _) = hashed.flatten().map_err(|source| self.io(source))?;
         if received == self.blob.digest {
             return Ok(());
         }
-        let (what, path) = (self.what.to_owned(), self.blob.path.display().to_string());
-        Err(RemoteError::WrongFile { what, path, expected: self.blob.digest, received })
+        let (what, path) = (self.what.to_owned(), self.file.display().to_string());
+        Err(RegistryError::WrongFile { what, path, expected: self.blob.digest, received })
     }
 
-    fn call(&self, method: Method, location: Url, start: u64, end: u64) -> Call {
-        let part = Part { path: self.blob.path.clone(), start, end };
-        let mut call = Call::new(method, location)
+    fn request(&self, method: Method, location: Url, start: u64, end: u64) -> Request {
+        let range = FileRange { path: self.file.clone(), start, end };
+        let mut request = Request::new(method, location)
             .header(CONTENT_TYPE, "application/octet-stream")
             .counting(&self.sent);
         if end > start && (start > 0 || end < self.blob.size) {
-            call = call.header(CONTENT_RANGE, &format!("{start}-{}", end - 1));
+            request = request.header(CONTENT_RANGE, &format!("{start}-{}", end - 1));
         }
-        let payload = if end > start { Payload::File(part) } else { Payload::Nothing };
-        call.with(payload)
+        request.with(if end > start { Payload::File(range) } else { Payload::Empty })
     }
 
-    /// The inner error may pass; the outer one will not.
-    async fn send(&self, call: &Call) -> Result<Result<Answer, Cause>, RemoteError> {
-        match self.remote.send(call).await {
-            Ok(answer) => Ok(match answer.busy() {
-                None => Ok(answer),
-                Some(cause) => Err(cause),
+    async fn send(&self, request: &Request) -> Result<Sent, RegistryError> {
+        match self.remote.send_once(request).await {
+            Ok(response) => Ok(match response.transient_failure() {
+                None => Sent::Response(response),
+                Some(cause) => Sent::Transient(cause),
             }),
-            Err(NoAnswer::Cause(cause)) if cause.may_pass() => Ok(Err(cause)),
-            Err(other) => Err(other.failed(self.what, 1)),
+            Err(NoResponse::Cause(cause)) if cause.is_transient() => Ok(Sent::Transient(cause)),
+            Err(other) => Err(other.into_error(self.what, 1)),
         }
     }
 
-    fn note_chunks(&self, told: Told) {
-        self.remote.host.manners.write(|manners| manners.takes_chunks = Some(told));
+    fn note_chunks(&self, support: Support) {
+        self.remote.registry.capabilities.update(|it| it.chunks = Some(support));
     }
 
-    fn io(&self, source: std::io::Error) -> RemoteError {
-        RemoteError::Io { what: self.what.to_owned(), source }
+    fn io(&self, source: std::io::Error) -> RegistryError {
+        RegistryError::Io { what: self.what.to_owned(), source }
     }
+}
+
+/// What sending one request led to, when it was no error for good.
+enum Sent {
+    Response(Response),
+    Transient(Cause),
 }
 
 fn lost() -> Cause {
-    Cause::Broken("the registry has lost the upload".to_owned())
-}
-
-impl Blob {
-    /// Whether the file is as long as it should be; what it holds, the registry will say.
-    pub fn is_whole(&self) -> bool {
-        std::fs::metadata(&self.path).is_ok_and(|known| known.len() == self.size)
-    }
+    Cause::Broken("the registry does not know the upload any more".to_owned())
 }

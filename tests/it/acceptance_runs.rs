@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::acceptance::{image, is_skipped, results};
+use crate::acceptance::{image, results};
 use crate::acceptance_mutants::{MIGRATE, NEWEST, check, copy, false_migrate, with_bytes};
 use crate::mutant::Image;
 
@@ -74,10 +74,8 @@ fn in_the_middle(folder: &Path) -> Child {
 }
 
 #[test]
+#[ignore = "needs root, compilers and the network"]
 fn a_signal_ends_a_run_and_nothing_is_left() {
-    if is_skipped() {
-        return;
-    }
     for name in ["INT", "TERM", "HUP"] {
         let folder = tempfile::tempdir().unwrap();
         let child = in_the_middle(folder.path());
@@ -93,10 +91,8 @@ fn a_signal_ends_a_run_and_nothing_is_left() {
 }
 
 #[test]
+#[ignore = "needs root, compilers and the network"]
 fn what_a_killed_run_left_is_removed_by_the_next() {
-    if is_skipped() {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let mut child = in_the_middle(folder.path());
     signal(&child, "KILL");
@@ -123,10 +119,8 @@ fn in_the_engine() -> (BTreeSet<String>, BTreeSet<String>) {
 }
 
 #[test]
+#[ignore = "needs an engine, compilers and the network"]
 fn a_program_that_hangs_in_an_engine_does_not_keep_a_run_from_ending() {
-    if is_skipped() {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let layout = copy(folder.path());
     with_bytes(&mut Image::open(&layout), NEWEST, "usr/local/bin/etcdctl-3.7.1", |_| {
@@ -193,10 +187,8 @@ fn with_unshare(folder: &Path, script: &str) -> (Option<i32>, Value, String) {
 }
 
 #[test]
+#[ignore = "needs root, compilers and the network"]
 fn a_machine_that_runs_no_containers_is_not_the_images_fault() {
-    if is_skipped() {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let refuses = "#!/bin/sh\necho 'unshare failed: Operation not permitted' >&2\nexit 1\n";
     let (code, results, stderr) = with_unshare(folder.path(), refuses);
@@ -220,20 +212,16 @@ fn a_machine_that_runs_no_containers_is_not_the_images_fault() {
 }
 
 #[test]
+#[ignore = "needs root, compilers and the network"]
 fn suites_that_are_named_twice_play_once() {
-    if is_skipped() {
-        return;
-    }
     let twice = ["--suite=run", "--suite=run", "--case=shell", "--case=run/shell"];
     let (code, results, stderr) = results(image(), &[&["--runtime=rootfs"], &twice[..]].concat());
     assert_eq!((code, results["cases"].as_array().unwrap().len()), (Some(0), 1), "{stderr}");
 }
 
 #[test]
+#[ignore = "needs root, compilers and the network"]
 fn a_failure_shows_the_command_and_what_the_members_said() {
-    if is_skipped() {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let layout = copy(folder.path());
     let lost = false_migrate(folder.path(), "let _ = fs::remove_dir_all(data.join(\"member\"));");
@@ -251,6 +239,7 @@ fn a_failure_shows_the_command_and_what_the_members_said() {
 }
 
 #[test]
+#[ignore = "needs root, compilers and the network"]
 fn a_variable_that_nobody_promised_fails_structure() {
     check(&["structure/config"], &[], |image, _| {
         let variables = image.config["config"]["Env"].as_array_mut().unwrap();
@@ -260,6 +249,7 @@ fn a_variable_that_nobody_promised_fails_structure() {
 }
 
 #[test]
+#[ignore = "needs root, compilers and the network"]
 fn an_image_without_a_path_fails_structure_and_run() {
     let fails = ["structure/config", "structure/verify", "run/plain-names"];
     check(&fails, &[], |image, _| {

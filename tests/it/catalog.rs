@@ -362,8 +362,10 @@ fn a_push_beside_a_broken_catalog_asks_nobody() {
 
 /// Go for a node of a builder, from a module proxy in a folder.
 #[test]
+#[ignore = "needs Go"]
 fn sums_of_go_for_other_hosts_are_locked_when_somebody_asks() {
     const VERSION: &str = "v0.0.1-go1.16.15.linux-arm64";
+    crate::require::program(&["go", "version"]);
     let shop = Shop::empty();
     let proxy = shop.path("proxy/golang.org/toolchain/@v");
     fs::create_dir_all(&proxy).unwrap();

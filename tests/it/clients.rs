@@ -1,31 +1,13 @@
 //! The real four-version image in the hands of those who will use it: skopeo, crane, umoci, a
 //! registry and a Docker engine. `scripts/real-parts run` brings them.
 
-use std::env;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+
+use crate::require::{self, part as tool};
+use crate::workshop::run;
 
 const VERSIONS: [&str; 4] = ["3.4.21", "3.5.33", "3.6.14", "3.7.1"];
-
-/// Runs a command; its standard output when it succeeds, a failed test when it does not.
-#[track_caller]
-fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{program} {}\n{}{}",
-        arguments.join(" "),
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// A tool that `scripts/real-parts` named.
-fn tool(name: &str) -> String {
-    env::var(name).unwrap_or_else(|_| panic!("scripts/real-parts exports {name}"))
-}
 
 /// The image as quickstart makes it where no release host is in reach.
 fn build(folder: &Path) -> (String, String) {
@@ -51,11 +33,9 @@ fn build(folder: &Path) -> (String, String) {
 }
 
 #[test]
+#[ignore = "needs an engine, a registry, compilers and the network"]
 fn every_client_takes_the_image_and_every_program_in_it_runs() {
-    if env::var_os("ETCDIMG_REAL").is_none() {
-        eprintln!("skipped: no real clients; `scripts/real-parts run cargo test` brings them");
-        return;
-    }
+    require::real_parts();
     let folder = tempfile::tempdir().unwrap();
     let (layout, index) = build(folder.path());
     run(env!("CARGO_BIN_EXE_etcdimg"), &["verify", &layout]);
@@ -118,11 +98,9 @@ fn a_tag_of_that_registry_is_looked_up_for_the_lock(index: &str) {
 }
 
 #[test]
+#[ignore = "needs an engine, a registry, compilers and the network"]
 fn a_base_is_the_same_from_a_tar_a_layout_and_a_registry() {
-    if env::var_os("ETCDIMG_REAL").is_none() {
-        eprintln!("skipped: no real registry; `scripts/real-parts run cargo test` brings one");
-        return;
-    }
+    require::real_parts();
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     run("scripts/busybox-base", &["linux/amd64", &path("base.tar")]);

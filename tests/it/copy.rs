@@ -246,7 +246,7 @@ fn a_test_pulls_nothing_of_other_platforms() {
     assert_eq!(run.code, Some(4), "{}", run.stderr);
     let content = desk.parcel.content();
     let arm64 = content.images.iter().find(|it| it.platform.as_deref() == Some("linux/arm64"));
-    let expected = arm64.unwrap().pieces.iter().map(|piece| piece.digest.to_string());
+    let expected = arm64.unwrap().blobs.iter().map(|piece| piece.digest.to_string());
     let state = desk.from.state();
     let pulled = state.requests[before..].iter().filter(|it| it.target.contains("/blobs/"));
     let pulled = pulled.map(|it| it.target.rsplit('/').next().unwrap().to_owned());

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use etcdimg::digest::Digest;
-use etcdimg::fetch::{FetchError, Fetched, Options, Origin, Wanted, fetch};
+use etcdimg::fetch::{FetchError, FetchOrigin, Fetched, Options, PinnedFile, fetch};
 use etcdimg::store::Store;
 use etcdimg::ui::{ProgressMode, Ui, Verbosity};
 
@@ -40,7 +40,7 @@ impl Bench {
         self.fetch_wanted(wanted(urls)).await
     }
 
-    pub async fn fetch_wanted(&self, wanted: Wanted) -> Result<Fetched, FetchError> {
+    pub async fn fetch_wanted(&self, wanted: PinnedFile) -> Result<Fetched, FetchError> {
         fetch(&self.store, &[wanted], &self.options, &ui()).await.map(|mut all| all.remove(0))
     }
 
@@ -60,8 +60,8 @@ pub fn ui() -> Ui {
     Ui::new(Verbosity::Quiet, ProgressMode::None)
 }
 
-pub fn wanted(urls: &[String]) -> Wanted {
-    Wanted {
+pub fn wanted(urls: &[String]) -> PinnedFile {
+    PinnedFile {
         name: "etcd.tar.gz".to_owned(),
         urls: urls.to_vec(),
         digest: Digest::of(&*FILE),
@@ -74,10 +74,10 @@ async fn a_file_is_fetched_once_and_then_never_asked_for_again() {
     let (server, bench) = (ReleaseServer::start(), Bench::new());
     let url = server.on("/etcd", [Answer::file(&FILE)]);
     let first = bench.fetch(slice::from_ref(&url)).await.unwrap();
-    assert_eq!(first.origin, Origin::Mirror(url.clone()));
+    assert_eq!(first.origin, FetchOrigin::Mirror(url.clone()));
     assert_eq!(first.size_bytes, FILE.len() as u64);
     let second = bench.fetch(&[url]).await.unwrap();
-    assert_eq!(second.origin, Origin::Store);
+    assert_eq!(second.origin, FetchOrigin::Store);
     assert_eq!(server.requests().len(), 1);
     bench.assert_whole();
 }
@@ -90,7 +90,7 @@ async fn several_files_come_back_in_the_order_they_were_wanted() {
             let body = n.to_le_bytes();
             let answer = Answer::file(&body).delayed(Duration::from_millis(60 - 10 * n));
             let urls = vec![server.on(&format!("/{n}"), [answer])];
-            Wanted { name: n.to_string(), urls, digest: Digest::of(body), size: None }
+            PinnedFile { name: n.to_string(), urls, digest: Digest::of(body), size: None }
         })
         .collect();
     let fetched = fetch(&bench.store, &wanted, &bench.options, &ui()).await.unwrap();
@@ -137,7 +137,7 @@ async fn a_new_process_goes_on_where_a_killed_one_stopped() {
 async fn a_process_killed_before_the_last_rename_needs_no_connection() {
     let bench = Bench::new();
     bench.leave(&FILE);
-    assert_eq!(bench.fetch(&[]).await.unwrap().origin, Origin::Store);
+    assert_eq!(bench.fetch(&[]).await.unwrap().origin, FetchOrigin::Store);
     bench.assert_whole();
 }
 
@@ -188,7 +188,7 @@ async fn two_fetches_at_once_download_one_file_once() {
     let urls = [url];
     let (one, other) = tokio::join!(bench.fetch(&urls), bench.fetch(&urls));
     let origins = [one.unwrap().origin, other.unwrap().origin];
-    assert!(origins.contains(&Origin::Store), "{origins:?}");
+    assert!(origins.contains(&FetchOrigin::Store), "{origins:?}");
     assert_eq!(server.requests().len(), 1);
     bench.assert_whole();
 }
@@ -199,7 +199,7 @@ async fn a_folder_can_be_a_mirror() {
     let path = folder.path().join("etcd.tar.gz");
     fs::write(&path, &*FILE).unwrap();
     let url = format!("file://{}", path.display());
-    assert_eq!(bench.fetch(slice::from_ref(&url)).await.unwrap().origin, Origin::Mirror(url));
+    assert_eq!(bench.fetch(slice::from_ref(&url)).await.unwrap().origin, FetchOrigin::Mirror(url));
     bench.assert_whole();
     assert!(path.exists(), "the mirror keeps its file");
 }

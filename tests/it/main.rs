@@ -2,7 +2,7 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_macros,
-    reason = "tests start programs, and say what they skip"
+    reason = "tests start programs, and print what they measured"
 )]
 
 mod acceptance;
@@ -24,6 +24,7 @@ mod parcel;
 mod plan;
 mod platforms;
 mod platforms_pulled;
+mod private_ca;
 mod push;
 mod push_bench;
 mod push_broken;
@@ -36,10 +37,13 @@ mod registry_pull;
 mod release_server;
 mod report_picture;
 mod reproducible;
+mod require;
 mod schema;
 mod shop;
 mod sparse;
+mod stand_in;
 mod stdout;
+mod toolchain;
 mod verify;
 mod windows;
 mod wire;

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use etcdimg::digest::Digest;
+use etcdimg::documents::DocumentTree;
 use etcdimg::layout::Layout;
-use etcdimg::push::{Content, PushPlan, Wish, plan};
+use etcdimg::push::{PushPlan, PushRequest, plan};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -109,13 +110,13 @@ impl Parcel {
         Layout::open(self.path()).unwrap()
     }
 
-    pub fn content(&self) -> Content {
+    pub fn content(&self) -> DocumentTree {
         let layout = self.layout();
-        Content::read(&layout, &layout.tagged().unwrap()[0].descriptor).unwrap()
+        DocumentTree::read(&layout, &layout.tagged().unwrap()[0].descriptor).unwrap()
     }
 
     pub fn plan(&self) -> PushPlan {
-        let wish = Wish { tags: vec![self.tag.clone()], ..Wish::default() };
+        let wish = PushRequest { tags: vec![self.tag.clone()], ..PushRequest::default() };
         plan(&self.content(), &wish).unwrap()
     }
 

@@ -5,7 +5,6 @@
 //! all of versions.yaml.
 
 use std::collections::BTreeSet;
-use std::env;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -14,18 +13,17 @@ use serde_json::Value;
 
 use crate::mutant::{Image, gunzip, rewrite};
 use crate::platforms_pulled::an_engine_runs_what_it_pulled;
+use crate::require::{self, part as tool};
 use crate::schema;
-use crate::workshop::{LAST, Workshop, run, tool};
+use crate::workshop::{LAST, Workshop, run};
 
 const LINUX: [&str; 5] =
     ["linux/amd64", "linux/arm/v7", "linux/arm64", "linux/ppc64le", "linux/s390x"];
 
 #[test]
+#[ignore = "needs an engine, a registry, qemu, wine, compilers and the network"]
 fn all_build_makes_seven_images_that_clients_take_and_machines_run() {
-    if env::var_os("ETCDIMG_REAL").is_none() {
-        eprintln!("skipped: no real machines; `scripts/real-parts run cargo test` brings them");
-        return;
-    }
+    require::real_parts();
     let workshop = Workshop::new();
     eprint!("{}", workshop.build("all-build", &[]));
     workshop.etcdimg(&["verify", "layout"]);
@@ -112,19 +110,14 @@ fn acceptance_passes(workshop: &Workshop) {
     fs::rename(&aside, &base).unwrap();
 
     let results = test(&["layout", "--suite=windows"]);
-    let expected = if env::var_os("WINE").is_some() { (11, 0) } else { (7, 4) };
-    assert_eq!((&results["passed"], &results["skipped"]), (&expected.0.into(), &expected.1.into()));
+    assert_eq!((&results["passed"], &results["skipped"]), (&11.into(), &0.into()));
 
-    let emulated = env::var("ETCDIMG_TEST_EMULATED").unwrap_or_default();
     let suites = ["--suite=run", "--suite=migrate"];
     // No etcd is at home on the last one: each demands ETCD_UNSUPPORTED_ARCH, and says that it has it.
     for (platform, arch, suites) in
         [("linux/s390x", "--arch=s390x", &suites[..]), ("linux/arm/v7", "--arch=arm", &suites[..1])]
     {
-        if !emulated.split(' ').any(|it| it == platform) {
-            eprintln!("skipped: nothing of {platform} runs here");
-            continue;
-        }
+        require::emulator(platform);
         let results = test(&[&["layout", arch], suites].concat());
         assert_eq!(results["skipped"], 0);
         assert_eq!(results["platform"], platform);
@@ -217,11 +210,7 @@ fn containers_run(workshop: &Workshop, platform: &str) {
     run(&tool("UMOCI"), &["unpack", "--rootless", "--image", &image, bundle.to_str().unwrap()]);
     assert!(bundle.join("rootfs/usr/local/bin/migrate").is_file());
 
-    let emulated = env::var("ETCDIMG_TEST_EMULATED").unwrap_or_default();
-    if platform != "linux/amd64" && !emulated.split(' ').any(|it| it == platform) {
-        eprintln!("skipped: nothing of {platform} runs here");
-        return;
-    }
+    require::emulator(platform);
     run("docker", &["load", "--quiet", "--input", archive.to_str().unwrap()]);
     let sh = |script: &str| {
         let reference = format!("etcd:{LAST}-0");
@@ -276,10 +265,7 @@ fn bundled(workshop: &Workshop) -> Vec<String> {
 }
 
 fn wine_runs_the_programs(workshop: &Workshop) {
-    let Ok(wine) = env::var("WINE") else {
-        eprintln!("skipped: no wine here");
-        return;
-    };
+    let wine = tool("WINE");
     lend_wine_a_library(workshop, &wine);
     let run = |program: &Path, arguments: &[&str]| {
         let mut command = Command::new(&wine);

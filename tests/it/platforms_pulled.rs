@@ -1,24 +1,16 @@
 //! The index of all platforms, pushed into a registry and pulled by an engine for machines that
 //! are not this one.
 
-use std::env;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::Value;
 
-#[track_caller]
-fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{program} {}\n{stdout}{stderr}", arguments.join(" "));
-    stdout
-}
+use crate::require;
+use crate::workshop::run;
 
 /// Part of the test in `platforms.rs`, which makes the layout.
 pub fn an_engine_runs_what_it_pulled(layout: &Path, tag: &str, platforms: &[&str]) {
-    let registry = env::var("ETCDIMG_TEST_REGISTRY").unwrap() + "/pulled";
+    let registry = require::part("ETCDIMG_TEST_REGISTRY") + "/pulled";
     let cache = tempfile::tempdir().unwrap();
     let (layout, cache) = (layout.to_str().unwrap(), cache.path().to_str().unwrap());
     let push = ["--cache-dir", cache, "push", layout, "--registry", &registry, "--format=json"];
@@ -29,12 +21,8 @@ pub fn an_engine_runs_what_it_pulled(layout: &Path, tag: &str, platforms: &[&str
     let foretold = forecast["least"].as_u64().unwrap()..=forecast["most"].as_u64().unwrap();
     assert!(foretold.contains(&pushed["requests"].as_u64().unwrap()), "{report}");
     let reference = format!("{registry}/etcd:{tag}");
-    let emulated = env::var("ETCDIMG_TEST_EMULATED").unwrap_or_default();
     for platform in platforms {
-        if *platform != "linux/amd64" && !emulated.split(' ').any(|it| it == *platform) {
-            eprintln!("skipped: nothing of {platform} runs here");
-            continue;
-        }
+        require::emulator(platform);
         run("docker", &["pull", "--quiet", "--platform", platform, &reference]);
         let container = ["run", "--rm", "--network=none", "--platform", platform, &reference];
         let said = run("docker", &[&container[..], &["etcd", "--version"]].concat());

@@ -4,8 +4,9 @@
 use std::fs;
 
 use etcdimg::digest::Digest;
-use etcdimg::push::{Content, Overwrite, Pusher, TagState, Way, Wish, plan};
-use etcdimg::registry::{Login, Secret};
+use etcdimg::documents::DocumentTree;
+use etcdimg::push::{Overwrite, PushRequest, Pusher, TagState, plan};
+use etcdimg::registry::{BlobOutcome, BlobSource, Login, Secret};
 use serde_json::{Value, json};
 
 use crate::fetch::ui;
@@ -44,7 +45,7 @@ async fn a_new_revision_sends_only_what_is_new() {
     assert_eq!(bench.received() - before, report.moved_bytes);
     assert!(report.moved_bytes < next.size() / 100, "{}", report.moved_bytes);
     // What is there and what is not, nobody knew.
-    assert!((report.forecast.least..report.forecast.most).contains(&report.requests), "{report:?}");
+    assert!((report.estimate.least..report.estimate.most).contains(&report.requests), "{report:?}");
 }
 
 #[tokio::test]
@@ -53,22 +54,22 @@ async fn requests_are_as_many_as_were_foretold() {
     bench.parcel = Parcel::new(&SEVEN, 20_000, 0);
     let (bench, first) = bench.arrives().await;
     // 7 images, 22 blobs. A registry that is met for the first time is tried out.
-    assert!((first.forecast.least..=first.forecast.most).contains(&first.requests), "{first:?}");
+    assert!((first.estimate.least..=first.estimate.most).contains(&first.requests), "{first:?}");
     assert_eq!(first.requests, bench.registry.state().requests.len() as u64);
     let next = Parcel::new(&SEVEN, 20_000, 1);
     let before = bench.registry.state().requests.len() as u64;
     let remote = bench.remote();
     let (ui, layout) = (ui(), next.layout());
-    let path = |digest: &Digest| layout.blob_path(digest);
-    let (remote, sources) = (&remote, &[][..]);
+    let source = |digest: &Digest| BlobSource::File(layout.blob_path(digest));
+    let (remote, mount_sources) = (&remote, &[][..]);
     let overwrite = Overwrite::Never;
-    let pusher = Pusher { remote, sources, path: &path, bring: None, overwrite, ui: &ui };
+    let pusher = Pusher { remote, mount_sources, source: &source, overwrite, ui: &ui };
     let foretold = pusher.rehearse(&next.plan()).await.unwrap();
     let between = bench.registry.state().requests.len() as u64;
     assert_eq!(between - before, 1 + 22, "a rehearsal asks for the tag and every blob");
     let done = pusher.push(&next.plan()).await.unwrap();
-    assert_eq!(foretold.forecast.least, foretold.forecast.most);
-    assert_eq!(done.requests, foretold.forecast.least);
+    assert_eq!(foretold.estimate.least, foretold.estimate.most);
+    assert_eq!(done.requests, foretold.estimate.least);
     assert_eq!(foretold.moved_bytes, done.moved_bytes);
     assert_eq!(bench.registry.state().requests.len() as u64 - between, done.requests);
 }
@@ -83,7 +84,7 @@ async fn a_first_push_of_seven_images_takes_two_requests_for_each_blob() {
     let (_, report) = bench.arrives().await;
     // The tag twice, 22 blobs with two each, 7 images, the index by its tag.
     assert_eq!(report.requests, 2 + 2 * 22 + 7 + 1);
-    assert_eq!(report.forecast.most, report.requests);
+    assert_eq!(report.estimate.most, report.requests);
 }
 
 #[tokio::test]
@@ -95,15 +96,16 @@ async fn foreign_layers_stay_where_they_are() {
     let config = parcel.add("application/vnd.oci.image.config.v1+json", b"{}");
     let manifest = json!({ "schemaVersion": 2, "config": config, "layers": [layer] });
     let manifest = parcel.add(parcel::MANIFEST, manifest.to_string().as_bytes());
-    let content = Content::read(&parcel.layout(), &manifest).unwrap();
-    let plan = plan(&content, &Wish { tags: vec!["w".into()], ..Wish::default() }).unwrap();
+    let content = DocumentTree::read(&parcel.layout(), &manifest).unwrap();
+    let request = PushRequest { tags: vec!["w".into()], ..PushRequest::default() };
+    let plan = plan(&content, &request).unwrap();
     assert_eq!((plan.blobs.len(), plan.foreign.len()), (1, 1));
     let (remote, ui, layout) = (bench.remote(), ui(), parcel.layout());
-    let path = |digest: &Digest| layout.blob_path(digest);
-    let (remote, sources, overwrite) = (&remote, &[][..], Overwrite::Never);
-    let pusher = Pusher { remote, sources, path: &path, bring: None, overwrite, ui: &ui };
+    let source = |digest: &Digest| BlobSource::File(layout.blob_path(digest));
+    let (remote, mount_sources, overwrite) = (&remote, &[][..], Overwrite::Never);
+    let pusher = Pusher { remote, mount_sources, source: &source, overwrite, ui: &ui };
     let report = pusher.push(&plan).await.unwrap();
-    assert_eq!(report.blobs[1].way, Way::Foreign);
+    assert_eq!(report.blobs[1].outcome, BlobOutcome::Foreign);
     assert_eq!(bench.registry.state().blobs.len(), 1);
 }
 
@@ -119,20 +121,22 @@ async fn foreign_layers_are_foreign_in_docker_types_too() {
     let config = parcel.add("application/vnd.oci.image.config.v1+json", b"{}");
     let manifest = json!({ "schemaVersion": 2, "config": config, "layers": [foreign, own] });
     let manifest = parcel.add(parcel::MANIFEST, manifest.to_string().as_bytes());
-    let content = Content::read(&parcel.layout(), &manifest).unwrap().in_docker_types().unwrap();
+    let content =
+        DocumentTree::read(&parcel.layout(), &manifest).unwrap().in_docker_types().unwrap();
     let document: Value = serde_json::from_slice(&content.root.bytes).unwrap();
     assert_eq!(document["layers"][0]["mediaType"], FOREIGN);
     assert_eq!(document["layers"][0]["urls"], json!(["https://mcr.example/blob"]));
     assert_eq!(document["layers"][1].get("urls"), None);
-    let plan = plan(&content, &Wish { tags: vec!["w".into()], ..Wish::default() }).unwrap();
+    let request = PushRequest { tags: vec!["w".into()], ..PushRequest::default() };
+    let plan = plan(&content, &request).unwrap();
     assert_eq!((plan.blobs.len(), &*plan.foreign[0].media_type), (2, FOREIGN));
     let (remote, ui, layout) = (bench.remote(), ui(), parcel.layout());
-    let path = |digest: &Digest| layout.blob_path(digest);
-    let (remote, sources, overwrite) = (&remote, &[][..], Overwrite::Never);
-    let pusher = Pusher { remote, sources, path: &path, bring: None, overwrite, ui: &ui };
+    let source = |digest: &Digest| BlobSource::File(layout.blob_path(digest));
+    let (remote, mount_sources, overwrite) = (&remote, &[][..], Overwrite::Never);
+    let pusher = Pusher { remote, mount_sources, source: &source, overwrite, ui: &ui };
     // The registry would miss a plain layer that nobody gave it.
     let report = pusher.push(&plan).await.unwrap();
-    assert_eq!(report.blobs[2].way, Way::Foreign);
+    assert_eq!(report.blobs[2].outcome, BlobOutcome::Foreign);
 }
 
 // --- what is there already -----------------------------------------------------------------

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use etcdimg::digest::Digest;
 use etcdimg::fetch::Options;
-use etcdimg::http::Trust;
-use etcdimg::push::{Overwrite, PushError, PushPlan, Pusher, Report};
-use etcdimg::registry::{Credentials, Host, HostOptions, Login, Remote, Repository};
+use etcdimg::push::{Overwrite, PushError, PushPlan, PushReport, Pusher};
+use etcdimg::registry::{
+    BlobSource, CHUNK_BYTES, Credentials, Login, Registry, RegistryOptions, RemoteRepository,
+    Repository,
+};
 use tempfile::TempDir;
 
 use crate::fetch::ui;
@@ -26,7 +28,7 @@ pub struct Bench {
     pub sources: Vec<String>,
     pub overwrite: Overwrite,
     pub credentials: Option<Login>,
-    pub piece_bytes: u64,
+    pub chunk_bytes: u64,
 }
 
 impl Bench {
@@ -38,7 +40,7 @@ impl Bench {
             sources: Vec::new(),
             overwrite: Overwrite::Never,
             credentials: None,
-            piece_bytes: etcdimg::registry::PIECE,
+            chunk_bytes: CHUNK_BYTES,
         }
     }
 
@@ -66,7 +68,7 @@ impl Bench {
     }
 
     /// As a process of its own would see the registry.
-    pub fn remote(&self) -> Remote {
+    pub fn remote(&self) -> RemoteRepository {
         let repository = self.repository();
         let mut credentials = Credentials::default();
         if let Some(login) = &self.credentials {
@@ -79,34 +81,36 @@ impl Bench {
             longest_wait: Duration::from_millis(400),
             ..Options::default()
         };
-        let options = HostOptions {
+        let options = RegistryOptions {
             fetch,
-            trust: Trust::default(),
             credentials: Arc::new(credentials),
-            folder: self.cache.path().to_owned(),
-            piece_bytes: self.piece_bytes,
+            cache_dir: self.cache.path().to_owned(),
+            chunk_bytes: self.chunk_bytes,
             ui: ui(),
         };
-        let host = Host::new(repository.registry(), options);
-        Remote::pushing(host, repository, &self.sources)
+        let registry = Registry::new(repository.registry(), options);
+        RemoteRepository::pushing(registry, repository, &self.sources)
     }
 
-    pub async fn push(&self) -> Result<Report, PushError> {
+    pub async fn push(&self) -> Result<PushReport, PushError> {
         self.push_parcel(&self.parcel).await
     }
 
-    pub async fn push_parcel(&self, parcel: &Parcel) -> Result<Report, PushError> {
+    pub async fn push_parcel(&self, parcel: &Parcel) -> Result<PushReport, PushError> {
         self.push_plan(parcel, &parcel.plan()).await
     }
 
-    pub async fn push_plan(&self, parcel: &Parcel, plan: &PushPlan) -> Result<Report, PushError> {
+    pub async fn push_plan(
+        &self,
+        parcel: &Parcel,
+        plan: &PushPlan,
+    ) -> Result<PushReport, PushError> {
         let (remote, ui, layout) = (self.remote(), ui(), parcel.layout());
-        let _lock = remote.host().lock(remote.repository()).await.unwrap();
+        let _lock = remote.registry().lock(remote.repository()).await.unwrap();
         let pusher = Pusher {
             remote: &remote,
-            sources: &self.sources,
-            path: &|digest| layout.blob_path(digest),
-            bring: None,
+            mount_sources: &self.sources,
+            source: &|digest| BlobSource::File(layout.blob_path(digest)),
             overwrite: self.overwrite,
             ui: &ui,
         };
@@ -114,7 +118,7 @@ impl Bench {
     }
 
     /// The push goes well, and everything is where it should be.
-    pub async fn arrives(self) -> (Self, Report) {
+    pub async fn arrives(self) -> (Self, PushReport) {
         let report = self.push().await.unwrap_or_else(|error| panic!("{error}"));
         self.assert_there(&self.parcel);
         (self, report)

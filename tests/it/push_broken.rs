@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcdimg::registry::{Remote, Repository};
+use etcdimg::registry::{RemoteRepository, Repository};
 
 use crate::lying_registry::{Habits, Lie, State};
 use crate::parcel::{Parcel, SEVEN};
@@ -99,8 +99,8 @@ async fn a_registry_that_is_not_there_is_an_error() {
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut remote = bench.remote();
     let repository: Repository = format!("{gone}/etcd").parse().unwrap();
-    remote = Remote::pushing(Arc::clone(remote.host()), repository, &[]);
-    let error = remote.tagged("3.7.1-0").await.unwrap_err().to_string();
+    remote = RemoteRepository::pushing(Arc::clone(remote.registry()), repository, &[]);
+    let error = remote.tag_digest("3.7.1-0").await.unwrap_err().to_string();
     let text = error.replace(&gone.to_string(), "registry");
     insta::assert_snapshot!(text, @"cannot ask registry/etcd what 3.7.1-0 names: cannot connect: Connection refused (os error 111), after 5 attempts");
 }
@@ -111,7 +111,7 @@ async fn a_registry_that_is_not_there_is_an_error() {
 async fn interrupted(change: impl FnOnce(&mut Habits)) -> Bench {
     let mut bench = Bench::new(habits(change));
     bench.parcel = Parcel::new(&SEVEN[..1], 200_000, 0);
-    bench.piece_bytes = 30_000;
+    bench.chunk_bytes = 30_000;
     let bench = bench.and("PATCH", "uploads", (2, 1), Lie::Says(403, &[], ""));
     bench.push().await.unwrap_err();
     assert!(bench.registry.state().tags.is_empty());
@@ -166,7 +166,7 @@ async fn a_blob_that_can_be_mounted_now_is_not_sent_to_its_end() {
 #[tokio::test]
 async fn the_smallest_piece_is_known_to_the_next_run() {
     let mut bench = interrupted(|it| it.smallest_chunk = 50_000).await;
-    bench.piece_bytes = 10_000;
+    bench.chunk_bytes = 10_000;
     let before = bench.registry.state().requests.len();
     let (bench, _) = bench.arrives().await;
     let state = bench.registry.state();
@@ -180,7 +180,7 @@ async fn the_smallest_piece_is_known_to_the_next_run() {
 #[tokio::test]
 async fn a_large_blob_goes_in_pieces() {
     let mut bench = Bench::honest();
-    bench.piece_bytes = 30_000;
+    bench.chunk_bytes = 30_000;
     let (bench, _) = bench.arrives().await;
     // Each of three blobs of 100,000 bytes: three pieces, and the rest with the end.
     assert_eq!(bench.registry.counts()["PATCH uploads"], 9);
@@ -190,14 +190,14 @@ async fn a_large_blob_goes_in_pieces() {
 #[tokio::test]
 async fn a_registry_without_pieces_gets_all_at_once() {
     let mut bench = Bench::new(habits(|it| it.takes_chunks = false));
-    bench.piece_bytes = 30_000;
+    bench.chunk_bytes = 30_000;
     bench.arrives().await;
 }
 
 #[tokio::test]
 async fn a_piece_is_as_long_as_the_registry_wants() {
     let mut bench = Bench::new(habits(|it| it.smallest_chunk = 50_000));
-    bench.piece_bytes = 10_000;
+    bench.chunk_bytes = 10_000;
     let (bench, _) = bench.arrives().await;
     let state = bench.registry.state();
     let mut pieces = state.requests.iter().filter(|it| it.method == "PATCH");
@@ -207,7 +207,7 @@ async fn a_piece_is_as_long_as_the_registry_wants() {
 #[tokio::test]
 async fn a_broken_piece_goes_on_where_it_was() {
     let mut bench = Bench::lying("PATCH", "uploads", (1, 2), Lie::Cuts(10_000));
-    bench.piece_bytes = 30_000;
+    bench.chunk_bytes = 30_000;
     let (bench, _) = bench.arrives().await;
     assert!(bench.received() <= bench.parcel.size());
 }
@@ -216,7 +216,7 @@ async fn a_broken_piece_goes_on_where_it_was() {
 async fn a_registry_that_says_it_got_less_is_asked_where_it_is() {
     let lie = Lie::DoesButHeader("range", Some("0-99".to_owned()));
     let mut bench = Bench::lying("PATCH", "uploads", (1, 1), lie);
-    bench.piece_bytes = 30_000;
+    bench.chunk_bytes = 30_000;
     bench.arrives().await;
 }
 
@@ -224,7 +224,7 @@ async fn a_registry_that_says_it_got_less_is_asked_where_it_is() {
 async fn a_registry_that_says_it_got_more_than_there_is_starts_over() {
     let lie = Lie::DoesButHeader("range", Some("0-999999999".to_owned()));
     let mut bench = Bench::lying("PATCH", "uploads", (1, 1), lie);
-    bench.piece_bytes = 30_000;
+    bench.chunk_bytes = 30_000;
     bench.arrives().await;
 }
 

@@ -2,7 +2,6 @@
 //! and the result in the hands of crane, skopeo and a Docker engine. `scripts/real-parts run`
 //! brings them.
 
-use std::env;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
@@ -16,20 +15,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::parcel::{Parcel, SEVEN};
+use crate::require::part;
 use crate::shop::Shop;
 
 /// bcrypt of this, for the user `me`.
 const PASSWORD: &str = "hunter2hunter2";
 const HTPASSWD: &str = "me:$2b$04$i7DQ.xWr8frTTqB7eZMQbOpUyIcZ3T.zxyuquHzB1/KShDY4.2u0y\n";
-
-/// A part that `scripts/real-parts` named, or why the test is skipped.
-fn part(name: &str) -> Option<String> {
-    let found = env::var_os("ETCDIMG_REAL").and_then(|_| env::var(name).ok());
-    if found.is_none() {
-        eprintln!("skipped: no {name}; `scripts/real-parts run cargo test` brings it");
-    }
-    found
-}
 
 #[track_caller]
 fn ok(output: &Output) -> String {
@@ -152,8 +143,9 @@ fn image(home: &Path) -> String {
 }
 
 #[test]
+#[ignore = "needs an engine, a registry, compilers and the network"]
 fn what_was_pushed_is_pulled_by_others_and_runs() {
-    let Some(registry) = part("ETCDIMG_TEST_REGISTRY") else { return };
+    let registry = part("ETCDIMG_TEST_REGISTRY");
     let home = tempfile::tempdir().unwrap();
     let layout = image(home.path());
     let push = ["push", &layout, "--registry", &format!("{registry}/pushed"), "--format", "json"];
@@ -162,14 +154,14 @@ fn what_was_pushed_is_pulled_by_others_and_runs() {
     let digest = report["repositories"][0]["digest"].as_str().unwrap();
     let reference = format!("{registry}/pushed/etcd:3.7.1-0");
 
-    let crane = env::var("CRANE").unwrap();
+    let crane = part("CRANE");
     let validated = run(&crane, &["validate", "--insecure", "--remote", &reference]);
     assert!(validated.starts_with("PASS"), "{validated}");
     assert_eq!(run(&crane, &["digest", "--insecure", &reference]), digest);
     let copied = format!("oci:{}:x", home.path().join("copied").display());
     let source = format!("docker://{reference}");
     let flags = ["copy", "--all", "--preserve-digests", "--quiet", "--src-tls-verify=false"];
-    run(&env::var("SKOPEO").unwrap(), &[&flags[..], &[&source, &copied]].concat());
+    run(&part("SKOPEO"), &[&flags[..], &[&source, &copied]].concat());
     run("docker", &["pull", "--quiet", &reference]);
     let said = run("docker", &["run", "--rm", "--network=none", &reference, "etcd", "--version"]);
     assert!(said.starts_with("etcd Version: 3.7.1\n"), "{said}");
@@ -189,9 +181,10 @@ fn what_was_pushed_is_pulled_by_others_and_runs() {
 }
 
 #[test]
+#[ignore = "needs a registry"]
 fn the_registry_counts_the_requests_that_were_foretold() {
-    let Some(registry) = part("ETCDIMG_TEST_REGISTRY") else { return };
-    let Some(log) = part("ETCDIMG_TEST_REGISTRY_LOG") else { return };
+    let registry = part("ETCDIMG_TEST_REGISTRY");
+    let log = part("ETCDIMG_TEST_REGISTRY_LOG");
     let home = tempfile::tempdir().unwrap();
     let counted = |repository: &str| {
         let log = fs::read_to_string(&log).unwrap();
@@ -229,8 +222,9 @@ fn the_registry_counts_the_requests_that_were_foretold() {
 }
 
 #[test]
+#[ignore = "needs a registry and openssl"]
 fn tls_and_a_password_file_let_in_who_should() {
-    let Some(program) = part("DOCKER_REGISTRY") else { return };
+    let program = part("DOCKER_REGISTRY");
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("htpasswd"), HTPASSWD).unwrap();
     let auth =
@@ -271,7 +265,7 @@ fn tls_and_a_password_file_let_in_who_should() {
         .output()
         .unwrap();
     assert_eq!(ok(&found), format!("\"{}\": [\"x\"]", parcel.index));
-    let crane = env::var("CRANE").unwrap();
+    let crane = part("CRANE");
     registry.validate(&crane, &format!("{}/etcd:3.7.1-0", registry.host));
     let mut digest = Command::new(crane);
     digest.args(["digest", &format!("{}/etcd:3.7.1-0", registry.host)]);
@@ -280,8 +274,9 @@ fn tls_and_a_password_file_let_in_who_should() {
 }
 
 #[test]
+#[ignore = "needs a registry and openssl"]
 fn a_token_server_lets_in_who_should() {
-    let Some(program) = part("DOCKER_REGISTRY") else { return };
+    let program = part("DOCKER_REGISTRY");
     let folder = tempfile::tempdir().unwrap();
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let realm = format!("http://{}/token", server.local_addr().unwrap());

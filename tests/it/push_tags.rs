@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use etcdimg::digest::Digest;
-use etcdimg::push::{Overwrite, PushError, TagState, Wish, plan};
+use etcdimg::push::{Overwrite, PushError, PushRequest, TagState, plan};
 
 use crate::lying_registry::{Lie, State};
 use crate::parcel::{self, Parcel, SEVEN};
@@ -47,7 +47,7 @@ fn somebody_tags(digest: Digest) -> Lie {
 async fn a_tag_that_appears_in_the_meantime_is_left_alone() {
     let other = Digest::of("other");
     let bench = Bench::lying("PUT", "manifests/sha256", ONCE, somebody_tags(other));
-    let Err(PushError::Taken { known, .. }) = bench.push().await else { panic!() };
+    let Err(PushError::Taken { received: known, .. }) = bench.push().await else { panic!() };
     assert_eq!(known, other);
     let state = bench.registry.state();
     assert_eq!(state.tags[&("etcd".to_owned(), "3.7.1-0".to_owned())], other);
@@ -135,7 +135,7 @@ async fn nobody_claims_to_know_of_a_tag_what_nobody_knows() {
     let bench = Bench::lying("PUT", "manifests/3.7.1-0", ALWAYS, Lie::DoesButSays(500));
     let bench = bench.and("HEAD", "manifests/3.7.1-0", (2, 99), Lie::Says(403, &[], ""));
     let error = bench.push().await.unwrap_err();
-    assert!(matches!(&error, PushError::Unsure { tag, .. } if tag == "3.7.1-0"), "{error}");
+    assert!(matches!(&error, PushError::TagUnknown { tag, .. } if tag == "3.7.1-0"), "{error}");
 }
 
 #[tokio::test]
@@ -143,7 +143,8 @@ async fn who_fails_at_the_second_tag_says_that_the_first_is_set() {
     let denied = Lie::Says(403, &[], r#"{"errors": [{"code": "DENIED"}]}"#);
     let bench = Bench::lying("PUT", "manifests/latest", ALWAYS, denied);
     let tags = ["3.7.1-0", "latest", "newest"].map(ToOwned::to_owned).to_vec();
-    let plan = plan(&bench.parcel.content(), &Wish { tags, ..Wish::default() }).unwrap();
+    let plan =
+        plan(&bench.parcel.content(), &PushRequest { tags, ..PushRequest::default() }).unwrap();
     let error = bench.push_plan(&bench.parcel, &plan).await.unwrap_err();
     assert_eq!(error.to_string(), "only these tags are set: 3.7.1-0");
     bench.assert_there(&bench.parcel);

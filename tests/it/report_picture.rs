@@ -1,4 +1,4 @@
-//! The page of results as people see it: drawn by a browser, where there is one.
+//! The page of results as people see it: drawn by a browser.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,6 +10,8 @@ use std::time::Duration;
 use etcdimg::acceptance::{
     CaseLog, CaseResult, FailureDetail, Outcome, ProvenMigration, Results, Suite,
 };
+
+use crate::require;
 
 fn case(suite: Suite, name: &str, proves: &str, outcome: Outcome, seconds: u64) -> CaseResult {
     CaseResult {
@@ -62,13 +64,9 @@ fn results() -> Results {
 }
 
 #[test]
+#[ignore = "needs a browser"]
 fn a_browser_draws_the_page() {
-    let names = ["chromium", "chromium-browser", "google-chrome"];
-    let found = names.iter().find(|name| Command::new(name).arg("--version").output().is_ok());
-    let Some(browser) = found else {
-        eprintln!("skipped: no browser here to look at the page with");
-        return;
-    };
+    let browser = require::browser();
     let folder = tempfile::tempdir().unwrap();
     let page = folder.path().join("results.html");
     fs::write(&page, results().html()).unwrap();

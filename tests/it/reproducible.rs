@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use crate::shop::{self, Shop, is_root, shared_cache};
+use crate::require;
+use crate::shop::{self, Shop, shared_cache};
 
 #[track_caller]
 fn check_same(a: &Shop, b: &Shop) {
@@ -44,11 +45,9 @@ fn surroundings_do_not_matter() {
 }
 
 #[test]
+#[ignore = "needs taskset"]
 fn one_processor_gives_what_two_give() {
-    if !has("taskset", &["-c", "0", "true"]) {
-        eprintln!("skipped: no taskset here");
-        return;
-    }
+    require::program(&["taskset", "-c", "0", "true"]);
     let [one, all] = [Shop::stocked(), Shop::stocked()];
     let expected = all.build().ok();
     assert_eq!(build_after(&one, "set -- taskset -c 0 \"$@\""), expected);
@@ -56,18 +55,17 @@ fn one_processor_gives_what_two_give() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn another_user_gives_the_same() {
     let user = ["--reuid=65534", "--regid=65534", "--clear-groups"];
-    if !is_root() || !has("setpriv", &[&user[..], &["true"]].concat()) {
-        eprintln!("skipped: only root may change the user");
-        return;
-    }
+    require::root();
+    require::program(&[&["setpriv"], &user[..], &["true"]].concat());
     let [own, other] = [Shop::stocked(), Shop::stocked()];
     let expected = own.build().ok();
     // The program and its inputs, where the other user may read and write.
     let program = other.path("etcdimg");
     fs::copy(env!("CARGO_BIN_EXE_etcdimg"), &program).unwrap();
-    for link in ["src", "tests"] {
+    for link in ["src", "scripts", "tests"] {
         fs::remove_file(other.root().join(link)).unwrap();
     }
     let chown = Command::new("chown").args(["-R", "65534:65534"]).arg(other.path("")).status();
@@ -81,21 +79,13 @@ fn another_user_gives_the_same() {
 }
 
 #[test]
+#[ignore = "needs faketime"]
 fn another_clock_gives_the_same() {
-    if !has("faketime", &["2031-01-01", "true"]) {
-        eprintln!("skipped: no faketime here, and the clock of this machine is not ours to set");
-        return;
-    }
+    require::program(&["faketime", "2031-01-01", "true"]);
     let [now, later] = [Shop::stocked(), Shop::stocked()];
     let expected = now.build().ok();
     assert_eq!(build_after(&later, "set -- faketime '2031-01-01 01:02:03' \"$@\""), expected);
     check_same(&now, &later);
-}
-
-fn has(program: &str, arguments: &[&str]) -> bool {
-    let status =
-        Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    status.is_ok_and(|status| status.success())
 }
 
 #[test]
@@ -113,8 +103,9 @@ fn the_epoch_is_the_only_time() {
 /// Everything is compiled again: another folder, another cache, another umask, zone and language.
 /// Only Go's modules and toolchains, which go.sum pins, are those of the first one.
 #[test]
+#[ignore = "needs compilers and the network"]
 fn programs_compiled_anew_elsewhere_are_the_same() {
-    let first = Shop::stocked();
+    let first = Shop::with_shared_cache();
     let expected = first.run("build", &["--from", "source"]).ok();
     let second = Shop::empty();
     for part in ["go-mod", "parts"] {

@@ -1,7 +1,6 @@
 //! A workshop of its own for each test: a small catalog, a base, a mirror, a cache and a layout.
 //!
-//! The programs are real. The first test that needs them compiles etcd 3.4.21 and `migrate` in
-//! the cache that people use too (half a minute once); every shop gets copies.
+//! The programs in it are stand-ins (`stand_in.rs`); nothing is compiled.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,6 +13,8 @@ use etcdimg::catalog::lock::{BaseLock, Lock, ReleaseLock, SourceLock};
 use etcdimg::catalog::{self, Catalog};
 use etcdimg::digest::Digest;
 use tempfile::TempDir;
+
+use crate::stand_in;
 
 pub const VERSION: &str = "3.4.21";
 pub const TAG: &str = "3.4.21-0";
@@ -89,7 +90,7 @@ impl Shop {
             fs::copy(repository.join(file), shop.root().join(file)).unwrap();
         }
         // Cargo wants every target of the workspace to exist, though it compiles none of these.
-        for folder in ["src", "tests"] {
+        for folder in ["src", "scripts", "tests"] {
             std::os::unix::fs::symlink(repository.join(folder), shop.root().join(folder)).unwrap();
         }
         copy_folder(&repository.join("crates"), &shop.root().join("crates"));
@@ -97,6 +98,12 @@ impl Shop {
         fs::write(shop.path("base.tar"), base()).unwrap();
         shop.relock();
         shop
+    }
+
+    /// A shop with the cache that people use, where Go's modules and toolchains are too: for tests
+    /// that compile the real programs.
+    pub fn with_shared_cache() -> Self {
+        Self { cache: shared_cache(), ..Self::empty() }
     }
 
     /// A shop whose mirror has the release, and whose cache has `migrate`.
@@ -225,6 +232,17 @@ impl Shop {
         self.run("build", &[])
     }
 
+    /// A build from source by a `docker` that has stand-ins for what it shall compile.
+    pub fn build_with_stand_ins(&self) -> Command {
+        let folder = self.path("docker");
+        stand_in::write_docker(&folder, &self.catalog());
+        let mut build = self.command("build");
+        build.args(["--from", "source", "--builder", "buildx"]);
+        build.args(["--builder-image", stand_in::BUILDER_IMAGE]);
+        build.env("PATH", stand_in::path_with(&folder));
+        build
+    }
+
     pub fn finish(&self, command: &mut Command) -> Run {
         let Output { status, stdout, stderr } = command.output().unwrap();
         let shop = self.folder.path().display().to_string();
@@ -238,7 +256,7 @@ impl Shop {
     }
 }
 
-/// The real programs, compiled once.
+/// The programs, made once, and what a cache has of them.
 #[derive(Debug)]
 pub struct Parts {
     pub etcd: Vec<u8>,
@@ -247,21 +265,19 @@ pub struct Parts {
     pub archive: Vec<u8>,
     /// The same without the blocks that end a tar, so that more can follow.
     pub open_archive: Vec<u8>,
-    /// The digests of all programs.
-    programs: Vec<Digest>,
-    cache: PathBuf,
+    /// Files of the cache, by their paths in it.
+    cached: BTreeMap<String, Vec<u8>>,
 }
 
 impl Parts {
     pub fn get() -> &'static Self {
         static PARTS: OnceLock<Parts> = OnceLock::new();
-        PARTS.get_or_init(Self::compile)
+        PARTS.get_or_init(Self::make)
     }
 
-    fn compile() -> Self {
-        let cache = shared_cache();
-        let shop = Shop { cache: cache.clone(), ..Shop::empty() };
-        shop.run("build", &["--from", "source"]).ok();
+    fn make() -> Self {
+        let shop = Shop::empty();
+        shop.finish(&mut shop.build_with_stand_ins()).ok();
         let programs = programs(&shop.out());
         let find = |name: &str| {
             let program = programs.iter().find(|(path, _)| path.ends_with(name));
@@ -270,34 +286,31 @@ impl Parts {
         let (etcd, etcdctl) = (find("/etcd-3.4.21"), find("/etcdctl-3.4.21"));
         let open_archive = gzip(release_tar(&etcd, &etcdctl).get_ref());
         let archive = release(&etcd, &etcdctl);
-        let programs = programs.iter().map(|(_, bytes)| Digest::of(bytes)).collect();
-        Self { etcd, etcdctl, archive, open_archive, programs, cache }
+        let is_program =
+            |name: &str| programs.iter().any(|(_, bytes)| name.ends_with(&Digest::of(bytes).hex()));
+        let mut cached = files(&shop.cache());
+        cached.retain(|name, _| name.starts_with("records/compile/") || is_program(name));
+        Self { etcd, etcdctl, archive, open_archive, cached }
     }
 
-    /// Gives another cache the compiled programs, so that it does not compile them again.
+    /// Gives a cache the compiled programs, so that they are not compiled again.
     pub fn copy_compiled(&self, cache: &Path) {
-        for folder in ["records/compile", "blobs/sha256"] {
-            fs::create_dir_all(cache.join(folder)).unwrap();
-        }
-        for entry in fs::read_dir(self.cache.join("records/compile")).unwrap() {
-            let path = entry.unwrap().path();
-            let text = fs::read_to_string(&path).unwrap_or_default();
-            if self.programs.iter().any(|digest| text.contains(&digest.hex())) {
-                fs::write(cache.join("records/compile").join(path.file_name().unwrap()), text)
-                    .unwrap();
-            }
-        }
-        for digest in &self.programs {
-            let blob = Path::new("blobs/sha256").join(digest.hex());
-            fs::copy(self.cache.join(&blob), cache.join(&blob)).unwrap();
+        for (name, bytes) in &self.cached {
+            let path = cache.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
         }
     }
 }
 
 /// Where people keep compiled programs; Go's modules and toolchains are there too.
 pub fn shared_cache() -> PathBuf {
-    let home = || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache/etcdimg");
-    std::env::var_os("ETCDIMG_CACHE").map_or_else(home, PathBuf::from)
+    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let below = |folder: PathBuf| folder.join("etcdimg");
+    folder("ETCDIMG_CACHE")
+        .or_else(|| folder("XDG_CACHE_HOME").map(below))
+        .or_else(|| folder("HOME").map(|home| below(home.join(".cache"))))
+        .expect("HOME")
 }
 
 /// Every file below /usr/local/bin of the layout's only image.
@@ -429,10 +442,4 @@ pub fn files(layout: &Path) -> BTreeMap<String, Vec<u8>> {
         }
     }
     found
-}
-
-/// Whether tests may mount and change users.
-pub fn is_root() -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
 }

@@ -10,6 +10,7 @@ use crate::lying_registry::{Habits, LyingRegistry};
 use crate::mutant::gunzip;
 use crate::parcel;
 use crate::shop;
+use crate::stand_in;
 use crate::workshop::{LAST, Workshop};
 
 const REPOSITORY: &str = "windows/nanoserver";
@@ -18,6 +19,15 @@ const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 const FOREIGN: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
 const URL: &str = "https://elsewhere.invalid/layer";
+
+const BUILD: [&str; 6] = [
+    "build",
+    "--from=source",
+    "--builder=buildx",
+    "--builder-image",
+    stand_in::BUILDER_IMAGE,
+    "--out=layout",
+];
 
 /// A base that no cache has, with one layer.
 struct Base {
@@ -70,11 +80,11 @@ fn a_layer_of_windows_is_fetched_only_for_a_destination_that_lacks_it() {
     let start = || LyingRegistry::start(Habits::default());
     let (origin, lacking, having) = (start(), start(), start());
     let base = Base::new(&origin, LAYER, "10.0.20348.1");
-    let workshop = Workshop::new();
+    let workshop = Workshop::without_bases().with_stand_ins();
     let bases =
         format!("--base=nanoserver-ltsc2022={}/{REPOSITORY}@{}", origin.host(), base.manifest);
     let build = |more: &[&str]| {
-        let fixed = ["build", "--from=source", "--builder=host", "--out=layout", &bases];
+        let fixed = [&BUILD[..], &[&bases]].concat();
         let platform = ["--platform=windows/amd64:ltsc2022"];
         workshop.etcdimg(&[&fixed[..], &platform, more].concat()).stdout
     };
@@ -131,11 +141,10 @@ fn a_layer_that_must_not_be_distributed_stays_where_it_is() {
     let (origin, to) =
         (LyingRegistry::start(Habits::default()), LyingRegistry::start(Habits::default()));
     let base = Base::new(&origin, FOREIGN, "10.0.20348.1");
-    let workshop = Workshop::new();
+    let workshop = Workshop::without_bases().with_stand_ins();
     let build = |base: &Base| {
         let place = format!("{}/{REPOSITORY}@{}", origin.host(), base.manifest);
-        let fixed = ["build", "--from=source", "--builder=host", "--out=layout"];
-        let fixed = fixed.into_iter().chain(["--platform=windows/amd64:ltsc2022"]);
+        let fixed = BUILD.into_iter().chain(["--platform=windows/amd64:ltsc2022"]);
         fixed.map(str::to_owned).chain([format!("--base=nanoserver-ltsc2022={place}")]).collect()
     };
     let words: Vec<String> = build(&base);

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::mutant::gunzip;
 use crate::shop::copy_folder;
+use crate::stand_in;
 
 pub const LAST: &str = "3.7.1";
 
@@ -24,6 +25,15 @@ pub struct Workshop {
 
 impl Workshop {
     pub fn new() -> Self {
+        let mut workshop = Self::without_bases();
+        let bases = workshop.path("bases");
+        let bases = run("scripts/bases", &[bases.to_str().unwrap()]);
+        workshop.bases = bases.split_whitespace().map(str::to_owned).collect();
+        workshop
+    }
+
+    /// For builds that name their bases themselves.
+    pub fn without_bases() -> Self {
         let folder = tempfile::Builder::new().prefix("platforms-").tempdir().unwrap();
         let root = folder.path().join("root");
         fs::create_dir(&root).unwrap();
@@ -46,11 +56,9 @@ impl Workshop {
         }
         fs::write(root.join("versions.yaml"), versions).unwrap();
         fs::copy(repository.join("etcdimg.lock"), root.join("etcdimg.lock")).unwrap();
-        let bases = folder.path().join("bases");
-        let bases = run("scripts/bases", &[bases.to_str().unwrap()]);
-        let workshop =
-            Self { folder, bases: bases.split_whitespace().map(str::to_owned).collect() };
-        workshop.etcdimg(&["lock", "--offline"]);
+        let workshop = Self { folder, bases: Vec::new() };
+        let cache = workshop.path("lock-cache").display().to_string();
+        workshop.etcdimg(&["lock", "--offline", "--cache-dir", &cache]);
         workshop
     }
 
@@ -81,7 +89,19 @@ impl Workshop {
         let mut command = Command::new(env!("CARGO_BIN_EXE_etcdimg"));
         command.arg("-C").arg(self.path("root")).args(arguments).current_dir(self.folder.path());
         command.env_remove("ARCH");
+        let docker = self.path("docker");
+        if docker.exists() {
+            command.env("PATH", stand_in::path_with(&docker));
+            command.env("ETCDIMG_CACHE", self.path("cache"));
+        }
         command.output().unwrap()
+    }
+
+    /// Compiles nothing from here on, and has a cache of its own: `--builder=buildx` takes stand-ins.
+    pub fn with_stand_ins(self) -> Self {
+        let catalog = etcdimg::catalog::load(&self.path("root")).unwrap().0;
+        stand_in::write_docker(&self.path("docker"), &catalog);
+        self
     }
 
     /// Gives `migrate` a line that no compiler takes.
@@ -146,8 +166,4 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{program} {}\n{stdout}{stderr}", arguments.join(" "));
     stdout
-}
-
-pub fn tool(name: &str) -> String {
-    env::var(name).unwrap_or_else(|_| panic!("scripts/real-parts exports {name}"))
 }

@@ -17,13 +17,21 @@ mv /backup/partial /backup/$name
 ls -1 /backup/snapshot-*.db | sort -r | tail -n +49 | xargs -r rm --
 ";
 
-/// Nothing that is there is touched before the snapshot is restored beside it.
+/// Nothing that is there is touched before the snapshot is restored beside it, and nothing is done
+/// unless `migrate status` says that no server has the data open.
 const RESTORE: &str = "set -o errexit
 cd /var/lib/etcd
-if migrate status --data-dir /var/lib/etcd | grep 'has the database open'; then
-  echo 'first: kubectl scale statefulset etcd --replicas=0'
-  exit 1
-fi
+status=$(migrate status --json --data-dir /var/lib/etcd) || status=
+case $status in
+  *'\"isServed\":true'*)
+    echo 'first: kubectl scale statefulset etcd --replicas=0'
+    exit 1 ;;
+  *'\"isServed\":false'* | *'\"data\":null'*) ;;
+  *)
+    echo 'migrate status does not say whether a server has the data open'
+    echo 'when none has: move /var/lib/etcd/member away, and create this Job again'
+    exit 1 ;;
+esac
 newest=$(ls -1 /backup/snapshot-*.db | sort -r | head -n 1)
 if [ -z \"$newest\" ]; then echo 'there is no snapshot'; exit 1; fi
 rm -rf restored

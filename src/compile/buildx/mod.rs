@@ -20,6 +20,7 @@ use super::{CompileContext, Compiled};
 use crate::process::Invocation;
 
 pub(super) use dockerfile::{CacheMount, Instruction};
+pub use progress::ProgressLog;
 
 /// One run of buildx: recipes, and what has to be in the builder before them.
 #[derive(Debug)]

@@ -45,8 +45,10 @@ struct VertexLog {
     data: String,
 }
 
-/// Turns the stream into a log that people can read, and reports the steps that begin.
-pub(super) struct ProgressLog<'a> {
+/// Turns the stream into a log that people can read, and reports the steps that begin. Public, so
+/// that it can be fuzzed.
+#[derive(Debug)]
+pub struct ProgressLog<'a> {
     /// Written line by line, so that a killed build leaves its log; or the error that ended it.
     log: io::Result<File>,
     /// Steps that were reported already: BuildKit repeats itself.
@@ -56,13 +58,13 @@ pub(super) struct ProgressLog<'a> {
 }
 
 impl<'a> ProgressLog<'a> {
-    pub(super) fn new(log: &Path, what: &'a str, ui: &'a Ui) -> Self {
+    pub fn new(log: &Path, what: &'a str, ui: &'a Ui) -> Self {
         let file = File::options().create(true).append(true).open(log);
         Self { log: file, reported: BTreeSet::new(), what, ui }
     }
 
     /// A line that is not such a document is an error of Docker's client: it is logged as it is.
-    pub(super) fn line(&mut self, line: &str) {
+    pub fn line(&mut self, line: &str) {
         let Ok(message) = serde_json::from_str::<Message>(line) else {
             self.write(line.as_bytes());
             return self.write(b"\n");
@@ -103,7 +105,7 @@ impl<'a> ProgressLog<'a> {
     }
 
     /// The first error of writing the log, if there was one.
-    pub(super) fn finish(self) -> io::Result<()> {
+    pub fn finish(self) -> io::Result<()> {
         self.log.map(drop)
     }
 }

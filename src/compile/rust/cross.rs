@@ -64,7 +64,7 @@ impl Cross {
         Ok(Self { library, linker })
     }
 
-    /// What `scripts/cross` brings into a builder image.
+    /// What `scripts/builder-toolchain` brings into a builder image.
     pub(super) fn of_builder(site: &Site, source: &WorkspaceSource) -> Self {
         let library = Library::Sources(site.part(format!("rust-{}/library", source.rust)));
         let folder = site.part(format!("zig-{}", source.zig));
@@ -107,7 +107,7 @@ impl Cross {
     }
 }
 
-/// The sources of the standard library: where `scripts/cross` puts them, or in the toolchain.
+/// The sources of the standard library: where `cargo xtask cross` puts them, or in the toolchain.
 fn sources(
     options: &CompileOptions,
     source: &WorkspaceSource,
@@ -121,7 +121,7 @@ fn sources(
     Ok(Some(sysroot()?.join("lib/rustlib/src/rust/library")).filter(is_whole))
 }
 
-/// zig: where `scripts/cross` puts it, or on `PATH`.
+/// zig: where `cargo xtask cross` puts it, or on `PATH`.
 fn zig(options: &CompileOptions, source: &WorkspaceSource) -> Result<Option<Linker>, CompileError> {
     let part = Site::host(options).part(format!("zig-{}", source.zig));
     let [zig, cargo_zigbuild] = ["zig", "cargo-zigbuild"].map(|name| part.join(name));

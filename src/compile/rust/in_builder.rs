@@ -1,5 +1,5 @@
-//! Compiles `migrate` by one run of buildx. `scripts/cross` brings the same parts into the
-//! builder that it brings to a host.
+//! Compiles `migrate` by one run of buildx. `scripts/builder-toolchain` brings the same parts into
+//! the builder that `cargo xtask cross` brings to a host.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use super::wrapper;
 use crate::plan::WorkspaceSource;
 
 /// What brings the compilers into the builder.
-const TOOLING: &[&str] = &["scripts/cross", "scripts/debian-package", "versions.yaml"];
+const TOOLING: &[&str] = &["scripts/builder-toolchain", "crates/xtask/zig.txt", "versions.yaml"];
 
 pub(in crate::compile) fn run(
     options: &CompileOptions,
@@ -55,9 +55,7 @@ fn fetch(cargo: &Cargo<'_>, sources: Vec<String>, stage_script: String) -> Vec<I
         Instruction::Comment(
             "The compiler where the image has none, its library's sources, and zig.",
         ),
-        Instruction::Shell(format!(
-            "ETCDIMG_CACHE={BUILDER_WORK} {BUILDER_ROOT}/scripts/cross --rust"
-        )),
+        Instruction::Shell(format!("{BUILDER_ROOT}/scripts/builder-toolchain {BUILDER_WORK}")),
         Instruction::Copy([sources, owned(&[wrapper::NAME])].concat()),
         Instruction::Shell(stage_script),
         Instruction::Comment("The crates of migrate, which Cargo.lock pins."),

@@ -121,11 +121,11 @@ fn migrate_is_compiled_by_buildx() {
     FROM --platform=$BUILDPLATFORM golang@sha256:1 AS fetch
     ENV PATH=/opt/etcdimg/rust/bin:$PATH
     ENV RUSTUP_HOME=/opt/etcdimg/rustup
-    COPY scripts/cross /etcdimg/scripts/cross
-    COPY scripts/debian-package /etcdimg/scripts/debian-package
+    COPY scripts/builder-toolchain /etcdimg/scripts/builder-toolchain
+    COPY crates/xtask/zig.txt /etcdimg/crates/xtask/zig.txt
     COPY versions.yaml /etcdimg/versions.yaml
     # The compiler where the image has none, its library's sources, and zig.
-    RUN ETCDIMG_CACHE=/opt/etcdimg /etcdimg/scripts/cross --rust
+    RUN /etcdimg/scripts/builder-toolchain /opt/etcdimg
     COPY Cargo.lock /etcdimg/Cargo.lock
     COPY Cargo.toml /etcdimg/Cargo.toml
     COPY crates/etcd-version /etcdimg/crates/etcd-version
@@ -152,9 +152,9 @@ fn migrate_is_compiled_by_buildx() {
     ./Cargo.toml
     ./crates/etcd-version/a
     ./crates/migrate/src/b
+    ./crates/xtask/zig.txt
     ./rustc
-    ./scripts/cross
-    ./scripts/debian-package
+    ./scripts/builder-toolchain
     ./versions.yaml
     ");
 }

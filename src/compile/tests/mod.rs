@@ -81,7 +81,7 @@ impl Fake {
         for name in ["Cargo.lock", "Cargo.toml", "crates/etcd-version/a", "crates/migrate/src/b"] {
             write(&format!("root/{name}"), name);
         }
-        for name in ["scripts/cross", "scripts/debian-package", "versions.yaml"] {
+        for name in ["scripts/builder-toolchain", "crates/xtask/zig.txt", "versions.yaml"] {
             write(&format!("root/{name}"), name);
         }
         for name in ["go.mod", "go.sum"] {

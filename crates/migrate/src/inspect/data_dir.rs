@@ -138,7 +138,7 @@ fn refuse_set_aside(data_dir: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let what = format_args!("{} holds data, and there is no `member`", replaced.display());
-    let hint = "move it to `member`, or remove it to start afresh";
+    let hint = "move it to `member`, or remove it to start with no data";
     Err(Failure::new(Kind::NotMigratable, what).hint(hint))
 }
 
@@ -158,7 +158,7 @@ fn look_at_member(member: &Path, data_dir: &Path) -> Result<DataDirContents, Fai
             "{} holds neither a database nor a write-ahead log",
             member.display()
         ))
-        .hint("an etcd died in its very first moments here; remove `member` to start afresh")),
+        .hint("an etcd was killed before it had written any data; remove `member` to start with no data")),
         (false, false) => {
             Err(refuse(&format!("{} is not an etcd data directory", data_dir.display())).hint(
                 "it is not empty and has no `member` directory; is the volume the right one?",
@@ -200,7 +200,7 @@ pub fn read_version_file(data_dir: &Path) -> Result<Option<VersionPair>, Failure
                 text.trim().escape_debug()
             ),
         )
-        .hint("remove version.txt to have the version read from the data")
+        .hint("remove version.txt, and the version is read from the data")
     })
 }
 

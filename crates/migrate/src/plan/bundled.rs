@@ -42,7 +42,7 @@ fn by_programs(bin_dir: &Path) -> Result<Bundled, Failure> {
             Kind::System,
             format_args!("no etcd-<version> programs in {}", bin_dir.display()),
         )
-        .hint("--bin-dir says where they are, --bundled-versions which ones count"));
+        .hint("give their directory with --bin-dir"));
     }
     Ok(Bundled::new(versions))
 }
@@ -54,7 +54,7 @@ pub fn program(bin_dir: &Path, name: &str, version: &EtcdVersion) -> Result<Path
         return Ok(path);
     }
     Err(Failure::new(Kind::System, format_args!("{} does not exist", path.display()))
-        .hint("the plan needs it; `migrate --plan` prints the plan"))
+        .hint("a step needs this program; `migrate --plan` prints the steps"))
 }
 
 #[cfg(test)]

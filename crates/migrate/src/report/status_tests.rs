@@ -100,7 +100,7 @@ data directory DIR/data
 }
 
 #[test]
-fn witnesses_that_contradict_each_other_are_shown_and_no_error() {
+fn evidence_that_contradicts_itself_is_shown_and_is_no_error() {
     let scratch = example();
     scratch.write("data/version.txt", b"3.4.27/etcd3");
     let contradiction = "version.txt says etcd 3.4.27, but the data was written by etcd 3.7";

@@ -19,7 +19,7 @@ use crate::run::signal::StopSignal;
 use crate::state::backup_store::BackupStore;
 
 const ELSEWHERE: &str =
-    "nothing was changed; --backup-dir names another place, --no-backup makes none";
+    "nothing was changed; use --backup-dir for another directory, or --no-backup for no backup";
 
 /// How backups of one data directory are made.
 #[derive(Debug)]

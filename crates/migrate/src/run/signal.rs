@@ -31,6 +31,6 @@ impl StopSignal {
             _ => 15,
         };
         Err(Failure::new(Kind::Interrupted(number), format_args!("interrupted by signal {number}"))
-            .hint("the data is whole; run migrate again and it goes on from here"))
+            .hint("the data is whole; run migrate again to continue"))
     }
 }

@@ -79,11 +79,11 @@ impl StepContext<'_> {
                 Stopped::InOrder => break,
                 Stopped::TooEarly => log.warn(
                     "stopped-early",
-                    format_args!("etcd {version} did not hear that it was to stop"),
+                    format_args!("etcd {version} got the signal to stop before it listened for it"),
                 ),
             }
         }
-        log.server("stopped", version, format_args!("etcd {version} did its part and stopped"));
+        log.server("stopped", version, format_args!("etcd {version} has stopped"));
         Ok(())
     }
 

@@ -64,7 +64,7 @@ fn held(data_dir: &Path, path: &Path) -> Failure {
         Kind::Locked,
         format_args!("{} is being migrated by {}", data_dir.display(), name(path)),
     )
-    .hint("wait for it to end; this one changed nothing")
+    .hint("wait until it has ended; nothing was changed")
 }
 
 /// An error if another `migrate` or a server works here now. Changes nothing.
@@ -78,7 +78,7 @@ pub fn in_use(data_dir: &Path) -> Option<Failure> {
 /// The error when a server runs.
 pub fn served(data_dir: &Path) -> Failure {
     Failure::new(Kind::Locked, format_args!("an etcd server is running on {}", data_dir.display()))
-        .hint("stop it first; this changed nothing")
+        .hint("stop it first; nothing was changed")
 }
 
 /// Whether an etcd server has the database open: bbolt locks its file while it does.

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use crate::cluster::{Cluster, MEMBERS};
 use crate::directory::{Directory, outcome};
-use crate::etcd::{Etcd, Real, has, minor, real, side_by_side, succeed};
+use crate::etcd::{Etcd, Real, minor, real, side_by_side, succeed};
+use crate::require::require;
 
 /// Far fewer than a server writes before it takes a raft snapshot by itself.
 const FEW: usize = 5;
@@ -70,8 +71,9 @@ fn walk(real: &Real, chain: &[&str], by: By, puts: usize) {
 }
 
 #[test]
+#[ignore = "needs etcd servers"]
 fn every_chain_of_minors_ends_with_a_server_that_serves_everything() {
-    let Some(real) = real("chains") else { return };
+    let real = real();
     let mut cases = Vec::new();
     for chain in chains(real) {
         cases.push((chain.clone(), By::Migrate, FEW));
@@ -81,8 +83,9 @@ fn every_chain_of_minors_ends_with_a_server_that_serves_everything() {
 }
 
 #[test]
+#[ignore = "needs etcd servers"]
 fn a_chain_with_many_entries_at_each_version_needs_no_server_between() {
-    let Some(real) = real("a long chain") else { return };
+    let real = real();
     let chain: Vec<_> = real.versions.values().map(String::as_str).collect();
     walk(real, &chain, By::Migrate, MANY);
 }
@@ -102,11 +105,10 @@ fn roll(cluster: &mut Cluster, version: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs etcd servers and openssl"]
 fn a_cluster_rolls_from_minor_to_minor_with_the_snapshot_count_of_etcd_itself() {
-    let Some(real) = real("a rolling chain") else { return };
-    if !has(&["openssl", "version"], "a rolling chain") {
-        return;
-    }
+    let real = real();
+    require(&["openssl", "version"]);
     let mut chains = chains(real);
     chains.retain(|chain| chain.len() == 3 && minor(chain[2]) >= 7 || chain.len() == 4);
     side_by_side(&chains, |chain| {
@@ -126,11 +128,10 @@ fn a_cluster_rolls_from_minor_to_minor_with_the_snapshot_count_of_etcd_itself() 
 }
 
 #[test]
+#[ignore = "needs etcd servers and openssl"]
 fn a_member_without_its_quorum_is_refused_and_can_go_on_with_it() {
-    let Some(real) = real("a member without a quorum") else { return };
-    if !has(&["openssl", "version"], "a member without a quorum") {
-        return;
-    }
+    let real = real();
+    require(&["openssl", "version"]);
     let [first, between, last] = [5, 6, 7].map(|minor| real.version(minor));
     let mut cluster = Cluster::new(real, None);
     cluster.begin(first);

@@ -9,11 +9,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::directory::{Directory, free_port, outcome};
-use crate::etcd::{has, real, succeed};
+use crate::etcd::{real, succeed};
+use crate::require::require;
 
 #[test]
+#[ignore = "needs etcd servers"]
 fn a_server_that_does_not_start_in_time_is_told_and_the_next_run_goes_on() {
-    let Some(real) = real("a slow start") else { return };
+    let real = real();
     let [from, through, to] = [4, 5, 6].map(|minor| real.version(minor));
     let seed = real.seed(from);
     let directory = &seed.directory;
@@ -36,13 +38,12 @@ fn a_server_that_does_not_start_in_time_is_told_and_the_next_run_goes_on() {
 }
 
 #[test]
+#[ignore = "needs etcd servers and strace"]
 fn a_server_that_does_not_stop_in_time_is_killed_and_loses_nothing() {
-    let Some(real) = real("a slow stop") else { return };
+    let real = real();
     // The first signal that migrate sends comes so late that its server is frozen by then.
     let delay = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=kill:delay_enter=8s:when=1"];
-    if !has(&[&delay[..], &["true"]].concat(), "a slow stop") {
-        return;
-    }
+    require(&[&delay[..], &["true"]].concat());
     let (lowest, highest) = real.ends();
     let seed = real.seed(lowest);
     let directory = &seed.directory;

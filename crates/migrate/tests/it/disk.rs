@@ -11,9 +11,10 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 use crate::directory::{Directory, outcome};
-use crate::etcd::{Real, Seed, amount, has, real, side_by_side, spread, succeed};
+use crate::etcd::{Real, Seed, amount, real, side_by_side, spread, succeed};
 use crate::kills::{assert_same, backups, points};
 use crate::mount::Mount;
+use crate::require::require;
 
 /// Cases of each test when not everything is asked for.
 fn cases() -> usize {
@@ -85,7 +86,7 @@ impl Tally {
         println!("{what}: {}", words.join(", "));
         let met: usize =
             table.iter().filter(|(step, _)| *step != "nowhere").map(|(_, count)| count).sum();
-        assert!(table.is_empty() || met >= at_least, "{what}: only {met} runs met it");
+        assert!(met >= at_least, "{what}: only {met} runs met it");
     }
 }
 
@@ -98,7 +99,7 @@ fn with_little_room(
     tally: &Tally,
 ) {
     let directory = Directory::new();
-    let Some(mount) = Mount::tmpfs("size=4g", &directory.0, "full disks") else { return };
+    let mount = Mount::tmpfs("size=4g", &directory.0);
     seed.copy_to(&directory.path("data"));
     mount.remount(options);
     let command = || {
@@ -119,8 +120,9 @@ fn used(what: &str, directory: &Path) -> u64 {
 }
 
 #[test]
+#[ignore = "needs etcd servers and root"]
 fn a_disk_without_room_for_one_more_file_is_told_and_survived() {
-    let Some(real) = real("a disk without inodes") else { return };
+    let real = real();
     for (from, to) in journeys(real) {
         let seed = real.seed(from);
         let files = used("--inodes", &seed.directory.path("data")) + 1;
@@ -136,11 +138,12 @@ fn a_disk_without_room_for_one_more_file_is_told_and_survived() {
 }
 
 #[test]
+#[ignore = "needs etcd servers and root"]
 fn a_full_disk_is_told_and_survived() {
     // KiB beyond what the data takes; etcd lays out logs of 64 MiB.
     const ROOM: [u64; 18] =
         [0, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024, 8192, 66_000, 100_000, 132_000];
-    let Some(real) = real("a full disk") else { return };
+    let real = real();
     for (from, to) in journeys(real) {
         let seed = real.seed(from);
         let kilobytes = used("-k", &seed.directory.path("data"));
@@ -159,16 +162,16 @@ fn a_full_disk_is_told_and_survived() {
 
 /// Somebody else fills the disk when the room was looked at long ago.
 #[test]
+#[ignore = "needs etcd servers and root"]
 fn a_disk_that_fills_while_a_server_runs_is_told_and_survived() {
     const ROOM: [u64; 6] = [0, 16, 256, 4096, 32_000, 66_000];
-    let Some(real) = real("a disk that fills") else { return };
+    let real = real();
     for (from, to) in journeys(real) {
         let seed = real.seed(from);
         let tally = Tally::default();
         side_by_side(&ROOM, |more| {
             let directory = Directory::new();
-            let test = "a disk that fills";
-            let Some(mount) = Mount::tmpfs("size=4g", &directory.0, test) else { return };
+            let mount = Mount::tmpfs("size=4g", &directory.0);
             seed.copy_to(&directory.path("data"));
             let mut command = directory.command(to, &real.bin_dir);
             let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
@@ -190,6 +193,7 @@ fn a_disk_that_fills_while_a_server_runs_is_told_and_survived() {
 }
 
 #[test]
+#[ignore = "needs etcd servers and strace"]
 fn a_call_that_fails_anywhere_is_told_and_survived() {
     const FAULTS: [(&str, &str); 8] = [
         ("write", "ENOSPC"),
@@ -201,10 +205,8 @@ fn a_call_that_fails_anywhere_is_told_and_survived() {
         ("copy_file_range", "ENOSPC"),
         ("clone3", "EAGAIN"),
     ];
-    let Some(real) = real("failing calls") else { return };
-    if !has(&["strace", "-o", "/dev/null", "true"], "failing calls") {
-        return;
-    }
+    let real = real();
+    require(&["strace", "-o", "/dev/null", "true"]);
     for (from, to) in journeys(real) {
         let seed = real.seed(from);
         let directory = seed.copy();
@@ -233,12 +235,13 @@ fn a_call_that_fails_anywhere_is_told_and_survived() {
 }
 
 #[test]
+#[ignore = "needs etcd servers and root"]
 fn a_read_only_disk_stops_only_those_who_have_work_to_do() {
-    let Some(real) = real("a read-only disk") else { return };
+    let real = real();
     let (lowest, highest) = real.ends();
     let seed = real.seed(lowest);
     let directory = seed.copy();
-    let Some(mount) = Mount::read_only(&directory.path("data"), "a read-only disk") else { return };
+    let mount = Mount::read_only(&directory.path("data"));
     let run = |to: &str, flags: &[&str]| {
         outcome(&directory.command(to, &real.bin_dir).args(flags).output().unwrap())
     };
@@ -263,8 +266,9 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
+#[ignore = "needs etcd servers"]
 fn copies_are_whole_and_independent_and_as_many_as_asked_for() {
-    let Some(real) = real("copies") else { return };
+    let real = real();
     let (lowest, highest) = real.ends();
     let seed = real.seed(lowest);
     let directory = seed.copy();
@@ -291,14 +295,15 @@ fn copies_are_whole_and_independent_and_as_many_as_asked_for() {
 }
 
 #[test]
+#[ignore = "needs etcd servers and root"]
 fn a_copy_that_does_not_fit_is_refused_before_anything_is_written() {
-    let Some(real) = real("free space") else { return };
+    let real = real();
     let (lowest, highest) = real.ends();
     let seed = real.seed(lowest);
     let directory = seed.copy();
     let copies = directory.path("data.bak");
     fs::create_dir(&copies).unwrap();
-    let Some(_mount) = Mount::tmpfs("size=32m", &copies, "free space") else { return };
+    let _mount = Mount::tmpfs("size=32m", &copies);
     let (code, _, stderr) = outcome(&directory.command(highest, &real.bin_dir).output().unwrap());
     assert_eq!(code, Some(1), "{stderr}");
     assert!(stderr.contains("and a copy of the data needs"), "{stderr}");
@@ -315,14 +320,15 @@ fn a_copy_that_does_not_fit_is_refused_before_anything_is_written() {
 }
 
 #[test]
+#[ignore = "needs etcd servers, mkfs.xfs and root"]
 fn a_copy_shares_its_blocks_where_the_file_system_can() {
-    let Some(real) = real("shared blocks") else { return };
+    let real = real();
     let (lowest, highest) = real.ends();
     let seed = real.seed(lowest);
     let outside = Directory::new();
     let directory = Directory::new();
     let image = outside.path("image");
-    let Some(_mount) = Mount::xfs(&image, &directory.0, "shared blocks") else { return };
+    let _mount = Mount::xfs(&image, &directory.0);
     seed.copy_to(&directory.path("data"));
     let told = real.migrate(&directory, highest, &[]);
     assert!(told.contains("sharing its blocks"), "{told}");

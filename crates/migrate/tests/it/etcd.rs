@@ -1,6 +1,6 @@
 //! Real servers, from the directory that `ETCDIMG_REAL_ETCD` names (`scripts/real-etcd` makes one):
 //! it holds `etcd-<V>`, `etcdctl-<V>` and `etcdutl-<V>` of the bundled versions, and below `debian`
-//! those of the distribution. Without it each test says that it was skipped.
+//! those of the distribution. Tests that need them are ignored unless asked for.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -15,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::directory::{Directory, free_port, outcome};
+use crate::require::missing;
 
 /// How many cases run at the same time: most of them wait for etcd's own clocks.
 const WORKERS: usize = 6;
@@ -26,13 +27,13 @@ pub struct Real {
     pub versions: BTreeMap<u64, String>,
 }
 
-pub fn real(test: &str) -> Option<&'static Real> {
+#[track_caller]
+pub fn real() -> &'static Real {
     static REAL: OnceLock<Option<Real>> = OnceLock::new();
     let found = REAL.get_or_init(|| env::var_os("ETCDIMG_REAL_ETCD").map(look)).as_ref();
-    if found.is_none() {
-        println!("skipped: {test} needs ETCDIMG_REAL_ETCD");
-    }
-    found
+    found.unwrap_or_else(|| {
+        missing("etcd servers", "ETCDIMG_REAL_ETCD=$(scripts/real-etcd --debian) names them")
+    })
 }
 
 fn look(bin_dir: impl Into<PathBuf>) -> Real {
@@ -80,9 +81,13 @@ impl Real {
         self.versions.get(&minor).unwrap_or_else(|| panic!("there is no etcd 3.{minor}"))
     }
 
-    /// Those of the distribution, if they were fetched.
+    /// Those of the distribution.
+    #[track_caller]
     pub fn debian(&self) -> Vec<String> {
         let mut versions = versions_in(&self.bin_dir.join("debian"));
+        if versions.is_empty() {
+            missing("etcd servers of Debian", "`scripts/real-etcd --debian` fetches them");
+        }
         versions.sort_by_key(|version| (minor(version), version.clone()));
         versions
     }
@@ -357,17 +362,6 @@ pub fn side_by_side<T: Sync>(cases: &[T], work: impl Fn(&T) + Sync) {
 /// A number from the environment: how much of a test is run.
 pub fn amount(variable: &str, default: usize) -> usize {
     env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
-/// Whether a program of the machine is there; says so if not.
-pub fn has(program: &[&str], test: &str) -> bool {
-    let mut command = Command::new(program[0]);
-    command.args(&program[1..]).stdout(Stdio::null()).stderr(Stdio::null());
-    let works = command.status().is_ok_and(|status| status.success());
-    if !works {
-        println!("skipped: {test} needs `{}` to work here", program.join(" "));
-    }
-    works
 }
 
 /// As many as asked for, evenly spread.

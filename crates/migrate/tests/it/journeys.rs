@@ -4,7 +4,8 @@ use std::fs;
 use std::process::Command;
 
 use crate::directory::{Directory, free_port, outcome};
-use crate::etcd::{Real, amount, has, minor, real, side_by_side};
+use crate::etcd::{Real, amount, minor, real, side_by_side};
+use crate::require::require;
 
 fn pairs(real: &Real) -> Vec<(&str, &str)> {
     let versions: Vec<_> = real.versions.values().map(String::as_str).collect();
@@ -13,8 +14,9 @@ fn pairs(real: &Real) -> Vec<(&str, &str)> {
 }
 
 #[test]
+#[ignore = "needs etcd servers"]
 fn every_journey_up_keeps_every_key_lease_and_revision() {
-    let Some(real) = real("every journey up") else { return };
+    let real = real();
     side_by_side(&pairs(real), |(from, to)| {
         let seed = real.seed(from);
         let told = real.migrate(&seed.directory, to, &[]);
@@ -30,8 +32,9 @@ fn every_journey_up_keeps_every_key_lease_and_revision() {
 }
 
 #[test]
+#[ignore = "needs etcd servers"]
 fn every_journey_down_keeps_every_key_lease_and_revision() {
-    let Some(real) = real("every journey down") else { return };
+    let real = real();
     // The longest first.
     let mut pairs = pairs(real);
     pairs.sort_by_key(|(to, from)| minor(to).cmp(&minor(from)));
@@ -46,13 +49,10 @@ fn every_journey_down_keeps_every_key_lease_and_revision() {
 }
 
 #[test]
+#[ignore = "needs etcd servers"]
 fn data_of_the_distributions_goes_to_every_bundled_version() {
-    let Some(real) = real("data of the distributions") else { return };
+    let real = real();
     let sources = real.debian();
-    if sources.is_empty() {
-        println!("skipped: data of the distributions needs `scripts/real-etcd --debian`");
-        return;
-    }
     side_by_side(&sources, |from| {
         let seed = real.seed(from);
         let targets: Vec<_> =
@@ -77,8 +77,9 @@ fn data_of_the_distributions_goes_to_every_bundled_version() {
 }
 
 #[test]
+#[ignore = "needs etcd servers"]
 fn a_database_at_its_quota_is_upgraded() {
-    let Some(real) = real("a full database") else { return };
+    let real = real();
     let (lowest, highest) = real.ends();
     let directory = Directory::new();
     let endpoint = format!("http://127.0.0.1:{}", free_port());
@@ -99,8 +100,9 @@ fn a_database_at_its_quota_is_upgraded() {
 }
 
 #[test]
+#[ignore = "needs etcd servers"]
 fn the_plan_of_a_downgrade_says_what_it_drops() {
-    let Some(real) = real("what a downgrade drops") else { return };
+    let real = real();
     let [oldest, older, newer] = [4, 5, 6].map(|minor| real.version(minor));
     let seed = real.seed(newer);
     let mut command = seed.directory.command(oldest, &real.bin_dir);
@@ -117,8 +119,9 @@ fn the_plan_of_a_downgrade_says_what_it_drops() {
 }
 
 #[test]
+#[ignore = "needs etcd servers"]
 fn many_keys_and_leases_survive_the_longest_way_up_and_down() {
-    let Some(real) = real("many keys") else { return };
+    let real = real();
     let (lowest, highest) = real.ends();
     let keys = amount("ETCDIMG_REAL_KEYS", 10_000);
     let seed = real.seed_with(lowest, keys);
@@ -132,8 +135,9 @@ fn many_keys_and_leases_survive_the_longest_way_up_and_down() {
 }
 
 #[test]
+#[ignore = "needs etcd servers"]
 fn data_without_version_file_is_adopted_and_a_false_one_is_an_error() {
-    let Some(real) = real("adopting data") else { return };
+    let real = real();
     let (lowest, highest) = real.ends();
     let seed = real.seed(lowest);
     let directory = &seed.directory;
@@ -149,8 +153,9 @@ fn data_without_version_file_is_adopted_and_a_false_one_is_an_error() {
 }
 
 #[test]
+#[ignore = "needs etcd servers"]
 fn authentication_does_not_stop_a_journey_in_either_direction() {
-    let Some(real) = real("authentication") else { return };
+    let real = real();
     let (lowest, highest) = real.ends();
     let seed = real.seed(lowest);
     let (directory, contents) = (&seed.directory, &seed.contents);
@@ -195,11 +200,10 @@ pub fn peer_flags(directory: &Directory) -> String {
 }
 
 #[test]
+#[ignore = "needs etcd servers and openssl"]
 fn what_manifests_pass_on_does_not_stop_a_journey_in_either_direction() {
-    let Some(real) = real("extra arguments") else { return };
-    if !has(&["openssl", "version"], "extra arguments") {
-        return;
-    }
+    let real = real();
+    require(&["openssl", "version"]);
     let (lowest, highest) = real.ends();
     let seed = real.seed(lowest);
     let certificates = Directory::new();

@@ -14,6 +14,7 @@ mod journeys;
 mod kills;
 mod mount;
 mod orphans;
+mod require;
 mod surroundings;
 mod wrapper;
 

@@ -1,46 +1,46 @@
 //! Small file systems for one test.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
+
+use crate::require::{is_root, missing};
 
 /// Taken away when dropped, so it has to be declared after the directory it lies in.
 pub struct Mount(PathBuf);
 
 impl Mount {
-    /// Mounts with the words of mount(8); says so when it may not.
-    pub fn new(words: &[&str], at: &Path, test: &str) -> Option<Self> {
-        let output = root("mount").args(words).arg(at).output();
-        if output.as_ref().is_ok_and(|output| output.status.success()) {
-            return Some(Self(at.to_owned()));
-        }
-        println!("skipped: {test} cannot mount {words:?}: {}", reason(output));
-        None
+    /// Mounts with the words of mount(8).
+    #[track_caller]
+    pub fn new(words: &[&str], at: &Path) -> Self {
+        run(root("mount").args(words).arg(at), "run it as root, or with sudo without a password");
+        Self(at.to_owned())
     }
 
-    pub fn tmpfs(options: &str, at: &Path, test: &str) -> Option<Self> {
+    #[track_caller]
+    pub fn tmpfs(options: &str, at: &Path) -> Self {
         let options = format!("mode=1777,{options}");
-        Self::new(&["-t", "tmpfs", "-o", &options, "tmpfs"], at, test)
+        Self::new(&["-t", "tmpfs", "-o", &options, "tmpfs"], at)
     }
 
     /// A part of the tree that cannot be written to.
-    pub fn read_only(at: &Path, test: &str) -> Option<Self> {
-        let mount = Self::new(&["--bind", at.to_str()?], at, test)?;
+    #[track_caller]
+    pub fn read_only(at: &Path) -> Self {
+        let mount = Self::new(&["--bind", at.to_str().unwrap()], at);
         mount.remount("bind,ro");
-        Some(mount)
+        mount
     }
 
     /// A file system that shares blocks between files, in a file.
-    pub fn xfs(image: &Path, at: &Path, test: &str) -> Option<Self> {
+    #[track_caller]
+    pub fn xfs(image: &Path, at: &Path) -> Self {
         let file = std::fs::File::create(image).unwrap();
         file.set_len(1 << 30).unwrap();
-        let output = Command::new("mkfs.xfs").args(["-q", "-m", "reflink=1"]).arg(image).output();
-        if !output.as_ref().is_ok_and(|output| output.status.success()) {
-            println!("skipped: {test} needs mkfs.xfs: {}", reason(output));
-            return None;
-        }
-        let mount = Self::new(&["-o", "loop", image.to_str()?], at, test)?;
+        let mut mkfs = Command::new("mkfs.xfs");
+        mkfs.args(["-q", "-m", "reflink=1"]).arg(image);
+        run(&mut mkfs, "`scripts/setup --test` installs xfsprogs; it is in /usr/sbin");
+        let mount = Self::new(&["-o", "loop", image.to_str().unwrap()], at);
         assert!(root("chmod").arg("1777").arg(at).status().unwrap().success());
-        Some(mount)
+        mount
     }
 
     pub fn remount(&self, options: &str) {
@@ -71,11 +71,6 @@ impl Drop for Mount {
     }
 }
 
-pub fn is_root() -> bool {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata("/proc/self").unwrap().uid() == 0
-}
-
 fn root(program: &str) -> Command {
     if is_root() {
         return Command::new(program);
@@ -85,9 +80,12 @@ fn root(program: &str) -> Command {
     command
 }
 
-fn reason(output: std::io::Result<Output>) -> String {
-    match output {
+#[track_caller]
+fn run(command: &mut Command, how: &str) {
+    let reason = match command.output() {
+        Ok(output) if output.status.success() => return,
         Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
         Err(error) => error.to_string(),
-    }
+    };
+    missing(&format!("{command:?} to succeed ({reason})"), how);
 }

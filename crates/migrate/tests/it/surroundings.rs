@@ -7,13 +7,15 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::directory::{Directory, outcome};
-use crate::etcd::{has, own_programs, real, succeed};
+use crate::etcd::{own_programs, real, succeed};
 use crate::kills::backups;
-use crate::mount::{Mount, is_root};
+use crate::mount::Mount;
+use crate::require::{require, require_root};
 
 #[test]
+#[ignore = "needs etcd servers"]
 fn a_directory_that_is_served_is_left_alone() {
-    let Some(real) = real("a served directory") else { return };
+    let real = real();
     let (lowest, highest) = real.ends();
     let seed = real.seed(lowest);
     let directory = &seed.directory;
@@ -25,8 +27,9 @@ fn a_directory_that_is_served_is_left_alone() {
 }
 
 #[test]
+#[ignore = "needs etcd servers"]
 fn the_second_of_two_is_told_who_is_at_work() {
-    let Some(real) = real("two at once") else { return };
+    let real = real();
     let (lowest, highest) = real.ends();
     let seed = real.seed(lowest);
     let directory = &seed.directory;
@@ -46,8 +49,9 @@ fn the_second_of_two_is_told_who_is_at_work() {
 }
 
 #[test]
+#[ignore = "needs etcd servers and root"]
 fn a_mount_point_a_link_and_a_trailing_slash_are_as_good_as_any() {
-    let Some(real) = real("places of the data") else { return };
+    let real = real();
     let (lowest, highest) = real.ends();
     let seed = real.seed(lowest);
     let there_and_back = |directory: &Directory, flags: &[&str]| {
@@ -72,9 +76,7 @@ fn a_mount_point_a_link_and_a_trailing_slash_are_as_good_as_any() {
 
     let directory = Directory::new();
     fs::create_dir(directory.path("data")).unwrap();
-    let Some(_mount) = Mount::tmpfs("size=2g", &directory.path("data"), "a mount point") else {
-        return;
-    };
+    let _mount = Mount::tmpfs("size=2g", &directory.path("data"));
     seed.copy_to(&directory.path("data"));
     there_and_back(&directory, &[]);
     // What lies beside a mount point is gone with the container.
@@ -83,18 +85,17 @@ fn a_mount_point_a_link_and_a_trailing_slash_are_as_good_as_any() {
 }
 
 #[test]
+#[ignore = "needs etcd servers and root"]
 fn a_read_only_root_is_no_obstacle() {
-    let Some(real) = real("a read-only root") else { return };
+    let real = real();
     let wrapper =
         ["unshare", "--mount", "sh", "-c", "mount -o remount,bind,ro / && exec \"$@\"", "sh"];
-    if !has(&[&wrapper[..], &["true"]].concat(), "a read-only root") {
-        return;
-    }
+    require(&[&wrapper[..], &["true"]].concat());
     let (lowest, highest) = real.ends();
     let seed = real.seed(lowest);
     let bin = own_programs(real, &[lowest, real.version(5), real.version(6), highest]);
     let directory = Directory::new();
-    let Some(_mount) = Mount::tmpfs("size=2g", &directory.0, "a read-only root") else { return };
+    let _mount = Mount::tmpfs("size=2g", &directory.0);
     seed.copy_to(&directory.path("data"));
     let mut command = directory.command_under(&wrapper, highest, &bin.0);
     let told = succeed(&directory, command.env_remove("DO_NOT_MOVE_BINARIES"), highest);
@@ -105,13 +106,11 @@ fn a_read_only_root_is_no_obstacle() {
 }
 
 #[test]
+#[ignore = "needs etcd servers and root"]
 fn a_user_who_is_not_root_migrates_what_is_theirs() {
     const NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-    let Some(real) = real("another user") else { return };
-    if !is_root() {
-        println!("skipped: another user needs root, to become another user");
-        return;
-    }
+    let real = real();
+    require_root();
     let (lowest, highest) = real.ends();
     let seed = real.seed(lowest);
     // Neither root's home nor the cache is theirs to read.
@@ -144,12 +143,11 @@ fn a_user_who_is_not_root_migrates_what_is_theirs() {
 }
 
 #[test]
+#[ignore = "needs etcd servers and root"]
 fn the_first_process_of_a_container_migrates_and_can_be_stopped() {
     const WRAPPER: [&str; 4] = ["unshare", "--pid", "--fork", "--mount-proc"];
-    let Some(real) = real("process 1") else { return };
-    if !has(&[&WRAPPER[..], &["true"]].concat(), "process 1") {
-        return;
-    }
+    let real = real();
+    require(&[&WRAPPER[..], &["true"]].concat());
     let (lowest, highest) = real.ends();
     let seed = real.seed(lowest);
     let directory = seed.copy();

@@ -1,0 +1,161 @@
+//! Bases where registries cannot be reached: busybox of all Linux platforms as one OCI image
+//! layout with an index, and stand-ins for Windows Nano Server.
+
+use std::fs;
+use std::path::Path;
+
+use etcdimg::digest::Digest;
+use serde_json::{Value, json};
+
+use crate::apt;
+use crate::busybox;
+use crate::debian_package::{self, Origin};
+use crate::failure::{Context as _, Failure, Result};
+use crate::oci_layout::{Writer, digest};
+use crate::part;
+use crate::root_tar::RootTar;
+use crate::workspace::say;
+
+const LINUX: [&str; 5] =
+    ["linux/amd64", "linux/arm/v7", "linux/arm64", "linux/ppc64le", "linux/s390x"];
+
+/// Not every suite of Debian has it; targets/ does not build it by default.
+const RISCV64: &str = "linux/riscv64";
+
+/// As versions.yaml names them; the builds are those of the last digests that were locked.
+const WINDOWS: [(&str, &str); 3] = [
+    ("1809", "10.0.17763.7249"),
+    ("ltsc2022", "10.0.20348.5499"),
+    ("ltsc2025", "10.0.26100.33296"),
+];
+
+/// The best that gzip has.
+const LEVEL: u32 = 9;
+
+/// Makes every base in a folder; the arguments that make etcdimg use them.
+pub fn all(out: &Path) -> Result<Vec<String>> {
+    fs::create_dir_all(out).context(out.display())?;
+    let out = fs::canonicalize(out)?;
+    let index = anew(&out.join("busybox"), busybox_index)?;
+    let mut arguments = vec![base("busybox", &out.join("busybox"), &index)];
+    for (release, version) in WINDOWS {
+        let name = format!("nanoserver-{release}");
+        let folder = out.join(&name);
+        let image = anew(&folder, |folder| nanoserver(version, folder))?;
+        arguments.push(base(&name, &folder, &image));
+    }
+    Ok(arguments.into_iter().flat_map(|argument| ["--base".to_owned(), argument]).collect())
+}
+
+fn base(name: &str, layout: &Path, digest: &Digest) -> String {
+    format!("{name}=oci:{}@{digest}", layout.display())
+}
+
+/// Makes a folder beside its place, and puts it there instead of what was there.
+fn anew(place: &Path, fill: impl FnOnce(&Path) -> Result<Digest>) -> Result<Digest> {
+    let work = part::temporary(place.parent().unwrap_or(place))?;
+    let made = work.path().join("new");
+    let digest = fill(&made)?;
+    let _ = fs::remove_dir_all(place);
+    fs::rename(&made, place).context(place.display())?;
+    Ok(digest)
+}
+
+fn busybox_index(folder: &Path) -> Result<Digest> {
+    let layout = Writer::create(folder)?;
+    let mut platforms = LINUX.to_vec();
+    let suite = apt::suite()?;
+    let origin = Origin { suite: &suite, architecture: "riscv64" };
+    match debian_package::files(origin, &["busybox-static"]) {
+        Ok(_) => platforms.push(RISCV64),
+        Err(_) => say(format_args!("{suite} has no busybox for {RISCV64}: it is left out")),
+    }
+    let manifests = platforms.iter().map(|platform| {
+        let layer = layout.layer(&busybox::layer(None, platform)?, LEVEL)?;
+        let listed = listed(platform);
+        let mut config = listed.clone();
+        config["config"] = json!({});
+        let mut image = layout.image(&[layer], config, &json!({}))?;
+        image["platform"] = listed;
+        Ok(image)
+    });
+    let index = layout.index(&manifests.collect::<Result<Vec<_>>>()?)?;
+    let found = digest(&index)?;
+    layout.tag("busybox", index)?;
+    Ok(found)
+}
+
+/// A platform as OCI documents name it.
+fn listed(platform: &str) -> Value {
+    let mut words = platform.split('/');
+    let mut next = || words.next().map(str::to_owned);
+    let (os, architecture) = (next(), next());
+    let mut listed = json!({ "os": os, "architecture": architecture });
+    if let Some(variant) = next() {
+        listed["variant"] = variant.into();
+    }
+    listed
+}
+
+/// Writes a stand-in for Windows Nano Server; the digest of its manifest.
+///
+/// It has the documents of a Windows base and the two roots of its layer, and not one file of
+/// Windows: what is built on it can be looked into, verified and pushed, but runs nowhere. The
+/// manifest says so in an annotation, which every image on top of it carries on.
+pub fn nanoserver(version: &str, folder: &Path) -> Result<Digest> {
+    if !is_windows_version(version) {
+        return Err(Failure::new(format!("`{version}` is no version of Windows"))
+            .hint("for example 10.0.20348.5499"));
+    }
+    let mut root = RootTar::default();
+    for path in ["Files/Windows/System32", "Hives"] {
+        root.folder(path, 0o755);
+    }
+    let layout = Writer::create(folder)?;
+    let layer = layout.layer(&root.bytes()?, LEVEL)?;
+    let listed = json!({ "os": "windows", "architecture": "amd64", "os.version": version });
+    let mut config = listed.clone();
+    config["config"] = json!({});
+    let annotation = json!({ etcdimg::image::STAND_IN: "no file of Windows is in it" });
+    let mut image = layout.image(&[layer], config, &json!({ "annotations": annotation }))?;
+    image["platform"] = listed;
+    let found = digest(&image)?;
+    layout.tag(version, image)?;
+    Ok(found)
+}
+
+/// `10.0.`, then two numbers.
+fn is_windows_version(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix("10.0.") else { return false };
+    let is_number = |word: &str| !word.is_empty() && word.bytes().all(|it| it.is_ascii_digit());
+    rest.split_once('.').is_some_and(|(build, revision)| is_number(build) && is_number(revision))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_windows_have_four_numbers() {
+        assert!(is_windows_version("10.0.20348.5499"));
+        for text in ["10.0.20348", "10.0..1", "10.0.1.2.3", "6.1.7601.1", "10.0.a.1"] {
+            assert!(!is_windows_version(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_platform_is_listed_with_its_variant() {
+        assert_eq!(
+            listed("linux/arm/v7"),
+            json!({ "os": "linux", "architecture": "arm", "variant": "v7" })
+        );
+        assert_eq!(listed("linux/s390x"), json!({ "os": "linux", "architecture": "s390x" }));
+    }
+
+    #[test]
+    fn the_same_stand_in_has_the_same_digest() {
+        let folder = tempfile::tempdir().unwrap();
+        let make = |name: &str| nanoserver("10.0.20348.5499", &folder.path().join(name)).unwrap();
+        assert_eq!(make("one"), make("two"));
+    }
+}

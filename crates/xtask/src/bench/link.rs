@@ -1,0 +1,100 @@
+//! A link with a delay to a server on this machine.
+
+use std::fmt;
+use std::thread;
+use std::time::Duration;
+
+use super::long_link;
+use crate::command::{Cmd, is_root};
+use crate::daemon::Daemon;
+use crate::failure::{Failure, Result};
+use crate::workspace::say;
+
+/// Decides how the delay is made.
+const VARIABLE: &str = "BENCH_LINK";
+
+/// How the delay is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// By the kernel, in a network namespace.
+    Netem,
+    /// By a thread of ours that holds every byte back.
+    Proxy,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Netem => "netem",
+            Self::Proxy => "proxy",
+        })
+    }
+}
+
+impl Kind {
+    /// The kernel's, where it has one.
+    pub fn choose() -> Result<Self> {
+        match std::env::var(VARIABLE).unwrap_or_default().as_str() {
+            "" => {}
+            "netem" => return Ok(Self::Netem),
+            "proxy" => return Ok(Self::Proxy),
+            other => {
+                return Err(Failure::new(format!("{VARIABLE} is `{other}`"))
+                    .hint("it may be `netem` or `proxy`"));
+            }
+        }
+        let script = "ip link set lo up && tc qdisc add dev lo root netem delay 1ms";
+        if is_root() && Cmd::new("unshare").args(["--net", "sh", "-c", script]).succeeds() {
+            say("the kernel has netem");
+            return Ok(Self::Netem);
+        }
+        Ok(Self::Proxy)
+    }
+}
+
+/// A link that is open as long as this value lives.
+#[derive(Debug, Default)]
+pub struct Link {
+    /// Words before a program, which put it at an end of the link.
+    prefix: Vec<String>,
+    /// What a proxy holds bytes back for; `None` where there is no proxy.
+    delay: Option<Duration>,
+    /// Keeps the network namespace.
+    _holder: Option<Daemon>,
+}
+
+impl Link {
+    /// Plain loopback.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// `delay` is the time there and back.
+    pub fn open(kind: Kind, delay: Duration) -> Result<Self> {
+        if kind == Kind::Proxy {
+            return Ok(Self { delay: Some(delay), ..Self::default() });
+        }
+        let holder = Daemon::start(Cmd::new("unshare").args(["--net", "sleep", "100000"]))?;
+        thread::sleep(Duration::from_millis(500));
+        let prefix = ["nsenter".to_owned(), format!("--net=/proc/{}/ns/net", holder.id())];
+        let half = format!("{}ms", delay.as_millis() / 2);
+        for words in [
+            &["ip", "link", "set", "lo", "up"][..],
+            &["tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", &half],
+        ] {
+            Cmd::new(&prefix[0]).arg(&prefix[1]).args(words).run()?;
+        }
+        Ok(Self { prefix: prefix.to_vec(), delay: None, _holder: Some(holder) })
+    }
+
+    pub fn prefix(&self) -> &[String] {
+        &self.prefix
+    }
+
+    /// Where a server at an address is found through the link.
+    pub fn address(&self, address: &str) -> Result<String> {
+        let Some(delay) = self.delay else { return Ok(address.to_owned()) };
+        let port = address.rsplit(':').next().unwrap_or_default().parse()?;
+        Ok(format!("127.0.0.1:{}", long_link::start(delay, port)?))
+    }
+}

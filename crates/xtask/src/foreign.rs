@@ -1,0 +1,50 @@
+//! The unit tests of `migrate`, and of what both programs share, on a machine that keeps its bytes
+//! the other way round.
+//!
+//! Compiled as the image's own `migrate` is, from rust-src and linked by zig, and run by qemu's
+//! user emulation. The first run compiles the standard library.
+
+use crate::command::{Cmd, code, find};
+use crate::failure::{Failure, Result};
+use crate::{cross, workspace};
+
+/// Tests of a triple, with a program of qemu, by default the one for its architecture.
+pub fn test(triple: &str, qemu: Option<&str>) -> Result<()> {
+    let architecture = triple.split('-').next().unwrap_or(triple);
+    let qemu = qemu.map_or_else(|| format!("qemu-{architecture}-static"), str::to_owned);
+    if find(&qemu).is_none() {
+        return Err(
+            Failure::new(format!("there is no {qemu}")).hint("apt-get install qemu-user-static")
+        );
+    }
+    let cross::Cross { zig, library } = cross::provide()?;
+    let cache = workspace::cache()?;
+    let name = triple.replace('-', "_").to_uppercase();
+    let status = Cmd::new(zig.join("cargo-zigbuild"))
+        .without_cargo_run()
+        .dir(&workspace::root())
+        .env(&format!("CARGO_TARGET_{name}_RUNNER"), &qemu)
+        .env("CARGO_TARGET_DIR", cache.join("foreign"))
+        .env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            "-Ctarget-feature=+crt-static\u{1f}-Clink-self-contained=no",
+        )
+        // Stable Rust compiles its own standard library only when told that it may, and of these
+        // sources.
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("__CARGO_TESTS_ONLY_SRC_ROOT", &library)
+        .env("CARGO_ZIGBUILD_ZIG_PATH", zig.join("zig"))
+        .env("CARGO_ZIGBUILD_CACHE_DIR", cache.join("zig"))
+        .env("ZIG_GLOBAL_CACHE_DIR", cache.join("zig/global"))
+        .env("ZIG_LOCAL_CACHE_DIR", cache.join("zig/local"))
+        .args(["test", "--locked", "--quiet", "--target", triple])
+        .arg("-Zbuild-std=std,panic_unwind,test")
+        .args(["--package=migrate", "--package=etcd-version", "--lib", "--bins", "--"])
+        // Without what starts programs: the emulation may hang when a program with threads forks.
+        .args(["--skip", "tool::tests"])
+        .status()?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Failure::new(format!("the tests on {triple} failed")).with_code(code(status)))
+}

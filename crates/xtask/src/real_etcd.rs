@@ -1,0 +1,172 @@
+//! Real etcd servers and tools for the tests of `migrate`: `etcd-V`, `etcdctl-V` and `etcdutl-V` of
+//! every version in versions.yaml.
+//!
+//! They are those of the linux/amd64 image, taken out of its layers: from etcd's release archives,
+//! or compiled here where those cannot be reached. On demand also the etcds of Debian's suites in
+//! `debian/`, which wrote much of the data that people have. Kept in the cache by the digest of the
+//! locked inputs.
+
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use etcdimg::catalog::{LOCK_FILE, VERSIONS_FILE};
+use etcdimg::digest::Digest;
+
+use crate::command::{Cmd, path_with};
+use crate::debian_package::{self, Origin};
+use crate::failure::{Context as _, Failure, Result};
+use crate::workspace::{self, say};
+use crate::{go, oci_layout, part};
+
+const SUITES: [&str; 4] = ["bullseye", "bookworm", "trixie", "forky"];
+
+/// etcdimg's exit code when something cannot be reached.
+const UNAVAILABLE: u8 = 5;
+
+/// The folder of the programs, which are made when they are not there.
+pub fn provide(with_debian: bool) -> Result<PathBuf> {
+    if std::env::consts::ARCH != "x86_64" {
+        return Err(Failure::new("these are programs for x86_64 machines"));
+    }
+    let parts = workspace::parts()?;
+    let folder = parts.join(format!("etcd-{}", &key()?[..16]));
+    if !folder.is_dir() {
+        let work = part::temporary(&parts)?;
+        part::finish(&programs(work.path(), &folder)?, &folder)?;
+    }
+    let debian = folder.join("debian");
+    if with_debian && !debian.is_dir() {
+        let work = part::temporary(&parts)?;
+        part::finish(&debians(work.path())?, &debian)?;
+    }
+    Ok(folder)
+}
+
+/// Hexadecimal digits, of everything that decides the programs.
+fn key() -> Result<String> {
+    let root = workspace::root();
+    let mut text = fs::read(root.join(VERSIONS_FILE)).context(VERSIONS_FILE)?;
+    text.extend(fs::read(root.join(LOCK_FILE)).context(LOCK_FILE)?);
+    Ok(Digest::of(text).hex())
+}
+
+/// Builds an image and takes the programs out of it.
+fn programs(work: &Path, folder: &Path) -> Result<PathBuf> {
+    let (origin, path) = origin()?;
+    // Nothing of the base is used, so an empty one is enough and needs no registry.
+    let empty = tar::Builder::new(Vec::new()).into_inner()?;
+    let base = work.join("base.tar");
+    fs::write(&base, &empty)?;
+    let base = format!("--base=busybox=rootfs:{}@{}", base.display(), Digest::of(&empty));
+    let layout = work.join("layout");
+    etcdimg()?
+        .env("PATH", path)
+        .args(["-q", "build", "--arch=amd64", "--from", origin, &base, "--out"])
+        .arg(&layout)
+        .run()?;
+    say(format_args!("unpacking into {}", folder.display()));
+    let made = work.join("bin");
+    fs::create_dir(&made)?;
+    for layer in oci_layout::layers(&layout)? {
+        unpack(&layer, &made)?;
+    }
+    Ok(made)
+}
+
+/// Where the programs come from, and the `PATH` for it.
+fn origin() -> Result<(&'static str, std::ffi::OsString)> {
+    match etcdimg()?.args(["-q", "fetch", "--only=releases"]).run() {
+        Ok(()) => Ok(("release", path_with(None)?)),
+        Err(failure) if failure.code() == UNAVAILABLE => {
+            say("the release archives cannot be reached from here: compiling etcd from source");
+            Ok(("source", path_with(go::provide()?.as_deref())?))
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+fn etcdimg() -> Result<Cmd> {
+    let run = ["run", "--locked", "--quiet", "--bin=etcdimg", "--", "--cache-dir"];
+    Ok(Cmd::cargo().args(run).arg(workspace::cache()?))
+}
+
+/// Writes the programs whose names have a version.
+fn unpack(layer: &[u8], folder: &Path) -> Result<()> {
+    for entry in tar::Archive::new(layer).entries()? {
+        let mut entry = entry?;
+        let path = entry.path()?.into_owned();
+        let Some(name) = program(&path) else { continue };
+        if !entry.header().entry_type().is_file() {
+            return Err(Failure::new(format!("{} is not a file of its own", path.display())));
+        }
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes)?;
+        let to = folder.join(name);
+        fs::write(&to, bytes).context(to.display())?;
+        fs::set_permissions(&to, fs::Permissions::from_mode(entry.header().mode()?))?;
+    }
+    Ok(())
+}
+
+/// `etcdctl-3.7.1` of `usr/local/bin/etcdctl-3.7.1`.
+fn program(path: &Path) -> Option<&str> {
+    let name = path.strip_prefix("usr/local/bin").ok()?.to_str()?;
+    let (tool, version) = name.split_once('-')?;
+    (tool.starts_with("etcd") && version.starts_with(|it: char| it.is_ascii_digit()))
+        .then_some(name)
+}
+
+fn debians(work: &Path) -> Result<PathBuf> {
+    let made = work.join("debian");
+    fs::create_dir(&made)?;
+    for suite in SUITES {
+        let origin = Origin { suite, architecture: "amd64" };
+        // Not every mirror still has the oldest and already has the newest.
+        let Ok(packages) = debian_package::files(origin, &["etcd-server", "etcd-client"]) else {
+            crate::interrupt::check()?;
+            say(format_args!("no etcd of {suite}"));
+            continue;
+        };
+        let unpacked = work.join(suite);
+        let mut version = String::new();
+        for package in packages {
+            let full = debian_package::field(&package, "Version")?;
+            upstream(&full).clone_into(&mut version);
+            debian_package::unpack(&package, &unpacked)?;
+        }
+        for name in ["etcd", "etcdctl"] {
+            let from = unpacked.join("usr/bin").join(name);
+            fs::copy(&from, made.join(format!("{name}-{version}"))).context(from.display())?;
+        }
+    }
+    Ok(made)
+}
+
+/// `3.4.23` of `3.4.23+dfsg-4+b5`.
+fn upstream(version: &str) -> &str {
+    version.split(['+', '-']).next().unwrap_or(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_have_a_version_in_their_name() {
+        let check = |path: &str, expected| assert_eq!(program(Path::new(path)), expected);
+        check("usr/local/bin/etcdutl-3.6.14", Some("etcdutl-3.6.14"));
+        check("usr/local/bin/etcd-3.4.21", Some("etcd-3.4.21"));
+        check("usr/local/bin/etcd", None);
+        check("usr/local/bin/migrate-if-needed.sh", None);
+        check("usr/local/bin/etcd-dump-logs", None);
+        check("bin/etcd-3.4.21", None);
+    }
+
+    #[test]
+    fn debian_adds_to_versions() {
+        assert_eq!(upstream("3.4.23+dfsg-4+b5"), "3.4.23");
+        assert_eq!(upstream("3.5.16-4"), "3.5.16");
+    }
+}

@@ -1,0 +1,49 @@
+//! What the repository says, and where things are.
+
+use std::path::{Path, PathBuf};
+
+use etcdimg::catalog::{self, Versions};
+
+use crate::failure::{Failure, Result};
+
+/// The folder of the repository.
+pub fn root() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.ancestors().nth(2).unwrap_or(own).to_owned()
+}
+
+/// versions.yaml of a folder, which is the repository's own for most tasks.
+pub fn versions(folder: &Path) -> Result<Versions> {
+    Ok(catalog::load(folder)?.0.versions)
+}
+
+/// The cache that the program has, too.
+pub fn cache() -> Result<PathBuf> {
+    let folder = cache_dir::cache_folder().ok_or_else(|| {
+        Failure::new("none of ETCDIMG_CACHE, XDG_CACHE_HOME and HOME is set")
+            .hint("name a folder by ETCDIMG_CACHE")
+    })?;
+    Ok(std::path::absolute(folder)?)
+}
+
+/// What other people made and the cache keeps: compilers, packages, programs.
+pub fn parts() -> Result<PathBuf> {
+    let parts = cache()?.join("parts");
+    std::fs::create_dir_all(&parts)?;
+    Ok(parts)
+}
+
+/// A program of the workspace in a profile's folder, wherever cargo puts it.
+pub fn built(profile: &str, program: &str) -> Result<PathBuf> {
+    let metadata = crate::command::Cmd::cargo()
+        .args(["metadata", "--format-version=1", "--no-deps", "--locked"])
+        .text()?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
+    let target = metadata["target_directory"].as_str().unwrap_or("target");
+    Ok(Path::new(target).join(profile).join(program))
+}
+
+/// Says what happens, on standard error.
+pub fn say(text: impl std::fmt::Display) {
+    eprintln!("xtask: {text}");
+}
