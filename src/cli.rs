@@ -3,6 +3,7 @@
 use std::num::NonZero;
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use etcd_version::ImageTag;
 
@@ -399,10 +400,21 @@ pub struct VerifyArgs {
     pub access: AccessArgs,
 }
 
+fn kinds() -> impl TypedValueParser<Value = manifests::Kind> {
+    let all = manifests::Kind::ALL;
+    let all = all.map(|kind| PossibleValue::new(kind.name()).help(kind.summary()));
+    PossibleValuesParser::new(all).try_map(|name| name.parse())
+}
+
+fn suites() -> impl TypedValueParser<Value = Suite> {
+    let all = Suite::ALL.map(|suite| PossibleValue::new(suite.name()).help(suite.summary()));
+    PossibleValuesParser::new(all).try_map(|name| name.parse())
+}
+
 #[derive(Clone, Debug, Args)]
 pub struct ManifestsArgs {
     /// Manifests to print (may be given several times) [default with --out: all]
-    #[arg(long, value_name = "KIND", required_unless_present = "out")]
+    #[arg(long, value_name = "KIND", required_unless_present = "out", value_parser = kinds())]
     pub kind: Vec<manifests::Kind>,
     /// Tag of the image; data is migrated to its etcd version [default: the tag of versions.yaml]
     #[arg(long, value_name = "TAG")]
@@ -427,7 +439,7 @@ pub struct TestArgs {
     #[arg(long, value_name = "ARCH", default_value = "amd64", value_parser = linux_platform)]
     pub arch: Platform,
     /// Run only these suites (may be given several times) [default: all]
-    #[arg(long, value_name = "SUITE")]
+    #[arg(long, value_name = "SUITE", value_parser = suites())]
     pub suite: Vec<Suite>,
     /// Run only these cases, named as in --list (may be given several times)
     #[arg(long, value_name = "CASE")]
@@ -439,7 +451,7 @@ pub struct TestArgs {
     #[arg(long, value_name = "RUNTIME", default_value = "auto")]
     pub runtime: RuntimeChoice,
     /// Fail if a case of this suite is skipped (may be given several times)
-    #[arg(long, value_name = "SUITE")]
+    #[arg(long, value_name = "SUITE", value_parser = suites())]
     pub require: Vec<Suite>,
     /// Also write the results to FILE.xml (JUnit) or FILE.html (may be given several times)
     #[arg(long, value_name = "FILE", value_parser = report)]

@@ -2,7 +2,6 @@
 //!
 //! ARCHITECTURE.md has the picture and the order in which to read the modules.
 
-pub mod acceptance;
 pub mod archive;
 pub mod assemble;
 pub mod base;
@@ -11,7 +10,6 @@ pub mod cli;
 pub mod commands;
 pub mod compile;
 pub mod copy;
-pub mod docker;
 pub mod documents;
 pub mod failure;
 pub mod fetch;
@@ -19,9 +17,7 @@ pub mod http;
 pub mod image;
 pub mod layer;
 pub mod lookup;
-pub mod manifests;
 pub mod plan;
-pub mod process;
 pub mod program;
 pub mod push;
 pub mod registry;
@@ -32,3 +28,4 @@ pub mod verify;
 
 // Where everything inside looks for them.
 pub use oci::{digest, layout, platform};
+pub use {::acceptance, ::docker, ::process, kube_manifests as manifests};

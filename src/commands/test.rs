@@ -14,8 +14,8 @@ use super::context::{Context, runtime};
 use super::image_location::ImageLocation;
 use crate::acceptance::runtime::{Docker, Rootfs, Runtime, RuntimeError};
 use crate::acceptance::{
-    self, Case, CaseResult, Gap, Outcome, Owner, Results, Run, Sizes, Subject, SubjectError, Suite,
-    Verdict,
+    self, Case, CaseResult, ImageError, ImageUnderTest, IncompleteReason, Outcome, Owner, Results,
+    Run, Sizes, Suite, Verdict,
 };
 use crate::cli::{Format, RuntimeChoice, TestArgs};
 use crate::docker::EngineError;
@@ -23,6 +23,7 @@ use crate::documents::{BlobDescriptor, ListedImage};
 use crate::failure::{Failure, Kind};
 use crate::layout::Layout;
 use crate::platform::Platform;
+use crate::verify;
 
 pub(super) fn run(context: &Context, arguments: &TestArgs) -> Result<(), Failure> {
     let is_wanted = |it: &Suite| arguments.suite.is_empty() || arguments.suite.contains(it);
@@ -68,10 +69,10 @@ fn open(
     arguments: &TestArgs,
     suites: &[Suite],
     platform: &Platform,
-) -> Result<Subject, Failure> {
-    let open = |platform| Subject::open(layout.clone(), arguments.tag.as_deref(), platform);
+) -> Result<ImageUnderTest, Failure> {
+    let open = |platform| ImageUnderTest::open(layout.clone(), arguments.tag.as_deref(), platform);
     let mut opened = open(platform);
-    if let Err(SubjectError::NoPlatform { .. }) = &opened
+    if let Err(ImageError::NoPlatform { .. }) = &opened
         && suites == [Suite::Windows]
         && let Ok(windows) = "windows/amd64".parse()
     {
@@ -109,7 +110,7 @@ fn list(context: &Context, cases: &[(Suite, Case)]) -> Result<(), Failure> {
 fn play(
     context: &Context,
     arguments: &TestArgs,
-    subject: &Subject,
+    subject: &ImageUnderTest,
     cases: &[(Suite, Case)],
 ) -> Result<(), Failure> {
     let started = Instant::now();
@@ -127,7 +128,13 @@ fn play(
     } else {
         None
     };
+    let verify = |layout: &Layout| {
+        // Layers of Windows itself are not ours to judge.
+        let report = verify::verify_sparse(layout).map_err(|error| error.to_string())?;
+        Ok(report.faults.iter().map(ToString::to_string).collect())
+    };
     let run = Run {
+        verify: &verify,
         subject,
         runtime: means.as_deref(),
         folder: folder.path(),
@@ -137,7 +144,7 @@ fn play(
             .or_else(|| std::thread::available_parallelism().ok())
             .map_or(1, NonZero::get),
     };
-    let played = run.play(cases, |result| say(context, result));
+    let played = run.run(cases, |result| say(context, result));
     drop(listening);
     let results = Results {
         reference: reference(arguments, subject),
@@ -160,7 +167,7 @@ fn play(
 }
 
 /// The name of the image in reports: the folder of a layout has no tag in it, so it is added.
-fn reference(arguments: &TestArgs, subject: &Subject) -> String {
+fn reference(arguments: &TestArgs, subject: &ImageUnderTest) -> String {
     if arguments.place.ends_with(&subject.tag) {
         return arguments.place.clone();
     }
@@ -177,7 +184,7 @@ struct RunFolder<'a> {
 fn means(
     context: &Context,
     choice: RuntimeChoice,
-    subject: &Subject,
+    subject: &ImageUnderTest,
     folder: RunFolder<'_>,
 ) -> Result<Box<dyn Runtime>, Failure> {
     let means = native(context, choice, subject, folder)?;
@@ -208,7 +215,7 @@ fn no_containers(means: &dyn Runtime, error: RuntimeError) -> Failure {
 fn native(
     context: &Context,
     choice: RuntimeChoice,
-    subject: &Subject,
+    subject: &ImageUnderTest,
     folder: RunFolder<'_>,
 ) -> Result<Box<dyn Runtime>, Failure> {
     if choice != RuntimeChoice::Rootfs {
@@ -290,15 +297,17 @@ fn verdict(results: &Results) -> Result<(), Failure> {
                 first.unwrap_or_default()
             )))
         }
-        Verdict::Incomplete(gap) => {
-            let kind = match gap {
-                Gap::Interrupted { .. } => Kind::Other,
-                Gap::NothingRan | Gap::CouldNotRun { .. } => Kind::Unavailable,
-                Gap::Missing(_) => Kind::TestFailed,
+        Verdict::Incomplete(reason) => {
+            let kind = match reason {
+                IncompleteReason::Interrupted { .. } => Kind::Other,
+                IncompleteReason::NothingRan | IncompleteReason::CouldNotRun { .. } => {
+                    Kind::Unavailable
+                }
+                IncompleteReason::Missing(_) => Kind::TestFailed,
             };
-            let failure = Failure::new(kind, gap.to_string());
-            Err(match gap {
-                Gap::CouldNotRun { .. } => {
+            let failure = Failure::new(kind, reason.to_string());
+            Err(match reason {
+                IncompleteReason::CouldNotRun { .. } => {
                     failure.hint("see the reason of each case; they prove nothing about the image")
                 }
                 _ => failure,

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use etcdimg::acceptance::{CaseResult, Journey, Outcome, Results, Suite, Told, Trouble};
+use etcdimg::acceptance::{
+    CaseLog, CaseResult, FailureDetail, Outcome, ProvenMigration, Results, Suite,
+};
 
 use crate::require;
 
@@ -17,7 +19,7 @@ fn case(suite: Suite, name: &str, proves: &str, outcome: Outcome, seconds: u64) 
         case: name.to_owned(),
         proves: proves.to_owned(),
         outcome,
-        told: Told::default(),
+        log: CaseLog::default(),
         took: Duration::from_secs(seconds),
     }
 }
@@ -27,20 +29,20 @@ fn results() -> Results {
     let version = |text: &str| text.parse().unwrap();
     let mut up =
         case(Suite::Migrate, "up-3.6.14-3.7.1", "data of 3.6.14 is whole", Outcome::Passed, 7);
-    up.told.journeys.push(Journey { from: version("3.6.14"), to: version("3.7.1") });
+    up.log.journeys.push(ProvenMigration { from: version("3.6.14"), to: version("3.7.1") });
     let mut longest = case(Suite::Migrate, "longest", "all the way", Outcome::Passed, 24);
-    longest.told.journeys.push(Journey { from: version("3.4.21"), to: version("3.7.1") });
+    longest.log.journeys.push(ProvenMigration { from: version("3.4.21"), to: version("3.7.1") });
     let mut down = case(Suite::Migrate, "down-3.7.1-3.6.14", "and back", Outcome::Passed, 5);
-    down.told.journeys.push(Journey { from: version("3.7.1"), to: version("3.6.14") });
-    let trouble = Trouble {
+    down.log.journeys.push(ProvenMigration { from: version("3.7.1"), to: version("3.6.14") });
+    let detail = FailureDetail {
         what: "it took 31 s to stop".to_owned(),
         command: Some("/usr/local/bin/etcd-3.7.1 --name=member0".to_owned()),
         log: vec!["{\"level\":\"info\",\"msg\":\"received signal; shutting down\"}".to_owned()],
-        ..Trouble::default()
+        ..FailureDetail::default()
     };
     let mut serve =
-        case(Suite::Run, "serve", "a server starts and stops", Outcome::Failed(trouble), 31);
-    serve.told.step.push_str("stop it with SIGTERM");
+        case(Suite::Run, "serve", "a server starts and stops", Outcome::Failed(detail), 31);
+    serve.log.step.push_str("stop it with SIGTERM");
     let skipped = Outcome::Skipped("podman is not installed".to_owned());
     Results {
         reference: "registry.example.com/etcd:3.7.1-0".to_owned(),

@@ -181,6 +181,22 @@ impl Document {
     }
 }
 
+/// `23.1 MB`: powers of 1000, one digit after the point.
+pub fn size_text(bytes: u64) -> String {
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let mut unit = 1000;
+    for name in ["kB", "MB", "GB", "TB", "PB"] {
+        let tenths = (u128::from(bytes) * 10 + unit / 2) / unit;
+        if tenths < 10_000 {
+            return format!("{}.{} {name}", tenths / 10, tenths % 10);
+        }
+        unit *= 1000;
+    }
+    format!("{} EB", u128::from(bytes) / unit)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

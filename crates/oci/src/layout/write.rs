@@ -18,8 +18,8 @@ use crate::media_type;
 const TEMPORARY: &str = ".etcdimg-";
 
 impl Layout {
-    /// Opens a layout for writing, making it where there is none. Nobody else writes while the
-    /// returned lock is held.
+    /// Opens a layout for writing and creates it if it does not exist. No other process writes
+    /// while the returned lock is held.
     pub fn create(root: &Path) -> Result<(Self, File), LayoutError> {
         let blobs = root.join("blobs/sha256");
         fs::create_dir_all(&blobs).map_err(LayoutError::io("create", &blobs))?;

@@ -1,0 +1,170 @@
+//! What a case works with: the image, what runs it, a folder, and the log of the case.
+
+use std::fmt::{self, Display};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+use etcd_version::EtcdVersion;
+
+use super::container::Container;
+use super::error::{CaseError, FailureDetail, ensure};
+use super::image_under_test::ImageUnderTest;
+use super::log::{CaseLog, ProvenMigration};
+use super::pod::Pod;
+use super::runtime::Runtime;
+use super::{Run, VerifyLayout};
+
+/// How long a command may take.
+pub(super) const PATIENCE: Duration = Duration::from_mins(3);
+/// How many times as long everything may take under an emulator.
+const EMULATED: u32 = 10;
+/// How often somebody who waits looks whether to stop.
+pub(super) const LOOK: Duration = Duration::from_millis(100);
+
+/// Where a case runs: the image, what runs it, and a folder of its own.
+pub struct CaseContext<'a> {
+    pub subject: &'a ImageUnderTest,
+    runtime: Option<&'a dyn Runtime>,
+    folder: &'a Path,
+    pub interrupted: &'a AtomicBool,
+    verify: &'a VerifyLayout,
+    count: AtomicU32,
+    log: Mutex<CaseLog>,
+    /// Whose commands are those of the procedure; others may run beside it.
+    player: ThreadId,
+    seen: Mutex<Seen>,
+}
+
+/// What helps to understand a failure and nobody asks for otherwise.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    command: Option<String>,
+    /// Last lines of what still ran when the case stopped.
+    pub(super) logs: Vec<(String, Vec<String>)>,
+}
+
+impl fmt::Debug for CaseContext<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CaseContext").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+impl<'a> CaseContext<'a> {
+    pub fn new(run: &'a Run<'a>, folder: &'a Path) -> Self {
+        Self {
+            subject: run.subject,
+            runtime: run.runtime,
+            folder,
+            interrupted: run.interrupted,
+            verify: run.verify,
+            count: AtomicU32::new(0),
+            log: Mutex::default(),
+            player: thread::current().id(),
+            seen: Mutex::default(),
+        }
+    }
+
+    pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn saw(&self, container: &Container) {
+        if thread::current().id() == self.player {
+            self.seen().command = Some(container.line());
+        }
+    }
+
+    /// With the last command, unless a nearer one is known, and the logs of the servers that ran.
+    pub fn explain(&self, mut detail: FailureDetail) -> FailureDetail {
+        let seen = self.seen();
+        detail.command = detail.command.or_else(|| seen.command.clone());
+        for (line, log) in &seen.logs {
+            let is_new = log.last().is_some_and(|last| !detail.log.contains(last));
+            if is_new {
+                detail.log.push(format!("{line} said:"));
+                detail.log.extend(log.iter().cloned());
+            }
+        }
+        detail
+    }
+
+    pub fn log(&self) -> CaseLog {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the procedure does now: shown when it fails.
+    pub fn step(&self, what: impl Display) {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).step = what.to_string();
+    }
+
+    /// Everything that `etcdimg verify` finds wrong with the layout.
+    pub fn verify(&self) -> Result<Vec<String>, CaseError> {
+        (self.verify)(&self.subject.layout).map_err(CaseError::failed)
+    }
+
+    /// A figure for the report.
+    pub fn note(&self, what: impl Display) {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.notes.push(what.to_string());
+    }
+
+    /// Data has gone this way and is whole.
+    pub fn journey(&self, from: &EtcdVersion, to: &EtcdVersion) {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.journeys.push(ProvenMigration { from: from.clone(), to: to.clone() });
+    }
+
+    /// A new, empty folder.
+    pub fn folder(&self, name: &str) -> Result<PathBuf, CaseError> {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        let path = self.folder.join(format!("{name}-{count}"));
+        std::fs::create_dir_all(&path)?;
+        Ok(path)
+    }
+
+    pub fn pod(&self) -> Result<Pod<'_>, CaseError> {
+        let Some(runtime) = self.runtime else {
+            return Err(CaseError::Skipped("nothing here can run the image".to_owned()));
+        };
+        let folder = self.folder("pod")?;
+        Ok(Pod::new(runtime.pod(&folder)?, self))
+    }
+
+    /// A user who is not root; without one the case is skipped.
+    pub fn other_user(&self) -> Result<(u32, u32), CaseError> {
+        let nobody = || Err("nothing here can run the image".to_owned());
+        self.runtime.map_or_else(nobody, Runtime::other_user).map_err(CaseError::Skipped)
+    }
+
+    /// A time limit, or what it is under an emulator.
+    pub fn limit(&self, natively: Duration) -> Duration {
+        if self.subject.is_foreign() { natively * EMULATED } else { natively }
+    }
+
+    pub fn check(&self) -> Result<(), CaseError> {
+        if self.interrupted.load(Ordering::Relaxed) { Err(CaseError::Interrupted) } else { Ok(()) }
+    }
+
+    /// Asks again and again until the answer is yes.
+    pub fn until(
+        &self,
+        what: &str,
+        mut is_so: impl FnMut() -> Result<bool, CaseError>,
+    ) -> Result<(), CaseError> {
+        let started = Instant::now();
+        let mut pause = Duration::from_millis(10);
+        while !is_so()? {
+            self.check()?;
+            let patience = self.limit(PATIENCE);
+            ensure(started.elapsed() < patience, || {
+                format!("waited {} s for {what}", patience.as_secs())
+            })?;
+            thread::sleep(pause);
+            pause = (pause * 2).min(LOOK);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,189 @@
+//! The files of an image: what the layers hold, one over the other.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read};
+use std::path::{Component, Path, PathBuf};
+
+use contract::labels::LAYER as LAYER_LABEL;
+use contract::paths::FILES;
+use etcd_version::{BUNDLED_PATH, Bundled};
+use oci::Descriptor;
+
+use super::image_under_test::ImageUnderTest;
+use super::lookup::ImageError;
+
+/// No file of a base or of ours is larger.
+const FILE_LIMIT: u64 = 4 << 30;
+
+/// A file of the image, as its tar entry describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileEntry {
+    pub kind: FileKind,
+    pub mode: u32,
+    pub uid: u64,
+    pub gid: u64,
+    pub size_bytes: u64,
+    /// Ours, by the annotation of the layer.
+    pub layer: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    File,
+    Directory,
+    SymbolicLink(String),
+    HardLink(String),
+    Other,
+}
+
+impl ImageUnderTest {
+    /// Reads all layers once for what is in them.
+    pub(super) fn look(&mut self) -> Result<(), ImageError> {
+        let bundled_path = if self.platform.is_windows() {
+            format!("{FILES}/{BUNDLED_PATH}")
+        } else {
+            BUNDLED_PATH.to_owned()
+        };
+        let mut bundled = None;
+        let mut files = BTreeMap::new();
+        self.each_entry(|name, entry| {
+            let path = entry.path()?.to_path_buf();
+            let Some(path) = plain(&path) else { return Ok(()) };
+            if let Some(gone) = whiteout(&path) {
+                files.retain(|path: &String, _| !is_below(path, &gone));
+                return Ok(());
+            }
+            if path == bundled_path {
+                let mut text = String::new();
+                entry.take(1 << 16).read_to_string(&mut text)?;
+                bundled = Some(text);
+            }
+            files.insert(path, file_entry(entry, name)?);
+            Ok(())
+        })?;
+        self.files = files;
+        let no = |why: String| ImageError::Bundled { tag: self.tag.clone(), why };
+        let text = bundled.ok_or_else(|| no(format!("there is no /{BUNDLED_PATH}")))?;
+        let bundled: Bundled = text.parse().map_err(|error| no(format!("{error}")))?;
+        self.bundled = bundled.versions().to_vec();
+        if self.bundled.is_empty() {
+            return Err(no(format!("/{BUNDLED_PATH} is empty")));
+        }
+        Ok(())
+    }
+
+    /// Writes all files below a folder, as a container would see them.
+    pub fn unpack(&self, root: &Path) -> Result<(), ImageError> {
+        self.each_entry(|_, entry| {
+            let path = entry.path()?.to_path_buf();
+            let Some(path) = plain(&path) else { return Ok(()) };
+            if let Some(gone) = whiteout(&path) {
+                return remove(&root.join(gone));
+            }
+            let target = root.join(&path);
+            if fs::symlink_metadata(&target).is_ok_and(|known| !known.is_dir()) {
+                fs::remove_file(&target)?;
+            }
+            entry.set_preserve_permissions(true);
+            entry.unpack_in(root).map(drop)
+        })
+    }
+
+    pub fn each_entry(
+        &self,
+        mut each: impl FnMut(Option<&str>, &mut tar::Entry<'_, Box<dyn Read>>) -> io::Result<()>,
+    ) -> Result<(), ImageError> {
+        for descriptor in &self.manifest.layers {
+            let name = descriptor.annotations.get(LAYER_LABEL).map(String::as_str);
+            // Layers of Windows itself may be nowhere but at Microsoft, and are not ours to judge.
+            if self.platform.is_windows() && name.is_none() {
+                continue;
+            }
+            let failed = |source| ImageError::Layer {
+                tag: self.tag.clone(),
+                name: name.map_or_else(
+                    || format!("layer {}", descriptor.digest),
+                    |name| format!("the layer `{name}`"),
+                ),
+                source,
+            };
+            let mut archive = tar::Archive::new(self.layer(descriptor).map_err(failed)?);
+            // Only root may give files to others; for a user all of them are their own.
+            archive.set_preserve_ownerships(rustix::process::geteuid().is_root());
+            for entry in archive.entries().map_err(failed)? {
+                entry.and_then(|mut entry| each(name, &mut entry)).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn layer(&self, descriptor: &Descriptor) -> io::Result<Box<dyn Read>> {
+        let file = File::open(self.layout.blob_path(&descriptor.digest))?;
+        let file = BufReader::with_capacity(1 << 17, file);
+        let media_type = &descriptor.media_type;
+        Ok(if media_type.ends_with("gzip") {
+            Box::new(flate2::read::MultiGzDecoder::new(file))
+        } else if media_type.ends_with("+zstd") {
+            Box::new(zstd::Decoder::new(file)?)
+        } else {
+            Box::new(file)
+        })
+    }
+}
+
+/// A path of a tar without what leads out of it; nothing for the root itself.
+fn plain(path: &Path) -> Option<String> {
+    let parts = path.components().filter_map(|part| match part {
+        Component::Normal(name) => Some(name.to_str()),
+        _ => None,
+    });
+    let parts = parts.collect::<Option<Vec<_>>>()?;
+    (!parts.is_empty()).then(|| parts.join("/"))
+}
+
+/// image-spec layer.md, "Whiteouts": what an upper layer takes away.
+fn whiteout(path: &str) -> Option<String> {
+    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let name = name.strip_prefix(".wh.")?;
+    Some(if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") })
+}
+
+fn is_below(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn remove(path: &PathBuf) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(known) if known.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(_) => Ok(()),
+    }
+}
+
+fn file_entry<R: Read>(entry: &tar::Entry<'_, R>, layer: Option<&str>) -> io::Result<FileEntry> {
+    let link = || -> io::Result<String> {
+        let name = entry.link_name()?.map(|name| name.display().to_string());
+        Ok(name.unwrap_or_default())
+    };
+    let header = entry.header();
+    let kind = match header.entry_type() {
+        tar::EntryType::Regular | tar::EntryType::Continuous => FileKind::File,
+        tar::EntryType::Directory => FileKind::Directory,
+        tar::EntryType::Symlink => FileKind::SymbolicLink(link()?),
+        tar::EntryType::Link => FileKind::HardLink(link()?),
+        _ => FileKind::Other,
+    };
+    let size_bytes = header.size()?;
+    if size_bytes > FILE_LIMIT {
+        return Err(io::Error::other("a file is larger than 4 GiB"));
+    }
+    Ok(FileEntry {
+        kind,
+        mode: header.mode()? & 0o7777,
+        uid: header.uid()?,
+        gid: header.gid()?,
+        size_bytes,
+        layer: layer.map(str::to_owned),
+    })
+}

@@ -1,0 +1,18 @@
+//! What a case reports while it runs.
+
+use etcd_version::EtcdVersion;
+
+/// What a case told while it ran.
+#[derive(Clone, Debug, Default)]
+pub struct CaseLog {
+    pub step: String,
+    pub notes: Vec<String>,
+    pub journeys: Vec<ProvenMigration>,
+}
+
+/// Data that went from one version to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProvenMigration {
+    pub from: EtcdVersion,
+    pub to: EtcdVersion,
+}

@@ -1,0 +1,145 @@
+//! Containers of a case: a network that they share, and processes that run in it.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use super::container::{Container, Ended};
+use super::context::{CaseContext, LOOK, PATIENCE};
+use super::error::{CaseError, last_lines};
+use super::runtime::{self, Inside, Running, Signal};
+
+/// The same of each of several servers.
+const SHOWN_LINES_EACH: usize = 6;
+
+/// A network with containers in it.
+pub struct Pod<'a> {
+    inner: Box<dyn runtime::Pod>,
+    context: &'a CaseContext<'a>,
+}
+
+impl fmt::Debug for Pod<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pod").finish_non_exhaustive()
+    }
+}
+
+impl<'a> Pod<'a> {
+    pub(super) fn new(inner: Box<dyn runtime::Pod>, context: &'a CaseContext<'a>) -> Self {
+        Self { inner, context }
+    }
+
+    pub fn context(&self) -> &'a CaseContext<'a> {
+        self.context
+    }
+
+    pub fn start(&self, container: &Container) -> Result<Process<'a>, CaseError> {
+        self.context.check()?;
+        self.context.saw(container);
+        let running = self.inner.start(container)?;
+        Ok(Process {
+            running,
+            line: container.line(),
+            context: self.context,
+            started: Instant::now(),
+            has_ended: false,
+        })
+    }
+
+    /// Runs to the end, whatever that is.
+    pub fn run(&self, container: &Container) -> Result<Ended, CaseError> {
+        self.context.check()?;
+        self.context.saw(container);
+        let patience = self.context.limit(PATIENCE);
+        let goes_on = |after| after <= patience && self.context.check().is_ok();
+        match self.inner.run_inside(container, &goes_on).transpose()? {
+            None => self.start(container)?.end(),
+            Some(Inside::Ended(ended)) => Ok(ended),
+            Some(Inside::GivenUp) => {
+                self.context.check()?;
+                Err(too_long(patience, container.line()))
+            }
+        }
+    }
+
+    /// Runs to a good end; what was written to standard output.
+    pub fn must(&self, container: &Container) -> Result<String, CaseError> {
+        let ended = self.run(container)?;
+        if ended.code == 0 {
+            return Ok(ended.stdout);
+        }
+        Err(CaseError::failed(format_args!("a command failed with exit code {}", ended.code))
+            .command(container.line())
+            .log(&format!("{}{}", ended.stdout, ended.stderr)))
+    }
+}
+
+fn too_long(patience: Duration, line: String) -> CaseError {
+    CaseError::failed(format_args!("a command did not end within {} s", patience.as_secs()))
+        .command(line)
+}
+
+/// A container that runs beside the case.
+pub struct Process<'a> {
+    running: Box<dyn Running>,
+    line: String,
+    context: &'a CaseContext<'a>,
+    started: Instant,
+    has_ended: bool,
+}
+
+impl fmt::Debug for Process<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Process").field("line", &self.line).finish_non_exhaustive()
+    }
+}
+
+impl Process<'_> {
+    pub fn has_ended(&mut self) -> Result<Option<i32>, CaseError> {
+        Ok(self.running.wait(Duration::ZERO)?)
+    }
+
+    pub fn signal(&mut self, signal: Signal) -> Result<(), CaseError> {
+        Ok(self.running.signal(signal)?)
+    }
+
+    /// Waits for the end.
+    pub fn end(mut self) -> Result<Ended, CaseError> {
+        loop {
+            if let Some(code) = self.running.wait(LOOK)? {
+                self.has_ended = true;
+                return Ok(Ended {
+                    code,
+                    stdout: self.running.stdout()?,
+                    stderr: self.running.stderr()?,
+                    after: self.started.elapsed(),
+                });
+            }
+            self.context.check()?;
+            let patience = self.context.limit(PATIENCE);
+            if self.started.elapsed() > patience {
+                return Err(too_long(patience, self.line.clone()).log(&self.log()));
+            }
+        }
+    }
+
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        self.running.stderr().unwrap_or_default()
+    }
+
+    pub fn line(&self) -> &str {
+        &self.line
+    }
+}
+
+/// Cases end what they start; what is dropped before was running when something failed.
+impl Drop for Process<'_> {
+    fn drop(&mut self) {
+        if !self.has_ended && self.context.check().is_ok() {
+            let words = self.line.split(' ').filter(|word| !word.contains("ETCD_"));
+            let name = words.take(2).collect::<Vec<_>>().join(" ");
+            let log = last_lines(&self.log(), SHOWN_LINES_EACH);
+            self.context.seen().logs.push((name, log));
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The results, for people, for programs, for CI systems, and to look at.
+
+mod graph;
+mod html;
+mod junit;
+mod text;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{CaseResult, Outcome, Results};
+
+impl Results {
+    /// For programs.
+    pub fn json(&self) -> Value {
+        let case = |case: &CaseResult| {
+            let (outcome, why) = match &case.outcome {
+                Outcome::Passed => ("passed", Value::Null),
+                Outcome::Failed(detail) => (
+                    "failed",
+                    json!({
+                        "step": case.log.step,
+                        "what": detail.what,
+                        "command": detail.command,
+                        "log": detail.log,
+                    }),
+                ),
+                Outcome::Skipped(why) => ("skipped", json!(why)),
+            };
+            let journeys = case.log.journeys.iter();
+            json!({
+                "suite": case.suite,
+                "case": case.case,
+                "proves": case.proves,
+                "outcome": outcome,
+                "why": why,
+                "seconds": seconds(case.took),
+                "notes": case.log.notes,
+                "journeys": journeys
+                    .map(|it| json!({"from": it.from.to_string(), "to": it.to.to_string()}))
+                    .collect::<Vec<_>>(),
+            })
+        };
+        json!({
+            "reference": self.reference,
+            "platform": self.platform,
+            "runtime": self.runtime,
+            "bundled": self.bundled.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "seconds": seconds(self.took),
+            "verdict": self.verdict().word(),
+            "incomplete": self.incomplete_reason().map(|incomplete_reason| incomplete_reason.to_string()),
+            "passed": self.count(|it| matches!(it, Outcome::Passed)),
+            "failed": self.count(|it| matches!(it, Outcome::Failed(_))),
+            "skipped": self.count(|it| matches!(it, Outcome::Skipped(_))),
+            "cases": self.cases.iter().map(case).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// To a thousandth, since more is noise.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+/// For XML and HTML alike; characters that neither may hold are replaced.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\n' | '\t' => out.push(c),
+            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

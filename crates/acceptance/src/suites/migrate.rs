@@ -1,0 +1,363 @@
+//! What the image's README promises of `migrate`: upgrades in steps, downgrades by one minor,
+//! `version.txt`, permissions, and the command line of older manifests.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use etcd_version::EtcdVersion;
+
+use crate::case::Case;
+use crate::container::Container;
+use crate::contents;
+use crate::context::CaseContext;
+use crate::error::{CaseError, ensure, same};
+use crate::etcd::{Cluster, ClusterOptions, DATA, ctl};
+use crate::events::Events;
+use crate::image_under_test::ImageUnderTest;
+use crate::pod::Pod;
+use crate::runtime::Signal;
+
+/// For every journey of data.
+const KEYS: usize = 10_000;
+/// Where something else than the data is looked at.
+const FEW_KEYS: usize = 500;
+/// Far fewer than an etcd logs before it writes a raft snapshot by itself.
+const FEW_PUTS: usize = 5;
+
+pub fn cases(subject: &ImageUnderTest) -> Vec<Case> {
+    let mut cases = vec![
+        Case::new("empty", "an empty directory takes the target", empty),
+        Case::new("permissions", "0755 and 0644 under the umask 0022", permissions),
+        Case::new("same", "data of the last version stays as it is", |context| {
+            up(context, context.subject.newest(), context.subject.newest())
+        }),
+        Case::new("refused", "what cannot be migrated is refused and not touched", refused),
+    ];
+    for (older, newer) in subject.steps().into_iter().chain(subject.patches()) {
+        cases.push(case("up", older, newer, up));
+        cases.push(case("down", newer, older, down));
+        cases.push(case("auth", older, newer, auth));
+        cases.push(case(
+            "auth",
+            newer,
+            older,
+            if has_stuck_auth(older, newer) { auth_stays } else { auth },
+        ));
+    }
+    if subject.minors().len() > 2 {
+        cases.extend([
+            Case::new("longest", "from the oldest to the newest in one start", |context| {
+                up(context, context.subject.oldest(), context.subject.newest())
+            }),
+            Case::new("auth", "the same with authentication enabled", |context| {
+                auth(context, context.subject.oldest(), context.subject.newest())
+            }),
+            Case::new("crash", "killed while it serves, started again, it goes on", crash),
+        ]);
+    }
+    for versions in subject.chains() {
+        let versions: Vec<EtcdVersion> = versions.into_iter().cloned().collect();
+        let name = versions.iter().map(ToString::to_string).collect::<Vec<_>>();
+        cases.push(Case::new(
+            format!("chain-{}", name.join("-")),
+            format!("{} run one after the other on the same data", name.join(", ")),
+            move |context| chain(context, &versions),
+        ));
+    }
+    cases.push(Case::new("old-manifest", "the command line of older manifests", old_manifest));
+    cases
+}
+
+type Procedure = fn(&CaseContext<'_>, &EtcdVersion, &EtcdVersion) -> Result<(), CaseError>;
+
+fn case(name: &str, from: &EtcdVersion, to: &EtcdVersion, journey: Procedure) -> Case {
+    let proves = match name {
+        "auth" => format!("the same from {from} to {to} with authentication enabled"),
+        _ => format!("data of {from} is whole under {to}"),
+    };
+    let (from, to) = (from.clone(), to.clone());
+    Case::new(format!("{name}-{from}-{to}"), proves, move |context| journey(context, &from, &to))
+}
+
+/// etcd 3.7 goes back a minor only for somebody who logs in, and `migrate` cannot.
+fn has_stuck_auth(older: &EtcdVersion, newer: &EtcdVersion) -> bool {
+    newer.minor() >= 7 && !newer.is_same_series(older)
+}
+
+/// A cluster of one with data in it, stopped.
+fn seeded<'a>(
+    pod: &'a Pod<'a>,
+    version: &EtcdVersion,
+    keys: usize,
+) -> Result<(Cluster<'a>, String), CaseError> {
+    pod.context().step(format_args!("write {keys} keys with etcd {version}"));
+    let mut cluster = Cluster::new(pod, 1, version, ClusterOptions::default())?;
+    cluster.members[0].migrate(version)?;
+    cluster.start_all()?;
+    let written = contents::write(&cluster, keys)?;
+    cluster.stop_all()?;
+    Ok((cluster, written))
+}
+
+/// Starts what the data was migrated to and compares everything.
+fn is_whole(cluster: &mut Cluster<'_>, written: &str) -> Result<(), CaseError> {
+    let member = &cluster.members[0];
+    let version = member.version.clone();
+    same("version.txt", &format!("{version}/etcd3"), &member.version_file())?;
+    cluster.pod.context().step(format_args!("read everything with etcd {version}"));
+    cluster.start_all()?;
+    contents::compare(written, &contents::read(cluster)?)?;
+    cluster.ctl(&["put", "/registry/pods/after", "x"])?;
+    cluster.stop_all()
+}
+
+fn up(context: &CaseContext<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    let (mut cluster, written) = seeded(&pod, from, KEYS)?;
+    context.step(format_args!("migrate from {from} to {to}"));
+    let said = cluster.members[0].migrate(to)?;
+    // One minor up is left to the target; every minor between must have been served.
+    let served = Events::of(&said).stopped();
+    for version in between(context.subject, from, to) {
+        ensure(served.contains(version), || {
+            format!("etcd {version} was never started on the way from {from} to {to}")
+        })
+        .map_err(|stop| stop.log(&said))?;
+    }
+    is_whole(&mut cluster, &written)?;
+    if from != to {
+        context.journey(from, to);
+    }
+    Ok(())
+}
+
+fn between<'a>(
+    subject: &'a ImageUnderTest,
+    from: &EtcdVersion,
+    to: &EtcdVersion,
+) -> impl Iterator<Item = &'a EtcdVersion> {
+    let minors = from.minor() + 1..to.minor();
+    subject.minors().into_iter().filter(move |version| minors.contains(&version.minor()))
+}
+
+/// One image per minor, as clusters are upgraded over the years: each version runs and is written
+/// to before the next one comes, which meets what all of them have left in the log.
+fn chain(context: &CaseContext<'_>, versions: &[EtcdVersion]) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    let (first, later) = versions.split_first().ok_or_else(|| CaseError::failed("no versions"))?;
+    let (mut cluster, _) = seeded(&pod, first, FEW_KEYS)?;
+    let mut expected = Vec::new();
+    for version in later {
+        context.step(format_args!("migrate to {version}, start it and write a little"));
+        cluster.members[0].migrate(version)?;
+        cluster.start_all()?;
+        for number in 0..FEW_PUTS {
+            let key = format!("/chain/{version}/{number}");
+            cluster.ctl(&["put", &key, "x"])?;
+            expected.extend([key, "x".to_owned()]);
+        }
+        let said = cluster.ctl(&["get", "/chain/", "--prefix"])?;
+        same("what was written on the way", expected.join("\n").as_str(), said.trim_end())?;
+        cluster.stop_all()?;
+    }
+    Ok(())
+}
+
+fn down(context: &CaseContext<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    let (mut cluster, written) = seeded(&pod, from, KEYS)?;
+    context.step(format_args!("migrate back from {from} to {to}"));
+    cluster.members[0].migrate(to)?;
+    is_whole(&mut cluster, &written)?;
+    context.journey(from, to);
+    Ok(())
+}
+
+fn empty(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    let newest = context.subject.newest();
+    let mut cluster = Cluster::new(&pod, 1, newest, ClusterOptions::default())?;
+    // A volume that was just formatted is empty, too.
+    std::fs::create_dir(cluster.members[0].data.join("lost+found"))?;
+    cluster.members[0].migrate(newest)?;
+    same("version.txt", &format!("{newest}/etcd3"), &cluster.members[0].version_file())?;
+    cluster.start_all()?;
+    cluster.stop_all()
+}
+
+fn permissions(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    let newest = context.subject.newest().to_string();
+    let folder = context.folder("volume")?;
+    let script = "umask 0022 && exec /usr/local/bin/migrate";
+    let container = Container::new(["/bin/sh", "-c", script])
+        .env("TARGET_VERSION", newest)
+        .env("TARGET_STORAGE", "etcd3")
+        .env("DATA_DIRECTORY", "/data/etcd")
+        .env("ETCD_NAME", "m")
+        .env("DO_NOT_MOVE_BINARIES", "true")
+        .volume(&folder, "/data");
+    pod.must(&container)?;
+    for (name, expected) in [("etcd", 0o755), ("etcd/version.txt", 0o644)] {
+        let mode = std::fs::metadata(folder.join(name))?.permissions().mode() & 0o7777;
+        ensure(mode == expected, || {
+            format!("the mode of {name} is {mode:04o}, not {expected:04o}")
+        })?;
+    }
+    Ok(())
+}
+
+fn refused(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    let newest = context.subject.newest();
+    let cluster = Cluster::new(&pod, 1, newest, ClusterOptions::default())?;
+    let member = &cluster.members[0];
+    std::fs::write(member.data.join("notes.txt"), "not etcd's")?;
+    context.step("migrate a directory that is not etcd's");
+    let ended = pod.run(&member.migration(newest))?;
+    ensure(ended.code == 3, || format!("the exit code is {}, not 3", ended.code))?;
+    ensure(!member.data.join("version.txt").exists(), || "version.txt was written".to_owned())?;
+    context.step("an unknown flag");
+    let ended = pod.run(&Container::new(["/usr/local/bin/migrate", "--no-such-flag"]))?;
+    ensure(ended.code == 2, || format!("the exit code is {}, not 2", ended.code))
+}
+
+/// A cluster with data that only root may read, stopped.
+fn locked<'a>(pod: &'a Pod<'a>, version: &EtcdVersion) -> Result<(Cluster<'a>, String), CaseError> {
+    let (mut cluster, written) = seeded(pod, version, FEW_KEYS)?;
+    pod.context().step("enable authentication");
+    cluster.start_all()?;
+    for words in [
+        &["user", "add", "root:secret"][..],
+        &["role", "add", "root"],
+        &["user", "grant-role", "root", "root"],
+        &["auth", "enable"],
+    ] {
+        cluster.ctl(words)?;
+    }
+    cluster.log_in("root:secret");
+    cluster.stop_all()?;
+    Ok((cluster, written))
+}
+
+fn a_stranger_is_refused(cluster: &mut Cluster<'_>) -> Result<(), CaseError> {
+    let pod = cluster.pod;
+    pod.context().step("a stranger asks");
+    cluster.start_all()?;
+    let member = &cluster.members[0];
+    let words = ["get", "/registry", "--prefix", "--limit=1"];
+    let asked = ctl(&ClusterOptions::default(), &member.version, &member.client_url(), &words);
+    ensure(pod.run(&asked)?.code != 0, || "authentication is no longer enabled".to_owned())?;
+    cluster.stop_all()
+}
+
+fn auth(context: &CaseContext<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    let (mut cluster, written) = locked(&pod, from)?;
+    context.step(format_args!("migrate from {from} to {to}"));
+    cluster.members[0].migrate(to)?;
+    is_whole(&mut cluster, &written)?;
+    a_stranger_is_refused(&mut cluster)
+}
+
+/// Refused before anything is touched.
+fn auth_stays(
+    context: &CaseContext<'_>,
+    from: &EtcdVersion,
+    to: &EtcdVersion,
+) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    let (mut cluster, written) = locked(&pod, from)?;
+    context.step(format_args!("migrate back from {from} to {to} is refused"));
+    let ended = pod.run(&cluster.members[0].migration(to))?;
+    ensure(ended.code == 3, || format!("the exit code is {}, not 3", ended.code))
+        .map_err(|stop| stop.log(&ended.stderr))?;
+    is_whole(&mut cluster, &written)?;
+    a_stranger_is_refused(&mut cluster)
+}
+
+fn crash(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    let (from, to) = (context.subject.oldest(), context.subject.newest());
+    let (mut cluster, written) = seeded(&pod, from, FEW_KEYS)?;
+    let container = cluster.members[0].migration(to);
+    // Before the first server, most likely.
+    for milliseconds in [30, 300] {
+        context.step(format_args!("kill migrate after {milliseconds} ms"));
+        let mut process = pod.start(&container)?;
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        process.signal(Signal::Kill)?;
+        process.end()?;
+    }
+    let mut killed = Vec::new();
+    for version in between(context.subject, from, to) {
+        context.step(format_args!("kill migrate while its etcd {version} runs"));
+        let mut process = pod.start(&container)?;
+        context.until(&format!("etcd {version} to be started"), || {
+            let has_ended = process.has_ended()?.is_some();
+            ensure(!has_ended, || format!("migrate ended without starting etcd {version}"))
+                .map_err(|stop| stop.log(&process.log()))?;
+            Ok(Events::of(&process.log()).started().contains(version))
+        })?;
+        process.signal(Signal::Kill)?;
+        // A server that was done in no time was not killed.
+        if !Events::of(&process.end()?.stderr).stopped().contains(version) {
+            killed.push(version.to_string());
+        }
+    }
+    ensure(!killed.is_empty(), || "it was too fast to be killed".to_owned())?;
+    context.note(format_args!("killed while it served {}", killed.join(" and ")));
+    context.step("start it again");
+    cluster.members[0].migrate(to)?;
+    is_whole(&mut cluster, &written)
+}
+
+/// The command line of the reference manifest on Google Compute Engine, word for word.
+fn old_manifest(context: &CaseContext<'_>) -> Result<(), CaseError> {
+    let pod = context.pod()?;
+    let (from, to) = (context.subject.oldest(), context.subject.newest());
+    let (cluster, written) = seeded(&pod, from, FEW_KEYS)?;
+    let member = &cluster.members[0];
+    let script = format!(
+        "if [ -e /usr/local/bin/migrate-if-needed.sh ]; then \
+         /usr/local/bin/migrate-if-needed.sh 1>>/var/log/etcd.log 2>&1; fi; \
+         exec /usr/local/bin/etcd --name {name} --listen-peer-urls {peer} \
+         --initial-advertise-peer-urls {peer} --advertise-client-urls {client} \
+         --listen-client-urls {client} --data-dir {DATA} --initial-cluster-state new \
+         --initial-cluster {name}={peer}",
+        name = member.name,
+        peer = member.peer_url(),
+        client = member.client_url(),
+    );
+    let logs = context.folder("log")?;
+    let container = Container::new(["/bin/sh", "-c", &script])
+        .env("TARGET_STORAGE", "etcd3")
+        .env("TARGET_VERSION", to.to_string())
+        .env("DO_NOT_MOVE_BINARIES", "true")
+        .env("DATA_DIRECTORY", DATA)
+        .env("INITIAL_CLUSTER", &member.initial_cluster)
+        .env("LISTEN_PEER_URLS", member.peer_url())
+        .env("INITIAL_ADVERTISE_PEER_URLS", member.peer_url())
+        .env("ETCD_SNAPSHOT_COUNT", "10000")
+        .env("ETCD_HOSTNAME", &member.name)
+        .env("ETCDCTL_API", "3")
+        .volume(&member.data, DATA)
+        .volume(&logs, "/var/log");
+    context.step("start the pod");
+    let mut process = pod.start(&container)?;
+    let asked = |words: &[&str]| ctl(&cluster.options, to, &member.client_url(), words);
+    let log = || std::fs::read_to_string(logs.join("etcd.log")).unwrap_or_default();
+    let health = context.until("the pod to be healthy", || {
+        let ended = process.has_ended()?;
+        ensure(ended.is_none(), || format!("the pod ended with exit code {ended:?}"))?;
+        Ok(pod.run(&asked(&["endpoint", "health"]))?.code == 0)
+    });
+    health.map_err(|stop| stop.log(&(log() + &process.log())))?;
+    same("version.txt", &format!("{to}/etcd3"), &member.version_file())?;
+    let keys = pod.must(&asked(&["get", "/registry", "--prefix", "-w=json"]))?;
+    let kept =
+        keys.split_once("\"kvs\"").is_some_and(|(_, keys)| written.contains(keys.trim_end()));
+    ensure(kept, || "keys or values are not what they were".to_owned())?;
+    process.signal(Signal::Term)?;
+    process.end().map(drop)
+}

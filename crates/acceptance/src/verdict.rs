@@ -1,0 +1,90 @@
+//! What all results say together.
+
+use std::fmt;
+
+use super::results::{Outcome, Results};
+use crate::Suite;
+use crate::runtime::Cause;
+
+/// What all the results say together; every report shows it, and the exit code follows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Passed,
+    Failed(String),
+    /// Too little was played to say that the image is right or wrong.
+    Incomplete(IncompleteReason),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IncompleteReason {
+    Interrupted {
+        played: usize,
+        planned: usize,
+    },
+    NothingRan,
+    /// All that failed did so for want of something on this machine.
+    CouldNotRun {
+        failed: usize,
+        played: usize,
+    },
+    /// `--require` asks for it.
+    Missing(Suite),
+}
+
+impl Results {
+    pub fn verdict(&self) -> Verdict {
+        let (played, planned) = (self.cases.len(), self.planned);
+        // First: what was interrupted may have failed for that.
+        if played < planned {
+            return Verdict::Incomplete(IncompleteReason::Interrupted { played, planned });
+        }
+        let failed: Vec<_> =
+            self.failed().map(|(case, _)| format!("{}/{}", case.suite, case.case)).collect();
+        if !failed.is_empty() && self.failed().all(|(_, it)| it.cause == Cause::Machine) {
+            return Verdict::Incomplete(IncompleteReason::CouldNotRun {
+                failed: failed.len(),
+                played,
+            });
+        }
+        if !failed.is_empty() {
+            let what = format!("{} of {played} cases failed: {}", failed.len(), failed.join(", "));
+            return Verdict::Failed(what);
+        }
+        let has_run = |suite: Suite| self.cases.iter().any(|case| case.suite == suite);
+        if let Some(suite) = self.required.iter().find(|suite| !has_run(**suite)) {
+            return Verdict::Incomplete(IncompleteReason::Missing(*suite));
+        }
+        if self.cases.iter().all(|case| matches!(case.outcome, Outcome::Skipped(_))) {
+            return Verdict::Incomplete(IncompleteReason::NothingRan);
+        }
+        Verdict::Passed
+    }
+}
+
+impl Verdict {
+    /// In a word: `passed`, `failed` or `incomplete`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed(_) => "failed",
+            Self::Incomplete(_) => "incomplete",
+        }
+    }
+}
+
+impl fmt::Display for IncompleteReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Interrupted { played, planned } => {
+                write!(f, "interrupted after {played} of {planned} cases")
+            }
+            Self::CouldNotRun { failed, played } => {
+                write!(f, "{failed} of {played} cases could not run")
+            }
+            Self::NothingRan => f.write_str("nothing could be tested here"),
+            Self::Missing(suite) => {
+                write!(f, "no case of {suite} was played, and --require asks for it")
+            }
+        }
+    }
+}
