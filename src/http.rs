@@ -23,14 +23,14 @@ pub struct ClientError(String);
 
 /// Additional trusted authorities, and hosts without certificate verification.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trust {
+pub struct TlsTrust {
     /// Certificates of authorities, in PEM.
     pub authorities: Vec<u8>,
     /// `host` or `host:port` whose certificate is not verified.
     pub unverified: BTreeSet<String>,
 }
 
-impl Trust {
+impl TlsTrust {
     /// Whether PEM contains certificates that can be used.
     pub fn check(authorities: &[u8]) -> Result<(), ClientError> {
         match Certificate::from_pem_bundle(authorities) {
@@ -52,7 +52,7 @@ impl Trust {
 /// certificate of the system, and a run that finds everything in the cache needs none.
 #[derive(Debug)]
 pub struct Client {
-    trust: Trust,
+    trust: TlsTrust,
     connect_timeout: Duration,
     /// The longest time without a byte of a response; `None` if the caller watches over this.
     stall_timeout: Option<Duration>,
@@ -66,7 +66,7 @@ impl Client {
     /// For downloads: follows redirects, and notices a server that sends nothing.
     pub fn new(connect_timeout: Duration, stall_timeout: Duration) -> Self {
         Self {
-            trust: Trust::default(),
+            trust: TlsTrust::default(),
             connect_timeout,
             stall_timeout: Some(stall_timeout),
             redirects: MAX_REDIRECTS,
@@ -84,7 +84,7 @@ impl Client {
     }
 
     #[must_use]
-    pub fn trusting(self, trust: Trust) -> Self {
+    pub fn trusting(self, trust: TlsTrust) -> Self {
         Self { trust, ..self }
     }
 
@@ -208,9 +208,9 @@ mod tests {
 
     #[test]
     fn only_named_hosts_are_not_verified() {
-        let trust = Trust {
+        let trust = TlsTrust {
             unverified: ["a.example".to_owned(), "b.example:5000".to_owned()].into(),
-            ..Trust::default()
+            ..TlsTrust::default()
         };
         for (url, expected) in [
             ("https://a.example/", true),
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_file_without_certificates_is_refused() {
-        assert!(Trust::check(b"").is_err());
-        assert!(Trust::check(b"-----BEGIN CERTIFICATE-----\nno\n").is_err());
+        assert!(TlsTrust::check(b"").is_err());
+        assert!(TlsTrust::check(b"-----BEGIN CERTIFICATE-----\nno\n").is_err());
     }
 }

@@ -3,12 +3,12 @@
 //! All mirrors that answer must agree.
 
 use etcd_version::EtcdVersion;
-use oci_spec::image::ImageIndex;
+use oci::document::Index;
 use reqwest::Url;
 
 use crate::catalog::Mirror;
 use crate::digest::Digest;
-use crate::fetch::{Options, short_body};
+use crate::fetch::{FetchOptions, short_body};
 use crate::http::Client;
 use crate::platform::Platform;
 use crate::registry::{Reference, Registries, RegistryError};
@@ -34,13 +34,13 @@ pub enum LookupError {
 /// Asks mirrors of releases and registries for digests.
 #[derive(Debug)]
 pub struct Lookup<'a> {
-    options: &'a Options,
+    options: &'a FetchOptions,
     registries: &'a Registries,
     client: Client,
 }
 
 impl<'a> Lookup<'a> {
-    pub fn new(options: &'a Options, registries: &'a Registries) -> Self {
+    pub fn new(options: &'a FetchOptions, registries: &'a Registries) -> Self {
         let client = Client::new(options.connect_timeout, options.stall_timeout);
         let client = client.trusting(options.trust.clone());
         Self { options, registries, client }
@@ -110,16 +110,15 @@ impl<'a> Lookup<'a> {
         let tagged = Reference { digest: None, ..named };
         let found = remote.get_manifest(&tagged).await?;
         let document = found.ok_or_else(|| unreadable("it does not exist".to_owned()))?;
-        let index: ImageIndex = serde_json::from_slice(&document.bytes)
+        let index: Index = serde_json::from_slice(&document.bytes)
             .map_err(|error| unreadable(error.to_string()))?;
         let manifest = |platform: &Platform| {
-            let found = index.manifests().iter().find(|it| crate::base::is_for(it, platform));
-            let digest = found.and_then(|it| it.digest().to_string().parse().ok());
+            let found = index.manifests.iter().find(|it| crate::base::is_for(it, platform));
             let missing = || LookupError::NoPlatform {
                 reference: reference.to_owned(),
                 platform: platform.clone(),
             };
-            Ok((platform.clone(), digest.ok_or_else(missing)?))
+            Ok((platform.clone(), found.ok_or_else(missing)?.digest))
         };
         let manifests = platforms.iter().map(manifest).collect::<Result<_, LookupError>>()?;
         Ok((document.digest, manifests))

@@ -39,7 +39,7 @@ pub struct BuildContext<'a> {
     pub store: &'a Store,
     pub compile: &'a CompileOptions,
     pub lock: &'a Lock,
-    pub fetch: &'a fetch::Options,
+    pub fetch: &'a fetch::FetchOptions,
     pub registries: &'a Registries,
     pub runtime: &'a tokio::runtime::Runtime,
     pub is_offline: bool,

@@ -9,11 +9,13 @@ mod rootfs;
 
 use std::path::PathBuf;
 
-use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
-use serde_json::Value;
+use oci::document::{Descriptor, ImageConfig, Index, Manifest};
+use oci::media_type::{DOCKER_FOREIGN_LAYER, DOCKER_LAYER, LAYER_GZIP, LAYER_ZSTD};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::digest::Digest;
-use crate::image::{Base, STAND_IN, os_versions};
+use crate::image::{Base, STAND_IN};
 use crate::layer::format::{Compression, FORMAT};
 use crate::layer::{Layer, LayerError, NONDISTRIBUTABLE_TYPE};
 use crate::layout::LayoutError;
@@ -129,20 +131,16 @@ fn read(
 ) -> Result<Base, BaseError> {
     let unreadable = |why: String| BaseError::Unreadable { base: source.to_string(), why };
     let manifest = manifest(reader, source, digest, platform)?;
-    let config_digest = digest_of(manifest.config()).map_err(unreadable)?;
-    let bytes = reader.config(&config_digest, manifest.config().size())?;
-    let config: ImageConfiguration = serde_json::from_slice(&bytes)
+    let bytes = reader.config(&manifest.config.digest, manifest.config.size)?;
+    let config: ImageConfig = serde_json::from_slice(&bytes)
         .map_err(|error| unreadable(format!("its config: {error}")))?;
-    let raw: Value =
-        serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
-    let received = format!("{}/{}", config.os(), config.architecture());
+    let received = format!("{}/{}", config.platform.os, config.platform.architecture);
     if received != format!("{}/{}", platform.os, platform.architecture) {
         let expected = platform.to_string();
         return Err(BaseError::WrongPlatform { base: source.to_string(), expected, received });
     }
     let layers = layers(&manifest, &config).map_err(unreadable)?;
-    let environment = config.config().as_ref().and_then(|it| it.env().clone()).unwrap_or_default();
-    let os_version = raw["os.version"].as_str().map(str::to_owned);
+    let os_version = config.platform.os_version;
     if platform.is_windows() {
         let no_windows = || BaseError::NoWindows { base: source.to_string() };
         let received = os_version.clone().ok_or_else(no_windows)?;
@@ -153,12 +151,18 @@ fn read(
     }
     Ok(Base {
         layers,
-        environment,
-        history: raw["history"].as_array().cloned().unwrap_or_default(),
+        environment: config.config.and_then(|it| it.env).unwrap_or_default(),
+        history: config.history,
         os_version,
-        os_features: serde_json::from_value(raw["os.features"].clone()).unwrap_or_default(),
-        stand_in: manifest.annotations().as_ref().and_then(|it| it.get(STAND_IN).cloned()),
+        os_features: config.platform.os_features,
+        stand_in: manifest.annotations.and_then(|it| it.get(STAND_IN).cloned()),
     })
+}
+
+/// Tells an index from a manifest, whose media type a digest does not state.
+#[derive(Deserialize)]
+struct IndexProbe {
+    manifests: Option<IgnoredAny>,
 }
 
 /// The digest may be a manifest's or that of an index which names it.
@@ -167,27 +171,25 @@ fn manifest(
     source: &BaseSource,
     digest: Digest,
     platform: &Platform,
-) -> Result<ImageManifest, BaseError> {
+) -> Result<Manifest, BaseError> {
     let unreadable = |error: serde_json::Error| BaseError::Unreadable {
         base: source.to_string(),
         why: error.to_string(),
     };
     let bytes = reader.manifest(&digest)?;
-    let value: Value = serde_json::from_slice(&bytes).map_err(unreadable)?;
-    if value.get("manifests").is_none() {
-        return serde_json::from_value(value).map_err(unreadable);
+    let probe: IndexProbe = serde_json::from_slice(&bytes).map_err(unreadable)?;
+    if probe.manifests.is_none() {
+        return serde_json::from_slice(&bytes).map_err(unreadable);
     }
-    let index: ImageIndex = serde_json::from_value(value).map_err(unreadable)?;
-    let known = os_versions(&bytes);
-    let mut listed = index.manifests().iter().zip(&known);
-    let found = listed.find(|(descriptor, os_version)| {
-        let is_release = os_version.as_ref().is_none_or(|it| is_release(it, platform));
-        is_for(descriptor, platform) && is_release
-    });
-    let found = found.map(|(descriptor, _)| descriptor);
+    let index: Index = serde_json::from_slice(&bytes).map_err(unreadable)?;
+    let is_wanted = |descriptor: &&Descriptor| {
+        let os_version = descriptor.platform.as_ref().and_then(|it| it.os_version.as_ref());
+        is_for(descriptor, platform) && os_version.is_none_or(|it| is_release(it, platform))
+    };
+    let found = index.manifests.iter().find(is_wanted);
     let no_platform =
         || BaseError::NoPlatform { base: source.to_string(), platform: platform.to_string() };
-    let child = digest_of(found.ok_or_else(no_platform)?).map_err(|_| no_platform())?;
+    let child = found.ok_or_else(no_platform)?.digest;
     serde_json::from_slice(&reader.manifest(&child)?).map_err(unreadable)
 }
 
@@ -200,52 +202,41 @@ fn is_release(os_version: &str, platform: &Platform) -> bool {
 
 /// Whether a descriptor of an index is for this platform.
 pub fn is_for(descriptor: &Descriptor, platform: &Platform) -> bool {
-    descriptor.platform().as_ref().is_some_and(|it| {
+    descriptor.platform.as_ref().is_some_and(|it| {
         // Many indexes state arm64's only variant, v8; some do not.
-        let variant = it.variant().as_deref().filter(|variant| *variant != "v8");
-        it.os().to_string() == platform.os
-            && it.architecture().to_string() == platform.architecture
+        let variant = it.variant.as_deref().filter(|variant| *variant != "v8");
+        it.os == platform.os
+            && it.architecture == platform.architecture
             && variant == platform.variant.as_deref()
     })
 }
 
-fn digest_of(descriptor: &Descriptor) -> Result<Digest, String> {
-    descriptor.digest().to_string().parse().map_err(|error| format!("{error}"))
-}
-
-fn layers(manifest: &ImageManifest, config: &ImageConfiguration) -> Result<Vec<Layer>, String> {
-    let diff_ids = config.rootfs().diff_ids();
-    if diff_ids.len() != manifest.layers().len() {
-        return Err(format!("{} layers, but {} diff IDs", manifest.layers().len(), diff_ids.len()));
+fn layers(manifest: &Manifest, config: &ImageConfig) -> Result<Vec<Layer>, String> {
+    let (layers, diff_ids) = (&manifest.layers, &config.rootfs.diff_ids);
+    if diff_ids.len() != layers.len() {
+        return Err(format!("{} layers, but {} diff IDs", layers.len(), diff_ids.len()));
     }
-    let layer = |(descriptor, diff_id): (&Descriptor, &String)| {
+    let layer = |(descriptor, diff_id): (&Descriptor, &Digest)| {
         Ok(Layer {
-            media_type: oci_layer_type(descriptor.media_type())?,
-            digest: digest_of(descriptor)?,
-            size: descriptor.size(),
-            diff_id: diff_id.parse().map_err(|error| format!("{error}"))?,
-            urls: descriptor.urls().clone().unwrap_or_default(),
+            media_type: oci_layer_type(&descriptor.media_type)?.to_owned(),
+            digest: descriptor.digest,
+            size: descriptor.size,
+            diff_id: *diff_id,
+            urls: descriptor.urls.clone(),
         })
     };
-    manifest.layers().iter().zip(diff_ids).map(layer).collect()
+    layers.iter().zip(diff_ids).map(layer).collect()
 }
 
 /// Docker's media types and OCI's are for the same bytes.
-fn oci_layer_type(media_type: &MediaType) -> Result<String, String> {
-    let text = media_type.to_string();
-    let kind = match text.as_str() {
-        "application/vnd.docker.image.rootfs.diff.tar.gzip"
-        | "application/vnd.oci.image.layer.v1.tar+gzip" => "tar+gzip",
-        "application/vnd.oci.image.layer.v1.tar+zstd" => "tar+zstd",
-        "application/vnd.oci.image.layer.v1.tar" => "tar",
+fn oci_layer_type(media_type: &str) -> Result<&str, String> {
+    match media_type {
+        DOCKER_LAYER | LAYER_GZIP => Ok(LAYER_GZIP),
+        LAYER_ZSTD | "application/vnd.oci.image.layer.v1.tar" => Ok(media_type),
         // Not to be pushed: clients download them from their URLs.
-        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
-        | "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip" => {
-            return Ok(NONDISTRIBUTABLE_TYPE.to_owned());
-        }
-        _ => return Err(format!("layers of type {text} are not known")),
-    };
-    Ok(format!("application/vnd.oci.image.layer.v1.{kind}"))
+        DOCKER_FOREIGN_LAYER | NONDISTRIBUTABLE_TYPE => Ok(NONDISTRIBUTABLE_TYPE),
+        _ => Err(format!("layers of type {media_type} are not known")),
+    }
 }
 
 #[cfg(test)]
@@ -253,7 +244,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     struct Documents(BTreeMap<Digest, Vec<u8>>);
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::context::Context;
 use crate::cli::{AccessArgs, TrustArgs};
 use crate::failure::{Failure, Kind};
-use crate::fetch::Options;
-use crate::http::Trust;
+use crate::fetch::FetchOptions;
+use crate::http::TlsTrust;
 use crate::registry::{CHUNK_BYTES, Credentials, Login, Registries, RegistryOptions, Secret};
 
 /// For a command that works with registries. A user that was named on the command line belongs to
@@ -36,14 +36,17 @@ pub(super) fn registries(
 
 /// For a command that may need a base image. Files with logins are read when a registry asks for
 /// one: if everything is in the cache, they do not matter.
-pub(super) fn base_registries(context: &Context, options: &Options) -> Result<Registries, Failure> {
+pub(super) fn base_registries(
+    context: &Context,
+    options: &FetchOptions,
+) -> Result<Registries, Failure> {
     with_credentials(context, Credentials::when_needed(), options)
 }
 
 fn with_credentials(
     context: &Context,
     credentials: Credentials,
-    options: &Options,
+    options: &FetchOptions,
 ) -> Result<Registries, Failure> {
     Ok(Registries::new(RegistryOptions {
         fetch: options.clone(),
@@ -54,20 +57,20 @@ fn with_credentials(
     }))
 }
 
-/// The usual patience, with the authorities and exceptions that were named.
-pub(super) fn fetch_options(arguments: &TrustArgs) -> Result<Options, Failure> {
-    let trust = Trust {
+/// The default timeouts and attempts, with the authorities and exceptions that were named.
+pub(super) fn fetch_options(arguments: &TrustArgs) -> Result<FetchOptions, Failure> {
+    let trust = TlsTrust {
         authorities: authorities(arguments)?,
         unverified: arguments.insecure_registry.iter().cloned().collect(),
     };
-    Ok(Options { trust, ..Options::default() })
+    Ok(FetchOptions { trust, ..FetchOptions::default() })
 }
 
 fn authorities(arguments: &TrustArgs) -> Result<Vec<u8>, Failure> {
     let Some(path) = &arguments.ca_file else { return Ok(Vec::new()) };
     let hint = || format!("cannot use `{}`", path.display());
     let pem = fs::read(path).map_err(|error| Failure::new(Kind::Io, error).hint(hint()))?;
-    Trust::check(&pem).map_err(|error| Failure::new(Kind::Other, error).hint(hint()))?;
+    TlsTrust::check(&pem).map_err(|error| Failure::new(Kind::Other, error).hint(hint()))?;
     Ok(pem)
 }
 

@@ -89,7 +89,7 @@ impl DocumentTree {
 #[derive(Default)]
 pub(super) struct Walk {
     /// The next step is the last one.
-    steps: Vec<Step>,
+    steps: Vec<WalkStep>,
     seen: BTreeSet<Digest>,
     depth: usize,
     root: Option<(RawDocument, Parsed)>,
@@ -97,7 +97,7 @@ pub(super) struct Walk {
     images: Vec<ListedImage>,
 }
 
-enum Step {
+enum WalkStep {
     Enter(Box<Descriptor>),
     /// Everything below this index has been added.
     Leave(RawDocument),
@@ -108,11 +108,11 @@ impl Walk {
     pub(super) fn next(&mut self) -> Option<Descriptor> {
         loop {
             match self.steps.pop()? {
-                Step::Enter(descriptor) if self.seen.insert(descriptor.digest) => {
+                WalkStep::Enter(descriptor) if self.seen.insert(descriptor.digest) => {
                     return Some(*descriptor);
                 }
-                Step::Enter(_) => {}
-                Step::Leave(index) => {
+                WalkStep::Enter(_) => {}
+                WalkStep::Leave(index) => {
                     self.depth -= 1;
                     self.indexes.push(index);
                 }
@@ -144,9 +144,9 @@ impl Walk {
         }
         let index: Index = serde_json::from_slice(&document.bytes).map_err(unreadable)?;
         self.depth += 1;
-        self.steps.push(Step::Leave(document.clone()));
+        self.steps.push(WalkStep::Leave(document.clone()));
         let children = index.manifests.iter().rev().cloned();
-        self.steps.extend(children.map(|child| Step::Enter(Box::new(child))));
+        self.steps.extend(children.map(|child| WalkStep::Enter(Box::new(child))));
         self.root.get_or_insert((document, Parsed::Index(Box::new(index))));
         Ok(())
     }

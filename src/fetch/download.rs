@@ -2,8 +2,8 @@
 
 use super::expected::ExpectedFile;
 use super::partial::Partial;
-use super::receive::{AttemptError, Download};
-use super::{Attempts, Cause, DownloadSource, FetchError, HttpGet, MirrorFailure, Options};
+use super::receive::{AttemptError, DownloadState};
+use super::{Attempts, Cause, DownloadSource, FetchError, FetchOptions, HttpGet, MirrorFailure};
 use crate::digest::Digest;
 use crate::store::{Store, StoreError};
 use crate::ui::{Ui, size};
@@ -31,7 +31,7 @@ pub enum FetchOrigin {
 pub(crate) struct Downloader<'a> {
     pub(crate) store: &'a Store,
     pub(crate) http: &'a dyn HttpGet,
-    pub(crate) options: &'a Options,
+    pub(crate) options: &'a FetchOptions,
     pub(crate) ui: &'a Ui,
 }
 
@@ -53,7 +53,7 @@ impl Downloader<'_> {
         let Some(partial) = Partial::open(self.store, &file.digest, on_wait).await? else {
             return self.already_there(file);
         };
-        let mut download = Download {
+        let mut download = DownloadState {
             file,
             partial,
             transfer: self.ui.transfer(name, file.size),
@@ -76,7 +76,7 @@ impl Downloader<'_> {
 
     async fn try_all(
         &self,
-        download: &mut Download<'_>,
+        download: &mut DownloadState<'_>,
         sources: &[DownloadSource],
     ) -> Result<FetchOrigin, FetchError> {
         if download.is_finished()? {
@@ -99,7 +99,7 @@ impl Downloader<'_> {
 
     async fn try_one(
         &self,
-        download: &mut Download<'_>,
+        download: &mut DownloadState<'_>,
         source: &DownloadSource,
     ) -> Result<(), OneFailed> {
         download.validator = None;
@@ -122,7 +122,7 @@ impl Downloader<'_> {
 
     async fn attempt(
         &self,
-        download: &mut Download<'_>,
+        download: &mut DownloadState<'_>,
         source: &DownloadSource,
     ) -> Result<(), AttemptError> {
         loop {
@@ -155,7 +155,7 @@ impl Downloader<'_> {
 
     /// The lock is held until the file has its final name. The store hashes the file once more:
     /// it trusts what can be read back, not what was written.
-    async fn commit(&self, download: Download<'_>) -> Result<u64, StoreError> {
+    async fn commit(&self, download: DownloadState<'_>) -> Result<u64, StoreError> {
         let (store, digest) = (self.store.clone(), download.file.digest);
         let name = download.file.name.to_owned();
         let committed =

@@ -1,4 +1,4 @@
-//! Who sends the requests of a download.
+//! How the requests of a download are sent.
 
 use std::time::Duration;
 

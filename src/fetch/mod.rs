@@ -23,7 +23,7 @@ pub use download::{FetchOrigin, Fetched};
 pub use error::{Cause, FetchError, MirrorFailure};
 pub(crate) use expected::ExpectedFile;
 pub(crate) use http_get::{HttpGet, transport};
-pub use options::Options;
+pub use options::FetchOptions;
 pub(crate) use resume::status_cause;
 pub(crate) use retry::Attempts;
 pub(crate) use short_body::short_body;
@@ -52,7 +52,7 @@ pub struct PinnedFile {
 pub async fn fetch(
     store: &Store,
     files: &[PinnedFile],
-    options: &Options,
+    options: &FetchOptions,
     ui: &Ui,
 ) -> Result<Vec<Fetched>, FetchError> {
     let client = Client::new(options.connect_timeout, options.stall_timeout);

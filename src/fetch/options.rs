@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::http::Trust;
+use crate::http::TlsTrust;
 
 /// Timeouts, attempts and trust of everything that is asked for over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
+pub struct FetchOptions {
     /// Per mirror, the first one included.
     pub attempts: u32,
     pub connect_timeout: Duration,
@@ -19,10 +19,10 @@ pub struct Options {
     /// No wait is longer, whatever a server asks for.
     pub longest_wait: Duration,
     /// Certificates beyond those of this system's authorities.
-    pub trust: Trust,
+    pub trust: TlsTrust,
 }
 
-impl Default for Options {
+impl Default for FetchOptions {
     fn default() -> Self {
         Self {
             attempts: 5,
@@ -31,7 +31,7 @@ impl Default for Options {
             parallel: 4,
             backoff: Duration::from_millis(500),
             longest_wait: Duration::from_mins(1),
-            trust: Trust::default(),
+            trust: TlsTrust::default(),
         }
     }
 }

@@ -33,7 +33,7 @@ impl From<StoreError> for AttemptError {
 }
 
 /// A file on its way into the store.
-pub(super) struct Download<'a> {
+pub(super) struct DownloadState<'a> {
     pub(super) file: &'a ExpectedFile<'a>,
     pub(super) partial: Partial,
     pub(super) transfer: Transfer,
@@ -43,7 +43,7 @@ pub(super) struct Download<'a> {
     pub(super) validator: Option<HeaderValue>,
 }
 
-impl Download<'_> {
+impl DownloadState<'_> {
     /// Fetches the bytes that are missing; afterwards the partial file is as long as it should be.
     pub(super) async fn receive(&mut self, source: &DownloadSource) -> Result<(), AttemptError> {
         match source {

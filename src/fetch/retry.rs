@@ -2,18 +2,18 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Cause, Options};
+use super::{Cause, FetchOptions};
 
 /// Counts the attempts of one request, and says how long to wait before the next one.
 #[derive(Debug)]
 pub(crate) struct Attempts<'a> {
-    options: &'a Options,
+    options: &'a FetchOptions,
     made: u32,
 }
 
 impl<'a> Attempts<'a> {
     /// The first attempt.
-    pub(crate) fn new(options: &'a Options) -> Self {
+    pub(crate) fn new(options: &'a FetchOptions) -> Self {
         Self { options, made: 1 }
     }
 
@@ -42,7 +42,7 @@ impl<'a> Attempts<'a> {
 
 /// Exponential with full jitter, so that many machines that failed together do not return
 /// together.
-fn backoff(next_attempt: u32, options: &Options) -> Duration {
+fn backoff(next_attempt: u32, options: &FetchOptions) -> Duration {
     let doublings = next_attempt.saturating_sub(2).min(16);
     let ceiling = options.backoff.saturating_mul(1 << doublings).min(options.longest_wait);
     ceiling.mul_f64(fastrand::f64())
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn waits_grow_up_to_a_limit_and_are_random() {
-        let options = Options::default();
+        let options = FetchOptions::default();
         for (next, ceiling) in [(2, 500), (3, 1000), (4, 2000), (40, 60_000)] {
             let ceiling = Duration::from_millis(ceiling);
             let waits: Vec<_> = (0..100).map(|_| backoff(next, &options)).collect();
@@ -100,7 +100,7 @@ mod tests {
             code: StatusCode::TOO_MANY_REQUESTS,
             retry_after: Some(Duration::from_secs(seconds)),
         };
-        let options = Options::default();
+        let options = FetchOptions::default();
         let mut attempts = Attempts::new(&options);
         assert_eq!(attempts.next(&busy(3)), Some(Duration::from_secs(3)));
         assert_eq!(attempts.next(&busy(86_400)), Some(options.longest_wait));

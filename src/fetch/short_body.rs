@@ -3,7 +3,9 @@
 use reqwest::header::HeaderMap;
 use reqwest::{RequestBuilder, StatusCode, Url};
 
-use super::{Attempts, Cause, DownloadSource, MirrorFailure, Options, status_cause, transport};
+use super::{
+    Attempts, Cause, DownloadSource, FetchOptions, MirrorFailure, status_cause, transport,
+};
 use crate::http::{Client, ClientError};
 
 /// In bytes; a token is a few kilobytes at most.
@@ -13,7 +15,7 @@ const LIMIT: usize = 1 << 20;
 /// shown in the error, without its query.
 pub(crate) async fn short_body(
     client: &Client,
-    options: &Options,
+    options: &FetchOptions,
     url: &Url,
     request: impl Fn(&Client) -> Result<RequestBuilder, ClientError>,
 ) -> Result<Vec<u8>, MirrorFailure> {
@@ -37,7 +39,7 @@ pub(crate) async fn short_body(
 
 async fn attempt(
     client: &Client,
-    options: &Options,
+    options: &FetchOptions,
     request: &impl Fn(&Client) -> Result<RequestBuilder, ClientError>,
 ) -> Result<Vec<u8>, Cause> {
     let asking = async {

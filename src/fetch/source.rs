@@ -12,7 +12,7 @@ use reqwest::header::HeaderMap;
 /// error lists it.
 #[derive(Clone, Debug)]
 pub(crate) enum DownloadSource {
-    /// The headers may hold an `Authorization`; it is marked sensitive and never shown.
+    /// The headers may contain an `Authorization`; it is marked sensitive and never shown.
     Http {
         url: Url,
         headers: HeaderMap,

@@ -100,7 +100,7 @@ fn requests_are_counted_before_they_are_made() {
     assert_eq!(requests(&here, &supporting(Support::Yes)), (1 + 5 + 2 + 2, 1 + 5 + 2 + 2));
     let elsewhere = state(found(BlobLocation::MountSource(1)));
     assert_eq!(requests(&elsewhere, &supporting(Support::Yes)).1, 1 + 5 * 3 + 2 + 2);
-    // Blobs that nobody has asked for may all be there, or none.
+    // Of the blobs that were not checked, all may exist, or none.
     let unasked = state(BTreeMap::new());
     assert_eq!(requests(&unasked, &supporting(Support::Yes)), (1 + 5 + 2 + 2, 1 + 5 * 2 + 2 + 2));
     let root = plan.root.as_ref().unwrap().digest;

@@ -10,7 +10,7 @@ use crate::registry::{PutManifestError, RawDocument, Reference, RemoteRepository
 
 /// The list as others wrote it. Their entries are kept as they are, readable or not.
 #[derive(Default, Deserialize)]
-struct ReferrerList {
+struct FallbackIndex {
     #[serde(default)]
     manifests: Vec<Value>,
 }
@@ -26,7 +26,7 @@ pub(super) async fn add_to_list(
     let repository = remote.repository().clone();
     let reference = Reference { repository, tag: Some(tag.clone()), digest: None };
     let known = remote.get_manifest(&reference).await?;
-    let known = known.map(|list| serde_json::from_slice::<ReferrerList>(&list.bytes));
+    let known = known.map(|list| serde_json::from_slice::<FallbackIndex>(&list.bytes));
     let mut list = known.and_then(Result::ok).unwrap_or_default();
     let own = referrer.document.digest.to_string();
     if list.manifests.iter().any(|it| it["digest"] == *own) {

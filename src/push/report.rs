@@ -47,7 +47,7 @@ pub struct TagReport {
 pub enum TagState {
     /// The same image.
     Same,
-    /// Nothing: it did not exist.
+    /// It did not exist.
     New,
     /// Another image, which has lost it by `--force`.
     Moved,

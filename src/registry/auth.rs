@@ -11,7 +11,7 @@ pub(super) use super::challenge::Challenge;
 use super::login::Login;
 use super::scope::Scope;
 use super::{Credentials, CredentialsError, Repository};
-use crate::fetch::{self, MirrorFailure, Options};
+use crate::fetch::{self, FetchOptions, MirrorFailure};
 use crate::http::{Client, is_loopback};
 
 /// Why a registry cannot be logged in to. Contains no secret.
@@ -65,7 +65,7 @@ struct TokenResponse {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Authenticator<'a> {
     pub(super) client: &'a Client,
-    pub(super) options: &'a Options,
+    pub(super) options: &'a FetchOptions,
     pub(super) credentials: &'a Credentials,
 }
 

@@ -43,7 +43,7 @@ impl Challenge {
 }
 
 fn parse_all(value: &str) -> Vec<Challenge> {
-    // What follows a syntax error cannot be read; what stands before it counts.
+    // The challenges before a syntax error can be used.
     let parsed = ChallengeParser::new(value).map_while(Result::ok);
     let challenge = |it: http_auth::ChallengeRef<'_>| Challenge {
         scheme: it.scheme.to_owned(),

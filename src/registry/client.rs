@@ -15,7 +15,7 @@ use super::limiter::ConcurrencyLimiter;
 use super::scope::Scope;
 use super::{Capabilities, Credentials, Repository};
 use crate::digest::Digest;
-use crate::fetch::Options;
+use crate::fetch::FetchOptions;
 use crate::http::Client;
 use crate::ui::Ui;
 
@@ -26,7 +26,7 @@ const LOCK_POLL: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug)]
 pub struct RegistryOptions {
     /// Timeouts, attempts and trusted authorities.
-    pub fetch: Options,
+    pub fetch: FetchOptions,
     pub credentials: Arc<Credentials>,
     /// Where capabilities and unfinished uploads are remembered.
     pub cache_dir: PathBuf,

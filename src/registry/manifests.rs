@@ -66,7 +66,7 @@ struct TagList {
 
 /// Entries whose digest cannot be read are passed over.
 #[derive(Default, Deserialize)]
-struct ReferrerList {
+struct ReferrerIndex {
     #[serde(default)]
     manifests: Vec<serde_json::Value>,
 }
@@ -229,7 +229,7 @@ fn is_blob_unknown(response: &Response) -> bool {
 /// The digests in a list of referrers. A body that is no such list has none: some registries
 /// answer unknown paths with a page for people.
 fn listed(body: &[u8]) -> Vec<Digest> {
-    let list: ReferrerList = serde_json::from_slice(body).unwrap_or_default();
+    let list: ReferrerIndex = serde_json::from_slice(body).unwrap_or_default();
     list.manifests.iter().filter_map(|entry| entry["digest"].as_str()?.parse().ok()).collect()
 }
 

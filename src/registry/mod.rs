@@ -7,6 +7,7 @@
 //! Not responsible for: what a document means (`documents`), or what belongs together (`push`).
 
 mod auth;
+mod blob;
 mod blobs;
 mod capabilities;
 pub mod challenge;
@@ -28,7 +29,8 @@ mod scope;
 mod upload;
 
 pub use auth::AuthError;
-pub use blobs::{Blob, BlobOutcome, BlobSource, BlobUpload, ExistenceCheck, SINGLE_POST_LIMIT};
+pub use blob::{Blob, BlobOutcome, BlobSource, BlobUpload, ExistenceCheck};
+pub use blobs::SINGLE_POST_LIMIT;
 pub use capabilities::{Capabilities, Support};
 pub use client::{Registry, RegistryOptions};
 pub use credentials::{Credentials, CredentialsError};

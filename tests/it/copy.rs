@@ -193,7 +193,7 @@ fn a_copy_takes_no_tag_from_another_image() {
     desk.assert_copied("etcd");
     let error = desk.run(&["copy", &from.replace("3.7.1-0", "9.9.9-9"), &to]).error();
     insta::assert_snapshot!(error, @r"
-    error: from/etcd:9.9.9-9 is not there
+    error: from/etcd:9.9.9-9 does not exist
     exit 5
     ");
 }

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use etcdimg::digest::Digest;
-use etcdimg::fetch::{FetchError, FetchOrigin, Fetched, Options, PinnedFile, fetch};
+use etcdimg::fetch::{FetchError, FetchOptions, FetchOrigin, Fetched, PinnedFile, fetch};
 use etcdimg::store::Store;
 use etcdimg::ui::{ProgressMode, Ui, Verbosity};
 
@@ -19,7 +19,7 @@ pub static FILE: LazyLock<Vec<u8>> =
 /// A store of its own, and as little patience as a test can have.
 pub struct Bench {
     pub store: Store,
-    pub options: Options,
+    pub options: FetchOptions,
     _folder: tempfile::TempDir,
 }
 
@@ -27,11 +27,11 @@ impl Bench {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        let options = Options {
+        let options = FetchOptions {
             attempts: 4,
             stall_timeout: Duration::from_secs(2),
             backoff: Duration::from_millis(5),
-            ..Options::default()
+            ..FetchOptions::default()
         };
         Self { store, options, _folder: folder }
     }

@@ -17,7 +17,7 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use crate::lying_registry::{Habits, LyingRegistry};
 use crate::mutant::gunzip;
 use crate::parcel;
-use crate::shop::{self, ARCHIVE, Run, Shop};
+use crate::shop::{self, Run, Shop};
 
 const REPOSITORY: &str = "base/busybox";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -123,7 +123,7 @@ fn a_base_behind_a_private_authority_is_locked_fetched_and_built() {
         }
         command.arg("-C").arg(shop.root()).args(words);
         if words[0] != "lock" {
-            let mirror = format!("file://{}", shop.path("mirror").join(ARCHIVE).display());
+            let mirror = format!("file://{}/{{file}}", shop.path("mirror").display());
             command.arg("--mirror").arg(mirror);
         }
         shop.finish(&mut command)

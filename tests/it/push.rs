@@ -260,7 +260,7 @@ async fn relative_locations_keep_their_query() {
 async fn an_upload_without_a_location_is_an_error() {
     let lie = Lie::DoesButHeader("location", None);
     let bench = Bench::lying("POST", "uploads", ALWAYS, lie);
-    insta::assert_snapshot!(bench.fails().await, @"cannot push the blob … to registry/etcd: the registry's answer makes no sense: 202 Accepted without a usable Location");
+    insta::assert_snapshot!(bench.fails().await, @"cannot push the blob … to registry/etcd: unexpected response from the registry: 202 Accepted without a usable Location");
 }
 
 #[tokio::test]
@@ -316,7 +316,7 @@ fn wrong_digest() -> Lie {
 async fn a_wrong_digest_after_an_upload_is_an_error() {
     let bench = Bench::lying("PUT", "uploads", ALWAYS, wrong_digest());
     insta::assert_snapshot!(bench.fails().await, @r"
-    cannot push the blob … to registry/etcd: the registry speaks of other bytes
+    cannot push the blob … to registry/etcd: the registry returned a different digest
       expected sha256:…
       received sha256:…
     ");
@@ -325,7 +325,7 @@ async fn a_wrong_digest_after_an_upload_is_an_error() {
 #[tokio::test]
 async fn a_wrong_digest_after_a_manifest_is_an_error() {
     let bench = Bench::lying("PUT", "manifests/sha256", ALWAYS, wrong_digest());
-    assert!(bench.fails().await.contains("the registry speaks of other bytes"));
+    assert!(bench.fails().await.contains("the registry returned a different digest"));
 }
 
 #[tokio::test]
@@ -335,7 +335,7 @@ async fn a_wrong_digest_after_a_mount_is_an_error() {
     for piece in bench.parcel.plan().blobs {
         bench.registry.state().blobs.insert(("older".to_owned(), piece.digest), Vec::new());
     }
-    assert!(bench.fails().await.contains("the registry speaks of other bytes"));
+    assert!(bench.fails().await.contains("the registry returned a different digest"));
 }
 
 #[tokio::test]
@@ -360,7 +360,7 @@ async fn our_own_broken_file_is_named() {
     fs::write(bench.parcel.blob(&piece.digest), bytes).unwrap();
     let folder = bench.parcel.path().display().to_string();
     insta::assert_snapshot!(bench.fails().await.replace(&folder, "LAYOUT"), @r"
-    cannot push the blob … to registry/etcd: `LAYOUT/blobs/sha256/…` is not what its name says
+    cannot push the blob … to registry/etcd: `LAYOUT/blobs/sha256/…` does not match its digest
       expected sha256:…
       received sha256:…
     ");

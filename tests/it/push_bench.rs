@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcdimg::digest::Digest;
-use etcdimg::fetch::Options;
+use etcdimg::fetch::FetchOptions;
 use etcdimg::push::{Overwrite, PushError, PushPlan, PushReport, Pusher};
 use etcdimg::registry::{
     BlobSource, CHUNK_BYTES, Credentials, Login, Registry, RegistryOptions, RemoteRepository,
@@ -74,12 +74,12 @@ impl Bench {
         if let Some(login) = &self.credentials {
             credentials.give(repository.registry(), login.clone());
         }
-        let fetch = Options {
+        let fetch = FetchOptions {
             connect_timeout: Duration::from_secs(2),
             stall_timeout: Duration::from_millis(400),
             backoff: Duration::from_millis(4),
             longest_wait: Duration::from_millis(400),
-            ..Options::default()
+            ..FetchOptions::default()
         };
         let options = RegistryOptions {
             fetch,

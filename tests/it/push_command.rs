@@ -351,14 +351,14 @@ fn what_cannot_be_pushed_is_said_before_anything_moves() {
     let (desk, parcel) = (Desk::new(Habits::default()), Parcel::small());
     fs::remove_file(parcel.blob(&parcel.plan().blobs[2].digest)).unwrap();
     insta::assert_snapshot!(desk.push(&parcel, &[]).error(), @r"
-    error: the layout lacks the blob sha256:…
+    error: the layout does not contain the blob sha256:…
     hint: run `etcdimg verify` to see what is wrong with the layout, then build it again
     exit 4
     ");
     let mut command = desk.command(&parcel);
     let error = desk.finish(command.arg("--offline")).error();
     insta::assert_snapshot!(error, @r"
-    error: the layout lacks the blob sha256:…
+    error: the layout does not contain the blob sha256:…
     hint: run `etcdimg verify` to see what is wrong with the layout, then build it again
     exit 4
     ");
@@ -394,7 +394,7 @@ fn a_release_without_all_its_platforms_is_warned_of() {
         assert_eq!(run.code, Some(0), "{}", run.stderr);
         run.stderr
     };
-    let warning = "warning: 3.4.21-0 has no image for linux/amd64, and gets none later; \
+    let warning = "warning: 3.4.21-0 has no image for linux/amd64, and cannot get one later; \
                    `etcdimg all-build` makes all of them";
     let said = push("linux/arm64", "3.4.21-0");
     assert!(said.contains(warning), "{said}");
@@ -508,7 +508,7 @@ fn no_login_is_told_how_to_get_one() {
     let (desk, parcel) = (Desk::new(closed()), Parcel::small());
     insta::assert_snapshot!(desk.push(&parcel, &[]).error(), @r"
     error: cannot ask registry/etcd what 3.7.1-0 names
-      because: registry wants a login, and there is none for it
+      because: registry asks for a login, and none is known for it
     hint: log in with `docker login REGISTRY` or `podman login REGISTRY`, or use `--username USER --password-stdin`
     exit 5
     ");

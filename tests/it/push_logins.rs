@@ -34,7 +34,7 @@ async fn no_login_is_an_error_with_the_registry_s_name() {
     let bench = Bench::new(habits(|it| it.lets_in = Some(lets_in("Basic realm=\"here\""))));
     insta::assert_snapshot!(bench.fails().await, @r"
     cannot ask registry/etcd what 3.7.1-0 names
-      because: registry wants a login, and there is none for it
+      because: registry asks for a login, and none is known for it
     ");
 }
 
@@ -52,7 +52,7 @@ async fn an_unknown_way_to_log_in_is_an_error() {
     let bench = Bench::new(habits(|it| it.lets_in = Some(lets_in("Negotiate"))));
     insta::assert_snapshot!(bench.fails().await, @r"
     cannot ask registry/etcd what 3.7.1-0 names
-      because: registry asks for a login in a way that is not known here: `Negotiate`
+      because: registry asks for a login by `Negotiate`; only Basic and Bearer are supported
     ");
 }
 
@@ -159,7 +159,7 @@ async fn a_token_server_without_tls_elsewhere_gets_no_login() {
     bench.credentials = Login::password("me", &Secret::new("secret"));
     insta::assert_snapshot!(bench.fails().await, @r"
     cannot ask registry/etcd what 3.7.1-0 names
-      because: registry names no usable token server
+      because: registry names no token server that can be used: a URL with https is needed
     ");
 }
 
@@ -168,7 +168,7 @@ async fn a_token_server_that_refuses_is_named() {
     let bench = with_tokens("300").and("GET", "/token", ALWAYS, Lie::Says(403, &[], ""));
     insta::assert_snapshot!(bench.fails().await, @r"
     cannot ask registry/etcd what 3.7.1-0 names
-      because: no token for registry/etcd
+      because: cannot get a token for registry/etcd
       http://registry/token: 403 Forbidden
     ");
 }

@@ -252,7 +252,7 @@ fn tls_and_a_password_file_let_in_who_should() {
     let untrusted = failed(push(&me, PASSWORD));
     assert!(untrusted.contains("certificate"), "{untrusted}");
     assert!(failed(push(&trusted, "wrong")).contains("401 Unauthorized"));
-    assert!(failed(push(&["--ca-file", &ca], "")).contains("wants a login"));
+    assert!(failed(push(&["--ca-file", &ca], "")).contains("none is known for it"));
     ok(&push(&trusted, PASSWORD));
     ok(&push(
         &[&me[..], &["--insecure-registry", "127.0.0.1", "--tag", "x", "--force"]].concat(),
@@ -317,7 +317,7 @@ fn a_token_server_lets_in_who_should() {
     };
     let refused = push("etcd", &[]);
     assert_eq!(refused.status.code(), Some(5));
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("no token for"));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("cannot get a token for"));
     registry.login();
     ok(&push("etcd", &[]));
     // Mounted with a token that may read there, named here or in versions.yaml.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcdimg::digest::Digest;
-use etcdimg::http::{Client, Trust, reason};
+use etcdimg::http::{Client, TlsTrust, reason};
 use etcdimg::registry::{
     CHUNK_BYTES, Credentials, PinnedReference, Reference, Registries, RegistryError,
     RegistryOptions, RemoteRepository, Repository,
@@ -227,7 +227,7 @@ impl Drop for TlsRedirect {
 async fn a_redirect_from_tls_to_a_place_without_is_not_followed() {
     // Nobody is at this address (RFC 5737), and nobody must be looked for there.
     let server = TlsRedirect::start("http://192.0.2.1/stored");
-    let trust = Trust { unverified: ["127.0.0.1".to_owned()].into(), ..Trust::default() };
+    let trust = TlsTrust { unverified: ["127.0.0.1".to_owned()].into(), ..TlsTrust::default() };
     let client = Client::new(Duration::from_secs(2), Duration::from_secs(2)).trusting(trust);
     let url = format!("https://127.0.0.1:{}/stored", server.port).parse().unwrap();
     let error = client.get(url).unwrap().send().await.unwrap_err();
