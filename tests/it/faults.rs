@@ -332,7 +332,7 @@ fn offline_with_an_empty_cache_is_one_clear_error() {
     let shop = Shop::empty();
     assert_snapshot!(shop.run("build", &["--offline"]).error(), @"
     error: `etcd-v3.4.21-linux-amd64.tar.gz` is not in the cache, and --offline is set
-    hint: `etcdimg fetch` brings it
+    hint: run `etcdimg fetch` without `--offline`
     exit 5
     ");
     assert!(!shop.out().exists());
