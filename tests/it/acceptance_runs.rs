@@ -194,7 +194,7 @@ fn a_machine_that_runs_no_containers_is_not_the_images_fault() {
     let (code, results, stderr) = with_unshare(folder.path(), refuses);
     assert_eq!((code, results), (Some(5), Value::Null), "{stderr}");
     assert!(stderr.contains("unshare failed: Operation not permitted"), "{stderr}");
-    assert!(stderr.contains("hint: util-linux"), "{stderr}");
+    assert!(stderr.contains("hint: install util-linux"), "{stderr}");
 
     // It lets the first two through, which are the look before the cases.
     let count = folder.path().join("count");

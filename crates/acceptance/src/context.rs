@@ -21,7 +21,7 @@ use super::{Run, VerifyLayout};
 pub(super) const PATIENCE: Duration = Duration::from_mins(3);
 /// How many times as long everything may take under an emulator.
 const EMULATED: u32 = 10;
-/// How often somebody who waits looks whether to stop.
+/// The polling interval of every wait.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
 
 /// Where a case runs: the image, what runs it, and a folder of its own.
@@ -33,12 +33,12 @@ pub struct CaseContext<'a> {
     verify: &'a VerifyLayout,
     count: AtomicU32,
     log: Mutex<CaseLog>,
-    /// Whose commands are those of the procedure; others may run beside it.
+    /// Only commands of this thread are steps of the procedure.
     player: ThreadId,
     seen: Mutex<Seen>,
 }
 
-/// What helps to understand a failure and nobody asks for otherwise.
+/// Details that are shown only with a failure.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     command: Option<String>,

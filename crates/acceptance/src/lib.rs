@@ -1,8 +1,8 @@
 //! `etcdimg test`: proves that a built image does what its documents promise, the way its users
 //! will run it.
 //!
-//! A `ImageUnderTest` is the image, a `Runtime` runs it, a `Suite` is one document as a list of cases,
-//! and each `Case` plays on a `CaseContext` of its own. Not responsible for how an image was made: it
+//! An `ImageUnderTest` is the image, a `Runtime` runs it, a `Suite` is one document as a list of cases,
+//! and each `Case` runs with a `CaseContext` of its own. Not responsible for how an image was made: it
 //! knows the layout and nothing else.
 
 mod case;
@@ -49,7 +49,7 @@ pub use verdict::{IncompleteReason, Verdict};
 use context::CaseContext;
 use runtime::{Runtime, RuntimeError};
 
-/// What is to be played, on what.
+/// The parameters of one run of the suites.
 #[expect(missing_debug_implementations, reason = "a runtime has nothing to show")]
 pub struct Run<'a> {
     pub subject: &'a ImageUnderTest,

@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(this.to_string().parse(), Ok(this.clone()));
         for (owner, is_gone) in [
             (this.clone(), false),
-            // The number was given to us after somebody else had it.
+            // The same PID, but another start time: the PID was reused.
             (Owner { started: "1".to_owned(), ..this.clone() }, true),
             // No process has such a number.
             (Owner { process: u32::MAX, ..this.clone() }, true),

@@ -1,6 +1,6 @@
 //! The image's contract (docs/image.md): paths, modes, ports, environment, labels.
 //!
-//! The build writes what stands here, `etcdimg verify` compares images with it, and the reader of
+//! The build writes these values, `etcdimg verify` compares images with it, and the reader of
 //! a label gets the type that the writer had. Pure. Not responsible for: which versions an image
 //! bundles, or what differs between versions of etcd (`etcd_version`).
 //!

@@ -34,7 +34,7 @@ const REPOSITORY: &str = "etcdimg-test";
 
 /// What shells say of a program that they cannot start.
 const NOT_STARTED: i32 = 127;
-/// How often somebody who waits looks whether to stop.
+/// The polling interval of every wait.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long the engine itself may take for an answer, of which it has all it needs.
 const PATIENCE: Duration = Duration::from_mins(1);

@@ -1,4 +1,4 @@
-//! What the image's README promises of `migrate`: upgrades in steps, downgrades by one minor,
+//! What docs/migrate.md promises of `migrate`: upgrades in steps, downgrades by one minor,
 //! `version.txt`, permissions, and the command line of older manifests.
 
 use std::os::unix::fs::PermissionsExt;

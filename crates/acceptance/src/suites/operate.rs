@@ -1,5 +1,6 @@
-//! Kubernetes' guide to operating etcd (seed: "Operating etcd clusters for Kubernetes"), done
-//! with the programs of the image.
+//! Kubernetes' guide "Operating etcd clusters for Kubernetes"
+//! (<https://kubernetes.io/docs/tasks/administer-cluster/configure-upgrade-etcd/>), done with the
+//! programs of the image.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::pod::Pod;
 use crate::runtime::Signal;
 use crate::suites::stateful_set;
 
-/// How long who is refused may ask.
+/// The time limit of a client that must be refused.
 const SHORT: Duration = Duration::from_secs(5);
 /// Where the load balancer listens.
 const BALANCER: &str = "127.0.0.1:4001";

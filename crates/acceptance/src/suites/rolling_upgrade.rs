@@ -1,5 +1,5 @@
-//! etcd's upgrade guide (seed: 3.3 to 3.4), for every pair of bundled minors: three members with
-//! TLS are upgraded one by one while a client writes all the time.
+//! etcd's upgrade guide (<https://etcd.io/docs/v3.6/upgrades/upgrade_3_4/>), for every pair and chain
+//! of bundled minors: three members with TLS are upgraded one by one while a client writes.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -112,7 +112,7 @@ fn a_restart_in_the_middle_of_a_rolling_upgrade_starts_no_server() {
     check_known(from("3.5.?"), "3.7.1", "backup, serve 3.6.14, record 3.6.14, record 3.7.1");
     check_known(from("3.4.?"), "3.5.33", "record 3.5.33");
     check_known(from("3.6.?"), "3.7.1", "record 3.7.1");
-    // What the log says beats who recorded.
+    // The log overrides version.txt.
     let v2 = KnownVersion { replayed_until: Some(LAST_WITH_V2_STORE), ..from("3.5.?") };
     check_known(v2, "3.6.14", "backup, serve 3.5.33, record 3.5.33, record 3.6.14");
     let converted = KnownVersion { replayed_until: Some(LAST_TO_CONVERT), ..from("3.5.?") };

@@ -1,3 +1,5 @@
+//! The command line of `migrate`: what it refuses, prints and ends with.
+
 use std::fs;
 
 use crate::directory::{Directory, outcome};

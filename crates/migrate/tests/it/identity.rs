@@ -1,4 +1,4 @@
-//! Who a member is stays, and who is believed about a directory is the operator's word.
+//! A member keeps its name and URLs; `--trust` decides which version is right.
 
 use std::fs;
 use std::net::TcpListener;
