@@ -139,7 +139,7 @@ fn a_downgrade_that_was_given_up_is_cancelled() {
         let directory = &seed.directory;
         let (plan, status) = plan_and_status(real, directory, target);
         assert!(status.contains("to 3.5 is enabled"), "{status}");
-        // A downgrade that was enabled by hand finishes it by hand.
+        // A downgrade that was enabled by hand is finished by hand.
         assert!(!plan.contains("cancel the downgrade"), "{plan}");
         let journal =
             format!("target {to}/etcd3\nstep downgrade {from} to {to} in place\noutcome running\n");
