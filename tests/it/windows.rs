@@ -200,7 +200,7 @@ fn a_base_must_say_which_windows_it_is(workshop: &Workshop) {
         format!("--base=nanoserver-ltsc2022=oci:{}@{}", base.display(), digest.as_str().unwrap());
     let said = workshop.refused(&["build", PLATFORM, "--from=source", "--builder=host", &named]);
     assert_snapshot!(shop::without_digests(said.trim_end()), @"
-    error: the base oci:sha256:… has no config with os.version, which selects the Windows that can run it
+    error: the base oci:sha256:… has no os.version in its config, so the Windows that runs it is unknown
     hint: use an image of Nano Server: `--base NAME=REPOSITORY@DIGEST`
     ");
 }
