@@ -7,7 +7,8 @@ use std::io::Write as _;
 use insta::assert_snapshot;
 use serde_json::json;
 
-use crate::lying_registry::{Habits, LyingRegistry};
+use crate::lies::Habits;
+use crate::lying_registry::LyingRegistry;
 use crate::parcel::{Parcel, SEVEN};
 use crate::shop::Shop;
 

@@ -7,7 +7,8 @@ use etcdimg::digest::Digest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::lying_registry::{Habits, Lie, LyingRegistry};
+use crate::lies::{Habits, Lie};
+use crate::lying_registry::LyingRegistry;
 use crate::parcel::{self, Parcel, SEVEN};
 use crate::shop::{Run, without_digests};
 

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::lying_registry::Habits;
+use crate::lies::Habits;
 use crate::mutant::Image;
 use crate::parcel::Parcel;
 use crate::push_command::Desk;

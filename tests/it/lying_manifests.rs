@@ -3,7 +3,8 @@
 use etcdimg::digest::Digest;
 use serde_json::{Value, json};
 
-use crate::lying_registry::{Habits, State};
+use crate::lies::Habits;
+use crate::lying_registry::State;
 use crate::wire::{Reply, Request};
 
 pub fn manifests(

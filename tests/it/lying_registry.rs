@@ -12,92 +12,9 @@ use std::time::Duration;
 use etcdimg::digest::Digest;
 use serde_json::json;
 
+use crate::lies::{Habits, Lie, Rule};
 use crate::lying_manifests::{created, manifests, referrers};
 use crate::wire::{Reply, Request, read_head, send};
-
-/// How it behaves when it does not lie.
-#[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "every habit is one")]
-pub struct Habits {
-    pub mounts_own: bool,
-    pub mounts_others: bool,
-    pub mounts_from_anywhere: bool,
-    pub takes_single_post: bool,
-    pub takes_chunks: bool,
-    /// What has arrived of a broken request stays.
-    pub keeps_partial: bool,
-    pub relative_locations: bool,
-    pub knows_referrers: bool,
-    pub says_digests: bool,
-    pub largest_body: usize,
-    pub smallest_chunk: usize,
-    /// Bytes of a body are read no faster than this many each millisecond.
-    pub pace: Option<usize>,
-    /// `Authorization` that is let in; nothing: everybody.
-    pub lets_in: Option<LetsIn>,
-}
-
-#[derive(Clone, Debug)]
-pub struct LetsIn {
-    pub authorization: BTreeSet<String>,
-    pub challenge: String,
-}
-
-impl Default for Habits {
-    fn default() -> Self {
-        Self {
-            mounts_own: true,
-            mounts_others: true,
-            mounts_from_anywhere: false,
-            takes_single_post: false,
-            takes_chunks: true,
-            keeps_partial: true,
-            relative_locations: false,
-            knows_referrers: true,
-            says_digests: true,
-            largest_body: usize::MAX,
-            smallest_chunk: 0,
-            pace: None,
-            lets_in: None,
-        }
-    }
-}
-
-/// What it does instead of, or with, the right thing.
-#[derive(Clone)]
-pub enum Lie {
-    /// Reads the body, does nothing and says this.
-    Says(u16, &'static [(&'static str, &'static str)], &'static str),
-    /// Says this, with a challenge, before it has read the body, and hangs up.
-    SaysEarly(u16, &'static str),
-    /// Hangs up after so many bytes of the body, if it has more.
-    Cuts(usize),
-    /// Does it, and hangs up without a word.
-    DoesSilently,
-    /// Does it, and says this.
-    DoesButSays(u16),
-    /// Does it, and says something else in a header; nothing: leaves the header out.
-    DoesButHeader(&'static str, Option<String>),
-    /// Does it, and ends the answer in the middle.
-    DoesButTruncates,
-    /// Does nothing and says nothing.
-    Stalls,
-    /// Sends a byte now and then, and comes to no end.
-    Trickles,
-    /// Something happens just before.
-    After(Arc<dyn Fn(&mut State) + Send + Sync>),
-    /// Sends somewhere else.
-    Redirects(u16, String),
-}
-
-struct Rule {
-    method: &'static str,
-    /// What the target contains.
-    part: String,
-    skip: usize,
-    times: usize,
-    lie: Lie,
-}
 
 #[derive(Default)]
 pub struct State {

@@ -14,7 +14,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
-use crate::lying_registry::{Habits, LyingRegistry};
+use crate::lies::Habits;
+use crate::lying_registry::LyingRegistry;
 use crate::mutant::gunzip;
 use crate::parcel;
 use crate::shop::{self, Run, Shop};

@@ -10,7 +10,7 @@ use etcdimg::registry::{BlobOutcome, BlobSource, Login, Secret};
 use serde_json::{Value, json};
 
 use crate::fetch::ui;
-use crate::lying_registry::Lie;
+use crate::lies::Lie;
 use crate::parcel::{self, Parcel, SEVEN};
 use crate::push_bench::{ALWAYS, Bench, ONCE, habits};
 use crate::push_logins::lets_in;

@@ -13,7 +13,8 @@ use etcdimg::registry::{
 use tempfile::TempDir;
 
 use crate::fetch::ui;
-use crate::lying_registry::{Habits, Lie, LyingRegistry};
+use crate::lies::{Habits, Lie};
+use crate::lying_registry::LyingRegistry;
 use crate::parcel::Parcel;
 use crate::shop::without_digests;
 

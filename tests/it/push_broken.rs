@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use etcdimg::registry::{RemoteRepository, Repository};
 
-use crate::lying_registry::{Habits, Lie, State};
+use crate::lies::{Habits, Lie};
+use crate::lying_registry::State;
 use crate::parcel::{Parcel, SEVEN};
 use crate::push_bench::{ALWAYS, Bench, ONCE, habits};
 

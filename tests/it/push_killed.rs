@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use etcdimg::digest::Digest;
 use serde_json::json;
 
-use crate::lying_registry::{Habits, LyingRegistry};
+use crate::lies::Habits;
+use crate::lying_registry::LyingRegistry;
 use crate::parcel::{self, Parcel, SEVEN};
 use crate::push_command::Desk;
 use crate::shop::{self, Shop};

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use etcdimg::registry::{Login, Secret};
 
-use crate::lying_registry::{Habits, LetsIn, Lie, LyingRegistry, State};
+use crate::lies::{Habits, LetsIn, Lie};
+use crate::lying_registry::{LyingRegistry, State};
 use crate::parcel::{Parcel, SEVEN};
 use crate::push_bench::{ALWAYS, Bench, habits};
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use etcdimg::digest::Digest;
 use etcdimg::push::{Overwrite, PushError, PushRequest, TagState, plan};
 
-use crate::lying_registry::{Lie, State};
+use crate::lies::Lie;
+use crate::lying_registry::State;
 use crate::parcel::{self, Parcel, SEVEN};
 use crate::push_bench::{ALWAYS, Bench, ONCE};
 

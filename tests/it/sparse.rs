@@ -6,7 +6,8 @@ use std::process;
 use etcdimg::digest::Digest;
 use serde_json::{Value, json};
 
-use crate::lying_registry::{Habits, LyingRegistry};
+use crate::lies::Habits;
+use crate::lying_registry::LyingRegistry;
 use crate::mutant::gunzip;
 use crate::parcel;
 use crate::shop;

@@ -24,7 +24,8 @@ pub fn needed<'a>(step: &'a Step, target: &'a EtcdVersion) -> Vec<(&'static str,
 /// The program that restores snapshots: `etcdutl` if the version has it, because from 3.6 on
 /// `etcdctl` cannot.
 pub fn restorer(to: &EtcdVersion) -> &'static str {
-    if to.minor() >= 5 { "etcdutl" } else { "etcdctl" }
+    let has_etcdutl = etcd_version::programs_of(to).contains(&"etcdutl");
+    if has_etcdutl { "etcdutl" } else { "etcdctl" }
 }
 
 /// Whether a database of this version holds its storage version, which `etcdutl migrate` changes.

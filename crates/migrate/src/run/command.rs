@@ -108,18 +108,18 @@ pub fn is_hidden(variable: &str, arguments: &[String]) -> bool {
 
 /// The value of `ETCD_UNSUPPORTED_ARCH` that this version demands on this machine, if any.
 pub fn unsupported_arch(version: &EtcdVersion, rust_arch: &str) -> Option<&'static str> {
-    let (goarch, since) = match rust_arch {
-        "x86_64" => ("amd64", 0),
-        "powerpc64" => ("ppc64le", 0),
-        "aarch64" => ("arm64", 5),
-        "s390x" => ("s390x", 5),
-        "arm" => ("arm", u64::MAX),
-        "riscv64" => ("riscv64", u64::MAX),
-        "loongarch64" => ("loong64", u64::MAX),
-        "x86" => ("386", u64::MAX),
+    let goarch = match rust_arch {
+        "x86_64" => "amd64",
+        "powerpc64" => "ppc64le",
+        "aarch64" => "arm64",
+        "s390x" => "s390x",
+        "arm" => "arm",
+        "riscv64" => "riscv64",
+        "loongarch64" => "loong64",
+        "x86" => "386",
         _ => return None,
     };
-    (version.minor() < since).then_some(goarch)
+    (!etcd_version::supports_architecture(version, goarch)).then_some(goarch)
 }
 
 #[cfg(test)]

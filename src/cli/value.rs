@@ -1,0 +1,59 @@
+//! Parses single values of the command line; an error says what to write instead.
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+
+use crate::acceptance::Suite;
+use crate::catalog::Mirror;
+use crate::digest::Digest;
+use crate::manifests;
+use crate::platform::Platform;
+
+pub(super) fn kinds() -> impl TypedValueParser<Value = manifests::Kind> {
+    let all = manifests::Kind::ALL;
+    let all = all.map(|kind| PossibleValue::new(kind.name()).help(kind.summary()));
+    PossibleValuesParser::new(all).try_map(|name| name.parse())
+}
+
+pub(super) fn suites() -> impl TypedValueParser<Value = Suite> {
+    let all = Suite::ALL.map(|suite| PossibleValue::new(suite.name()).help(suite.summary()));
+    PossibleValuesParser::new(all).try_map(|name| name.parse())
+}
+
+/// The Linux platform of an architecture. An empty `ARCH` of the environment means none.
+pub(super) fn linux(arch: &str) -> Result<Option<Platform>, ArgumentError> {
+    (!arch.is_empty()).then(|| linux_platform(arch)).transpose()
+}
+
+pub(super) fn linux_platform(arch: &str) -> Result<Platform, ArgumentError> {
+    let platform = format!("linux/{arch}").parse();
+    platform.map_err(|_| ArgumentError("use amd64, arm, arm64, ppc64le, riscv64 or s390x"))
+}
+
+pub(super) fn mirror(text: &str) -> Result<Mirror, ArgumentError> {
+    Mirror::parse(text).ok_or(ArgumentError("use an https://, http:// or file:// URL"))
+}
+
+pub(super) fn report(text: &str) -> Result<PathBuf, ArgumentError> {
+    let path = PathBuf::from(text);
+    let is_known = path.extension().is_some_and(|kind| kind == "xml" || kind == "html");
+    is_known.then_some(path).ok_or(ArgumentError("use a file name that ends in .xml or .html"))
+}
+
+pub(super) fn pinned_image(text: &str) -> Result<String, ArgumentError> {
+    let digest = text.rsplit_once('@').filter(|(name, _)| !name.is_empty()).map(|(_, it)| it);
+    let is_pinned = digest.is_some_and(|it| it.parse::<Digest>().is_ok());
+    let error = ArgumentError("use IMAGE@sha256:…: an image is an input, so it must be pinned");
+    is_pinned.then(|| text.to_owned()).ok_or(error)
+}
+
+pub(super) fn docker_archive(text: &str) -> Result<PathBuf, ArgumentError> {
+    let file = text.strip_prefix("docker-archive:").filter(|file| !file.is_empty());
+    file.map(PathBuf::from).ok_or(ArgumentError("use docker-archive:FILE"))
+}
+
+/// What to write instead of a wrong value.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct ArgumentError(&'static str);
