@@ -28,7 +28,7 @@ use stage::Stage;
 /// Part of the key of every compile and of the names of build folders: another number compiles
 /// everything again, in an empty build folder. (Cargo does not notice that the wrapper changed,
 /// and would mix what both have made.)
-const RECIPE: &str = "rust 5";
+const RECIPE: &str = "rust 6";
 
 /// Compiles `migrate`, or finds it in the store.
 pub fn compile_migrate(

@@ -13,22 +13,39 @@ pub(super) const NAME: &str = "rustc";
 ///    of functions. Name and version of the crate tell them apart, too; a crate of the standard
 ///    library, which cargo builds with the feature `rustc-dep-of-std`, gets a mark, because
 ///    `migrate` may use the same crate in the same version.
-/// 2. Removes folders of this machine from paths in the program (`--remap-path-prefix`).
-/// 3. Does so for the crates, too: they are in a folder whose name is a hash of the registry's
+/// 2. Gives the files of such a crate a mark, too, and links at the names that cargo expects.
+///    Those names end with the same hash, and the names of their files decide in which order two
+///    crates with the same name are linked: `memchr` of `migrate` and `memchr` of the standard
+///    library.
+/// 3. Removes folders of this machine from paths in the program (`--remap-path-prefix`).
+/// 4. Does so for the crates, too: they are in a folder whose name is a hash of the registry's
 ///    address, and that registry may be a mirror.
 ///
 /// The words in `@` are replaced by [`script`].
 const TEMPLATE: &str = r#"#!/bin/sh
 kind=
-case "$*" in *rustc-dep-of-std*) kind=-std ;; esac
+case "$*" in *'feature="rustc-dep-of-std"'*) kind=-std ;; esac
+files= before=
+case "$*" in *"--crate-type lib"*) files=$kind ;; esac
 n=$#
 while [ $n -gt 0 ]; do
   word=$1
   shift
-  case $word in metadata=*) word="metadata=$CARGO_PKG_NAME-$CARGO_PKG_VERSION$kind" ;; esac
+  case $before in --crate-name) name=$word ;; --out-dir) folder=$word ;; esac
+  before=$word
+  case $word in
+    metadata=*) word="metadata=$CARGO_PKG_NAME-$CARGO_PKG_VERSION$kind" ;;
+    extra-filename=*) hash=${word#*=} word="extra-filename=$files$hash" ;;
+  esac
   set -- "$@" "$word"
   n=$((n - 1))
 done
+link() { ln -sf "$1$files$hash.$2" "$folder/$1$hash.$2" || exit; }
+if [ -n "$files" ]; then
+  link "lib$name" rlib
+  link "lib$name" rmeta
+  link "$name" d
+fi
 set -- "$@" "@rustup@" "@cargo@" "@target@" "@root@"
 case $CARGO_MANIFEST_DIR in
   */registry/src/*) set -- "$@" "--remap-path-prefix=${CARGO_MANIFEST_DIR%/*}=/crates" ;;
@@ -114,6 +131,34 @@ mod tests {
             "libc 0.2.0",
             &["--cfg", "feature=\"rustc-dep-of-std\"", "-C", "metadata=0123"],
             "<--cfg><feature=\"rustc-dep-of-std\"><-C><metadata=libc-0.2.0-std>",
+        );
+    }
+
+    #[test]
+    fn files_of_a_crate_of_the_standard_library_have_a_mark_and_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let deps = folder.path().to_str().unwrap();
+        // Every crate that has the feature names it among those that may be set.
+        let known = "cfg(feature, values(\"rustc-dep-of-std\"))";
+        let arguments = ["--crate-name", "memchr", "--crate-type", "lib", "--check-cfg", known];
+        let feature = ["--cfg", "feature=\"rustc-dep-of-std\""];
+        let output = ["--out-dir", deps, "-C", "extra-filename=-0123"];
+        let marked = format!("<--out-dir><{deps}><-C><extra-filename=-std-0123>");
+        let library = format!("<--crate-name><memchr><--crate-type><lib><--check-cfg><{known}>");
+        check(
+            "memchr 2.0.0",
+            &[&arguments[..], &feature, &output].concat(),
+            &format!("{library}<--cfg><feature=\"rustc-dep-of-std\">{marked}"),
+        );
+        let target = |name: &str| fs::read_link(folder.path().join(name)).unwrap();
+        assert_eq!(target("libmemchr-0123.rlib"), Path::new("libmemchr-std-0123.rlib"));
+        assert_eq!(target("libmemchr-0123.rmeta"), Path::new("libmemchr-std-0123.rmeta"));
+        assert_eq!(target("memchr-0123.d"), Path::new("memchr-std-0123.d"));
+        // A crate of `migrate` with the same name.
+        check(
+            "memchr 2.0.0",
+            &[&arguments[..], &output].concat(),
+            &format!("{library}{}", marked.replace("-std", "")),
         );
     }
 }

@@ -20,33 +20,33 @@ fn migrate_is_compiled_by_the_host() {
     let compiled = compile_migrate(&fake.context(), &source).unwrap();
     assert_eq!(compiled.name, "migrate");
     download_crates(&fake.context(), &source).unwrap();
-    insta::assert_snapshot!(fake.keys(), @"f19aece812f65fab62e078521df52ff154bc010672fb62444d01670588183e54");
+    insta::assert_snapshot!(fake.keys(), @"13f229583727ad514e8753ea04616fa86251425ef65e4107e3ec375f13808a22");
     insta::assert_snapshot!(fake.calls(), @r#"
     rustc in /work
       CALLS=/calls
       HOME=/home/builder
       <--version>
-    cargo in /work/migrate/rust-5/x86_64-pc-windows-gnu/stage
+    cargo in /work/migrate/rust-6/x86_64-pc-windows-gnu/stage
       CALLS=/calls
       CARGO_BUILD_JOBS=2
       CARGO_ENCODED_RUSTFLAGS=-Ctarget-feature=+crt-static -Clink-self-contained=no
-      CARGO_TARGET_DIR=/work/migrate/rust-5/x86_64-pc-windows-gnu/target
+      CARGO_TARGET_DIR=/work/migrate/rust-6/x86_64-pc-windows-gnu/target
       CARGO_ZIGBUILD_CACHE_DIR=/work/zig
       CARGO_ZIGBUILD_ZIG_PATH=/work/parts/zig-0.17.0/zig
       HOME=/home/builder
       RUSTC_BOOTSTRAP=1
-      RUSTC_WRAPPER=/work/migrate/rust-5/x86_64-pc-windows-gnu/stage/rustc
+      RUSTC_WRAPPER=/work/migrate/rust-6/x86_64-pc-windows-gnu/stage/rustc
       SOURCE_DATE_EPOCH=0
       ZIG_GLOBAL_CACHE_DIR=/work/zig/global
       ZIG_LOCAL_CACHE_DIR=/work/zig/local
-      __CARGO_TESTS_ONLY_SRC_ROOT=/work/migrate/rust-5/x86_64-pc-windows-gnu/stage/library
+      __CARGO_TESTS_ONLY_SRC_ROOT=/work/migrate/rust-6/x86_64-pc-windows-gnu/stage/library
       <clean>
       <--offline>
       <--profile=image>
       <--package=migrate>
       <--package=etcd-version>
       <--target=x86_64-pc-windows-gnu>
-    cargo-zigbuild in /work/migrate/rust-5/x86_64-pc-windows-gnu/stage
+    cargo-zigbuild in /work/migrate/rust-6/x86_64-pc-windows-gnu/stage
       (the same environment)
       <zigbuild>
       <--locked>
@@ -56,34 +56,47 @@ fn migrate_is_compiled_by_the_host() {
       <-Zbuild-std=std,panic_abort>
     #!/bin/sh
     kind=
-    case "$*" in *rustc-dep-of-std*) kind=-std ;; esac
+    case "$*" in *'feature="rustc-dep-of-std"'*) kind=-std ;; esac
+    files= before=
+    case "$*" in *"--crate-type lib"*) files=$kind ;; esac
     n=$#
     while [ $n -gt 0 ]; do
       word=$1
       shift
-      case $word in metadata=*) word="metadata=$CARGO_PKG_NAME-$CARGO_PKG_VERSION$kind" ;; esac
+      case $before in --crate-name) name=$word ;; --out-dir) folder=$word ;; esac
+      before=$word
+      case $word in
+        metadata=*) word="metadata=$CARGO_PKG_NAME-$CARGO_PKG_VERSION$kind" ;;
+        extra-filename=*) hash=${word#*=} word="extra-filename=$files$hash" ;;
+      esac
       set -- "$@" "$word"
       n=$((n - 1))
     done
-    set -- "$@" "--remap-path-prefix=/home/builder/.rustup=/rustup" "--remap-path-prefix=/home/builder/.cargo=/cargo" "--remap-path-prefix=/work/migrate/rust-5/x86_64-pc-windows-gnu/target=/target" "--remap-path-prefix=/work/migrate/rust-5/x86_64-pc-windows-gnu/stage=/etcdimg"
+    link() { ln -sf "$1$files$hash.$2" "$folder/$1$hash.$2" || exit; }
+    if [ -n "$files" ]; then
+      link "lib$name" rlib
+      link "lib$name" rmeta
+      link "$name" d
+    fi
+    set -- "$@" "--remap-path-prefix=/home/builder/.rustup=/rustup" "--remap-path-prefix=/home/builder/.cargo=/cargo" "--remap-path-prefix=/work/migrate/rust-6/x86_64-pc-windows-gnu/target=/target" "--remap-path-prefix=/work/migrate/rust-6/x86_64-pc-windows-gnu/stage=/etcdimg"
     case $CARGO_MANIFEST_DIR in
       */registry/src/*) set -- "$@" "--remap-path-prefix=${CARGO_MANIFEST_DIR%/*}=/crates" ;;
     esac
     exec "$@"
-    cargo in /work/migrate/rust-5/x86_64-pc-windows-gnu/stage
+    cargo in /work/migrate/rust-6/x86_64-pc-windows-gnu/stage
       CALLS=/calls
       CARGO_BUILD_JOBS=2
       CARGO_ENCODED_RUSTFLAGS=-Ctarget-feature=+crt-static -Clink-self-contained=no
-      CARGO_TARGET_DIR=/work/migrate/rust-5/x86_64-pc-windows-gnu/target
+      CARGO_TARGET_DIR=/work/migrate/rust-6/x86_64-pc-windows-gnu/target
       CARGO_ZIGBUILD_CACHE_DIR=/work/zig
       CARGO_ZIGBUILD_ZIG_PATH=/work/parts/zig-0.17.0/zig
       HOME=/home/builder
       RUSTC_BOOTSTRAP=1
-      RUSTC_WRAPPER=/work/migrate/rust-5/x86_64-pc-windows-gnu/stage/rustc
+      RUSTC_WRAPPER=/work/migrate/rust-6/x86_64-pc-windows-gnu/stage/rustc
       SOURCE_DATE_EPOCH=0
       ZIG_GLOBAL_CACHE_DIR=/work/zig/global
       ZIG_LOCAL_CACHE_DIR=/work/zig/local
-      __CARGO_TESTS_ONLY_SRC_ROOT=/work/migrate/rust-5/x86_64-pc-windows-gnu/stage/library
+      __CARGO_TESTS_ONLY_SRC_ROOT=/work/migrate/rust-6/x86_64-pc-windows-gnu/stage/library
       <fetch>
       <--locked>
       <--target>
@@ -98,7 +111,7 @@ fn migrate_is_compiled_by_buildx() {
     let source = workspace("s390x-unknown-linux-musl", "linux/s390x");
     let compiled = compile_migrate(&fake.context(), &source).unwrap();
     assert_eq!(compiled.name, "migrate");
-    insta::assert_snapshot!(fake.keys(), @"d428af87824d69a57db3eda4266da5dbb8a89136a3090053b15f44d171fcb69b");
+    insta::assert_snapshot!(fake.keys(), @"be97d934e840adb121b311d373cabe93b492fdbe2ffa8b384ee46470abb196e8");
     insta::assert_snapshot!(fake.calls(), @r"
     docker in /work
       CALLS=/calls
@@ -131,20 +144,20 @@ fn migrate_is_compiled_by_buildx() {
     COPY crates/etcd-version /etcdimg/crates/etcd-version
     COPY crates/migrate /etcdimg/crates/migrate
     COPY rustc /etcdimg/rustc
-    RUN mkdir -p /opt/etcdimg/migrate/rust-5/s390x-unknown-linux-musl/stage/src /opt/etcdimg/migrate/rust-5/s390x-unknown-linux-musl/stage/tests/it && \
-        touch /opt/etcdimg/migrate/rust-5/s390x-unknown-linux-musl/stage/src/lib.rs /opt/etcdimg/migrate/rust-5/s390x-unknown-linux-musl/stage/src/main.rs /opt/etcdimg/migrate/rust-5/s390x-unknown-linux-musl/stage/tests/it/main.rs && \
+    RUN mkdir -p /opt/etcdimg/migrate/rust-6/s390x-unknown-linux-musl/stage/src /opt/etcdimg/migrate/rust-6/s390x-unknown-linux-musl/stage/tests/it && \
+        touch /opt/etcdimg/migrate/rust-6/s390x-unknown-linux-musl/stage/src/lib.rs /opt/etcdimg/migrate/rust-6/s390x-unknown-linux-musl/stage/src/main.rs /opt/etcdimg/migrate/rust-6/s390x-unknown-linux-musl/stage/tests/it/main.rs && \
         for crate in /etcdimg/crates/*; do [ -d $crate/src ] || { mkdir $crate/src && touch $crate/src/lib.rs $crate/src/main.rs; }; done && \
-        ln -s /etcdimg/Cargo.lock /etcdimg/Cargo.toml /etcdimg/crates /opt/etcdimg/migrate/rust-5/s390x-unknown-linux-musl/stage/ && \
-        ln -s /opt/etcdimg/parts/rust-1.95.0/library /opt/etcdimg/migrate/rust-5/s390x-unknown-linux-musl/stage/library && \
-        cp /etcdimg/rustc /opt/etcdimg/migrate/rust-5/s390x-unknown-linux-musl/stage/rustc && chmod 0755 /opt/etcdimg/migrate/rust-5/s390x-unknown-linux-musl/stage/rustc
+        ln -s /etcdimg/Cargo.lock /etcdimg/Cargo.toml /etcdimg/crates /opt/etcdimg/migrate/rust-6/s390x-unknown-linux-musl/stage/ && \
+        ln -s /opt/etcdimg/parts/rust-1.95.0/library /opt/etcdimg/migrate/rust-6/s390x-unknown-linux-musl/stage/library && \
+        cp /etcdimg/rustc /opt/etcdimg/migrate/rust-6/s390x-unknown-linux-musl/stage/rustc && chmod 0755 /opt/etcdimg/migrate/rust-6/s390x-unknown-linux-musl/stage/rustc
     # The crates of migrate, which Cargo.lock pins.
-    RUN cd /opt/etcdimg/migrate/rust-5/s390x-unknown-linux-musl/stage && \
-        CARGO_ENCODED_RUSTFLAGS='-Ctarget-feature=+crt-static -Clink-self-contained=no' CARGO_HOME=/opt/etcdimg/cargo CARGO_TARGET_DIR=/opt/etcdimg/migrate/rust-5/s390x-unknown-linux-musl/target CARGO_ZIGBUILD_CACHE_DIR=/opt/etcdimg/zig CARGO_ZIGBUILD_ZIG_PATH=/opt/etcdimg/parts/zig-0.17.0/zig RUSTC_BOOTSTRAP=1 RUSTC_WRAPPER=/opt/etcdimg/migrate/rust-5/s390x-unknown-linux-musl/stage/rustc SOURCE_DATE_EPOCH=0 ZIG_GLOBAL_CACHE_DIR=/opt/etcdimg/zig/global ZIG_LOCAL_CACHE_DIR=/opt/etcdimg/zig/local __CARGO_TESTS_ONLY_SRC_ROOT=/opt/etcdimg/migrate/rust-5/s390x-unknown-linux-musl/stage/library cargo fetch --locked --target s390x-unknown-linux-musl -Zbuild-std=std,panic_abort
+    RUN cd /opt/etcdimg/migrate/rust-6/s390x-unknown-linux-musl/stage && \
+        CARGO_ENCODED_RUSTFLAGS='-Ctarget-feature=+crt-static -Clink-self-contained=no' CARGO_HOME=/opt/etcdimg/cargo CARGO_TARGET_DIR=/opt/etcdimg/migrate/rust-6/s390x-unknown-linux-musl/target CARGO_ZIGBUILD_CACHE_DIR=/opt/etcdimg/zig CARGO_ZIGBUILD_ZIG_PATH=/opt/etcdimg/parts/zig-0.17.0/zig RUSTC_BOOTSTRAP=1 RUSTC_WRAPPER=/opt/etcdimg/migrate/rust-6/s390x-unknown-linux-musl/stage/rustc SOURCE_DATE_EPOCH=0 ZIG_GLOBAL_CACHE_DIR=/opt/etcdimg/zig/global ZIG_LOCAL_CACHE_DIR=/opt/etcdimg/zig/local __CARGO_TESTS_ONLY_SRC_ROOT=/opt/etcdimg/migrate/rust-6/s390x-unknown-linux-musl/stage/library cargo fetch --locked --target s390x-unknown-linux-musl -Zbuild-std=std,panic_abort
 
     FROM fetch AS compile
-    RUN --network=none --mount=type=cache,id=etcdimg-migrate-rust-5-s390x-unknown-linux-musl,target=/opt/etcdimg/migrate/rust-5/s390x-unknown-linux-musl/target --mount=type=cache,id=etcdimg-zig,target=/opt/etcdimg/zig (cd /opt/etcdimg/migrate/rust-5/s390x-unknown-linux-musl/stage && CARGO_ENCODED_RUSTFLAGS='-Ctarget-feature=+crt-static -Clink-self-contained=no' CARGO_HOME=/opt/etcdimg/cargo CARGO_TARGET_DIR=/opt/etcdimg/migrate/rust-5/s390x-unknown-linux-musl/target CARGO_ZIGBUILD_CACHE_DIR=/opt/etcdimg/zig CARGO_ZIGBUILD_ZIG_PATH=/opt/etcdimg/parts/zig-0.17.0/zig RUSTC_BOOTSTRAP=1 RUSTC_WRAPPER=/opt/etcdimg/migrate/rust-5/s390x-unknown-linux-musl/stage/rustc SOURCE_DATE_EPOCH=0 ZIG_GLOBAL_CACHE_DIR=/opt/etcdimg/zig/global ZIG_LOCAL_CACHE_DIR=/opt/etcdimg/zig/local __CARGO_TESTS_ONLY_SRC_ROOT=/opt/etcdimg/migrate/rust-5/s390x-unknown-linux-musl/stage/library cargo clean --offline --profile=image --package=migrate --package=etcd-version --target=s390x-unknown-linux-musl) && \
-        cd /opt/etcdimg/migrate/rust-5/s390x-unknown-linux-musl/stage && CARGO_ENCODED_RUSTFLAGS='-Ctarget-feature=+crt-static -Clink-self-contained=no' CARGO_HOME=/opt/etcdimg/cargo CARGO_TARGET_DIR=/opt/etcdimg/migrate/rust-5/s390x-unknown-linux-musl/target CARGO_ZIGBUILD_CACHE_DIR=/opt/etcdimg/zig CARGO_ZIGBUILD_ZIG_PATH=/opt/etcdimg/parts/zig-0.17.0/zig RUSTC_BOOTSTRAP=1 RUSTC_WRAPPER=/opt/etcdimg/migrate/rust-5/s390x-unknown-linux-musl/stage/rustc SOURCE_DATE_EPOCH=0 ZIG_GLOBAL_CACHE_DIR=/opt/etcdimg/zig/global ZIG_LOCAL_CACHE_DIR=/opt/etcdimg/zig/local __CARGO_TESTS_ONLY_SRC_ROOT=/opt/etcdimg/migrate/rust-5/s390x-unknown-linux-musl/stage/library /opt/etcdimg/parts/zig-0.17.0/cargo-zigbuild zigbuild --locked --profile=image --package=migrate --target=s390x-unknown-linux-musl -Zbuild-std=std,panic_abort --offline && \
-        mkdir -p /out && cp /opt/etcdimg/migrate/rust-5/s390x-unknown-linux-musl/target/s390x-unknown-linux-musl/image/migrate /out/migrate
+    RUN --network=none --mount=type=cache,id=etcdimg-migrate-rust-6-s390x-unknown-linux-musl,target=/opt/etcdimg/migrate/rust-6/s390x-unknown-linux-musl/target --mount=type=cache,id=etcdimg-zig,target=/opt/etcdimg/zig (cd /opt/etcdimg/migrate/rust-6/s390x-unknown-linux-musl/stage && CARGO_ENCODED_RUSTFLAGS='-Ctarget-feature=+crt-static -Clink-self-contained=no' CARGO_HOME=/opt/etcdimg/cargo CARGO_TARGET_DIR=/opt/etcdimg/migrate/rust-6/s390x-unknown-linux-musl/target CARGO_ZIGBUILD_CACHE_DIR=/opt/etcdimg/zig CARGO_ZIGBUILD_ZIG_PATH=/opt/etcdimg/parts/zig-0.17.0/zig RUSTC_BOOTSTRAP=1 RUSTC_WRAPPER=/opt/etcdimg/migrate/rust-6/s390x-unknown-linux-musl/stage/rustc SOURCE_DATE_EPOCH=0 ZIG_GLOBAL_CACHE_DIR=/opt/etcdimg/zig/global ZIG_LOCAL_CACHE_DIR=/opt/etcdimg/zig/local __CARGO_TESTS_ONLY_SRC_ROOT=/opt/etcdimg/migrate/rust-6/s390x-unknown-linux-musl/stage/library cargo clean --offline --profile=image --package=migrate --package=etcd-version --target=s390x-unknown-linux-musl) && \
+        cd /opt/etcdimg/migrate/rust-6/s390x-unknown-linux-musl/stage && CARGO_ENCODED_RUSTFLAGS='-Ctarget-feature=+crt-static -Clink-self-contained=no' CARGO_HOME=/opt/etcdimg/cargo CARGO_TARGET_DIR=/opt/etcdimg/migrate/rust-6/s390x-unknown-linux-musl/target CARGO_ZIGBUILD_CACHE_DIR=/opt/etcdimg/zig CARGO_ZIGBUILD_ZIG_PATH=/opt/etcdimg/parts/zig-0.17.0/zig RUSTC_BOOTSTRAP=1 RUSTC_WRAPPER=/opt/etcdimg/migrate/rust-6/s390x-unknown-linux-musl/stage/rustc SOURCE_DATE_EPOCH=0 ZIG_GLOBAL_CACHE_DIR=/opt/etcdimg/zig/global ZIG_LOCAL_CACHE_DIR=/opt/etcdimg/zig/local __CARGO_TESTS_ONLY_SRC_ROOT=/opt/etcdimg/migrate/rust-6/s390x-unknown-linux-musl/stage/library /opt/etcdimg/parts/zig-0.17.0/cargo-zigbuild zigbuild --locked --profile=image --package=migrate --target=s390x-unknown-linux-musl -Zbuild-std=std,panic_abort --offline && \
+        mkdir -p /out && cp /opt/etcdimg/migrate/rust-6/s390x-unknown-linux-musl/target/s390x-unknown-linux-musl/image/migrate /out/migrate
 
     FROM scratch
     COPY --from=compile /out/ /
@@ -186,7 +199,7 @@ fn the_inputs_of_the_builder_are_a_workspace() {
         _ => None,
     });
     run_here(folder, "sh", &["-ec", &script.unwrap()]);
-    let stage = folder.join("opt/migrate/rust-5/s390x-unknown-linux-musl/stage");
+    let stage = folder.join("opt/migrate/rust-6/s390x-unknown-linux-musl/stage");
     // As in the builder: `tree` and `metadata` accept targets whose files are missing.
     let target = format!("--target={}-unknown-linux-gnu", std::env::consts::ARCH);
     run_here(&stage, env!("CARGO"), &["fetch", "--locked", "--offline", &target]);
