@@ -1,4 +1,4 @@
-//! How the registry of the tests behaves, honestly and not: its habits, and the lies that a test
+//! How the registry of the tests behaves, honestly and not: its behaviour, and the lies that a test
 //! asks for.
 
 use std::collections::BTreeSet;
@@ -9,7 +9,7 @@ use crate::lying_registry::State;
 /// How the registry behaves when it does not lie.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "every habit is one")]
-pub struct Habits {
+pub struct Behaviour {
     pub mounts_own: bool,
     pub mounts_others: bool,
     pub mounts_from_anywhere: bool,
@@ -34,7 +34,7 @@ pub struct LetsIn {
     pub challenge: String,
 }
 
-impl Default for Habits {
+impl Default for Behaviour {
     fn default() -> Self {
         Self {
             mounts_own: true,

@@ -10,26 +10,26 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::mutant::gunzip;
-use crate::shop::copy_folder;
+use crate::catalog_fixture::copy_folder;
+use crate::mutable_image::gunzip;
 use crate::stand_in;
 
 pub const LAST: &str = "3.7.1";
 
 /// A catalog and the bases that are made where no registry is in reach.
 #[derive(Debug)]
-pub struct Workshop {
+pub struct ReleaseFixture {
     folder: TempDir,
     pub bases: Vec<String>,
 }
 
-impl Workshop {
+impl ReleaseFixture {
     pub fn new() -> Self {
-        let mut workshop = Self::without_bases();
-        let bases = workshop.path("bases");
+        let mut fixture = Self::without_bases();
+        let bases = fixture.path("bases");
         let bases = run("scripts/bases", &[bases.to_str().unwrap()]);
-        workshop.bases = bases.split_whitespace().map(str::to_owned).collect();
-        workshop
+        fixture.bases = bases.split_whitespace().map(str::to_owned).collect();
+        fixture
     }
 
     /// For builds that name their bases themselves.
@@ -56,10 +56,10 @@ impl Workshop {
         }
         fs::write(root.join("versions.yaml"), versions).unwrap();
         fs::copy(repository.join("etcdimg.lock"), root.join("etcdimg.lock")).unwrap();
-        let workshop = Self { folder, bases: Vec::new() };
-        let cache = workshop.path("lock-cache").display().to_string();
-        workshop.etcdimg(&["lock", "--offline", "--cache-dir", &cache]);
-        workshop
+        let fixture = Self { folder, bases: Vec::new() };
+        let cache = fixture.path("lock-cache").display().to_string();
+        fixture.etcdimg(&["lock", "--offline", "--cache-dir", &cache]);
+        fixture
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

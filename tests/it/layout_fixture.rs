@@ -27,28 +27,28 @@ pub const SEVEN: [&str; 7] = [
 ];
 
 #[derive(Debug)]
-pub struct Parcel {
+pub struct LayoutFixture {
     folder: TempDir,
     pub tag: String,
     pub index: Digest,
 }
 
-impl Parcel {
+impl LayoutFixture {
     /// Of each platform a config, a layer that all share, one of its own and a small last one,
     /// which is what `revision` changes.
     pub fn new(platforms: &[&str], layer_bytes: usize, revision: u32) -> Self {
-        let folder = tempfile::Builder::new().prefix("parcel-").tempdir().unwrap();
+        let folder = tempfile::Builder::new().prefix("layout-").tempdir().unwrap();
         fs::create_dir_all(folder.path().join("blobs/sha256")).unwrap();
-        let mut parcel = Self { folder, tag: format!("3.7.1-{revision}"), index: Digest::of("") };
+        let mut layout = Self { folder, tag: format!("3.7.1-{revision}"), index: Digest::of("") };
         let manifests: Vec<_> =
-            platforms.iter().map(|it| parcel.image(it, layer_bytes, revision)).collect();
+            platforms.iter().map(|it| layout.image(it, layer_bytes, revision)).collect();
         let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
-        let mut entry = parcel.add(INDEX, index.to_string().as_bytes());
-        parcel.index = entry["digest"].as_str().unwrap().parse().unwrap();
-        entry["annotations"] = json!({ "org.opencontainers.image.ref.name": parcel.tag });
-        fs::write(parcel.path().join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
-        parcel.name(&[entry]);
-        parcel
+        let mut entry = layout.add(INDEX, index.to_string().as_bytes());
+        layout.index = entry["digest"].as_str().unwrap().parse().unwrap();
+        entry["annotations"] = json!({ "org.opencontainers.image.ref.name": layout.tag });
+        fs::write(layout.path().join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+        layout.name(&[entry]);
+        layout
     }
 
     /// Two platforms, and layers that are small.

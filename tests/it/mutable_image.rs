@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use etcdimg::digest::Digest;
 use serde_json::{Value, json};
 
-use crate::shop::gzip;
+use crate::catalog_fixture::gzip;
 
 /// An image of a layout.
 #[derive(Debug)]
-pub struct Image {
+pub struct MutableImage {
     layout: PathBuf,
     /// Its place in the index.
     place: usize,
@@ -21,7 +21,7 @@ pub struct Image {
     pub config: Value,
 }
 
-impl Image {
+impl MutableImage {
     /// The only one, or the first.
     pub fn open(layout: &Path) -> Self {
         Self::open_where(layout, |_| true)
