@@ -112,7 +112,7 @@ pub(crate) fn false_migrate(folder: &Path, body: &str) -> Vec<u8> {
 }
 
 /// `wrong` must make `fails` fail and nothing else: not `passes`, and no other case of `structure`
-/// and `run`, which are cheap enough to be played as a whole.
+/// and `run`, which are cheap enough to be run as a whole.
 #[track_caller]
 pub(crate) fn check(fails: &[&str], passes: &[&str], wrong: impl FnOnce(&mut MutableImage, &Path)) {
     drop(check_why(fails, passes, wrong));

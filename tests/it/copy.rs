@@ -76,8 +76,8 @@ impl CopyFixture {
 
     fn assert_copied(&self, repository: &str) {
         let (plan, state) = (self.layout.plan(), self.to.state());
-        for piece in &plan.blobs {
-            assert!(state.blobs.contains_key(&(repository.to_owned(), piece.digest)));
+        for blob in &plan.blobs {
+            assert!(state.blobs.contains_key(&(repository.to_owned(), blob.digest)));
         }
         assert_eq!(state.tags[&(repository.to_owned(), "3.7.1-0".to_owned())], self.layout.index);
         assert_eq!(state.violations, Vec::<String>::new());
@@ -254,7 +254,7 @@ fn a_test_pulls_nothing_of_other_platforms() {
     assert_eq!(run.code, Some(4), "{}", run.stderr);
     let content = fixture.layout.content();
     let arm64 = content.images.iter().find(|it| it.platform.as_deref() == Some("linux/arm64"));
-    let expected = arm64.unwrap().blobs.iter().map(|piece| piece.digest.to_string());
+    let expected = arm64.unwrap().blobs.iter().map(|blob| blob.digest.to_string());
     let state = fixture.from.state();
     let pulled = state.requests[before..].iter().filter(|it| it.target.contains("/blobs/"));
     let pulled = pulled.map(|it| it.target.rsplit('/').next().unwrap().to_owned());

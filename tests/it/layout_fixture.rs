@@ -116,8 +116,8 @@ impl LayoutFixture {
     }
 
     pub fn plan(&self) -> PushPlan {
-        let wish = PushRequest { tags: vec![self.tag.clone()], ..PushRequest::default() };
-        plan(&self.content(), &wish).unwrap()
+        let request = PushRequest { tags: vec![self.tag.clone()], ..PushRequest::default() };
+        plan(&self.content(), &request).unwrap()
     }
 
     /// All bytes of blobs that a registry must have.

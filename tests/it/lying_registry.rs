@@ -66,7 +66,7 @@ impl LyingRegistry {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let inner = Arc::clone(&served);
-                // The client hanging up is part of some plays.
+                // The client hanging up is part of some scripts.
                 inner.connections.fetch_add(1, Ordering::SeqCst);
                 thread::spawn(move || {
                     let served = stream.and_then(|stream| inner.serve(&stream));
@@ -143,7 +143,7 @@ impl Inner {
         while let Some(request) = read_head(&mut reader)? {
             self.state.lock().unwrap().requests.push(request.clone());
             let lie = self.lie(&request);
-            if !self.play(&request, lie, &mut reader, &mut writer)? {
+            if !self.tell_lie(&request, lie, &mut reader, &mut writer)? {
                 return Ok(());
             }
         }
@@ -167,7 +167,7 @@ impl Inner {
     }
 
     /// Whether the connection lives on.
-    fn play(
+    fn tell_lie(
         &self,
         request: &Request,
         lie: Option<Lie>,

@@ -64,13 +64,13 @@ async fn requests_are_as_many_as_were_foretold() {
     let (remote, mount_sources) = (&remote, &[][..]);
     let overwrite = Overwrite::Never;
     let pusher = Pusher { remote, mount_sources, source: &source, overwrite, ui: &ui };
-    let foretold = pusher.rehearse(&next.plan()).await.unwrap();
+    let estimated = pusher.rehearse(&next.plan()).await.unwrap();
     let between = fixture.registry.state().requests.len() as u64;
     assert_eq!(between - before, 1 + 22, "a rehearsal asks for the tag and every blob");
     let done = pusher.push(&next.plan()).await.unwrap();
-    assert_eq!(foretold.estimate.least, foretold.estimate.most);
-    assert_eq!(done.requests, foretold.estimate.least);
-    assert_eq!(foretold.moved_bytes, done.moved_bytes);
+    assert_eq!(estimated.estimate.least, estimated.estimate.most);
+    assert_eq!(done.requests, estimated.estimate.least);
+    assert_eq!(estimated.moved_bytes, done.moved_bytes);
     assert_eq!(fixture.registry.state().requests.len() as u64 - between, done.requests);
 }
 
@@ -155,9 +155,9 @@ async fn a_registry_that_does_not_tell_by_mounts_is_asked() {
 async fn blobs_are_mounted_from_where_they_are() {
     let mut fixture = PushFixture::honest();
     fixture.sources = vec!["older".to_owned()];
-    for piece in fixture.layout.plan().blobs {
-        let bytes = fs::read(fixture.layout.blob(&piece.digest)).unwrap();
-        fixture.registry.state().blobs.insert(("older".to_owned(), piece.digest), bytes);
+    for blob in fixture.layout.plan().blobs {
+        let bytes = fs::read(fixture.layout.blob(&blob.digest)).unwrap();
+        fixture.registry.state().blobs.insert(("older".to_owned(), blob.digest), bytes);
     }
     let (fixture, report) = fixture.arrives().await;
     assert_eq!((report.mounted_bytes, fixture.received()), (fixture.layout.size(), 0));
@@ -185,9 +185,9 @@ async fn blobs_are_mounted_from_anywhere() {
         it.mounts_from_anywhere = true;
         it.mounts_own = false;
     }));
-    for piece in fixture.layout.plan().blobs {
-        let bytes = fs::read(fixture.layout.blob(&piece.digest)).unwrap();
-        fixture.registry.state().blobs.insert(("any".to_owned(), piece.digest), bytes);
+    for blob in fixture.layout.plan().blobs {
+        let bytes = fs::read(fixture.layout.blob(&blob.digest)).unwrap();
+        fixture.registry.state().blobs.insert(("any".to_owned(), blob.digest), bytes);
     }
     let (fixture, report) = fixture.arrives().await;
     assert!(fixture.received() < 1000, "but for what is small enough to come along");
@@ -225,9 +225,9 @@ async fn a_registry_that_refuses_small_blobs_gets_them_as_others() {
 
 #[tokio::test]
 async fn a_blob_that_is_there_with_another_size_is_not_there() {
-    let piece = LayoutFixture::small().plan().blobs[1].clone();
+    let blob = LayoutFixture::small().plan().blobs[1].clone();
     let fixture = PushFixture::new(behaving(|it| it.mounts_own = false));
-    let key = ("etcd".to_owned(), piece.digest);
+    let key = ("etcd".to_owned(), blob.digest);
     fixture.registry.state().blobs.insert(key, b"half".to_vec());
     fixture.arrives().await;
 }
@@ -335,8 +335,8 @@ async fn a_wrong_digest_after_a_manifest_is_an_error() {
 async fn a_wrong_digest_after_a_mount_is_an_error() {
     let mut fixture = PushFixture::lying("POST", "from=older", ALWAYS, wrong_digest());
     fixture.sources = vec!["older".to_owned()];
-    for piece in fixture.layout.plan().blobs {
-        fixture.registry.state().blobs.insert(("older".to_owned(), piece.digest), Vec::new());
+    for blob in fixture.layout.plan().blobs {
+        fixture.registry.state().blobs.insert(("older".to_owned(), blob.digest), Vec::new());
     }
     assert!(fixture.fails().await.contains("the registry returned a different digest"));
 }
@@ -357,10 +357,10 @@ async fn bytes_that_got_mixed_up_on_the_way_are_sent_again() {
 #[tokio::test]
 async fn our_own_broken_file_is_named() {
     let fixture = PushFixture::honest();
-    let piece = fixture.layout.plan().blobs[1].clone();
-    let mut bytes = fs::read(fixture.layout.blob(&piece.digest)).unwrap();
+    let blob = fixture.layout.plan().blobs[1].clone();
+    let mut bytes = fs::read(fixture.layout.blob(&blob.digest)).unwrap();
     bytes[0] ^= 1;
-    fs::write(fixture.layout.blob(&piece.digest), bytes).unwrap();
+    fs::write(fixture.layout.blob(&blob.digest), bytes).unwrap();
     let folder = fixture.layout.path().display().to_string();
     insta::assert_snapshot!(fixture.fails().await.replace(&folder, "LAYOUT"), @r"
     cannot push the blob … to registry/etcd: `LAYOUT/blobs/sha256/…` does not match its digest

@@ -142,9 +142,9 @@ async fn an_upload_whose_place_is_gone_for_good_starts_over() {
 #[tokio::test]
 async fn a_blob_that_somebody_else_has_brought_is_not_sent_to_its_end() {
     let fixture = interrupted(|_| {}).await;
-    for piece in fixture.layout.plan().blobs {
-        let bytes = std::fs::read(fixture.layout.blob(&piece.digest)).unwrap();
-        fixture.registry.state().blobs.insert(("etcd".to_owned(), piece.digest), bytes);
+    for blob in fixture.layout.plan().blobs {
+        let bytes = std::fs::read(fixture.layout.blob(&blob.digest)).unwrap();
+        fixture.registry.state().blobs.insert(("etcd".to_owned(), blob.digest), bytes);
     }
     let before = fixture.received();
     let (fixture, report) = fixture.arrives().await;
@@ -155,9 +155,9 @@ async fn a_blob_that_somebody_else_has_brought_is_not_sent_to_its_end() {
 async fn a_blob_that_can_be_mounted_now_is_not_sent_to_its_end() {
     let mut fixture = interrupted(|_| {}).await;
     fixture.sources = vec!["older".to_owned()];
-    for piece in fixture.layout.plan().blobs {
-        let bytes = std::fs::read(fixture.layout.blob(&piece.digest)).unwrap();
-        fixture.registry.state().blobs.insert(("older".to_owned(), piece.digest), bytes);
+    for blob in fixture.layout.plan().blobs {
+        let bytes = std::fs::read(fixture.layout.blob(&blob.digest)).unwrap();
+        fixture.registry.state().blobs.insert(("older".to_owned(), blob.digest), bytes);
     }
     let before = fixture.received();
     let (fixture, report) = fixture.arrives().await;

@@ -55,9 +55,9 @@ impl PushCommandFixture {
 
     pub fn assert_there(&self, layout: &LayoutFixture) {
         let (plan, state) = (layout.plan(), self.registry.state());
-        for piece in &plan.blobs {
-            let there = &state.blobs[&("etcd".to_owned(), piece.digest)];
-            assert_eq!(Digest::of(there), piece.digest);
+        for blob in &plan.blobs {
+            let there = &state.blobs[&("etcd".to_owned(), blob.digest)];
+            assert_eq!(Digest::of(there), blob.digest);
         }
         assert_eq!(state.tags[&("etcd".to_owned(), layout.tag.clone())], layout.index);
         assert_eq!(state.violations, Vec::<String>::new());
@@ -122,8 +122,8 @@ fn what_refers_to_an_image_goes_with_it_and_before_its_tag() {
     let named = report["referrers"].as_array().unwrap().iter().map(|it| it["digest"].clone());
     assert!(named.eq(signatures.iter().map(|it| json!(it))), "{report}");
     let requests = report["requests"].as_u64().unwrap();
-    let foretold = |name: &str| report["forecast"][name].as_u64().unwrap();
-    assert!((foretold("least")..=foretold("most")).contains(&requests), "{report}");
+    let estimated = |name: &str| report["forecast"][name].as_u64().unwrap();
+    assert!((estimated("least")..=estimated("most")).contains(&requests), "{report}");
     pusher.assert_there(&layout);
     let state = pusher.registry.state();
     for digest in signatures {
@@ -222,9 +222,9 @@ fn a_rehearsal_moves_nothing_and_says_what_would() {
 #[test]
 fn a_rehearsal_knows_what_can_be_mounted() {
     let (pusher, layout) = (PushCommandFixture::new(Behaviour::default()), LayoutFixture::small());
-    for piece in layout.plan().blobs {
-        let bytes = fs::read(layout.blob(&piece.digest)).unwrap();
-        pusher.registry.state().blobs.insert(("older".to_owned(), piece.digest), bytes);
+    for blob in layout.plan().blobs {
+        let bytes = fs::read(layout.blob(&blob.digest)).unwrap();
+        pusher.registry.state().blobs.insert(("older".to_owned(), blob.digest), bytes);
     }
     let from = format!("{}/older", pusher.registry.host());
     let run = pusher.push(&layout, &["--dry-run", "--mount-from", &from]);

@@ -128,9 +128,9 @@ impl PushFixture {
     pub fn assert_there(&self, layout: &LayoutFixture) {
         let (plan, state) = (layout.plan(), self.registry.state());
         let key = |digest| ("etcd".to_owned(), digest);
-        for piece in &plan.blobs {
-            let there = state.blobs.get(&key(piece.digest));
-            assert_eq!(there.map(Digest::of), Some(piece.digest));
+        for blob in &plan.blobs {
+            let there = state.blobs.get(&key(blob.digest));
+            assert_eq!(there.map(Digest::of), Some(blob.digest));
         }
         for manifest in plan.manifests.iter().chain(&plan.root) {
             let (media_type, bytes) = &state.manifests[&key(manifest.digest)];

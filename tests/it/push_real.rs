@@ -216,8 +216,8 @@ fn the_registry_counts_the_requests_that_were_foretold() {
     let report = push(&next, "counted/first");
     let made = counted("counted/first") - before;
     assert_eq!(report["requests"], made);
-    let foretold = |name: &str| report["forecast"][name].as_u64().unwrap();
-    assert!((foretold("least")..=foretold("most")).contains(&made), "{report}");
+    let estimated = |name: &str| report["forecast"][name].as_u64().unwrap();
+    assert!((estimated("least")..=estimated("most")).contains(&made), "{report}");
     assert!(report["moved_bytes"].as_u64().unwrap() < next.size() / 100, "{report}");
 }
 

@@ -29,11 +29,11 @@ fn results() -> Results {
     let version = |text: &str| text.parse().unwrap();
     let mut up =
         case(Suite::Migrate, "up-3.6.14-3.7.1", "data of 3.6.14 is whole", Outcome::Passed, 7);
-    up.log.journeys.push(ProvenMigration { from: version("3.6.14"), to: version("3.7.1") });
+    up.log.migrations.push(ProvenMigration { from: version("3.6.14"), to: version("3.7.1") });
     let mut longest = case(Suite::Migrate, "longest", "all the way", Outcome::Passed, 24);
-    longest.log.journeys.push(ProvenMigration { from: version("3.4.21"), to: version("3.7.1") });
+    longest.log.migrations.push(ProvenMigration { from: version("3.4.21"), to: version("3.7.1") });
     let mut down = case(Suite::Migrate, "down-3.7.1-3.6.14", "and back", Outcome::Passed, 5);
-    down.log.journeys.push(ProvenMigration { from: version("3.7.1"), to: version("3.6.14") });
+    down.log.migrations.push(ProvenMigration { from: version("3.7.1"), to: version("3.6.14") });
     let detail = FailureDetail {
         what: "it took 31 s to stop".to_owned(),
         command: Some("/usr/local/bin/etcd-3.7.1 --name=member0".to_owned()),

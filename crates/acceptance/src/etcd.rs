@@ -164,12 +164,12 @@ pub fn ctl(
 /// With what an older etcd asks for where it is not at home; for its last version, the image does.
 pub fn admitted(
     container: Container,
-    subject: &ImageUnderTest,
+    under_test: &ImageUnderTest,
     version: &EtcdVersion,
 ) -> Container {
-    match subject.platform.architecture.as_str() {
+    match under_test.platform.architecture.as_str() {
         "amd64" => container,
-        _ if version == subject.newest() => container,
+        _ if version == under_test.newest() => container,
         foreign => container.env("ETCD_UNSUPPORTED_ARCH", foreign),
     }
 }
@@ -225,7 +225,11 @@ impl Member<'_> {
             command.extend(Certificates::server_flags(TLS));
             command.extend(Certificates::peer_flags(TLS));
         }
-        self.dressed(admitted(Container::new(command), self.pod.context().subject, &self.version))
+        self.dressed(admitted(
+            Container::new(command),
+            self.pod.context().under_test,
+            &self.version,
+        ))
     }
 
     /// With this member's volumes, user and root.

@@ -40,19 +40,19 @@ impl Kubelet {
         list(containers).map(|container| self.one(pod, container)).collect()
     }
 
-    fn one(&self, pod: Template<'_>, told: &Value) -> Result<Container, CaseError> {
-        let environment = environment(pod, &told["env"])?;
-        let words = list(&told["command"]).chain(list(&told["args"]));
+    fn one(&self, pod: Template<'_>, spec: &Value) -> Result<Container, CaseError> {
+        let environment = environment(pod, &spec["env"])?;
+        let words = list(&spec["command"]).chain(list(&spec["args"]));
         let words = words.map(|word| Ok(at_address(pod, &expanded(text(word)?, &environment))));
         let mut container = Container::new(words.collect::<Result<Vec<_>, CaseError>>()?);
         container.environment = environment;
         container = container.volume(&self.hosts, "/etc/hosts");
-        for mount in list(&told["volumeMounts"]) {
+        for mount in list(&spec["volumeMounts"]) {
             let folder = self.folder(pod, text(&mount["name"])?)?;
             container = container.volume(folder, text(&mount["mountPath"])?);
         }
         container.user = user(&pod.spec["securityContext"]);
-        if told["securityContext"]["readOnlyRootFilesystem"] == true {
+        if spec["securityContext"]["readOnlyRootFilesystem"] == true {
             container.root = Root::ReadOnly;
         }
         Ok(container)
@@ -75,9 +75,12 @@ impl Kubelet {
     }
 }
 
-fn environment(pod: Template<'_>, told: &Value) -> Result<BTreeMap<String, String>, CaseError> {
+fn environment(
+    pod: Template<'_>,
+    variables: &Value,
+) -> Result<BTreeMap<String, String>, CaseError> {
     let mut known = BTreeMap::new();
-    for variable in list(told) {
+    for variable in list(variables) {
         let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
             Some("metadata.name") => pod.name.to_owned(),
             Some(other) => {

@@ -38,7 +38,7 @@ pub struct Results {
     pub cases: Vec<CaseResult>,
     /// How many cases there would be if nobody had interrupted them.
     pub planned: usize,
-    /// Suites that must have been played, all of them.
+    /// Suites that must have been run, all of them.
     pub required: Vec<Suite>,
     pub took: Duration,
 }
@@ -87,7 +87,7 @@ impl Results {
     pub(crate) fn has_gone(&self, from: &EtcdVersion, to: &EtcdVersion) -> bool {
         let wanted = ProvenMigration { from: from.clone(), to: to.clone() };
         self.cases.iter().any(|case| {
-            matches!(case.outcome, Outcome::Passed) && case.log.journeys.contains(&wanted)
+            matches!(case.outcome, Outcome::Passed) && case.log.migrations.contains(&wanted)
         })
     }
 }

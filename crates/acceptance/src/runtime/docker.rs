@@ -57,7 +57,7 @@ struct Inner {
 impl Docker {
     /// Loads the image under a name that no other image has, nor another run for this one.
     pub fn new(
-        subject: &ImageUnderTest,
+        under_test: &ImageUnderTest,
         tokio: Tokio,
         interrupted: &AtomicBool,
     ) -> Result<Self, EngineError> {
@@ -68,7 +68,7 @@ impl Docker {
         let user = tokio.block_on(user(&engine));
         // From here on: half a load may have brought it.
         let inner = Arc::new(Inner { engine, tokio, owner, reference, user });
-        let source = subject.archive(inner.reference.clone());
+        let source = under_test.archive(inner.reference.clone());
         let watching = async {
             while !interrupted.load(Ordering::Relaxed) {
                 tokio::time::sleep(LOOK).await;

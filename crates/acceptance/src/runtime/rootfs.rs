@@ -66,17 +66,17 @@ pub struct Rootfs {
 
 impl Rootfs {
     /// Unpacks the image below a folder.
-    pub fn new(subject: &ImageUnderTest, folder: &Path) -> Result<Self, RuntimeError> {
+    pub fn new(under_test: &ImageUnderTest, folder: &Path) -> Result<Self, RuntimeError> {
         let image = folder.join("image");
         let failed = || format!("cannot unpack the image into {}", image.display());
         fs::create_dir_all(&image).map_err(RuntimeError::because(failed()))?;
-        subject.unpack(&image).map_err(RuntimeError::because(failed()))?;
+        under_test.unpack(&image).map_err(RuntimeError::because(failed()))?;
         // Engines make them too.
         for name in ["proc", "dev", "tmp"] {
             fs::create_dir_all(image.join(name)).map_err(RuntimeError::because(failed()))?;
         }
         let is_root = rustix::process::geteuid().is_root();
-        Ok(Self { image, environment: subject.environment(), is_root })
+        Ok(Self { image, environment: under_test.environment(), is_root })
     }
 }
 

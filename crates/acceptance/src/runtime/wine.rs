@@ -36,7 +36,7 @@ pub struct Wine<'a> {
 impl<'a> Wine<'a> {
     /// A Windows with the image in it, or why there can be none here.
     pub fn boot(
-        subject: &ImageUnderTest,
+        under_test: &ImageUnderTest,
         folder: &Path,
         interrupted: &'a AtomicBool,
     ) -> Result<Result<Self, String>, RuntimeError> {
@@ -57,7 +57,7 @@ impl<'a> Wine<'a> {
             let why = "this wine has no bcryptprimitives.dll; a WINEPREFIX that has it lends it";
             return Ok(Err(why.to_owned()));
         }
-        wine.install(subject)?;
+        wine.install(under_test)?;
         Ok(Ok(wine))
     }
 
@@ -81,11 +81,11 @@ impl<'a> Wine<'a> {
     }
 
     /// As Windows would show them: what is below `Files` is on drive C:.
-    fn install(&self, subject: &ImageUnderTest) -> Result<(), RuntimeError> {
+    fn install(&self, under_test: &ImageUnderTest) -> Result<(), RuntimeError> {
         let failed = || RuntimeError::because("cannot unpack the image for Windows");
         let image = self.folder.join("image");
         fs::create_dir_all(&image).map_err(failed())?;
-        subject
+        under_test
             .unpack(&image)
             .map_err(RuntimeError::because("cannot unpack the image for Windows"))?;
         for entry in fs::read_dir(image.join(FILES)).map_err(failed())? {

@@ -91,9 +91,9 @@ impl<'a> Site<'a> {
 
     /// What the generator makes for this image, of one kind of Kubernetes.
     fn documents(&self, kind: Kind, of: &str) -> Vec<Value> {
-        let subject = self.pod.context().subject;
-        let image = format!("registry.example.com/etcd:{}", subject.tag);
-        let files = manifests::files(kind, &Setting { image, target: subject.newest().clone() });
+        let under_test = self.pod.context().under_test;
+        let image = format!("registry.example.com/etcd:{}", under_test.tag);
+        let files = manifests::files(kind, &Setting { image, target: under_test.newest().clone() });
         let documents = files.into_iter().flat_map(|file| file.documents);
         documents.filter(|document| document["kind"] == of).collect()
     }
@@ -123,7 +123,7 @@ impl<'a> Site<'a> {
 
     fn ctl(&self, address: &str, words: &[&str], input: &str) -> Result<Ended, CaseError> {
         let options = ClusterOptions { tls: Some(self.tls.clone()), ..ClusterOptions::default() };
-        let version = self.pod.context().subject.newest();
+        let version = self.pod.context().under_test.newest();
         self.pod
             .run(&ctl(&options, version, &format!("https://{address}:2379"), words).input(input))
     }
