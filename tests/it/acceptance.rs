@@ -185,7 +185,7 @@ fn an_index_without_windows_is_not_tested_for_it() {
 
 #[test]
 #[ignore = "needs root, compilers and the network"]
-fn what_is_required_must_have_been_played() {
+fn required_cases_must_have_been_run() {
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().join("results.xml");
     let report = report.to_str().unwrap();

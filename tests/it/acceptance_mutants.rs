@@ -1,5 +1,5 @@
-//! Images that are wrong in one thing: for each, `etcdimg test` fails in what proves that thing, and
-//! in nothing else.
+//! Images with exactly one fault each: the cases of `etcdimg test` that cover it fail, and no
+//! others.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,5 +1,5 @@
-//! How `etcdimg test` itself behaves: what it leaves when it is stopped, what it says where nothing
-//! can run, and what a failure shows.
+//! How `etcdimg test` itself behaves: leftovers after it was stopped, its message on a machine
+//! where no image can run, and the report of a failure.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -50,7 +50,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
-/// Processes and mounts of whatever namespace that a folder is named by.
+/// Processes and mounts, of any namespace, that mention a folder.
 fn traces(folder: &Path) -> Vec<String> {
     let name = folder.to_str().unwrap();
     let processes = files(Path::new("/proc")).into_iter().filter(|path| path.join("exe").exists());

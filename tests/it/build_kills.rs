@@ -26,7 +26,7 @@ fn killed_builds_leave_the_old_layout_and_the_next_one_finishes() {
         forget_cache(&fixture);
         fs::remove_dir_all(fixture.out()).unwrap();
         catalog_fixture::copy_folder(&saved, &fixture.out());
-        // Spread over what a build writes into its cache, and nobody knows where exactly.
+        // Spread over all that a build writes into its cache; the exact place does not matter.
         let [jitter, ..] = RandomState::new().hash_one(i).to_le_bytes();
         let after = whole * (u64::from(i) * 256 + u64::from(jitter)) / (u64::from(KILLS) * 256);
         if kill(&fixture, start + after) {
@@ -51,7 +51,7 @@ fn forget_cache(fixture: &CatalogFixture) {
     Parts::get().copy_compiled(&fixture.cache());
 }
 
-/// Bytes of all files below a folder that somebody else writes to.
+/// Bytes of all files below a folder that another process writes to.
 fn size_of(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let size = |entry: fs::DirEntry| match entry.metadata() {

@@ -1,5 +1,5 @@
 //! The host's compilers and docker buildx make the same bytes, of etcd and of `migrate`, for a
-//! Linux and for Windows. `scripts/real-parts run` brings a BuildKit with its buildx.
+//! Linux and for Windows. `scripts/real-parts run` provides BuildKit and buildx.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -71,7 +71,7 @@ fn build(fixture: &ReleaseFixture, out: &str, arguments: &[&str]) -> String {
     String::from_utf8(fixture.etcdimg(&all).stdout).unwrap()
 }
 
-/// Made of this machine's toolchains and pushed to the registry of the tests.
+/// A builder image made of this machine's toolchains, pushed to the registry of the tests.
 fn builder_image(fixture: &ReleaseFixture) -> String {
     let layout = builder_layout(fixture);
     let repository = format!("{}/builder", tool("ETCDIMG_TEST_REGISTRY"));
@@ -80,7 +80,8 @@ fn builder_image(fixture: &ReleaseFixture) -> String {
     pushed.trim().to_owned()
 }
 
-/// It has gigabytes, so it is kept as long as what it is made of is the same.
+/// The layout of the builder image. It has gigabytes, so it is kept until one of its inputs
+/// changes.
 fn builder_layout(fixture: &ReleaseFixture) -> PathBuf {
     let root = fixture.path("root");
     let mut made_of = run("rustc", &["--version", "--verbose"]).into_bytes();
@@ -106,7 +107,7 @@ fn builder_layout(fixture: &ReleaseFixture) -> PathBuf {
         fixture.etcdimg(&[&fetch[..], &[platform]].concat());
     }
     let made = tempfile::Builder::new().prefix("builder-").tempdir_in(&parts).unwrap().keep();
-    // Not the one of the repository: it would bring the Go releases of all versions.
+    // Not the one of the repository: it would download the Go releases of all versions.
     let mut command = Command::new("cargo");
     command.args(["xtask", "builder-image", "-C"]).arg(&root).arg(&made);
     let status = command.status().unwrap();

@@ -1,4 +1,4 @@
-//! A fixture of its own for each test: a small catalog, a base, a mirror, a cache and a layout.
+//! A small catalog for each test, with its own base, mirror, cache and output folder.
 //!
 //! The programs in it are stand-ins (`stand_in.rs`); nothing is compiled.
 
@@ -40,7 +40,7 @@ mirrors:
 
 const SCRIPT: &str = "usr/local/bin/migrate-if-needed.sh";
 
-/// What the shell of the base is made of does not matter to the tool.
+/// The shell of the base; any content will do.
 const SHELL: &[u8] = b"#!/nothing\n";
 
 /// A finished run of the program, with the fixture's folder shown as `FIXTURE`.
@@ -76,7 +76,7 @@ pub struct CatalogFixture {
 }
 
 impl CatalogFixture {
-    /// A catalog whose archive nobody has.
+    /// A catalog whose release archive is not on the mirror.
     pub fn empty() -> Self {
         let folder = tempfile::Builder::new().prefix("catalog-").tempdir().unwrap();
         let cache = folder.path().join("cache");
@@ -101,8 +101,8 @@ impl CatalogFixture {
         fixture
     }
 
-    /// A fixture with the cache that people use, where Go's modules and toolchains are too: for tests
-    /// that compile the real programs.
+    /// A fixture with the cache that people use, where Go's modules and toolchains are too: for
+    /// tests that compile the real programs.
     pub fn with_shared_cache() -> Self {
         Self { cache: shared_cache(), ..Self::empty() }
     }
@@ -143,7 +143,7 @@ impl CatalogFixture {
         self.path("out")
     }
 
-    /// Replaces a text that stands exactly once in a file of the catalog.
+    /// Replaces a text that must occur exactly once in a file of the catalog.
     #[track_caller]
     pub fn edit(&self, file: &str, from: &str, to: &str) {
         let path = self.root().join(file);
@@ -197,14 +197,14 @@ impl CatalogFixture {
         fs::write(self.root().join("etcdimg.lock"), lock.to_yaml()).unwrap();
     }
 
-    /// The program in this fixture. Nothing of the caller's environment decides what it does.
+    /// The program in this fixture. The caller's environment does not influence it.
     pub fn command(&self, command: &str) -> Command {
         let mut program = Command::new(env!("CARGO_BIN_EXE_etcdimg"));
         self.arguments(&mut program, command);
         program
     }
 
-    /// What stands behind the program's name, for those who start it through another one.
+    /// The arguments and environment of the program, for tests that start it through a wrapper.
     pub fn arguments(&self, program: &mut Command, command: &str) {
         for variable in
             ["ARCH", "ETCDIMG_CACHE", "SOURCE_DATE_EPOCH", "NO_COLOR", "PUSH_REGISTRY", "REGISTRY"]
@@ -233,7 +233,7 @@ impl CatalogFixture {
         self.run("build", &[])
     }
 
-    /// A build from source by a `docker` that has stand-ins for what it shall compile.
+    /// A build from source by a `docker` that returns stand-ins for the compiled programs.
     pub fn build_with_stand_ins(&self) -> Command {
         let folder = self.path("docker");
         stand_in::write_docker(&folder, &self.catalog());
@@ -257,7 +257,7 @@ impl CatalogFixture {
     }
 }
 
-/// The programs, made once, and what a cache has of them.
+/// The stand-in programs, made once, and the cache entries for them.
 #[derive(Debug)]
 pub struct Parts {
     pub etcd: Vec<u8>,
@@ -413,7 +413,7 @@ pub fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-/// Digests change with compilers and compressors, which is not what a message is about.
+/// Replaces digests by `…`: they change with compilers and compressors.
 pub fn without_digests(text: &str) -> String {
     let is_hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
     let mut out = String::new();

@@ -1,5 +1,5 @@
-//! The real four-version image in the hands of those who will use it: skopeo, crane, umoci, a
-//! registry and a Docker engine. `scripts/real-parts run` brings them.
+//! The real four-version image in the clients that people use: skopeo, crane, umoci, a registry and
+//! a Docker engine. `scripts/real-parts run` provides them.
 
 use std::fs;
 use std::path::Path;
@@ -155,7 +155,7 @@ fn a_base_is_the_same_from_a_tar_a_layout_and_a_registry() {
 fn umoci_unpacks_it(layout: &str, folder: &Path) {
     let bundle = folder.join("bundle");
     let image = format!("{layout}:3.7.1-0");
-    // Who may not change owners unpacks without them.
+    // Without root, files cannot get their owners.
     run(&tool("UMOCI"), &["unpack", "--rootless", "--image", &image, bundle.to_str().unwrap()]);
     let bin = bundle.join("rootfs/usr/local/bin");
     let plain = fs::read(bin.join("etcdutl")).unwrap();
@@ -186,7 +186,7 @@ fn docker_runs_what_was_loaded(reference: &str) {
     assert!(docker(&["etcd", "--version"]).starts_with("etcd Version: 3.7.1\n"));
     assert!(docker(&["etcdctl", "version"]).contains("etcdctl version: 3.7.1\n"));
     assert!(docker(&["etcdutl", "version"]).contains("etcdutl version: 3.7.1\n"));
-    // migrate is there, and the wrapper of old finds it.
+    // migrate is in the image, and the wrapper script of the old image starts it.
     let empty = "mkdir /data && TARGET_VERSION=3.7.1 TARGET_STORAGE=etcd3 DATA_DIRECTORY=/data \
                  HOSTNAME=one migrate-if-needed.sh && cat /data/version.txt";
     assert_eq!(docker(&["/bin/sh", "-c", empty]), "3.7.1/etcd3");

@@ -1,5 +1,5 @@
-//! What goes wrong on real machines. Afterwards the store and the layout are valid, and there is
-//! one clear error or a success.
+//! Faults of real machines. After each, the build succeeds or ends with one clear error, and the
+//! store and the layout are valid.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ use crate::catalog_fixture::{self, CatalogFixture, MEMBERS, Parts, VERSION};
 use crate::require;
 use crate::stand_in;
 
-/// Nothing is seen of a build that failed.
+/// A build that fails must leave no output.
 #[track_caller]
 fn refused(fixture: &CatalogFixture) -> String {
     let error = fixture.build().error();
@@ -94,7 +94,7 @@ fn hostile_archives_stop_the_build() {
     ");
 }
 
-/// All wanted programs were read, and are good: what stands behind them is looked at too.
+/// The archive is checked to its end, also after all wanted programs were read.
 #[test]
 fn what_is_hostile_at_the_end_of_an_archive_stops_the_build() {
     let parts = Parts::get();
@@ -192,7 +192,7 @@ fn a_dynamic_program_stops_the_build() {
     assert!(error.contains("wrong linkage\n  expected static\n  received dynamic"), "{error}");
 }
 
-/// What the layer was made from is the same; what it has to say of itself is not.
+/// The inputs of the layer are the same, but its labels change.
 #[test]
 fn a_cached_layer_is_looked_at_again_when_another_commit_is_planned() {
     let fixture = CatalogFixture::with_release();

@@ -1,4 +1,4 @@
-//! Files arrive whole, or not at all.
+//! `fetch` stores a file completely, or not at all.
 
 use std::fs;
 use std::slice;
@@ -16,7 +16,7 @@ use crate::release_server::{Answer, ReleaseServer};
 pub static FILE: LazyLock<Vec<u8>> =
     LazyLock::new(|| (0..300_000_u32).flat_map(u32::to_le_bytes).collect());
 
-/// A store of its own, and as little patience as a test can have.
+/// A store, and options with short time limits.
 pub struct FetchFixture {
     pub store: Store,
     pub options: FetchOptions,

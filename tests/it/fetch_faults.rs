@@ -1,4 +1,4 @@
-//! What servers, connections and disks do wrong, and what we say then.
+//! Faults of servers, connections and disks, and the errors that `fetch` reports.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ fn wrong() -> Vec<u8> {
     vec![7; FILE.len()]
 }
 
-/// Nobody listens there.
+/// The URL of a port on which no server listens.
 fn refused() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}/etcd", listener.local_addr().unwrap())

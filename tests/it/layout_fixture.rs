@@ -1,4 +1,4 @@
-//! A small layout of several platforms whose bytes mean nothing to anybody but a registry.
+//! A small layout of several platforms, for tests of pushes and pulls. Its layers are random bytes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-/// The seven of a release.
+/// The seven platforms of a release.
 pub const SEVEN: [&str; 7] = [
     "linux/amd64",
     "linux/arm/v7",
@@ -34,8 +34,8 @@ pub struct LayoutFixture {
 }
 
 impl LayoutFixture {
-    /// Of each platform a config, a layer that all share, one of its own and a small last one,
-    /// which is what `revision` changes.
+    /// Each platform has a config and three layers: one that all share, one of its own, and a small
+    /// last one that `revision` changes.
     pub fn new(platforms: &[&str], layer_bytes: usize, revision: u32) -> Self {
         let folder = tempfile::Builder::new().prefix("layout-").tempdir().unwrap();
         fs::create_dir_all(folder.path().join("blobs/sha256")).unwrap();
@@ -92,7 +92,7 @@ impl LayoutFixture {
         json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() })
     }
 
-    /// Makes index.json name these.
+    /// Writes index.json with these descriptors.
     pub fn name(&self, entries: &[Value]) {
         let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": entries });
         fs::write(self.path().join("index.json"), index.to_string()).unwrap();

@@ -1,5 +1,4 @@
-//! How the registry of the tests behaves, honestly and not: its behaviour, and the lies that a test
-//! asks for.
+//! How the registry of the tests behaves: its normal behaviour, and the lies that a test asks for.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -67,13 +66,13 @@ pub enum Lie {
     DoesSilently,
     /// Does it, and says this.
     DoesButSays(u16),
-    /// Does it, and says something else in a header; nothing: leaves the header out.
+    /// Does it, and sends another value of a header; `None` leaves the header out.
     DoesButHeader(&'static str, Option<String>),
     /// Does it, and ends the answer in the middle.
     DoesButTruncates,
     /// Does nothing and says nothing.
     Stalls,
-    /// Sends a byte now and then, and comes to no end.
+    /// Sends single bytes slowly, and never ends.
     Trickles,
     /// Something happens just before.
     After(Arc<dyn Fn(&mut State) + Send + Sync>),

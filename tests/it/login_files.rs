@@ -1,5 +1,5 @@
-//! Logins as people have them: the files of docker and podman, credential helpers, a password on
-//! standard input. No secret is seen anywhere.
+//! Sources of logins: the files of docker and podman, credential helpers, a password on standard
+//! input. No secret may be printed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

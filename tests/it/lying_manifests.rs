@@ -1,4 +1,4 @@
-//! The manifests of the lying registry: what it takes, gives, and finds incomplete.
+//! How the lying registry stores and returns manifests, and how it finds incomplete ones.
 
 use etcdimg::digest::Digest;
 use serde_json::{Value, json};
@@ -58,7 +58,7 @@ pub fn manifests(
     }
 }
 
-/// What a document names and the repository does not have.
+/// The blobs and manifests that a document refers to and the repository does not have.
 fn missing(state: &State, repository: &str, body: &[u8]) -> Option<&'static str> {
     let document: Value = serde_json::from_slice(body).unwrap();
     let digest = |it: &Value| it["digest"].as_str().unwrap().parse::<Digest>().unwrap();

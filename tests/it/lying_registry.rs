@@ -87,7 +87,7 @@ impl LyingRegistry {
         self.0.address.to_string()
     }
 
-    /// Lies so many times, after telling the truth so many times, when asked this.
+    /// For requests that match: is honest `turns.0` times, then lies `turns.1` times.
     pub fn lie(self, method: &'static str, part: &str, turns: (usize, usize), lie: Lie) -> Self {
         let (skip, times) = turns;
         let rule = Rule { method, part: part.to_owned(), skip, times, lie };
@@ -108,8 +108,8 @@ impl LyingRegistry {
         self.state().life = Some(life);
     }
 
-    /// Waits until nobody is connected: what was on its way arrives even when who sent it is no more.
-    /// Then says how many bytes of blobs there are.
+    /// Waits until all connections are closed: sent bytes still arrive after their sender was
+    /// killed. Returns how many bytes of blobs there are.
     pub fn settled(&self) -> u64 {
         while !self.is_alone() {
             thread::sleep(Duration::from_millis(5));

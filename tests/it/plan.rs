@@ -1,4 +1,4 @@
-//! `plan` says what `build` would do, and does nothing.
+//! `plan` prints what `build` would do, and changes nothing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

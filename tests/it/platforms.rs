@@ -1,5 +1,6 @@
 //! Images of every platform, with the real etcd 3.7.1 and `migrate` in them: what `all-build`
-//! makes, and that each program runs on its machine. `scripts/real-parts run` brings the machines.
+//! makes, and that each program runs on its machine. `scripts/real-parts run` provides the
+//! emulators.
 //!
 //! One version of etcd, so that a cold cache is filled in minutes. `ETCDIMG_ALL_VERSIONS=1` takes
 //! all of versions.yaml.
@@ -113,7 +114,8 @@ fn acceptance_passes(fixture: &ReleaseFixture) {
     assert_eq!((&results["passed"], &results["skipped"]), (&11.into(), &0.into()));
 
     let suites = ["--suite=run", "--suite=migrate"];
-    // No etcd is at home on the last one: each demands ETCD_UNSUPPORTED_ARCH, and says that it has it.
+    // No etcd is at home on the last one: each demands ETCD_UNSUPPORTED_ARCH, and says that it has
+    // it.
     for (platform, arch, suites) in
         [("linux/s390x", "--arch=s390x", &suites[..]), ("linux/arm/v7", "--arch=arm", &suites[..1])]
     {

@@ -24,7 +24,7 @@ const REPOSITORY: &str = "base/busybox";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-/// TLS in front of a server that has none, until the process ends.
+/// Accepts TLS and forwards to a server without TLS, until the process ends.
 struct TlsFront {
     address: SocketAddr,
     /// The certificate of the authority, in PEM.

@@ -15,7 +15,7 @@ use crate::lies::Lie;
 use crate::push_fixture::{ALWAYS, ONCE, PushFixture, behaving};
 use crate::push_logins::lets_in;
 
-// --- when nobody lies ----------------------------------------------------------------------
+// --- an honest registry --------------------------------------------------------------------
 
 #[tokio::test]
 async fn a_first_push_sends_every_byte_once_and_the_tag_last() {
@@ -44,7 +44,7 @@ async fn a_new_revision_sends_only_what_is_new() {
     fixture.assert_there(&next);
     assert_eq!(fixture.received() - before, report.moved_bytes);
     assert!(report.moved_bytes < next.size() / 100, "{}", report.moved_bytes);
-    // What is there and what is not, nobody knew.
+    // The estimate has a range, since it was not known what the registry has.
     assert!((report.estimate.least..report.estimate.most).contains(&report.requests), "{report:?}");
 }
 
@@ -134,7 +134,7 @@ async fn foreign_layers_are_foreign_in_docker_types_too() {
     let source = |digest: &Digest| BlobSource::File(opened.blob_path(digest));
     let (remote, mount_sources, overwrite) = (&remote, &[][..], Overwrite::Never);
     let pusher = Pusher { remote, mount_sources, source: &source, overwrite, ui: &ui };
-    // The registry would miss a plain layer that nobody gave it.
+    // If the plan treated it as a plain layer, the registry would report it as missing.
     let report = pusher.push(&plan).await.unwrap();
     assert_eq!(report.blobs[2].outcome, BlobOutcome::Foreign);
 }

@@ -1,4 +1,4 @@
-//! Pushing over connections that break, in pieces, and to registries under load.
+//! Pushes over broken connections, pushes in chunks, and pushes to overloaded registries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,7 +108,7 @@ async fn a_registry_that_is_not_there_is_an_error() {
 
 // --- uploads of an earlier run -------------------------------------------------------------
 
-/// A registry that has a part of two layers, from a push that came to no end.
+/// A registry that has parts of two layers, from an interrupted push.
 async fn interrupted(change: impl FnOnce(&mut Behaviour)) -> PushFixture {
     let mut fixture = PushFixture::new(behaving(change));
     fixture.layout = LayoutFixture::new(&SEVEN[..1], 200_000, 0);

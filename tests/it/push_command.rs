@@ -1,4 +1,4 @@
-//! `etcdimg push` as a program: asked by scripts, logged in by files.
+//! `etcdimg push` as a program: its output for people and scripts, its flags and its errors.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -171,8 +171,8 @@ fn two_programs_that_push_at_once_send_everything_once() {
     let pusher = PushCommandFixture::new(Behaviour { pace: Some(20_000), ..Behaviour::default() });
     let pushes: Vec<_> = (0..3)
         .map(|_| {
-            let mut push = pusher.command(&layout);
-            push.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+            let mut command = pusher.command(&layout);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
         })
         .collect();
     for push in pushes {

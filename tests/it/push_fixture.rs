@@ -1,4 +1,4 @@
-//! One lying registry, one layout and a cache: where the pushes of these tests begin and end.
+//! A layout, a lying registry and a cache: the source and the destination of a push.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,7 +68,7 @@ impl PushFixture {
         format!("{}/etcd", self.registry.host()).parse().unwrap()
     }
 
-    /// As a process of its own would see the registry.
+    /// A new client of the registry, as a new process would have.
     pub fn remote(&self) -> RemoteRepository {
         let repository = self.repository();
         let mut credentials = Credentials::default();
@@ -142,7 +142,7 @@ impl PushFixture {
         assert_eq!(state.violations, Vec::<String>::new());
     }
 
-    /// The push fails with this, and no tag is there that was not.
+    /// Pushes, which must fail and must not set a tag. Returns the error.
     pub async fn fails(self) -> String {
         let tags = self.registry.state().tags.clone();
         let error = self.push().await.expect_err("it should fail");

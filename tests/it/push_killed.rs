@@ -1,4 +1,4 @@
-//! Pushes that are killed at any time go on where they were; and what a push takes of memory.
+//! A push that was killed continues where it stopped. Also: how much memory a push uses.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -29,7 +29,7 @@ fn kills(size: u64) -> Vec<u64> {
     (0..kills).map(|i| if i == 0 { 0 } else { random(i).unwrap() % (size * 3 / 4) }).collect()
 }
 
-/// Starts a program and kills it when it shall be; whether it was still at work.
+/// Starts a program and kills it once the condition holds. Returns whether it was still running.
 fn kill(command: &mut Command, is_time: impl Fn() -> bool) -> bool {
     let mut program = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     while !is_time() && program.try_wait().unwrap().is_none() {

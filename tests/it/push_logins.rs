@@ -1,4 +1,4 @@
-//! Pushing to a registry that wants to know who we are.
+//! Pushes to a registry that requires a login.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! Pushing into the CNCF registry, as it is and behind TLS, a password file and a token server,
-//! and the result in the hands of crane, skopeo and a Docker engine. `scripts/real-parts run`
-//! brings them.
+//! and the result read by crane, skopeo and a Docker engine. `scripts/real-parts run`
+//! provides them.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -1,4 +1,4 @@
-//! Tags that others have set, before a push or in its middle.
+//! Tags that were set by another client, before or during a push.
 
 use std::sync::Arc;
 
@@ -40,14 +40,14 @@ async fn force_takes_a_tag() {
     assert_eq!(report.tags[0].state, TagState::Moved);
 }
 
-fn somebody_tags(digest: Digest) -> Lie {
+fn another_client_tags(digest: Digest) -> Lie {
     Lie::After(Arc::new(move |state: &mut State| set_tag(state, "3.7.1-0", digest)))
 }
 
 #[tokio::test]
 async fn a_tag_that_appears_in_the_meantime_is_left_alone() {
     let other = Digest::of("other");
-    let fixture = PushFixture::lying("PUT", "manifests/sha256", ONCE, somebody_tags(other));
+    let fixture = PushFixture::lying("PUT", "manifests/sha256", ONCE, another_client_tags(other));
     let Err(PushError::Taken { received: known, .. }) = fixture.push().await else { panic!() };
     assert_eq!(known, other);
     let state = fixture.registry.state();
@@ -56,7 +56,7 @@ async fn a_tag_that_appears_in_the_meantime_is_left_alone() {
 
 #[tokio::test]
 async fn force_does_not_take_a_tag_that_changed_in_the_meantime() {
-    let lie = somebody_tags(Digest::of("third"));
+    let lie = another_client_tags(Digest::of("third"));
     let mut fixture = PushFixture::lying("PUT", "manifests/sha256", ONCE, lie);
     fixture.overwrite = Overwrite::Forced;
     set_tag(&mut fixture.registry.state(), "3.7.1-0", Digest::of("other"));
@@ -64,7 +64,7 @@ async fn force_does_not_take_a_tag_that_changed_in_the_meantime() {
 }
 
 #[tokio::test]
-async fn somebody_who_pushes_the_same_at_once_is_no_trouble() {
+async fn two_pushes_of_the_same_image_at_once_succeed() {
     let fixture = PushFixture::honest();
     let (a, b) = tokio::join!(fixture.push(), fixture.push());
     fixture.assert_there(&fixture.layout);
@@ -132,7 +132,7 @@ async fn a_tag_that_is_not_set_is_an_error() {
 }
 
 #[tokio::test]
-async fn nobody_claims_to_know_of_a_tag_what_nobody_knows() {
+async fn an_unknown_state_of_a_tag_is_reported_as_unknown() {
     let fixture = PushFixture::lying("PUT", "manifests/3.7.1-0", ALWAYS, Lie::DoesButSays(500));
     let fixture = fixture.and("HEAD", "manifests/3.7.1-0", (2, 99), Lie::Says(403, &[], ""));
     let error = fixture.push().await.unwrap_err();

@@ -184,7 +184,7 @@ async fn nobody_a_redirect_leads_to_can_ask_who_we_are() {
 /// A server with TLS that answers `/` with a redirect, for as long as it lives.
 struct TlsRedirect {
     server: Child,
-    /// It would end with the pipe that it speaks into.
+    /// The server would end if its output pipe were closed.
     _said: Lines<BufReader<ChildStdout>>,
     _folder: tempfile::TempDir,
     port: String,
@@ -295,7 +295,7 @@ async fn remote(fixture: &FetchFixture, repository: &Repository) -> RemoteReposi
     remote_as(fixture, repository, Credentials::default()).await
 }
 
-/// As a process of its own would see the registry.
+/// A new client of the registry, as a new process would have.
 async fn remote_as(
     fixture: &FetchFixture,
     repository: &Repository,
@@ -311,7 +311,7 @@ async fn remote_as(
     Registries::new(options).pull_from(repository).await
 }
 
-/// An error and its reasons, one in a line.
+/// An error and its sources, one on each line.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut reason = error.source();

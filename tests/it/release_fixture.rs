@@ -1,5 +1,5 @@
-//! The catalog of the repository in a folder of its own, with the newest etcd alone and bases that
-//! are made where no registry is in reach: for the tests that build every platform.
+//! A copy of the repository's catalog with only the newest etcd, and with bases that need no
+//! registry. For tests that build every platform.
 
 use std::env;
 use std::fs;
@@ -16,7 +16,7 @@ use crate::stand_in;
 
 pub const LAST: &str = "3.7.1";
 
-/// A catalog and the bases that are made where no registry is in reach.
+/// A catalog, and bases that were made without a registry.
 #[derive(Debug)]
 pub struct ReleaseFixture {
     folder: TempDir,
@@ -97,14 +97,15 @@ impl ReleaseFixture {
         command.output().unwrap()
     }
 
-    /// Compiles nothing from here on, and has a cache of its own: `--builder=buildx` takes stand-ins.
+    /// Compiles nothing from here on, and has a cache of its own: `--builder=buildx` takes
+    /// stand-ins.
     pub fn with_stand_ins(self) -> Self {
         let catalog = etcdimg::catalog::load(&self.path("root")).unwrap().0;
         stand_in::write_docker(&self.path("docker"), &catalog);
         self
     }
 
-    /// Gives `migrate` a line that no compiler takes.
+    /// Adds a line to `migrate` that does not compile.
     pub fn break_migrate(&self) {
         let crates = self.path("root/crates");
         fs::remove_file(&crates).unwrap();

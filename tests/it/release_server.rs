@@ -110,7 +110,7 @@ impl Answer {
         Self { delay, ..self }
     }
 
-    /// Anybody else gets a 401 with this challenge.
+    /// Requests without this authorization get a 401 with this challenge.
     pub fn only_for(self, authorization: &str, challenge: &str) -> Self {
         Self { authorization: Some((authorization.to_owned(), challenge.to_owned())), ..self }
     }

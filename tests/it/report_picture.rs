@@ -1,4 +1,4 @@
-//! The page of results as people see it: drawn by a browser.
+//! The HTML report, drawn by a real browser.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,7 +24,7 @@ fn case(suite: Suite, name: &str, proves: &str, outcome: Outcome, seconds: u64) 
     }
 }
 
-/// Something of everything: passed, failed and skipped, ways that were tested and others.
+/// Results of all kinds: passed, failed and skipped cases, tested and untested migrations.
 fn results() -> Results {
     let version = |text: &str| text.parse().unwrap();
     let mut up =

@@ -1,4 +1,4 @@
-//! The same inputs give the same bytes, whoever builds, where, when and how.
+//! The same inputs give the same bytes, independent of user, folder, time and environment.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -129,7 +129,7 @@ fn programs_compiled_anew_elsewhere_are_the_same() {
     a_failed_compile_fails_the_build(&second);
 }
 
-/// As those of another checkout may be, or of an archive that was unpacked with its times.
+/// Files with other times, as in another checkout or an unpacked archive.
 fn sources_older_than_the_last_compile_are_compiled(fixture: &CatalogFixture, before: &str) {
     const FILE: &str = "crates/migrate/src/report/plan_text.rs";
     fixture.edit(FILE, "start and stop etcd", "begin and end etcd");
@@ -159,7 +159,7 @@ fn a_failed_compile_fails_the_build(fixture: &CatalogFixture) {
     assert_eq!(catalog_fixture::files(&fixture.out()), before);
 }
 
-/// `--from source` compiles what a release would have brought; only the labels tell them apart.
+/// `--from source` compiles the programs that a release contains; only the labels differ.
 #[test]
 fn layers_do_not_depend_on_where_programs_come_from() {
     let [release, source] = [CatalogFixture::with_release(), CatalogFixture::with_release()];

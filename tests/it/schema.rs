@@ -1,5 +1,5 @@
-//! What image-spec 1.1 says of the documents of an image, field by field: what must be there, what
-//! may be, and that nothing else is.
+//! The documents of an image have the fields that image-spec 1.1 requires, and no fields that it
+//! does not define.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! `verify` says nothing of a good layout, and everything that is wrong with a bad one.
+//! `verify` reports no fault in a good layout, and all faults of a bad one.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ use crate::mutable_image::{MutableImage, rewrite};
 
 const ETCD: usize = 1;
 
-/// What is said of a layout that was changed by hand, without the digests of what was built.
+/// The faults reported for a changed layout, without digests.
 #[track_caller]
 fn after(change: impl FnOnce(&mut MutableImage)) -> String {
     // In memory: a folder in a static would outlive the tests.
@@ -298,7 +298,7 @@ fn what_does_not_belong_there_is_found() {
     ");
 }
 
-/// Such a layer could replace every program, and nothing of it would have been looked at.
+/// Such a layer could replace every program without being checked.
 #[test]
 fn a_layer_over_ours_is_found() {
     assert_snapshot!(after(|image| {

@@ -18,7 +18,7 @@ use crate::release_fixture::{LAST, ReleaseFixture};
 
 const PLATFORM: &str = "--platform=windows/amd64:ltsc2022";
 
-/// An image as it was built, which every change begins with.
+/// An unchanged image; each test changes a copy of it.
 struct Good {
     fixture: ReleaseFixture,
     files: BTreeMap<String, Vec<u8>>,
@@ -32,7 +32,7 @@ impl Good {
         Self { fixture, files }
     }
 
-    /// What is said of it after a change, without the digests of what was built.
+    /// The faults reported after a change, without digests.
     fn after(&self, change: impl FnOnce(&mut MutableImage)) -> String {
         let layout = self.fixture.path("changed");
         let _ = fs::remove_dir_all(&layout);

@@ -77,7 +77,8 @@ impl<'a> CaseContext<'a> {
         }
     }
 
-    /// With the last command, unless a nearer one is known, and the logs of the servers that ran.
+    /// Adds the last command, unless a more exact one is known, and the logs of the servers that
+    /// ran.
     pub fn explain(&self, mut detail: FailureDetail) -> FailureDetail {
         let seen = self.seen();
         detail.command = detail.command.or_else(|| seen.command.clone());
@@ -111,7 +112,7 @@ impl<'a> CaseContext<'a> {
         log.notes.push(what.to_string());
     }
 
-    /// Data has gone this way and is whole.
+    /// Records that data was migrated from one version to the other and is complete.
     pub fn prove_migration(&self, from: &EtcdVersion, to: &EtcdVersion) {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         log.migrations.push(ProvenMigration { from: from.clone(), to: to.clone() });
@@ -139,7 +140,7 @@ impl<'a> CaseContext<'a> {
         self.runtime.map_or_else(nobody, Runtime::other_user).map_err(CaseError::Skipped)
     }
 
-    /// A time limit, or what it is under an emulator.
+    /// A time limit; longer under an emulator.
     pub fn limit(&self, natively: Duration) -> Duration {
         if self.under_test.is_foreign() { natively * EMULATED } else { natively }
     }

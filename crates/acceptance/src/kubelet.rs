@@ -22,7 +22,8 @@ pub struct Kubelet {
 #[derive(Clone, Copy, Debug)]
 pub struct Template<'a> {
     pub name: &'a str,
-    /// Pods have addresses of their own; here they share a network and get one each of it.
+    /// The address of this pod. All pods share one network here, and each gets its own address in
+    /// it.
     pub address: &'a str,
     pub spec: &'a Value,
 }
@@ -58,7 +59,8 @@ impl Kubelet {
         Ok(container)
     }
 
-    /// Where a volume of a pod lies. Those of no name come of a StatefulSet's templates.
+    /// The folder of a pod's volume. A volume that the pod does not define comes from a claim
+    /// template of the StatefulSet, and is named after both.
     fn folder(&self, pod: Template<'_>, name: &str) -> Result<&PathBuf, CaseError> {
         let volume = list(&pod.spec["volumes"]).find(|volume| volume["name"] == name);
         let source = match volume {
@@ -84,7 +86,9 @@ fn environment(
         let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
             Some("metadata.name") => pod.name.to_owned(),
             Some(other) => {
-                return Err(CaseError::failed(format_args!("nobody here knows {other}")));
+                return Err(CaseError::failed(format_args!(
+                    "this test cannot provide the field {other}"
+                )));
             }
             None => at_address(pod, &expanded(text(&variable["value"])?, &known)),
         };
@@ -93,7 +97,7 @@ fn environment(
     Ok(known)
 }
 
-/// `$(NAME)` becomes the variable's value; what is no variable stays, as shells want it.
+/// `$(NAME)` becomes the variable's value; other text is not changed, so that shells can use `$`.
 fn expanded(text: &str, known: &BTreeMap<String, String>) -> String {
     let replace = |text: String, (name, value): (&String, &String)| {
         text.replace(&format!("$({name})"), value)

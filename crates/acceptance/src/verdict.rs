@@ -1,4 +1,4 @@
-//! What all results say together.
+//! The verdict on an image, from the results of all cases.
 
 use std::fmt;
 
@@ -22,7 +22,7 @@ pub enum IncompleteReason {
         planned: usize,
     },
     NothingRan,
-    /// All that failed did so for want of something on this machine.
+    /// All failures were caused by something missing on this machine.
     CouldNotRun {
         failed: usize,
         ended: usize,

@@ -288,7 +288,7 @@ impl Drop for RootfsRunning {
             let _ = self.signal(Signal::Kill);
             let _ = self.child.kill();
         }
-        // The kernel's own, which nobody but root could look into, nor remove therefore.
+        // The kernel creates this folder with mode 0, and only root could remove it like that.
         let _ = fs::set_permissions(self.own.join("work/work"), Permissions::from_mode(0o700));
         // What it wrote over the image is of no interest any more.
         let _ = fs::remove_dir_all(self.own.join("upper"));

@@ -1,4 +1,5 @@
-//! A Windows of its own, by wine, with an image's files on its drive C: for programs that end.
+//! A Windows prefix made by wine, with the files of an image on its drive C:. For programs that end
+//! by themselves, not for servers.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -21,7 +22,7 @@ wineserver -k 2>/dev/null
 exit $code
 "#;
 
-/// Making a Windows takes wine its time.
+/// How long wine may take to make a prefix.
 const PATIENCE: Duration = Duration::from_mins(3);
 /// Go asks it for random numbers; old wines do not have it.
 const LIBRARY: &str = "windows/system32/bcryptprimitives.dll";

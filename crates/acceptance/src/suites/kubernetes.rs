@@ -1,5 +1,5 @@
 //! The pods of `manifests/`, as they are: init container first, volumes and network as a kubelet
-//! would have them. Podman plays the kubelet.
+//! would set them up. Podman takes the place of the kubelet.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
@@ -62,7 +62,7 @@ fn must(node: &Node<'_>, words: &[&str]) -> Result<String, CaseError> {
         .log(&format!("{}{}", ended.stdout, ended.stderr)))
 }
 
-/// Writes the manifest to where podman finds it and plays it.
+/// Writes the manifest to a folder that the node sees, and runs `podman kube play` on it.
 fn play(node: &Node<'_>, file: &manifests::File) -> Result<(), CaseError> {
     // Its folder of data is the one place that node and host share.
     let path = node.pki().join(&file.name);

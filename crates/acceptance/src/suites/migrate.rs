@@ -19,7 +19,7 @@ use crate::runtime::Signal;
 
 /// Key-value pairs that every migration of data has to keep.
 const KEYS: usize = 10_000;
-/// Where something else than the data is looked at.
+/// Key-value pairs for cases that check something other than the data.
 const FEW_KEYS: usize = 500;
 /// Far fewer than an etcd logs before it writes a raft snapshot by itself.
 const FEW_PUTS: usize = 5;
@@ -79,7 +79,8 @@ fn case(name: &str, from: &EtcdVersion, to: &EtcdVersion, procedure: Procedure) 
     Case::new(format!("{name}-{from}-{to}"), proves, move |context| procedure(context, &from, &to))
 }
 
-/// etcd 3.7 goes back a minor only for somebody who logs in, and `migrate` cannot.
+/// etcd 3.7 with authentication accepts a downgrade only from a client that is logged in, and
+/// `migrate` has no login.
 fn has_stuck_auth(older: &EtcdVersion, newer: &EtcdVersion) -> bool {
     newer.minor() >= 7 && !newer.is_same_series(older)
 }
@@ -99,7 +100,7 @@ fn seeded<'a>(
     Ok((cluster, written))
 }
 
-/// Starts what the data was migrated to and compares everything.
+/// Starts the version that the data was migrated to, and compares all data.
 fn is_whole(cluster: &mut Cluster<'_>, written: &str) -> Result<(), CaseError> {
     let member = &cluster.members[0];
     let version = member.version.clone();
@@ -240,9 +241,9 @@ fn locked<'a>(pod: &'a Pod<'a>, version: &EtcdVersion) -> Result<(Cluster<'a>, S
     Ok((cluster, written))
 }
 
-fn a_stranger_is_refused(cluster: &mut Cluster<'_>) -> Result<(), CaseError> {
+fn an_anonymous_client_is_refused(cluster: &mut Cluster<'_>) -> Result<(), CaseError> {
     let pod = cluster.pod;
-    pod.context().step("a stranger asks");
+    pod.context().step("a client without a login sends a request");
     cluster.start_all()?;
     let member = &cluster.members[0];
     let words = ["get", "/registry", "--prefix", "--limit=1"];
@@ -257,7 +258,7 @@ fn auth(context: &CaseContext<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Resu
     context.step(format_args!("migrate from {from} to {to}"));
     cluster.members[0].migrate(to)?;
     is_whole(&mut cluster, &written)?;
-    a_stranger_is_refused(&mut cluster)
+    an_anonymous_client_is_refused(&mut cluster)
 }
 
 /// Refused before anything is touched.
@@ -273,7 +274,7 @@ fn auth_stays(
     ensure(ended.code == 3, || format!("the exit code is {}, not 3", ended.code))
         .map_err(|stop| stop.log(&ended.stderr))?;
     is_whole(&mut cluster, &written)?;
-    a_stranger_is_refused(&mut cluster)
+    an_anonymous_client_is_refused(&mut cluster)
 }
 
 fn crash(context: &CaseContext<'_>) -> Result<(), CaseError> {

@@ -114,15 +114,15 @@ fn a_stranger_is_refused(
     // The tool tries again until then.
     let limit = format!("--command-timeout={}s", pod.context().limit(SHORT).as_secs());
     let words = ["--cacert=/tls/ca.crt", "--dial-timeout=3s", &limit, "get", "/registry/pods/a"];
-    let stranger = ctl(&ClusterOptions::default(), version, endpoint, &words);
-    let ended = pod.run(&stranger.volume(&tls.folder, "/tls"))?;
+    let anonymous = ctl(&ClusterOptions::default(), version, endpoint, &words);
+    let ended = pod.run(&anonymous.volume(&tls.folder, "/tls"))?;
     ensure(ended.code != 0 && !ended.stdout.contains("secret"), || {
         "a client without a certificate was served".to_owned()
     })
 }
 
-/// `$LB` of the guide, what `--etcd-servers` of every API server names. etcd's own TCP gateway
-/// plays it, which hands connections on in turn and does not look into TLS.
+/// `$LB` of the guide, what `--etcd-servers` of every API server names. Here it is etcd's own
+/// TCP gateway, which distributes connections in turn and does not look into TLS.
 fn load_balancer(context: &CaseContext<'_>) -> Result<(), CaseError> {
     let pod = context.pod()?;
     let tls = Certificates::make(context.folder("tls")?)?;

@@ -63,7 +63,8 @@ fn asked(program: &str, name: &str) -> Container {
     Container::new([program, word]).env("ETCDCTL_API", "3")
 }
 
-/// `etcd Version: 3.6.14`, `etcdctl version: 3.6.14`; an etcd that is not at home warns before.
+/// `etcd Version: 3.6.14`, `etcdctl version: 3.6.14`; an etcd on an
+/// architecture that it does not support prints a warning first.
 fn answers(said: &str, version: &str, program: &str) -> Result<(), CaseError> {
     let received = said.lines().find_map(|line| line.split_once("ersion: "));
     let received = received.map_or("", |(_, received)| received);

@@ -1,5 +1,5 @@
-//! The StatefulSet of `manifests/`, its backup and its restore: their pods as they stand, one
-//! after the other, as docs/operating.md says it.
+//! The StatefulSet of `manifests/`, its backup and its restore: their pods run unchanged, one after
+//! the other, in the order of docs/operating.md.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -22,7 +22,7 @@ use kube_manifests::{self as manifests, Kind, Setting};
 /// The pods of the StatefulSet, all of them on the loopback device.
 const MEMBERS: [(&str, &str); 3] =
     [("etcd-0", "127.0.0.1"), ("etcd-1", "127.0.0.2"), ("etcd-2", "127.0.0.3")];
-/// Whom the pods run as.
+/// The user that the pods run as.
 const USER: u32 = 65_532;
 /// Snapshots that the CronJob keeps.
 const KEPT: usize = 48;

@@ -1,8 +1,8 @@
 //! The image's contract (docs/image.md), path by path. Runs nothing.
 //!
-//! Paths, modes and ports stand here a second time, on purpose: what the crate `contract` says is
-//! what the build and `etcdimg verify` use, and a change of it that nobody meant fails here.
-//! Names of labels are those of `contract`, and what differs between versions of etcd is
+//! Paths, modes and ports are repeated here on purpose. The build and `etcdimg verify` take them
+//! from the crate `contract`; if they are changed there by mistake, this suite fails. Names of
+//! labels are those of `contract`, and what differs between versions of etcd is
 //! `etcd_version`'s.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -132,7 +132,8 @@ fn no_privileges(context: &CaseContext<'_>) -> Result<(), CaseError> {
             continue;
         }
         ensure(entry.mode & 0o6000 == 0, || format!("/{path} is setuid or setgid"))?;
-        // A folder for everyone's files is one where nobody may remove another's.
+        // A folder that everyone may write to needs the sticky bit: users cannot remove files of
+        // others.
         let is_shared = entry.kind == FileKind::Directory && entry.mode & 0o1000 != 0;
         ensure(entry.mode & 0o002 == 0 || is_shared, || format!("everyone may write /{path}"))?;
     }
@@ -226,7 +227,7 @@ fn layers(context: &CaseContext<'_>) -> Result<(), CaseError> {
     Ok(())
 }
 
-/// A part that is new is no growth: somebody decided to bundle it.
+/// A new part does not count as growth: it was added on purpose.
 fn size(context: &CaseContext<'_>) -> Result<(), CaseError> {
     let Some(against) = &context.under_test.against else { return Ok(()) };
     let now = Sizes::of(context.under_test.tag.clone(), &context.under_test.manifest);

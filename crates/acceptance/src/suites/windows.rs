@@ -1,5 +1,5 @@
 //! What docs/platforms.md says of Windows: layers with two roots, the contract on drive C:, and
-//! programs that run. Wine plays Windows, where it is.
+//! programs that run. Programs run under wine, where it is installed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -19,7 +19,7 @@ use contract::labels::LAYER as LAYER_LABEL;
 use contract::paths::{FILES, HIVES};
 
 const BIN: &str = "usr/local/bin";
-/// Where manifests of the old image call it.
+/// The path at which manifests of the old image call it.
 const SHORT_BIN: &str = "bin";
 const WRAPPER: &str = "migrate-if-needed.bat";
 

@@ -1,6 +1,6 @@
 //! Disks that are full, read-only or broken, and copies of the data.
 //!
-//! Each faulty disk is met again after it was mended: the next run must end right.
+//! After each fault the disk is repaired, and the next run must succeed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -160,7 +160,7 @@ fn a_full_disk_is_told_and_survived() {
     }
 }
 
-/// Somebody else fills the disk when the room was looked at long ago.
+/// Another program fills the disk after `migrate` has checked the free space.
 #[test]
 #[ignore = "needs etcd servers and root"]
 fn a_disk_that_fills_while_a_server_runs_is_told_and_survived() {
