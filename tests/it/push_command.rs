@@ -169,14 +169,14 @@ fn a_push_that_fails_among_its_tags_says_which_are_set() {
 fn two_programs_that_push_at_once_send_everything_once() {
     let layout = LayoutFixture::new(&SEVEN[..3], 500_000, 0);
     let pusher = PushCommandFixture::new(Behaviour { pace: Some(20_000), ..Behaviour::default() });
-    let pushes: Vec<_> = (0..3)
+    let programs: Vec<_> = (0..3)
         .map(|_| {
             let mut command = pusher.command(&layout);
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
         })
         .collect();
-    for push in pushes {
-        let output = push.wait_with_output().unwrap();
+    for program in programs {
+        let output = program.wait_with_output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
     pusher.assert_there(&layout);
