@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use etcd_version::EtcdVersion;
+use crate::{EtcdVersion, ParseError};
 
 /// A version without its patch, such as `3.5`. etcd's cluster version and storage version are such,
 /// and a database holds no other version.
@@ -24,17 +24,20 @@ impl Series {
     }
 
     /// The next minor version.
+    #[must_use]
     pub fn next(self) -> Self {
         Self::new(self.major, self.minor.saturating_add(1))
     }
 }
 
 impl FromStr for Series {
-    type Err = etcd_version::ParseError;
+    type Err = ParseError;
 
-    /// Parses what etcd stores and answers: `3.5.0`, with a patch of zero.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse::<EtcdVersion>().map(|version| Self::of(&version))
+    /// Parses `3.5`, and what etcd stores and answers: `3.5.0`, with a patch of zero.
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let has_patch = text.matches('.').count() > 1;
+        let full = if has_patch { text.to_owned() } else { format!("{text}.0") };
+        full.parse::<EtcdVersion>().map(|version| Self::of(&version))
     }
 }
 
