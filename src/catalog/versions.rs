@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::fault::{At, Fault};
 use super::yaml::{self, Spanned, line};
-use crate::registry::Repository;
+use oci::Repository;
 
 /// Since this patch, etcd 3.5 leaves no removed member in the v3 store. etcd 3.6 would bring such a
 /// member back, as a "zombie" (etcd issues 19557 and 20793).

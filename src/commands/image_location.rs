@@ -12,7 +12,7 @@ use crate::digest::Digest;
 use crate::documents::{BlobDescriptor, DocumentTree, ListedImage};
 use crate::failure::{Failure, Kind};
 use crate::layout::Layout;
-use crate::registry::Reference;
+use oci::Reference;
 
 /// An image that a user names. A reference is pulled into a temporary layout.
 pub(super) struct ImageLocation {

@@ -9,7 +9,7 @@ use crate::documents::{DocumentError, DocumentTree};
 use crate::failure::{Failure, Kind};
 use crate::layout::{Layout, LayoutError, Tagged};
 use crate::push::PushPlan;
-use crate::registry::Repository;
+use oci::Repository;
 
 /// A layout, and the image of it that is to be pushed.
 pub(super) struct TaggedLayout {

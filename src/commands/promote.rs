@@ -10,7 +10,7 @@ use crate::cli::{Format, PromoteArgs};
 use crate::digest::Digest;
 use crate::failure::{Failure, Kind};
 use crate::layout::Layout;
-use crate::registry::Reference;
+use oci::Reference;
 
 /// Where else Kubernetes names the version, which has to be changed too.
 const PLACES: [&str; 8] = [
