@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::fault::{At, Fault};
 use super::yaml::{self, Spanned, line};
-use crate::registry::Repository;
+use oci::Repository;
 
 const KEYS: &str = "`repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and \
                     perhaps `also: true`), `rust`, `zig`, `bases`, `mirrors` and \

@@ -16,8 +16,9 @@ use crate::layout::LayoutError;
 use crate::lookup::LookupError;
 use crate::plan::PlanError;
 use crate::push::PushError;
-use crate::registry::{AuthError, CredentialsError, ReferenceError, RegistryError};
+use crate::registry::{AuthError, CredentialsError, RegistryError};
 use crate::store::StoreError;
+use oci::reference::ReferenceError;
 
 const RELOCK: &str = "run `etcdimg lock` and review the diff";
 const LOOK_INTO_IT: &str =

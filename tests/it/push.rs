@@ -96,6 +96,7 @@ async fn foreign_layers_stay_where_they_are() {
     let config = parcel.add("application/vnd.oci.image.config.v1+json", b"{}");
     let manifest = json!({ "schemaVersion": 2, "config": config, "layers": [layer] });
     let manifest = parcel.add(parcel::MANIFEST, manifest.to_string().as_bytes());
+    let manifest = serde_json::from_value(manifest).unwrap();
     let content = DocumentTree::read(&parcel.layout(), &manifest).unwrap();
     let request = PushRequest { tags: vec!["w".into()], ..PushRequest::default() };
     let plan = plan(&content, &request).unwrap();
@@ -121,6 +122,7 @@ async fn foreign_layers_are_foreign_in_docker_types_too() {
     let config = parcel.add("application/vnd.oci.image.config.v1+json", b"{}");
     let manifest = json!({ "schemaVersion": 2, "config": config, "layers": [foreign, own] });
     let manifest = parcel.add(parcel::MANIFEST, manifest.to_string().as_bytes());
+    let manifest = serde_json::from_value(manifest).unwrap();
     let content =
         DocumentTree::read(&parcel.layout(), &manifest).unwrap().in_docker_types().unwrap();
     let document: Value = serde_json::from_slice(&content.root.bytes).unwrap();

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcdimg::registry::{RemoteRepository, Repository};
+use etcdimg::registry::RemoteRepository;
+use oci::Repository;
 
 use crate::lies::{Habits, Lie};
 use crate::lying_registry::State;

@@ -83,7 +83,7 @@ fn all_push_takes_no_part_for_the_whole() {
 
 /// Adds a signature of the index, and one of that, to a layout.
 fn sign(parcel: &Parcel) -> [Digest; 2] {
-    let mut entries = vec![parcel.layout().tagged().unwrap()[0].descriptor.clone()];
+    let mut entries = vec![json!(parcel.layout().tagged().unwrap()[0].entry.descriptor().unwrap())];
     let mut subject = parcel.index;
     let digests = ["signed", "signed again"].map(|text| {
         let signature = json!({
