@@ -145,7 +145,7 @@ impl From<CompileError> for Failure {
                 .hint("or leave out `--from source` to use the release archives"),
             CompileError::NoTool { .. } => Self::new(Kind::Compile, error).hint("install Rust from https://rustup.rs"),
             CompileError::WrongRust { ref expected, .. } => {
-                let hint = format!("`rustup toolchain install {expected}` and `rustup default {expected}`, or `rust:` in versions.yaml");
+                let hint = format!("`rustup toolchain install {expected}`, then run the command again; `rust:` in versions.yaml names the release");
                 Self::new(Kind::Compile, error).hint(hint)
             }
             CompileError::NoCross { ref triple, ref zig, .. } => {
