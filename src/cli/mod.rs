@@ -18,7 +18,8 @@ mod value;
 
 pub use build::{BasesArgs, BuildArgs, BuilderKind, ChoiceArgs, CompileArgs};
 pub use push::{
-    AccessArgs, AllPushArgs, CopyArgs, DeliveryArgs, MediaTypes, PromoteArgs, PushArgs, TrustArgs,
+    AccessArgs, AllPushArgs, CopyArgs, DestinationArgs, MediaTypes, PromoteArgs, PushArgs,
+    TrustArgs,
 };
 use value::{kinds, linux_platform, mirror, report, suites};
 

@@ -22,7 +22,7 @@ pub struct PushArgs {
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Vec<Platform>,
     #[command(flatten)]
-    pub delivery: DeliveryArgs,
+    pub destination: DestinationArgs,
 }
 
 impl PushArgs {
@@ -44,12 +44,12 @@ pub struct AllPushArgs {
     #[command(flatten)]
     pub bases: BasesArgs,
     #[command(flatten)]
-    pub delivery: DeliveryArgs,
+    pub destination: DestinationArgs,
 }
 
 /// The registries, repository and tags to push to.
 #[derive(Clone, Debug, Args)]
-pub struct DeliveryArgs {
+pub struct DestinationArgs {
     /// Registry, with the path before the repository if there is one, for example
     /// registry.example/team (may be given several times; REGISTRY is a fallback, too)
     #[arg(long, value_name = "REGISTRY", env = "PUSH_REGISTRY", value_delimiter = ',')]

@@ -10,7 +10,7 @@ use super::context::{BaseOptions, Context, runtime};
 use super::layout_set::{LayoutSet, TaggedLayout};
 use crate::assemble;
 use crate::catalog::Catalog;
-use crate::cli::{AllPushArgs, DeliveryArgs, Format, MediaTypes, PushArgs};
+use crate::cli::{AllPushArgs, DestinationArgs, Format, MediaTypes, PushArgs};
 use crate::digest::Digest;
 use crate::documents::DocumentTree;
 use crate::failure::{Failure, Kind};
@@ -27,7 +27,7 @@ pub(super) fn run(context: &Context, arguments: &PushArgs) -> Result<(), Failure
     let chosen = arguments.layout.iter().map(|name| TaggedLayout::open(name));
     let layouts = LayoutSet::new(chosen.collect::<Result<_, _>>()?)?;
     let platforms = arguments.platforms();
-    push_everywhere(context, &arguments.delivery, catalog.as_ref(), &layouts, platforms)
+    push_everywhere(context, &arguments.destination, catalog.as_ref(), &layouts, platforms)
 }
 
 pub(super) fn build_and_run(context: &Context, arguments: &AllPushArgs) -> Result<(), Failure> {
@@ -39,12 +39,14 @@ pub(super) fn build_and_run(context: &Context, arguments: &AllPushArgs) -> Resul
             .hint("`etcdimg build --platform P` and `etcdimg push --platform P` for one of them"));
     }
     // Before hours of compiling: is a registry named?
-    repositories(&arguments.delivery, None)?;
+    repositories(&arguments.destination, None)?;
     let (locked, plan) = context.plan(&arguments.choice)?;
     let out = std::path::absolute(&arguments.out).map_err(|error| Failure::new(Kind::Io, error))?;
     let options = context.chosen_compile_options(&locked, &arguments.compile)?;
-    let bases =
-        BaseOptions { is_sparse: arguments.bases.sparse, trust: &arguments.delivery.access.trust };
+    let bases = BaseOptions {
+        is_sparse: arguments.bases.sparse,
+        trust: &arguments.destination.access.trust,
+    };
     let built = context.with_build_options(&locked, &options, bases, |build| {
         Ok(assemble::build(&plan, build, &out)?)
     })?;
@@ -55,13 +57,13 @@ pub(super) fn build_and_run(context: &Context, arguments: &AllPushArgs) -> Resul
     let tagged = tagged.ok_or_else(missing)?;
     let catalog = Some(&locked.catalog);
     let layouts = LayoutSet::new(vec![TaggedLayout { layout: built.layout, tagged }])?;
-    push_everywhere(context, &arguments.delivery, catalog, &layouts, Vec::new())
+    push_everywhere(context, &arguments.destination, catalog, &layouts, Vec::new())
 }
 
 /// Pushes to all registries at once.
 fn push_everywhere(
     context: &Context,
-    arguments: &DeliveryArgs,
+    arguments: &DestinationArgs,
     catalog: Option<&Catalog>,
     layouts: &LayoutSet,
     platforms: Vec<Platform>,
@@ -125,7 +127,7 @@ fn missing_platforms(
 /// The push of one plan, whatever the repository.
 struct PushJob<'a> {
     context: &'a Context,
-    arguments: &'a DeliveryArgs,
+    arguments: &'a DestinationArgs,
     catalog: Option<&'a Catalog>,
     layouts: &'a LayoutSet,
     plan: &'a PushPlan,
@@ -163,7 +165,7 @@ impl PushJob<'_> {
 
 /// The repository in each registry that was named.
 fn repositories(
-    arguments: &DeliveryArgs,
+    arguments: &DestinationArgs,
     catalog: Option<&Catalog>,
 ) -> Result<Vec<Repository>, Failure> {
     let mut registries = arguments.registry.clone();
@@ -191,7 +193,7 @@ fn repositories(
 /// Paths of other repositories in the same registry that blobs may be mounted from: those that were
 /// named, here or in versions.yaml, and those of the bases.
 fn mount_sources(
-    arguments: &DeliveryArgs,
+    arguments: &DestinationArgs,
     catalog: Option<&Catalog>,
     layouts: &LayoutSet,
     repository: &Repository,
@@ -217,7 +219,7 @@ fn mount_sources(
 /// as JSON.
 fn print(
     context: &Context,
-    arguments: &DeliveryArgs,
+    arguments: &DestinationArgs,
     reports: &[PushReport],
 ) -> Result<(), Failure> {
     for report in reports {

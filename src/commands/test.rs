@@ -31,9 +31,9 @@ pub(super) fn run(context: &Context, arguments: &TestArgs) -> Result<(), Failure
     let platform = &arguments.arch;
     let wanted = |image: &ListedImage| wanted(image, suites, platform);
     let place = ImageLocation::open(context, &arguments.access, &arguments.place, &wanted)?;
-    let mut subject = open(&place.layout, arguments, suites, platform)?;
-    subject.against = against(context, arguments, platform)?;
-    let mut cases = acceptance::cases(&subject, suites);
+    let mut under_test = open(&place.layout, arguments, suites, platform)?;
+    under_test.against = against(context, arguments, platform)?;
+    let mut cases = acceptance::cases(&under_test, suites);
     if !arguments.case.is_empty() {
         cases.retain(|(suite, case)| {
             arguments.case.iter().any(|it| *it == case.name || *it == full_name(*suite, case))
@@ -46,7 +46,7 @@ pub(super) fn run(context: &Context, arguments: &TestArgs) -> Result<(), Failure
     if arguments.list {
         return list(context, &cases);
     }
-    play(context, arguments, &subject, &cases)
+    run_cases(context, arguments, &under_test, &cases)
 }
 
 /// The blobs of an image that the suites read.
@@ -107,10 +107,10 @@ fn list(context: &Context, cases: &[(Suite, Case)]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn play(
+fn run_cases(
     context: &Context,
     arguments: &TestArgs,
-    subject: &ImageUnderTest,
+    under_test: &ImageUnderTest,
     cases: &[(Suite, Case)],
 ) -> Result<(), Failure> {
     let started = Instant::now();
@@ -120,7 +120,7 @@ fn play(
     let folder = folder()?;
     let means = if cases.iter().any(|(suite, _)| suite.needs_runtime()) {
         let scratch = RunFolder { path: folder.path(), interrupted: &interrupted };
-        let means = means(context, arguments.runtime, subject, scratch);
+        let means = means(context, arguments.runtime, under_test, scratch);
         if interrupted.load(Ordering::Relaxed) {
             return Err(stopped());
         }
@@ -135,7 +135,7 @@ fn play(
     };
     let run = Run {
         verify: &verify,
-        subject,
+        under_test,
         runtime: means.as_deref(),
         folder: folder.path(),
         interrupted: &interrupted,
@@ -144,14 +144,14 @@ fn play(
             .or_else(|| std::thread::available_parallelism().ok())
             .map_or(1, NonZero::get),
     };
-    let played = run.run(cases, |result| say(context, result));
+    let ended = run.run(cases, |result| say(context, result));
     drop(listening);
     let results = Results {
-        reference: reference(arguments, subject),
-        platform: subject.platform.to_string(),
+        reference: reference(arguments, under_test),
+        platform: under_test.platform.to_string(),
         runtime: means.as_ref().map_or("reading", |means| means.name()),
-        bundled: subject.bundled.clone(),
-        cases: played,
+        bundled: under_test.bundled.clone(),
+        cases: ended,
         planned: cases.len(),
         required: Vec::new(),
         took: started.elapsed(),
@@ -167,11 +167,11 @@ fn play(
 }
 
 /// The name of the image in reports: the folder of a layout has no tag in it, so it is added.
-fn reference(arguments: &TestArgs, subject: &ImageUnderTest) -> String {
-    if arguments.place.ends_with(&subject.tag) {
+fn reference(arguments: &TestArgs, under_test: &ImageUnderTest) -> String {
+    if arguments.place.ends_with(&under_test.tag) {
         return arguments.place.clone();
     }
-    format!("{}:{}", arguments.place, subject.tag)
+    format!("{}:{}", arguments.place, under_test.tag)
 }
 
 /// The folder of one run, and whether the user has interrupted it.
@@ -184,13 +184,13 @@ struct RunFolder<'a> {
 fn means(
     context: &Context,
     choice: RuntimeChoice,
-    subject: &ImageUnderTest,
+    under_test: &ImageUnderTest,
     folder: RunFolder<'_>,
 ) -> Result<Box<dyn Runtime>, Failure> {
-    let means = native(context, choice, subject, folder)?;
+    let means = native(context, choice, under_test, folder)?;
     acceptance::check(&*means, folder.path).map_err(|error| no_containers(&*means, error))?;
-    if subject.is_foreign() && !acceptance::runs(&*means, folder.path) {
-        let what = format!("this machine cannot run programs for {}", subject.platform);
+    if under_test.is_foreign() && !acceptance::runs(&*means, folder.path) {
+        let what = format!("this machine cannot run programs for {}", under_test.platform);
         return Err(Failure::new(Kind::Unavailable, what)
             .hint("install an emulator and register it with the kernel: `apt install qemu-user-static`")
             .hint("or `docker run --privileged --rm tonistiigi/binfmt --install all`"));
@@ -215,11 +215,11 @@ fn no_containers(means: &dyn Runtime, error: RuntimeError) -> Failure {
 fn native(
     context: &Context,
     choice: RuntimeChoice,
-    subject: &ImageUnderTest,
+    under_test: &ImageUnderTest,
     folder: RunFolder<'_>,
 ) -> Result<Box<dyn Runtime>, Failure> {
     if choice != RuntimeChoice::Rootfs {
-        match Docker::new(subject, runtime()?, folder.interrupted) {
+        match Docker::new(under_test, runtime()?, folder.interrupted) {
             Ok(docker) => return Ok(Box::new(docker)),
             Err(EngineError::NoEngine(_)) if choice == RuntimeChoice::Auto => {
                 context
@@ -229,7 +229,7 @@ fn native(
             Err(error) => return Err(error.into()),
         }
     }
-    let rootfs = Rootfs::new(subject, folder.path);
+    let rootfs = Rootfs::new(under_test, folder.path);
     Ok(Box::new(rootfs.map_err(|error| Failure::new(Kind::Unavailable, error))?))
 }
 

@@ -2,7 +2,7 @@
 
 use oci::document::Descriptor;
 
-use super::tree::Walk;
+use super::tree::DocumentTreeReader;
 use super::{DocumentError, DocumentTree};
 use crate::registry::{RawDocument, RemoteRepository};
 use oci::Reference;
@@ -15,17 +15,17 @@ impl DocumentTree {
     ) -> Result<Self, DocumentError> {
         let root = pull(remote, reference).await?;
         let size = root.bytes.len() as u64;
-        let mut walk = Walk::default();
-        walk.add(&Descriptor::new(&*root.media_type, root.digest, size), root)?;
-        while let Some(descriptor) = walk.next() {
+        let mut reader = DocumentTreeReader::default();
+        reader.add(&Descriptor::new(&*root.media_type, root.digest, size), root)?;
+        while let Some(descriptor) = reader.next() {
             let (repository, digest) = (remote.repository().clone(), descriptor.digest);
             let child = Reference { repository, tag: None, digest: Some(digest) };
             let pulled = pull(remote, &child).await?;
             // The descriptor decides what it is, and not the header of the response.
             let media_type = descriptor.media_type.clone();
-            walk.add(&descriptor, RawDocument { media_type, ..pulled })?;
+            reader.add(&descriptor, RawDocument { media_type, ..pulled })?;
         }
-        walk.finish()
+        reader.finish()
     }
 }
 

@@ -45,12 +45,12 @@ impl DocumentTree {
             let bytes = layout.document(&descriptor.digest)?;
             Ok::<_, DocumentError>(RawDocument::new(&*descriptor.media_type, bytes))
         };
-        let mut walk = Walk::default();
-        walk.add(root, get(root)?)?;
-        while let Some(descriptor) = walk.next() {
-            walk.add(&descriptor, get(&descriptor)?)?;
+        let mut reader = DocumentTreeReader::default();
+        reader.add(root, get(root)?)?;
+        while let Some(descriptor) = reader.next() {
+            reader.add(&descriptor, get(&descriptor)?)?;
         }
-        walk.finish()
+        reader.finish()
     }
 
     /// All documents: the root, the indexes below it, and the manifests of the images. The root of
@@ -87,12 +87,12 @@ impl DocumentTree {
     }
 }
 
-/// Walks from a root down to its images. The caller gets each document that is asked for, from
+/// Reads from a root down to its images. The caller gets each document that is asked for, from
 /// wherever it is.
 #[derive(Default)]
-pub(super) struct Walk {
+pub(super) struct DocumentTreeReader {
     /// The next step is the last one.
-    steps: Vec<WalkStep>,
+    steps: Vec<ReadStep>,
     seen: BTreeSet<Digest>,
     depth: usize,
     root: Option<(RawDocument, Parsed)>,
@@ -100,22 +100,22 @@ pub(super) struct Walk {
     images: Vec<ListedImage>,
 }
 
-enum WalkStep {
+enum ReadStep {
     Enter(Box<Descriptor>),
     /// Everything below this index has been added.
     Leave(RawDocument),
 }
 
-impl Walk {
+impl DocumentTreeReader {
     /// The next document to add; each comes once.
     pub(super) fn next(&mut self) -> Option<Descriptor> {
         loop {
             match self.steps.pop()? {
-                WalkStep::Enter(descriptor) if self.seen.insert(descriptor.digest) => {
+                ReadStep::Enter(descriptor) if self.seen.insert(descriptor.digest) => {
                     return Some(*descriptor);
                 }
-                WalkStep::Enter(_) => {}
-                WalkStep::Leave(index) => {
+                ReadStep::Enter(_) => {}
+                ReadStep::Leave(index) => {
                     self.depth -= 1;
                     self.indexes.push(index);
                 }
@@ -147,9 +147,9 @@ impl Walk {
         }
         let index: Index = serde_json::from_slice(&document.bytes).map_err(unreadable)?;
         self.depth += 1;
-        self.steps.push(WalkStep::Leave(document.clone()));
+        self.steps.push(ReadStep::Leave(document.clone()));
         let children = index.manifests.iter().rev().cloned();
-        self.steps.extend(children.map(|child| WalkStep::Enter(Box::new(child))));
+        self.steps.extend(children.map(|child| ReadStep::Enter(Box::new(child))));
         self.root.get_or_insert((document, Parsed::Index(Box::new(index))));
         Ok(())
     }

@@ -31,7 +31,7 @@ pub enum ProgressMode {
     Auto,
     /// A line every few seconds.
     Plain,
-    /// Nothing.
+    /// No progress is shown.
     None,
 }
 

@@ -185,21 +185,21 @@ fn an_index_without_windows_is_not_tested_for_it() {
 
 #[test]
 #[ignore = "needs root, compilers and the network"]
-fn what_is_required_must_have_been_played() {
+fn required_cases_must_have_been_run() {
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().join("results.xml");
     let report = report.to_str().unwrap();
-    let play = |arguments: &[&str]| {
+    let test = |arguments: &[&str]| {
         let arguments = [arguments, &["--require=windows", "--report", report]].concat();
         let (code, results, stderr) = results(image(), &arguments);
         assert_eq!(code, Some(9), "{stderr}\n{results:#}");
         (results["verdict"].clone(), fs::read_to_string(report).unwrap())
     };
-    let (verdict, junit) = play(&["--case=structure/layers", "--suite=structure"]);
+    let (verdict, junit) = test(&["--case=structure/layers", "--suite=structure"]);
     assert_eq!(verdict, "incomplete");
-    let what = "no case of windows was played, and --require asks for it";
+    let what = "no case of windows was run, and --require asks for it";
     assert!(junit.contains(&format!("<error message=\"{what}\"/>")), "{junit}");
-    let (verdict, junit) = play(&["--case=structure/layers", "--case=images"]);
+    let (verdict, junit) = test(&["--case=structure/layers", "--case=images"]);
     assert_eq!(verdict, "failed");
     assert!(junit.contains("<failure message=\"skipped, and --require asks for it: "), "{junit}");
     assert!(junit.contains("skipped=\"0\" failures=\"1\" errors=\"0\""), "{junit}");

@@ -1,5 +1,5 @@
-//! Images that are wrong in one thing: for each, `etcdimg test` fails in what proves that thing, and
-//! in nothing else.
+//! Images with exactly one fault each: the cases of `etcdimg test` that cover it fail, and no
+//! others.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::acceptance::{ended, failed, image, listed, name, results, results_of, why};
-use crate::mutant::{Image, rewrite};
+use crate::mutable_image::{MutableImage, rewrite};
 
 /// Layers of the image: the base, four versions of etcd, migrate.
 const BASE: usize = 0;
@@ -30,7 +30,7 @@ pub(crate) fn copy(folder: &Path) -> PathBuf {
 }
 
 fn change_layer(
-    image: &mut Image,
+    image: &mut MutableImage,
     layer: usize,
     mut change: impl FnMut(&str, tar::Header, Vec<u8>) -> Option<(tar::Header, Vec<u8>)>,
 ) {
@@ -39,7 +39,7 @@ fn change_layer(
     image.save();
 }
 
-fn with_header(image: &mut Image, layer: usize, path: &str, change: fn(&mut tar::Header)) {
+fn with_header(image: &mut MutableImage, layer: usize, path: &str, change: fn(&mut tar::Header)) {
     let mut is_found = false;
     change_layer(image, layer, |name, mut header, bytes| {
         if name.trim_start_matches("./") == path {
@@ -52,7 +52,7 @@ fn with_header(image: &mut Image, layer: usize, path: &str, change: fn(&mut tar:
 }
 
 pub(crate) fn with_bytes(
-    image: &mut Image,
+    image: &mut MutableImage,
     layer: usize,
     path: &str,
     change: impl Fn(Vec<u8>) -> Vec<u8>,
@@ -112,18 +112,22 @@ pub(crate) fn false_migrate(folder: &Path, body: &str) -> Vec<u8> {
 }
 
 /// `wrong` must make `fails` fail and nothing else: not `passes`, and no other case of `structure`
-/// and `run`, which are cheap enough to be played as a whole.
+/// and `run`, which are cheap enough to be run as a whole.
 #[track_caller]
-pub(crate) fn check(fails: &[&str], passes: &[&str], wrong: impl FnOnce(&mut Image, &Path)) {
+pub(crate) fn check(fails: &[&str], passes: &[&str], wrong: impl FnOnce(&mut MutableImage, &Path)) {
     drop(check_why(fails, passes, wrong));
 }
 
 /// The same; returns the results.
 #[track_caller]
-fn check_why(fails: &[&str], passes: &[&str], wrong: impl FnOnce(&mut Image, &Path)) -> Value {
+fn check_why(
+    fails: &[&str],
+    passes: &[&str],
+    wrong: impl FnOnce(&mut MutableImage, &Path),
+) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let layout = copy(folder.path());
-    let mut image = Image::open(&layout);
+    let mut image = MutableImage::open(&layout);
     wrong(&mut image, folder.path());
     let mut cases = listed(&["--suite=structure", "--suite=run"]);
     cases.extend(fails.iter().chain(passes).map(|case| (*case).to_owned()));
@@ -282,7 +286,7 @@ fn a_shell_that_does_not_start_fails_run() {
 
 /// Puts a script where the newest etcd was, which becomes `etcd-3.7.1.real`. The structure cannot
 /// stay what it was.
-fn wrap(image: &mut Image, script: &str) {
+fn wrap(image: &mut MutableImage, script: &str) {
     const PATH: &str = "usr/local/bin/etcd-3.7.1";
     let tar = image.layers().nth(NEWEST).unwrap();
     let mut real = None;
@@ -469,7 +473,7 @@ fn a_part_that_grew_by_a_fifth_fails_structure() {
     let arguments = [against.as_str(), "--case=structure/size"];
     let (code, same, stderr) = results(&layout, &arguments);
     assert_eq!((code, failed(&same)), (Some(0), vec![]), "{stderr}");
-    with_bytes(&mut Image::open(&layout), MIGRATE, "usr/local/bin/migrate", |mut bytes| {
+    with_bytes(&mut MutableImage::open(&layout), MIGRATE, "usr/local/bin/migrate", |mut bytes| {
         // Nothing that a compressor could make small.
         let mut noise = 1_u32;
         bytes.resize_with(bytes.len() * 6 / 5, || {

@@ -1,5 +1,5 @@
-//! How `etcdimg test` itself behaves: what it leaves when it is stopped, what it says where nothing
-//! can run, and what a failure shows.
+//! How `etcdimg test` itself behaves: leftovers after it was stopped, its message on a machine
+//! where no image can run, and the report of a failure.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::acceptance::{image, results};
 use crate::acceptance_mutants::{MIGRATE, NEWEST, check, copy, false_migrate, with_bytes};
-use crate::mutant::Image;
+use crate::mutable_image::MutableImage;
 
 /// How long anything here may take.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -50,7 +50,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
-/// Processes and mounts of whatever namespace that a folder is named by.
+/// Processes and mounts, of any namespace, that mention a folder.
 fn traces(folder: &Path) -> Vec<String> {
     let name = folder.to_str().unwrap();
     let processes = files(Path::new("/proc")).into_iter().filter(|path| path.join("exe").exists());
@@ -123,7 +123,7 @@ fn in_the_engine() -> (BTreeSet<String>, BTreeSet<String>) {
 fn a_program_that_hangs_in_an_engine_does_not_keep_a_run_from_ending() {
     let folder = tempfile::tempdir().unwrap();
     let layout = copy(folder.path());
-    with_bytes(&mut Image::open(&layout), NEWEST, "usr/local/bin/etcdctl-3.7.1", |_| {
+    with_bytes(&mut MutableImage::open(&layout), NEWEST, "usr/local/bin/etcdctl-3.7.1", |_| {
         b"#!/bin/sh\nsleep 1000000\n".to_vec()
     });
     let temporary = folder.path().join("tmp");
@@ -225,7 +225,9 @@ fn a_failure_shows_the_command_and_what_the_members_said() {
     let folder = tempfile::tempdir().unwrap();
     let layout = copy(folder.path());
     let lost = false_migrate(folder.path(), "let _ = fs::remove_dir_all(data.join(\"member\"));");
-    with_bytes(&mut Image::open(&layout), MIGRATE, "usr/local/bin/migrate", |_| lost.clone());
+    with_bytes(&mut MutableImage::open(&layout), MIGRATE, "usr/local/bin/migrate", |_| {
+        lost.clone()
+    });
     let (code, results, stderr) =
         results(&layout, &["--runtime=rootfs", "--case=migrate/up-3.6.14-3.7.1"]);
     assert_eq!(code, Some(9), "{stderr}");

@@ -7,51 +7,51 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::catalog_fixture::{self, CatalogFixture, Parts};
 use crate::faults::{built, check_clean};
-use crate::shop::{self, Parts, Shop};
 
 #[test]
 fn killed_builds_leave_the_old_layout_and_the_next_one_finishes() {
     const KILLS: u32 = 20;
-    let shop = Shop::stocked();
-    let mut old = shop.command("build");
-    let old = shop.finish(old.args(["--source-date-epoch", "1"])).ok();
-    let saved = shop.path("saved");
-    shop::copy_folder(&shop.out(), &saved);
-    forget_cache(&shop);
-    let (start, new) = (size_of(&shop.cache()), built(&shop));
-    let whole = size_of(&shop.cache()) - start;
+    let fixture = CatalogFixture::with_release();
+    let mut old = fixture.command("build");
+    let old = fixture.finish(old.args(["--source-date-epoch", "1"])).ok();
+    let saved = fixture.path("saved");
+    catalog_fixture::copy_folder(&fixture.out(), &saved);
+    forget_cache(&fixture);
+    let (start, new) = (size_of(&fixture.cache()), built(&fixture));
+    let whole = size_of(&fixture.cache()) - start;
     let mut killed = 0;
     for i in 0..KILLS {
-        forget_cache(&shop);
-        fs::remove_dir_all(shop.out()).unwrap();
-        shop::copy_folder(&saved, &shop.out());
-        // Spread over what a build writes into its cache, and nobody knows where exactly.
+        forget_cache(&fixture);
+        fs::remove_dir_all(fixture.out()).unwrap();
+        catalog_fixture::copy_folder(&saved, &fixture.out());
+        // Spread over all that a build writes into its cache; the exact place does not matter.
         let [jitter, ..] = RandomState::new().hash_one(i).to_le_bytes();
         let after = whole * (u64::from(i) * 256 + u64::from(jitter)) / (u64::from(KILLS) * 256);
-        if kill(&shop, start + after) {
+        if kill(&fixture, start + after) {
             killed += 1;
-            let index = fs::read_to_string(shop.out().join("index.json")).unwrap();
+            let index = fs::read_to_string(fixture.out().join("index.json")).unwrap();
             assert!(index.contains(&old) || index.contains(&new), "after {after} bytes: {index}");
-            shop.run("verify", &[]).ok();
+            fixture.run("verify", &[]).ok();
         }
-        assert_eq!(built(&shop), new, "after {after} bytes");
+        assert_eq!(built(&fixture), new, "after {after} bytes");
     }
     assert!(killed >= KILLS / 2, "only {killed} builds were killed before their end");
-    let mut gc = shop.command("cache");
-    shop.finish(gc.arg("gc")).ok();
-    assert_eq!(fs::read_dir(shop.cache().join("tmp")).unwrap().count(), 0);
-    assert_eq!(fs::read_dir(shop.cache().join("partial")).unwrap().count(), 0);
+    let mut gc = fixture.command("cache");
+    fixture.finish(gc.arg("gc")).ok();
+    assert_eq!(fs::read_dir(fixture.cache().join("tmp")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(fixture.cache().join("partial")).unwrap().count(), 0);
 }
 
 /// Takes away everything that a build can make quickly again.
-fn forget_cache(shop: &Shop) {
-    let _ = fs::remove_dir_all(shop.cache());
-    fs::create_dir_all(shop.cache()).unwrap();
-    Parts::get().copy_compiled(&shop.cache());
+fn forget_cache(fixture: &CatalogFixture) {
+    let _ = fs::remove_dir_all(fixture.cache());
+    fs::create_dir_all(fixture.cache()).unwrap();
+    Parts::get().copy_compiled(&fixture.cache());
 }
 
-/// Bytes of all files below a folder that somebody else writes to.
+/// Bytes of all files below a folder that another process writes to.
 fn size_of(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let size = |entry: fs::DirEntry| match entry.metadata() {
@@ -63,10 +63,10 @@ fn size_of(folder: &Path) -> u64 {
 }
 
 /// Kills a build once its cache has so many bytes; whether it was still at work.
-fn kill(shop: &Shop, size: u64) -> bool {
-    let mut build = shop.command("build");
+fn kill(fixture: &CatalogFixture, size: u64) -> bool {
+    let mut build = fixture.command("build");
     let mut build = build.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    while size_of(&shop.cache()) < size && build.try_wait().unwrap().is_none() {
+    while size_of(&fixture.cache()) < size && build.try_wait().unwrap().is_none() {
         std::thread::sleep(Duration::from_millis(1));
     }
     build.kill().unwrap();
@@ -75,14 +75,14 @@ fn kill(shop: &Shop, size: u64) -> bool {
 
 #[test]
 fn builds_at_the_same_time_share_cache_and_layout() {
-    let shop = Shop::stocked();
-    let expected = Shop::stocked().build().ok();
+    let fixture = CatalogFixture::with_release();
+    let expected = CatalogFixture::with_release().build().ok();
     for _ in 0..3 {
-        forget_cache(&shop);
-        let _ = fs::remove_dir_all(shop.out());
+        forget_cache(&fixture);
+        let _ = fs::remove_dir_all(fixture.out());
         let builds: Vec<_> = (0..4)
             .map(|_| {
-                let mut build = shop.command("build");
+                let mut build = fixture.command("build");
                 build.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
             })
             .collect();
@@ -92,6 +92,6 @@ fn builds_at_the_same_time_share_cache_and_layout() {
             assert!(output.status.success(), "{stderr}");
             assert_eq!(String::from_utf8_lossy(&output.stdout).trim_end(), expected);
         }
-        check_clean(&shop);
+        check_clean(&fixture);
     }
 }

@@ -1,5 +1,5 @@
 //! The host's compilers and docker buildx make the same bytes, of etcd and of `migrate`, for a
-//! Linux and for Windows. `scripts/real-parts run` brings a BuildKit with its buildx.
+//! Linux and for Windows. `scripts/real-parts run` provides BuildKit and buildx.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,9 +7,9 @@ use std::process::Command;
 
 use etcdimg::digest::Digest;
 
+use crate::catalog_fixture::shared_cache;
+use crate::release_fixture::{LAST, ReleaseFixture, run};
 use crate::require::part as tool;
-use crate::shop::shared_cache;
-use crate::workshop::{LAST, Workshop, run};
 
 const PLATFORMS: [&str; 2] = ["linux/ppc64le", "windows/amd64:ltsc2022"];
 
@@ -17,15 +17,15 @@ const PLATFORMS: [&str; 2] = ["linux/ppc64le", "windows/amd64:ltsc2022"];
 #[ignore = "needs BuildKit, a registry, compilers and the network"]
 fn both_builders_make_the_same_bytes() {
     let builder = tool("ETCDIMG_TEST_BUILDER");
-    let workshop = Workshop::new();
-    let host = build(&workshop, "host", &["--builder=host"]);
+    let fixture = ReleaseFixture::new();
+    let host = build(&fixture, "host", &["--builder=host"]);
     // A cache of its own, which has nothing of what the host compiled.
-    let cache = workshop.path("cache");
-    let image = format!("--builder-image={}", builder_image(&workshop));
+    let cache = fixture.path("cache");
+    let image = format!("--builder-image={}", builder_image(&fixture));
     let name = format!("--buildx-builder={builder}");
     let kept = format!("--cache-dir={}", cache.display());
     let flags = [&image, &name, &kept].map(String::as_str);
-    let buildx = build(&workshop, "buildx", &[&["--builder=buildx"], &flags[..]].concat());
+    let buildx = build(&fixture, "buildx", &[&["--builder=buildx"], &flags[..]].concat());
     assert_eq!(host, buildx);
     let mut logs: Vec<_> = fs::read_dir(cache.join("logs"))
         .unwrap()
@@ -41,48 +41,49 @@ fn both_builders_make_the_same_bytes() {
             "buildx-migrate-x86_64-pc-windows-gnu.log",
         ]
     );
-    a_failed_compile_fails_the_build(&workshop, &flags);
+    a_failed_compile_fails_the_build(&fixture, &flags);
 }
 
 /// The old tool shipped the programs of the last build instead.
-fn a_failed_compile_fails_the_build(workshop: &Workshop, flags: &[&str]) {
-    workshop.break_migrate();
+fn a_failed_compile_fails_the_build(fixture: &ReleaseFixture, flags: &[&str]) {
+    fixture.break_migrate();
     let fixed = ["build", "--from=source", "--builder=buildx", "--platform=linux/ppc64le"];
-    let bases: Vec<_> = workshop.bases.iter().map(String::as_str).collect();
-    let said = workshop.fails(6, &[&fixed[..], flags, &bases].concat());
+    let bases: Vec<_> = fixture.bases.iter().map(String::as_str).collect();
+    let said = fixture.fails(6, &[&fixed[..], flags, &bases].concat());
     assert!(said.contains("cannot compile migrate for linux/ppc64le"), "{said}");
     assert!(said.contains("error: broken on purpose"), "{said}");
     let log = "logs/buildx-migrate-powerpc64le-unknown-linux-musl.log";
     assert!(said.contains(log), "{said}");
-    let log = fs::read_to_string(workshop.path("cache").join(log)).unwrap();
+    let log = fs::read_to_string(fixture.path("cache").join(log)).unwrap();
     assert!(log.contains("error: broken on purpose"), "{log}");
 
-    let said = workshop.fails(5, &[&["--offline"], &fixed[..], flags, &bases].concat());
+    let said = fixture.fails(5, &[&["--offline"], &fixed[..], flags, &bases].concat());
     assert!(said.contains("--offline is set") && said.contains("--builder host"), "{said}");
 }
 
 /// The digest of an index of all platforms: equal ones have equal programs in them.
-fn build(workshop: &Workshop, out: &str, arguments: &[&str]) -> String {
+fn build(fixture: &ReleaseFixture, out: &str, arguments: &[&str]) -> String {
     let out = format!("--out={out}");
     let mut all = vec!["build", "--from=source", &out];
     all.extend(PLATFORMS.iter().flat_map(|platform| ["--platform", platform]));
     all.extend(arguments);
-    all.extend(workshop.bases.iter().map(String::as_str));
-    String::from_utf8(workshop.etcdimg(&all).stdout).unwrap()
+    all.extend(fixture.bases.iter().map(String::as_str));
+    String::from_utf8(fixture.etcdimg(&all).stdout).unwrap()
 }
 
-/// Made of this machine's toolchains and pushed to the registry of the tests.
-fn builder_image(workshop: &Workshop) -> String {
-    let layout = builder_layout(workshop);
+/// A builder image made of this machine's toolchains, pushed to the registry of the tests.
+fn builder_image(fixture: &ReleaseFixture) -> String {
+    let layout = builder_layout(fixture);
     let repository = format!("{}/builder", tool("ETCDIMG_TEST_REGISTRY"));
     let place = layout.to_str().unwrap();
     let pushed = run(&tool("CRANE"), &["push", "--insecure", place, &repository]);
     pushed.trim().to_owned()
 }
 
-/// It has gigabytes, so it is kept as long as what it is made of is the same.
-fn builder_layout(workshop: &Workshop) -> PathBuf {
-    let root = workshop.path("root");
+/// The layout of the builder image. It has gigabytes, so it is kept until one of its inputs
+/// changes.
+fn builder_layout(fixture: &ReleaseFixture) -> PathBuf {
+    let root = fixture.path("root");
     let mut made_of = run("rustc", &["--version", "--verbose"]).into_bytes();
     let sums = format!("sources/{LAST}/go.sum");
     for name in [
@@ -103,10 +104,10 @@ fn builder_layout(workshop: &Workshop) -> PathBuf {
     // A build reads less of modules and crates than it takes to fetch them all.
     let fetch = ["fetch", "--only=modules", "--from=source", "--platform"];
     for platform in PLATFORMS {
-        workshop.etcdimg(&[&fetch[..], &[platform]].concat());
+        fixture.etcdimg(&[&fetch[..], &[platform]].concat());
     }
     let made = tempfile::Builder::new().prefix("builder-").tempdir_in(&parts).unwrap().keep();
-    // Not the one of the repository: it would bring the Go releases of all versions.
+    // Not the one of the repository: it would download the Go releases of all versions.
     let mut command = Command::new("cargo");
     command.args(["xtask", "builder-image", "-C"]).arg(&root).arg(&made);
     let status = command.status().unwrap();

@@ -7,10 +7,10 @@ use std::io::Write as _;
 use insta::assert_snapshot;
 use serde_json::json;
 
-use crate::lies::Habits;
+use crate::catalog_fixture::CatalogFixture;
+use crate::layout_fixture::{LayoutFixture, SEVEN};
+use crate::lies::Behaviour;
 use crate::lying_registry::LyingRegistry;
-use crate::parcel::{Parcel, SEVEN};
-use crate::shop::Shop;
 
 const ENTRY: &str = "  - version: 3.4.21
     go: 1.16.15
@@ -20,25 +20,25 @@ const ENTRY: &str = "  - version: 3.4.21
 /// The message after one text of one file was replaced.
 #[track_caller]
 fn after(file: &str, from: &str, to: &str) -> String {
-    let shop = Shop::empty();
-    shop.edit(file, from, to);
-    message(&shop)
+    let fixture = CatalogFixture::empty();
+    fixture.edit(file, from, to);
+    message(&fixture)
 }
 
 /// The message when versions.yaml bundles these versions.
 fn bundling(versions: &[&str]) -> String {
-    let shop = Shop::empty();
-    bundle(&shop, versions);
-    message(&shop)
+    let fixture = CatalogFixture::empty();
+    bundle(&fixture, versions);
+    message(&fixture)
 }
 
-fn bundle(shop: &Shop, versions: &[&str]) {
+fn bundle(fixture: &CatalogFixture, versions: &[&str]) {
     let entry = |version: &&str| ENTRY.replace("3.4.21", version);
-    shop.edit("versions.yaml", ENTRY, &versions.iter().map(entry).collect::<String>());
+    fixture.edit("versions.yaml", ENTRY, &versions.iter().map(entry).collect::<String>());
 }
 
-fn message(shop: &Shop) -> String {
-    let run = shop.run("plan", &[]);
+fn message(fixture: &CatalogFixture) -> String {
+    let run = fixture.run("plan", &[]);
     assert_eq!(run.code, Some(3), "{}", run.stderr);
     run.stderr.trim_end().to_owned()
 }
@@ -114,9 +114,9 @@ fn yaml_that_is_none_is_shown_with_its_line() {
     error: versions.yaml:3: etcd: expected sequence start
       write instead: what YAML can read; the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases`, `mirrors` and perhaps `mount-from`
     ");
-    let shop = Shop::empty();
-    fs::write(shop.root().join("versions.yaml"), "").unwrap();
-    assert_snapshot!(message(&shop), @"
+    let fixture = CatalogFixture::empty();
+    fs::write(fixture.root().join("versions.yaml"), "").unwrap();
+    assert_snapshot!(message(&fixture), @"
     error: versions.yaml:1: unexpected end of input
       write instead: what YAML can read; the keys are `repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and perhaps `also: true`), `rust`, `zig`, `bases`, `mirrors` and perhaps `mount-from`
     ");
@@ -172,12 +172,12 @@ fn an_old_3_5_is_no_step_to_3_6() {
 
 #[test]
 fn two_patches_of_a_minor_need_a_word() {
-    let shop = Shop::empty();
-    bundle(&shop, &["3.4.20", "3.4.21"]);
-    shop.edit("versions.yaml", "  - version: 3.4.21\n", "  - version: 3.4.21\n    also: true\n");
-    shop.add_source("3.4.20");
-    shop.relock();
-    let plan = shop.run("plan", &[]).ok();
+    let fixture = CatalogFixture::empty();
+    bundle(&fixture, &["3.4.20", "3.4.21"]);
+    fixture.edit("versions.yaml", "  - version: 3.4.21\n", "  - version: 3.4.21\n    also: true\n");
+    fixture.add_source("3.4.20");
+    fixture.relock();
+    let plan = fixture.run("plan", &[]).ok();
     assert!(plan.contains("layer etcd 3.4.20"), "{plan}");
     assert!(plan.contains("layer etcd 3.4.21"), "{plan}");
 }
@@ -241,10 +241,10 @@ fn targets_are_platforms_we_know() {
     error: targets/linux-amd64.yaml:4: base: versions.yaml has no base `alpine`
       write instead: one of: busybox
     ");
-    let shop = Shop::empty();
-    let folder = shop.root().join("targets");
+    let fixture = CatalogFixture::empty();
+    let folder = fixture.root().join("targets");
     fs::rename(folder.join("linux-amd64.yaml"), folder.join("linux-arm64.yaml")).unwrap();
-    assert_snapshot!(message(&shop), @"
+    assert_snapshot!(message(&fixture), @"
     error: targets/linux-arm64.yaml:1: platform: this file describes linux/amd64
       write instead: the same in targets/linux-amd64.yaml
     ");
@@ -252,9 +252,9 @@ fn targets_are_platforms_we_know() {
 
 #[test]
 fn catalog_and_lock_fit() {
-    let shop = Shop::empty();
-    bundle(&shop, &["3.4.21", "3.5.33"]);
-    assert_snapshot!(message(&shop), @"
+    let fixture = CatalogFixture::empty();
+    bundle(&fixture, &["3.4.21", "3.5.33"]);
+    assert_snapshot!(message(&fixture), @"
     error: etcdimg.lock:1: releases.etcd-v3.5.33-linux-amd64.tar.gz: etcd 3.5.33 has no entry
       write instead: what `etcdimg lock` looks up
     ");
@@ -286,7 +286,7 @@ fn catalog_and_lock_fit() {
 
 #[test]
 fn digests_in_the_lock_are_whole() {
-    // The digest of nothing, which is what the mirror of an empty shop has.
+    // The digest of nothing, which is what the mirror of an empty fixture has.
     let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     assert_snapshot!(after("etcdimg.lock", digest, "sha256:e3b0c44298fc1c149afb"), @"
     error: etcdimg.lock:6: releases.etcd-v3.4.21-linux-amd64.tar.gz.digest: a sha256 digest has 64 hex digits, this one has 20
@@ -324,9 +324,9 @@ fn a_lock_that_is_stale_or_missing_names_the_way_out() {
       received sha256:74d44c62a4ce0852bd72af4f32ef10999f680871fd8d135f499ad3e4563d2194, the catalog it was made from
     hint: run `etcdimg lock` and review the diff
     ");
-    let shop = Shop::empty();
-    fs::remove_file(shop.root().join("etcdimg.lock")).unwrap();
-    assert_snapshot!(message(&shop), @"
+    let fixture = CatalogFixture::empty();
+    fs::remove_file(fixture.root().join("etcdimg.lock")).unwrap();
+    assert_snapshot!(message(&fixture), @"
     error: there is no etcdimg.lock
     hint: run `etcdimg lock` to write it
     ");
@@ -335,27 +335,27 @@ fn a_lock_that_is_stale_or_missing_names_the_way_out() {
 #[test]
 fn folders_that_are_no_catalog_are_named() {
     for missing in ["versions.yaml", "targets", "sources"] {
-        let shop = Shop::empty();
-        let path = shop.root().join(missing);
+        let fixture = CatalogFixture::empty();
+        let path = fixture.root().join(missing);
         if path.is_dir() {
             fs::remove_dir_all(path).unwrap();
         } else {
             fs::remove_file(path).unwrap();
         }
-        let message = message(&shop);
-        assert!(message.contains(&format!("SHOP/root/{missing}`")), "{message}");
+        let message = message(&fixture);
+        assert!(message.contains(&format!("FIXTURE/root/{missing}`")), "{message}");
         assert!(message.contains("hint: run etcdimg in a checkout"), "{message}");
     }
 }
 
 #[test]
 fn a_push_beside_a_broken_catalog_asks_nobody() {
-    let shop = Shop::empty();
-    shop.edit("versions.yaml", "revision: 0", "revison: 0");
-    let (parcel, registry) =
-        (Parcel::new(&SEVEN[..1], 10, 0), LyingRegistry::start(Habits::default()));
-    let layout = parcel.path().to_str().unwrap();
-    let push = shop.run("push", &[layout, "--registry", &registry.host()]);
+    let fixture = CatalogFixture::empty();
+    fixture.edit("versions.yaml", "revision: 0", "revison: 0");
+    let (layout, registry) =
+        (LayoutFixture::new(&SEVEN[..1], 10, 0), LyingRegistry::start(Behaviour::default()));
+    let layout = layout.path().to_str().unwrap();
+    let push = fixture.run("push", &[layout, "--registry", &registry.host()]);
     assert_eq!(push.code, Some(3), "{}", push.stderr);
     assert!(push.stderr.starts_with("error: versions.yaml:2: revison: unknown key\n"));
     assert!(registry.state().requests.is_empty());
@@ -367,8 +367,8 @@ fn a_push_beside_a_broken_catalog_asks_nobody() {
 fn sums_of_go_for_other_hosts_are_locked_when_somebody_asks() {
     const VERSION: &str = "v0.0.1-go1.16.15.linux-arm64";
     crate::require::program(&["go", "version"]);
-    let shop = Shop::empty();
-    let proxy = shop.path("proxy/golang.org/toolchain/@v");
+    let fixture = CatalogFixture::empty();
+    let proxy = fixture.path("proxy/golang.org/toolchain/@v");
     fs::create_dir_all(&proxy).unwrap();
     let mut zip = rawzip::ZipArchiveWriter::new(Vec::new());
     let name = format!("golang.org/toolchain@{VERSION}/VERSION");
@@ -382,12 +382,12 @@ fn sums_of_go_for_other_hosts_are_locked_when_somebody_asks() {
         .unwrap();
     fs::write(proxy.join(format!("{VERSION}.mod")), "module golang.org/toolchain\n").unwrap();
     let lock = |arguments: &[&str]| {
-        let mut lock = shop.command("lock");
-        lock.env("GOPROXY", format!("file://{}", shop.path("proxy").display()));
+        let mut lock = fixture.command("lock");
+        lock.env("GOPROXY", format!("file://{}", fixture.path("proxy").display()));
         lock.env("GONOSUMDB", "golang.org/toolchain").env("GOFLAGS", "");
-        shop.finish(lock.args(arguments))
+        fixture.finish(lock.args(arguments))
     };
-    let file = || fs::read_to_string(shop.root().join("etcdimg.lock")).unwrap();
+    let file = || fs::read_to_string(fixture.root().join("etcdimg.lock")).unwrap();
     lock(&["--go-host=linux-arm64"]).ok();
     let text = file();
     let host = "  - go: 1.16.15\n    host: linux-arm64\n    sum: \"h1:";

@@ -1,11 +1,11 @@
-//! The real four-version image in the hands of those who will use it: skopeo, crane, umoci, a
-//! registry and a Docker engine. `scripts/real-parts run` brings them.
+//! The real four-version image in the clients that people use: skopeo, crane, umoci, a registry and
+//! a Docker engine. `scripts/real-parts run` provides them.
 
 use std::fs;
 use std::path::Path;
 
+use crate::release_fixture::run;
 use crate::require::{self, part as tool};
-use crate::workshop::run;
 
 const VERSIONS: [&str; 4] = ["3.4.21", "3.5.33", "3.6.14", "3.7.1"];
 
@@ -71,30 +71,30 @@ fn a_registry_takes_it_and_crane_validates_it(layout: &str, index: &str) {
 }
 
 fn a_tag_of_that_registry_is_looked_up_for_the_lock(index: &str) {
-    let shop = tempfile::tempdir().unwrap();
+    let root = tempfile::tempdir().unwrap();
     for part in ["sources", "etcdimg.lock"] {
-        run("cp", &["-r", part, shop.path().to_str().unwrap()]);
+        run("cp", &["-r", part, root.path().to_str().unwrap()]);
     }
     // The one platform that the pushed image is for.
-    fs::create_dir(shop.path().join("targets")).unwrap();
+    fs::create_dir(root.path().join("targets")).unwrap();
     let target = "targets/linux-amd64.yaml";
-    fs::copy(target, shop.path().join(target)).unwrap();
+    fs::copy(target, root.path().join(target)).unwrap();
     let reference = format!("{}/clients/etcd:3.7.1-0", tool("ETCDIMG_TEST_REGISTRY"));
     let versions = fs::read_to_string("versions.yaml").unwrap();
     let versions = versions.replace("docker.io/library/busybox:1.38.0-musl", &reference);
-    fs::write(shop.path().join("versions.yaml"), versions).unwrap();
-    let lock = shop.path().join("etcdimg.lock");
+    fs::write(root.path().join("versions.yaml"), versions).unwrap();
+    let lock = root.path().join("etcdimg.lock");
     // Without that base, so that it is asked for; the rest stays as it is locked.
     let text = fs::read_to_string(&lock).unwrap();
     let (before, bases) = text.split_once("  - name: ").unwrap();
     let others = bases.split("  - name: ").filter(|base| !base.starts_with("busybox\n"));
     let others: Vec<_> = others.collect();
     fs::write(&lock, format!("{before}  - name: {}", others.join("  - name: "))).unwrap();
-    run(env!("CARGO_BIN_EXE_etcdimg"), &["lock", "-C", shop.path().to_str().unwrap()]);
+    run(env!("CARGO_BIN_EXE_etcdimg"), &["lock", "-C", root.path().to_str().unwrap()]);
     let now = fs::read_to_string(&lock).unwrap();
     assert!(now.contains(&format!("    index: {index}\n")), "{now}");
     assert!(now.starts_with(text.split("\ncatalog:").next().unwrap()));
-    run(env!("CARGO_BIN_EXE_etcdimg"), &["lock", "--check", "-C", shop.path().to_str().unwrap()]);
+    run(env!("CARGO_BIN_EXE_etcdimg"), &["lock", "--check", "-C", root.path().to_str().unwrap()]);
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn a_base_is_the_same_from_a_tar_a_layout_and_a_registry() {
 fn umoci_unpacks_it(layout: &str, folder: &Path) {
     let bundle = folder.join("bundle");
     let image = format!("{layout}:3.7.1-0");
-    // Who may not change owners unpacks without them.
+    // Without root, files cannot get their owners.
     run(&tool("UMOCI"), &["unpack", "--rootless", "--image", &image, bundle.to_str().unwrap()]);
     let bin = bundle.join("rootfs/usr/local/bin");
     let plain = fs::read(bin.join("etcdutl")).unwrap();
@@ -186,7 +186,7 @@ fn docker_runs_what_was_loaded(reference: &str) {
     assert!(docker(&["etcd", "--version"]).starts_with("etcd Version: 3.7.1\n"));
     assert!(docker(&["etcdctl", "version"]).contains("etcdctl version: 3.7.1\n"));
     assert!(docker(&["etcdutl", "version"]).contains("etcdutl version: 3.7.1\n"));
-    // migrate is there, and the wrapper of old finds it.
+    // migrate is in the image, and the wrapper script of the old image starts it.
     let empty = "mkdir /data && TARGET_VERSION=3.7.1 TARGET_STORAGE=etcd3 DATA_DIRECTORY=/data \
                  HOSTNAME=one migrate-if-needed.sh && cat /data/version.txt";
     assert_eq!(docker(&["/bin/sh", "-c", empty]), "3.7.1/etcd3");

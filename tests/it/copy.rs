@@ -7,27 +7,28 @@ use etcdimg::digest::Digest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::lies::{Habits, Lie};
+use crate::catalog_fixture::{Run, without_digests};
+use crate::layout_fixture::{self, LayoutFixture, SEVEN};
+use crate::lies::{Behaviour, Lie};
 use crate::lying_registry::LyingRegistry;
-use crate::parcel::{self, Parcel, SEVEN};
-use crate::shop::{Run, without_digests};
 
-struct Desk {
+struct CopyFixture {
     from: LyingRegistry,
     to: LyingRegistry,
     home: TempDir,
-    parcel: Parcel,
+    layout: LayoutFixture,
 }
 
-impl Desk {
-    /// The source has the parcel, and a signature of its index.
-    fn new(from: Habits, to: Habits) -> Self {
+impl CopyFixture {
+    /// The source has the layout, and a signature of its index.
+    fn new(from: Behaviour, to: Behaviour) -> Self {
         let (from, to) = (LyingRegistry::start(from), LyingRegistry::start(to));
-        let (home, parcel) = (tempfile::tempdir().unwrap(), Parcel::new(&SEVEN[..3], 5000, 0));
-        let desk = Self { from, to, home, parcel };
-        let layout = desk.parcel.path().to_str().unwrap().to_owned();
-        desk.run(&["push", &layout, "--registry", &desk.from.host()]).ok();
-        desk
+        let (home, layout) =
+            (tempfile::tempdir().unwrap(), LayoutFixture::new(&SEVEN[..3], 5000, 0));
+        let fixture = Self { from, to, home, layout };
+        let layout = fixture.layout.path().to_str().unwrap().to_owned();
+        fixture.run(&["push", &layout, "--registry", &fixture.from.host()]).ok();
+        fixture
     }
 
     fn run(&self, arguments: &[&str]) -> Run {
@@ -59,91 +60,95 @@ impl Desk {
         };
         let manifest = json!({
             "schemaVersion": 2,
-            "mediaType": parcel::MANIFEST,
+            "mediaType": layout_fixture::MANIFEST,
             "artifactType": "application/example.signature",
             "config": blob("application/vnd.oci.empty.v1+json", config),
             "layers": [blob("application/example.signature", layer)],
-            "subject": { "mediaType": parcel::INDEX, "digest": self.parcel.index, "size": 1 },
+            "subject": { "mediaType": layout_fixture::INDEX, "digest": self.layout.index, "size": 1 },
         });
         let bytes = manifest.to_string().into_bytes();
         let digest = Digest::of(&bytes);
-        state.manifests.insert(("etcd".to_owned(), digest), (parcel::MANIFEST.to_owned(), bytes));
+        state
+            .manifests
+            .insert(("etcd".to_owned(), digest), (layout_fixture::MANIFEST.to_owned(), bytes));
         digest
     }
 
     fn assert_copied(&self, repository: &str) {
-        let (plan, state) = (self.parcel.plan(), self.to.state());
-        for piece in &plan.blobs {
-            assert!(state.blobs.contains_key(&(repository.to_owned(), piece.digest)));
+        let (plan, state) = (self.layout.plan(), self.to.state());
+        for blob in &plan.blobs {
+            assert!(state.blobs.contains_key(&(repository.to_owned(), blob.digest)));
         }
-        assert_eq!(state.tags[&(repository.to_owned(), "3.7.1-0".to_owned())], self.parcel.index);
+        assert_eq!(state.tags[&(repository.to_owned(), "3.7.1-0".to_owned())], self.layout.index);
         assert_eq!(state.violations, Vec::<String>::new());
     }
 }
 
 #[test]
 fn an_image_is_copied_with_its_platforms_and_referrers() {
-    let desk = Desk::new(Habits::default(), Habits::default());
-    let signature = desk.sign();
-    let (from, to) =
-        (format!("{}/etcd:3.7.1-0", desk.from.host()), format!("{}/prod/etcd", desk.to.host()));
-    let said = desk.run(&["copy", &from, &to]).ok();
-    assert_eq!(said, format!("to/prod/etcd@{}", desk.parcel.index));
-    desk.assert_copied("prod/etcd");
-    assert!(desk.to.state().manifests.contains_key(&("prod/etcd".to_owned(), signature)));
+    let fixture = CopyFixture::new(Behaviour::default(), Behaviour::default());
+    let signature = fixture.sign();
+    let (from, to) = (
+        format!("{}/etcd:3.7.1-0", fixture.from.host()),
+        format!("{}/prod/etcd", fixture.to.host()),
+    );
+    let said = fixture.run(&["copy", &from, &to]).ok();
+    assert_eq!(said, format!("to/prod/etcd@{}", fixture.layout.index));
+    fixture.assert_copied("prod/etcd");
+    assert!(fixture.to.state().manifests.contains_key(&("prod/etcd".to_owned(), signature)));
     // All of it is there now.
-    let received = desk.to.state().received;
-    desk.run(&["copy", &from, &to]).ok();
-    assert_eq!(desk.to.state().received, received);
+    let received = fixture.to.state().received;
+    fixture.run(&["copy", &from, &to]).ok();
+    assert_eq!(fixture.to.state().received, received);
 }
 
 #[test]
 fn what_refers_to_an_image_is_copied_before_its_tag_is_set() {
-    let mut desk = Desk::new(Habits::default(), Habits::default());
-    let signature = desk.sign();
+    let mut fixture = CopyFixture::new(Behaviour::default(), Behaviour::default());
+    let signature = fixture.sign();
     let refused = Lie::Says(400, &[], r#"{"errors": [{"code": "MANIFEST_INVALID"}]}"#);
-    desk.to = desk.to.lie("PUT", &format!("manifests/{signature}"), (0, 1), refused);
+    fixture.to = fixture.to.lie("PUT", &format!("manifests/{signature}"), (0, 1), refused);
     let (from, to) =
-        (format!("{}/etcd:3.7.1-0", desk.from.host()), format!("{}/etcd", desk.to.host()));
-    let error = without_digests(&desk.run(&["copy", &from, &to]).error());
+        (format!("{}/etcd:3.7.1-0", fixture.from.host()), format!("{}/etcd", fixture.to.host()));
+    let error = without_digests(&fixture.run(&["copy", &from, &to]).error());
     insta::assert_snapshot!(error, @r"
     error: cannot push the manifest … to to/etcd: 400 Bad Request, MANIFEST_INVALID
     hint: run the command again: it continues where it stopped
     hint: no tag has moved
     exit 5
     ");
-    assert!(desk.to.state().tags.is_empty());
-    desk.run(&["copy", &from, &to]).ok();
-    desk.assert_copied("etcd");
+    assert!(fixture.to.state().tags.is_empty());
+    fixture.run(&["copy", &from, &to]).ok();
+    fixture.assert_copied("etcd");
 }
 
 #[test]
 fn more_referrers_than_are_copied_are_an_error() {
-    let desk = Desk::new(Habits::default(), Habits::default());
+    let fixture = CopyFixture::new(Behaviour::default(), Behaviour::default());
     for i in 0..1001 {
-        let subject = json!({ "digest": desk.parcel.index });
+        let subject = json!({ "digest": fixture.layout.index });
         let bytes = json!({ "subject": subject, "i": i }).to_string().into_bytes();
         let key = ("etcd".to_owned(), Digest::of(&bytes));
-        desk.from.state().manifests.insert(key, (parcel::MANIFEST.to_owned(), bytes));
+        fixture.from.state().manifests.insert(key, (layout_fixture::MANIFEST.to_owned(), bytes));
     }
     let (from, to) =
-        (format!("{}/etcd:3.7.1-0", desk.from.host()), format!("{}/etcd", desk.to.host()));
-    let error = desk.run(&["copy", &from, &to]).error();
+        (format!("{}/etcd:3.7.1-0", fixture.from.host()), format!("{}/etcd", fixture.to.host()));
+    let error = fixture.run(&["copy", &from, &to]).error();
     assert!(error.contains("more than 1000 documents refer to it"), "{error}");
-    assert!(desk.to.state().requests.is_empty());
+    assert!(fixture.to.state().requests.is_empty());
 }
 
 #[test]
 fn referrers_are_listed_by_a_tag_where_there_is_no_api() {
-    let old = Habits { knows_referrers: false, ..Habits::default() };
-    let desk = Desk::new(Habits::default(), old);
-    let signature = desk.sign();
+    let old = Behaviour { knows_referrers: false, ..Behaviour::default() };
+    let fixture = CopyFixture::new(Behaviour::default(), old);
+    let signature = fixture.sign();
     let (from, to) =
-        (format!("{}/etcd:3.7.1-0", desk.from.host()), format!("{}/etcd", desk.to.host()));
-    desk.run(&["copy", &from, &to]).ok();
-    desk.run(&["copy", &from, &to]).ok();
-    let tag = desk.parcel.index.to_string().replace(':', "-");
-    let state = desk.to.state();
+        (format!("{}/etcd:3.7.1-0", fixture.from.host()), format!("{}/etcd", fixture.to.host()));
+    fixture.run(&["copy", &from, &to]).ok();
+    fixture.run(&["copy", &from, &to]).ok();
+    let tag = fixture.layout.index.to_string().replace(':', "-");
+    let state = fixture.to.state();
     let list = state.tags[&("etcd".to_owned(), tag)];
     let list: Value =
         serde_json::from_slice(&state.manifests[&("etcd".to_owned(), list)].1).unwrap();
@@ -152,36 +157,37 @@ fn referrers_are_listed_by_a_tag_where_there_is_no_api() {
     assert_eq!(list["manifests"][0]["artifactType"], "application/example.signature");
     drop(state);
     // And they are found there when it is copied on.
-    let third = LyingRegistry::start(Habits::default());
+    let third = LyingRegistry::start(Behaviour::default());
     let (from, to) = (
-        format!("{}/etcd@{}", desk.to.host(), desk.parcel.index),
+        format!("{}/etcd@{}", fixture.to.host(), fixture.layout.index),
         format!("{}/etcd:x", third.host()),
     );
-    desk.run(&["copy", &from, &to]).ok();
+    fixture.run(&["copy", &from, &to]).ok();
     assert!(third.state().manifests.contains_key(&("etcd".to_owned(), signature)));
 }
 
 #[test]
 fn within_a_registry_no_byte_leaves_it() {
-    let desk = Desk::new(Habits::default(), Habits::default());
-    let host = desk.from.host();
-    let received = desk.from.state().received;
-    desk.run(&["copy", &format!("{host}/etcd:3.7.1-0"), &format!("{host}/prod/etcd:released")])
+    let fixture = CopyFixture::new(Behaviour::default(), Behaviour::default());
+    let host = fixture.from.host();
+    let received = fixture.from.state().received;
+    fixture
+        .run(&["copy", &format!("{host}/etcd:3.7.1-0"), &format!("{host}/prod/etcd:released")])
         .ok();
-    let state = desk.from.state();
+    let state = fixture.from.state();
     assert_eq!(state.received, received);
-    assert_eq!(state.tags[&("prod/etcd".to_owned(), "released".to_owned())], desk.parcel.index);
+    assert_eq!(state.tags[&("prod/etcd".to_owned(), "released".to_owned())], fixture.layout.index);
     assert!(!state.requests.iter().any(|it| it.method == "GET" && it.target.contains("/blobs/")));
 }
 
 #[test]
 fn a_copy_takes_no_tag_from_another_image() {
-    let desk = Desk::new(Habits::default(), Habits::default());
-    let other = Parcel::new(&SEVEN[..1], 100, 0);
-    desk.run(&["push", other.path().to_str().unwrap(), "--registry", &desk.to.host()]).ok();
+    let fixture = CopyFixture::new(Behaviour::default(), Behaviour::default());
+    let other = LayoutFixture::new(&SEVEN[..1], 100, 0);
+    fixture.run(&["push", other.path().to_str().unwrap(), "--registry", &fixture.to.host()]).ok();
     let (from, to) =
-        (format!("{}/etcd:3.7.1-0", desk.from.host()), format!("{}/etcd", desk.to.host()));
-    let error = without_digests(&desk.run(&["copy", &from, &to]).error());
+        (format!("{}/etcd:3.7.1-0", fixture.from.host()), format!("{}/etcd", fixture.to.host()));
+    let error = without_digests(&fixture.run(&["copy", &from, &to]).error());
     insta::assert_snapshot!(error, @r"
     error: to/etcd has another image tagged 3.7.1-0
       expected sha256:…
@@ -190,9 +196,9 @@ fn a_copy_takes_no_tag_from_another_image() {
     hint: `--force` moves the tag to this image
     exit 8
     ");
-    desk.run(&["copy", &from, &to, "--force"]).ok();
-    desk.assert_copied("etcd");
-    let error = desk.run(&["copy", &from.replace("3.7.1-0", "9.9.9-9"), &to]).error();
+    fixture.run(&["copy", &from, &to, "--force"]).ok();
+    fixture.assert_copied("etcd");
+    let error = fixture.run(&["copy", &from.replace("3.7.1-0", "9.9.9-9"), &to]).error();
     insta::assert_snapshot!(error, @r"
     error: from/etcd:9.9.9-9 does not exist
     exit 5
@@ -201,13 +207,13 @@ fn a_copy_takes_no_tag_from_another_image() {
 
 #[test]
 fn what_a_release_touches_is_listed() {
-    let desk = Desk::new(Habits::default(), Habits::default());
-    let line = format!("\"{}\": [\"3.7.1-0\"]", desk.parcel.index);
-    let reference = format!("{}/etcd:3.7.1-0", desk.from.host());
-    assert_eq!(desk.run(&["promote", "--list", &reference, "-q"]).ok(), line);
-    let layout = desk.parcel.path().to_str().unwrap();
-    assert_eq!(desk.run(&["promote", "--list", layout, "-q"]).ok(), line);
-    insta::assert_snapshot!(desk.run(&["promote", "--list", layout]).stderr, @r"
+    let fixture = CopyFixture::new(Behaviour::default(), Behaviour::default());
+    let line = format!("\"{}\": [\"3.7.1-0\"]", fixture.layout.index);
+    let reference = format!("{}/etcd:3.7.1-0", fixture.from.host());
+    assert_eq!(fixture.run(&["promote", "--list", &reference, "-q"]).ok(), line);
+    let layout = fixture.layout.path().to_str().unwrap();
+    assert_eq!(fixture.run(&["promote", "--list", layout, "-q"]).ok(), line);
+    insta::assert_snapshot!(fixture.run(&["promote", "--list", layout]).stderr, @r"
     note: it belongs to `dmap:` of etcd in the promoter's images.yaml; then these name the version:
     note:   build/dependencies.yaml: `etcd`, `etcd-image`, `golang: etcd release version`
     note:   cluster/gce/manifests/etcd.manifest: the tag and TARGET_VERSION
@@ -218,37 +224,38 @@ fn what_a_release_touches_is_listed() {
     note:   test/e2e/testing-manifests/statefulset/etcd/statefulset.yaml: the tag
     note:   test/utils/image/manifest.go: the tag
     ");
-    let run = desk.run(&["promote", "--list", layout, "--format", "json"]);
+    let run = fixture.run(&["promote", "--list", layout, "--format", "json"]);
     let listed: Value = serde_json::from_str(&run.ok()).unwrap();
-    assert_eq!(listed["promoter"][desk.parcel.index.to_string()], json!(["3.7.1-0"]));
+    assert_eq!(listed["promoter"][fixture.layout.index.to_string()], json!(["3.7.1-0"]));
     assert_eq!(listed["places"].as_array().unwrap().len(), 8);
 }
 
 #[test]
 fn a_reference_is_verified_like_a_layout() {
     // Its programs are none, which `verify` has to notice in both.
-    let desk = Desk::new(Habits::default(), Habits::default());
-    let layout = desk.run(&["verify", desk.parcel.path().to_str().unwrap(), "--format", "json"]);
-    let reference = format!("{}/etcd:3.7.1-0", desk.from.host());
-    let pulled = desk.run(&["verify", &reference, "--format", "json"]);
+    let fixture = CopyFixture::new(Behaviour::default(), Behaviour::default());
+    let layout =
+        fixture.run(&["verify", fixture.layout.path().to_str().unwrap(), "--format", "json"]);
+    let reference = format!("{}/etcd:3.7.1-0", fixture.from.host());
+    let pulled = fixture.run(&["verify", &reference, "--format", "json"]);
     assert_eq!((pulled.code, layout.code), (Some(4), Some(4)));
     let report = |run: &Run| serde_json::from_str::<Value>(&run.stdout).unwrap();
     assert_eq!(report(&pulled), report(&layout));
-    assert_eq!(std::fs::read_dir(desk.home.path().join("cache/tmp")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(fixture.home.path().join("cache/tmp")).unwrap().count(), 0);
 }
 
 #[test]
 fn a_test_pulls_nothing_of_other_platforms() {
     // Nobody can run that image, but what is pulled is decided before that is seen.
-    let desk = Desk::new(Habits::default(), Habits::default());
-    let reference = format!("{}/etcd:3.7.1-0", desk.from.host());
-    let before = desk.from.state().requests.len();
-    let run = desk.run(&["test", &reference, "--arch=arm64", "--suite=run", "--list"]);
+    let fixture = CopyFixture::new(Behaviour::default(), Behaviour::default());
+    let reference = format!("{}/etcd:3.7.1-0", fixture.from.host());
+    let before = fixture.from.state().requests.len();
+    let run = fixture.run(&["test", &reference, "--arch=arm64", "--suite=run", "--list"]);
     assert_eq!(run.code, Some(4), "{}", run.stderr);
-    let content = desk.parcel.content();
+    let content = fixture.layout.content();
     let arm64 = content.images.iter().find(|it| it.platform.as_deref() == Some("linux/arm64"));
-    let expected = arm64.unwrap().blobs.iter().map(|piece| piece.digest.to_string());
-    let state = desk.from.state();
+    let expected = arm64.unwrap().blobs.iter().map(|blob| blob.digest.to_string());
+    let state = fixture.from.state();
     let pulled = state.requests[before..].iter().filter(|it| it.target.contains("/blobs/"));
     let pulled = pulled.map(|it| it.target.rsplit('/').next().unwrap().to_owned());
     assert_eq!(pulled.collect::<BTreeSet<_>>(), expected.collect());

@@ -1,5 +1,5 @@
-//! What goes wrong on real machines. Afterwards the store and the layout are valid, and there is
-//! one clear error or a success.
+//! Faults of real machines. After each, the build succeeds or ends with one clear error, and the
+//! store and the layout are valid.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,32 +10,32 @@ use etcdimg::digest::Digest;
 use insta::assert_snapshot;
 use tar::EntryType;
 
+use crate::catalog_fixture::{self, CatalogFixture, MEMBERS, Parts, VERSION};
 use crate::require;
-use crate::shop::{self, MEMBERS, Parts, Shop, VERSION};
 use crate::stand_in;
 
-/// Nothing is seen of a build that failed.
+/// A build that fails must leave no output.
 #[track_caller]
-fn refused(shop: &Shop) -> String {
-    let error = shop.build().error();
-    assert!(!shop.out().join("index.json").exists(), "something was written under the tag");
+fn refused(fixture: &CatalogFixture) -> String {
+    let error = fixture.build().error();
+    assert!(!fixture.out().join("index.json").exists(), "something was written under the tag");
     error
 }
 
 /// The digest of a build that went well and left nothing behind that is wrong.
 #[track_caller]
-pub(crate) fn built(shop: &Shop) -> String {
-    let digest = shop.build().ok();
-    check_clean(shop);
+pub(crate) fn built(fixture: &CatalogFixture) -> String {
+    let digest = fixture.build().ok();
+    check_clean(fixture);
     digest
 }
 
 #[track_caller]
-pub(crate) fn check_clean(shop: &Shop) {
-    shop.run("verify", &[]).ok();
-    let mut verify = shop.command("cache");
-    shop.finish(verify.arg("verify")).ok();
-    let mut names: Vec<_> = fs::read_dir(shop.out())
+pub(crate) fn check_clean(fixture: &CatalogFixture) {
+    fixture.run("verify", &[]).ok();
+    let mut verify = fixture.command("cache");
+    fixture.finish(verify.arg("verify")).ok();
+    let mut names: Vec<_> = fs::read_dir(fixture.out())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
@@ -46,35 +46,37 @@ pub(crate) fn check_clean(shop: &Shop) {
 /// The archive is locked as it is, so that its content is what is refused.
 #[track_caller]
 fn refused_archive(archive: &[u8]) -> String {
-    let shop = Shop::stocked();
-    shop.stock(archive);
-    let error = refused(&shop);
+    let fixture = CatalogFixture::with_release();
+    fixture.offer(archive);
+    let error = refused(&fixture);
     assert!(error.ends_with("\nexit 4"), "{error}");
     error.split("\nhint:").next().unwrap().to_owned()
 }
 
 #[test]
 fn an_archive_that_the_lock_does_not_describe_is_refused() {
-    let shop = Shop::stocked();
-    shop.edit("versions.yaml", "https://mirror.invalid", "file:///nowhere");
-    shop.relock();
-    shop.swap_archive(b"another file");
-    assert_snapshot!(shop::without_digests(&refused(&shop)), @"
+    let fixture = CatalogFixture::with_release();
+    fixture.edit("versions.yaml", "https://mirror.invalid", "file:///nowhere");
+    fixture.relock();
+    fixture.swap_archive(b"another file");
+    assert_snapshot!(catalog_fixture::without_digests(&refused(&fixture)), @"
     error: cannot fetch `etcd-v3.4.21-linux-amd64.tar.gz`
-      file://SHOP/mirror/etcd-v3.4.21-linux-amd64.tar.gz: wrong digest
+      file://FIXTURE/mirror/etcd-v3.4.21-linux-amd64.tar.gz: wrong digest
         expected sha256:…
         received sha256:…
       file:///nowhere/v3.4.21/etcd-v3.4.21-linux-amd64.tar.gz: No such file or directory (os error 2)
     hint: the file was replaced or the lock is wrong: find out which before you change the lock
     exit 4
     ");
-    assert!(!blob(&shop, &Digest::of("another file")).exists());
+    assert!(!blob(&fixture, &Digest::of("another file")).exists());
 }
 
 #[test]
 fn hostile_archives_stop_the_build() {
     let hostile = |path: &str, kind: EntryType| {
-        refused_archive(&shop::archive(|tar| shop::member(tar, path, kind, 0o755, b"")))
+        refused_archive(&catalog_fixture::archive(|tar| {
+            catalog_fixture::member(tar, path, kind, 0o755, b"");
+        }))
     };
     let file = EntryType::Regular;
     assert_snapshot!(hostile("/etc/passwd", file), @"error: `etcd-v3.4.21-linux-amd64.tar.gz`: `/etc/passwd` is an absolute path or holds a character that no file of ours has");
@@ -92,12 +94,13 @@ fn hostile_archives_stop_the_build() {
     ");
 }
 
-/// All wanted programs were read, and are good: what stands behind them is looked at too.
+/// The archive is checked to its end, also after all wanted programs were read.
 #[test]
 fn what_is_hostile_at_the_end_of_an_archive_stops_the_build() {
     let parts = Parts::get();
     let ending = |path: &str, kind: EntryType| {
-        let end = shop::archive(|tar| shop::member(tar, path, kind, 0o755, b""));
+        let end =
+            catalog_fixture::archive(|tar| catalog_fixture::member(tar, path, kind, 0o755, b""));
         refused_archive(&[&parts.open_archive[..], &end].concat())
     };
     assert_snapshot!(ending(&format!("{MEMBERS}/etcd"), EntryType::Regular), @"error: `etcd-v3.4.21-linux-amd64.tar.gz`: `etcd-v3.4.21-linux-amd64/etcd` is in it twice");
@@ -116,15 +119,17 @@ fn archives_that_are_none_stop_the_build() {
     error: `etcd-v3.4.21-linux-amd64.tar.gz` cannot be read as a tar.gz archive
       because: incomplete deflate stream
     ");
-    assert_snapshot!(refused_archive(&shop::gzip(b"")), @"error: `etcd-v3.4.21-linux-amd64.tar.gz` has no `etcd-v3.4.21-linux-amd64/etcd`");
-    assert_snapshot!(refused_archive(&shop::release(&parts.etcd, b"")), @"
+    assert_snapshot!(refused_archive(&catalog_fixture::gzip(b"")), @"error: `etcd-v3.4.21-linux-amd64.tar.gz` has no `etcd-v3.4.21-linux-amd64/etcd`");
+    assert_snapshot!(refused_archive(&catalog_fixture::release(&parts.etcd, b"")), @"
     error: `etcdctl-3.4.21` for linux/amd64 is not the program that the plan describes: wrong file format
       expected an ELF executable
       received something else
     ");
-    let without = shop::archive(|tar| shop::file(tar, &format!("{MEMBERS}/etcd"), &parts.etcd));
+    let without = catalog_fixture::archive(|tar| {
+        catalog_fixture::file(tar, &format!("{MEMBERS}/etcd"), &parts.etcd);
+    });
     assert_snapshot!(refused_archive(&without), @"error: `etcd-v3.4.21-linux-amd64.tar.gz` has no `etcd-v3.4.21-linux-amd64/etcdctl`");
-    let huge = shop::archive(|tar| {
+    let huge = catalog_fixture::archive(|tar| {
         let mut header = tar::Header::new_ustar();
         header.set_path(format!("{MEMBERS}/etcd")).unwrap();
         header.set_size((256 << 20) + 1);
@@ -137,7 +142,8 @@ fn archives_that_are_none_stop_the_build() {
 #[test]
 fn a_swapped_program_stops_the_build() {
     let parts = Parts::get();
-    let with = |etcd: &[u8], etcdctl: &[u8]| refused_archive(&shop::release(etcd, etcdctl));
+    let with =
+        |etcd: &[u8], etcdctl: &[u8]| refused_archive(&catalog_fixture::release(etcd, etcdctl));
     // Under each other's names.
     assert_snapshot!(with(&parts.etcdctl, &parts.etcdctl), @"
     error: `etcd-3.4.21` for linux/amd64 is not the program that the plan describes: wrong main package
@@ -182,18 +188,18 @@ fn a_swapped_program_stops_the_build() {
 #[test]
 fn a_dynamic_program_stops_the_build() {
     let dynamic = stand_in::dynamic_elf();
-    let error = refused_archive(&shop::release(&Parts::get().etcd, &dynamic));
+    let error = refused_archive(&catalog_fixture::release(&Parts::get().etcd, &dynamic));
     assert!(error.contains("wrong linkage\n  expected static\n  received dynamic"), "{error}");
 }
 
-/// What the layer was made from is the same; what it has to say of itself is not.
+/// The inputs of the layer are the same, but its labels change.
 #[test]
 fn a_cached_layer_is_looked_at_again_when_another_commit_is_planned() {
-    let shop = Shop::stocked();
-    built(&shop);
-    shop.edit("versions.yaml", "commit: 85b640cee", "commit: 95b640cee");
-    shop.relock();
-    let error = shop.build().error();
+    let fixture = CatalogFixture::with_release();
+    built(&fixture);
+    fixture.edit("versions.yaml", "commit: 85b640cee", "commit: 95b640cee");
+    fixture.relock();
+    let error = fixture.build().error();
     assert!(error.contains("wrong embedded commit"), "{error}");
 }
 
@@ -211,9 +217,9 @@ fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
 
 #[test]
 fn corrupted_cache_entries_are_made_again() {
-    let shop = Shop::stocked();
-    let expected = built(&shop);
-    let blobs: Vec<_> = fs::read_dir(shop.cache().join("blobs/sha256"))
+    let fixture = CatalogFixture::with_release();
+    let expected = built(&fixture);
+    let blobs: Vec<_> = fs::read_dir(fixture.cache().join("blobs/sha256"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
@@ -227,39 +233,39 @@ fn corrupted_cache_entries_are_made_again() {
             bend[i % bend.len()](&mut bytes);
             fs::write(path, bytes).unwrap();
             // A cold layout reads the layers; without records, what they are made of is read.
-            fs::remove_dir_all(shop.path(folder)).unwrap();
+            fs::remove_dir_all(fixture.path(folder)).unwrap();
             if folder == "cache/records" {
-                Parts::get().copy_compiled(&shop.cache());
-                fs::remove_dir_all(shop.out()).unwrap();
+                Parts::get().copy_compiled(&fixture.cache());
+                fs::remove_dir_all(fixture.out()).unwrap();
             }
-            assert_eq!(shop.build().ok(), expected, "{}", path.display());
+            assert_eq!(fixture.build().ok(), expected, "{}", path.display());
         }
     }
-    check_clean(&shop);
+    check_clean(&fixture);
 }
 
 #[test]
 fn corrupted_entries_that_no_build_reads_are_found_by_cache_verify() {
-    let shop = Shop::stocked();
-    let etcd = blob(&shop, &Digest::of(&Parts::get().etcd));
+    let fixture = CatalogFixture::with_release();
+    let etcd = blob(&fixture, &Digest::of(&Parts::get().etcd));
     fs::write(&etcd, "bent").unwrap();
-    shop.build().ok();
-    let mut verify = shop.command("cache");
-    let error = shop.finish(verify.arg("verify")).error();
+    fixture.build().ok();
+    let mut verify = fixture.command("cache");
+    let error = fixture.finish(verify.arg("verify")).error();
     assert!(error.contains("was corrupted and has been removed"), "{error}");
     assert!(error.ends_with("exit 4"), "{error}");
     assert!(!etcd.exists());
-    check_clean(&shop);
+    check_clean(&fixture);
 }
 
 #[test]
 fn a_corrupted_entry_is_said_once_and_made_again() {
-    let shop = Shop::stocked();
-    built(&shop);
-    let archive = blob(&shop, &Digest::of(&Parts::get().archive));
+    let fixture = CatalogFixture::with_release();
+    built(&fixture);
+    let archive = blob(&fixture, &Digest::of(&Parts::get().archive));
     fs::write(archive, "bent").unwrap();
-    fs::remove_dir_all(shop.cache().join("records/layer")).unwrap();
-    let run = shop.build();
+    fs::remove_dir_all(fixture.cache().join("records/layer")).unwrap();
+    let run = fixture.build();
     assert_eq!(
         run.stderr.matches("was corrupted and has been removed").count(),
         1,
@@ -271,12 +277,12 @@ fn a_corrupted_entry_is_said_once_and_made_again() {
 
 #[test]
 fn changed_records_are_not_believed() {
-    let shop = Shop::stocked();
-    let expected = built(&shop);
-    let source = || shop.finish(&mut shop.build_with_stand_ins()).ok();
+    let fixture = CatalogFixture::with_release();
+    let expected = built(&fixture);
+    let source = || fixture.finish(&mut fixture.build_with_stand_ins()).ok();
     let expected_from_source = source();
     for kind in ["base", "compile", "layer"] {
-        for entry in fs::read_dir(shop.cache().join("records").join(kind)).unwrap() {
+        for entry in fs::read_dir(fixture.cache().join("records").join(kind)).unwrap() {
             let path = entry.unwrap().path();
             let text = fs::read_to_string(&path).unwrap();
             // Another digest with the same shape, and half a file.
@@ -285,28 +291,28 @@ fn changed_records_are_not_believed() {
             let bent = format!("{}{digit}{}", &text[..digest], &text[digest + 1..]);
             for text in [&bent, &text[..text.len() / 2], "", "[]"] {
                 fs::write(&path, text).unwrap();
-                fs::remove_dir_all(shop.out()).unwrap();
+                fs::remove_dir_all(fixture.out()).unwrap();
                 if kind == "compile" {
                     // A lost compile is made again too.
                     assert_eq!(source(), expected_from_source, "{kind} {text}");
                 } else {
-                    assert_eq!(shop.build().ok(), expected, "{kind} {text}");
+                    assert_eq!(fixture.build().ok(), expected, "{kind} {text}");
                 }
             }
         }
     }
-    check_clean(&shop);
+    check_clean(&fixture);
 }
 
 #[test]
 fn a_build_without_changes_writes_nothing() {
-    let shop = Shop::stocked();
-    let expected = built(&shop);
-    let before = times(&shop.out());
-    assert_eq!(built(&shop), expected);
-    assert_eq!(times(&shop.out()), before);
-    fs::remove_dir_all(shop.path("mirror")).unwrap();
-    assert_eq!(shop.run("build", &["--offline"]).ok(), expected);
+    let fixture = CatalogFixture::with_release();
+    let expected = built(&fixture);
+    let before = times(&fixture.out());
+    assert_eq!(built(&fixture), expected);
+    assert_eq!(times(&fixture.out()), before);
+    fs::remove_dir_all(fixture.path("mirror")).unwrap();
+    assert_eq!(fixture.run("build", &["--offline"]).ok(), expected);
 }
 
 fn times(folder: &Path) -> BTreeMap<String, (u64, i64)> {
@@ -327,23 +333,23 @@ fn times(folder: &Path) -> BTreeMap<String, (u64, i64)> {
 
 #[test]
 fn offline_with_an_empty_cache_is_one_clear_error() {
-    let shop = Shop::empty();
-    assert_snapshot!(shop.run("build", &["--offline"]).error(), @"
+    let fixture = CatalogFixture::empty();
+    assert_snapshot!(fixture.run("build", &["--offline"]).error(), @"
     error: `etcd-v3.4.21-linux-amd64.tar.gz` is not in the cache, and --offline is set
     hint: run `etcdimg fetch` without `--offline`
     exit 5
     ");
-    assert!(!shop.out().exists());
-    assert_eq!(fs::read_dir(shop.cache().join("blobs/sha256")).unwrap().count(), 0);
+    assert!(!fixture.out().exists());
+    assert_eq!(fs::read_dir(fixture.cache().join("blobs/sha256")).unwrap().count(), 0);
 }
 
 #[test]
 #[ignore = "needs Go"]
 fn offline_with_an_empty_cache_go_compiles_nothing() {
     require::program(&["go", "version"]);
-    let shop = Shop::empty();
+    let fixture = CatalogFixture::empty();
     // The rest is Go's own report.
-    let error = shop.run("build", &["--offline", "--from", "source"]).error();
+    let error = fixture.run("build", &["--offline", "--from", "source"]).error();
     assert!(error.contains("is not in the cache, and --offline is set"), "{error}");
     assert!(error.contains("hint: run `etcdimg fetch` without `--offline`"), "{error}");
     assert!(error.ends_with("\nexit 5"), "{error}");
@@ -354,12 +360,15 @@ fn offline_with_an_empty_cache_go_compiles_nothing() {
 #[ignore = "needs Go and the network"]
 fn a_toolchain_that_is_not_the_locked_one_compiles_nothing() {
     // Which has the toolchain afterwards.
-    Shop::with_shared_cache().run("build", &["--from", "source"]).ok();
-    let shop = Shop::empty();
-    std::os::unix::fs::symlink(shop::shared_cache().join("go-mod"), shop.cache().join("go-mod"))
-        .unwrap();
-    shop.edit("etcdimg.lock", "h1:rXC7VeaCpFEz8KSwJ39iPtXKq", "h1:AAAAVeaCpFEz8KSwJ39iPtXKq");
-    assert_snapshot!(shop.run("build", &["--from", "source"]).error(), @"
+    CatalogFixture::with_shared_cache().run("build", &["--from", "source"]).ok();
+    let fixture = CatalogFixture::empty();
+    std::os::unix::fs::symlink(
+        catalog_fixture::shared_cache().join("go-mod"),
+        fixture.cache().join("go-mod"),
+    )
+    .unwrap();
+    fixture.edit("etcdimg.lock", "h1:rXC7VeaCpFEz8KSwJ39iPtXKq", "h1:AAAAVeaCpFEz8KSwJ39iPtXKq");
+    assert_snapshot!(fixture.run("build", &["--from", "source"]).error(), @"
     error: the downloaded Go toolchain 1.16.15 is not the locked one
       expected h1:AAAAVeaCpFEz8KSwJ39iPtXKq/xTfwG9FvIKbWEFUno=
       received h1:rXC7VeaCpFEz8KSwJ39iPtXKq/xTfwG9FvIKbWEFUno=
@@ -373,12 +382,12 @@ fn a_toolchain_that_is_not_the_locked_one_compiles_nothing() {
 #[ignore = "needs root"]
 fn offline_opens_no_connection() {
     require_unshare();
-    let shop = Shop::stocked();
-    let expected = built(&shop);
+    let fixture = CatalogFixture::with_release();
+    let expected = built(&fixture);
     let mut build = Command::new("unshare");
     build.args(["-n", env!("CARGO_BIN_EXE_etcdimg")]);
-    shop.arguments(&mut build, "build");
-    assert_eq!(shop.finish(build.arg("--offline")).ok(), expected);
+    fixture.arguments(&mut build, "build");
+    assert_eq!(fixture.finish(build.arg("--offline")).ok(), expected);
 }
 
 #[track_caller]
@@ -392,7 +401,7 @@ fn require_unshare() {
 fn a_full_disk_below_the_cache_is_one_clear_error() {
     // Full while the archive arrives.
     assert_snapshot!(on_a_full_disk("cache", "3m"), @"
-    error: cannot write `SHOP/cache/partial/…`
+    error: cannot write `FIXTURE/cache/partial/…`
       because: No space left on device (os error 28)
     hint: free space with `etcdimg cache gc`, or use another disk with `--cache-dir`
     exit 7
@@ -412,7 +421,7 @@ fn a_full_disk_below_the_cache_is_one_clear_error() {
 #[ignore = "needs root"]
 fn a_full_disk_below_the_layout_is_one_clear_error() {
     assert_snapshot!(on_a_full_disk("out", "1m"), @"
-    error: cannot write `SHOP/out/blobs/sha256/…`
+    error: cannot write `FIXTURE/out/blobs/sha256/…`
       because: No space left on device (os error 28)
     hint: use another disk with `--out DIR`; the previous content of the layout is still valid
     exit 7
@@ -424,10 +433,10 @@ fn a_full_disk_below_the_layout_is_one_clear_error() {
 #[track_caller]
 fn on_a_full_disk(folder: &str, size: &str) -> String {
     require_unshare();
-    let shop = Shop::stocked();
-    let expected = Shop::stocked().build().ok();
-    let disk = shop.path(folder);
-    let kept = shop.path("kept");
+    let fixture = CatalogFixture::with_release();
+    let expected = CatalogFixture::with_release().build().ok();
+    let disk = fixture.path(folder);
+    let kept = fixture.path("kept");
     fs::create_dir_all(&disk).unwrap();
     fs::rename(&disk, &kept).unwrap();
     fs::create_dir_all(&disk).unwrap();
@@ -449,18 +458,18 @@ fn on_a_full_disk(folder: &str, size: &str) -> String {
         .args(["-m", "sh", "-c", script, env!("CARGO_BIN_EXE_etcdimg")])
         .args([&disk, &kept])
         .arg(size);
-    build.env("out", shop.out()).env("cache", shop.cache());
+    build.env("out", fixture.out()).env("cache", fixture.cache());
     build.arg(env!("CARGO_BIN_EXE_etcdimg"));
-    shop.arguments(&mut build, "build");
-    let run = shop.finish(build.arg("--quiet"));
+    fixture.arguments(&mut build, "build");
+    let run = fixture.finish(build.arg("--quiet"));
     let digest = fs::read_to_string(kept.join("digest")).unwrap_or_else(|_| panic!("{run:?}"));
     assert_eq!(digest.trim_end(), expected);
     let stderr = run.stderr.trim_end();
     let stderr =
         stderr.strip_suffix(" blobs").and_then(|it| it.rsplit_once('\n')).map_or(stderr, |it| it.0);
-    shop::without_digests(&format!("{stderr}\n{}", run.stdout.trim_end()))
+    catalog_fixture::without_digests(&format!("{stderr}\n{}", run.stdout.trim_end()))
 }
 
-fn blob(shop: &Shop, digest: &Digest) -> std::path::PathBuf {
-    shop.cache().join("blobs/sha256").join(digest.hex())
+fn blob(fixture: &CatalogFixture, digest: &Digest) -> std::path::PathBuf {
+    fixture.cache().join("blobs/sha256").join(digest.hex())
 }

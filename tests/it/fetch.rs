@@ -1,4 +1,4 @@
-//! Files arrive whole, or not at all.
+//! `fetch` stores a file completely, or not at all.
 
 use std::fs;
 use std::slice;
@@ -16,14 +16,14 @@ use crate::release_server::{Answer, ReleaseServer};
 pub static FILE: LazyLock<Vec<u8>> =
     LazyLock::new(|| (0..300_000_u32).flat_map(u32::to_le_bytes).collect());
 
-/// A store of its own, and as little patience as a test can have.
-pub struct Bench {
+/// A store, and options with short time limits.
+pub struct FetchFixture {
     pub store: Store,
     pub options: FetchOptions,
     _folder: tempfile::TempDir,
 }
 
-impl Bench {
+impl FetchFixture {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
@@ -71,20 +71,20 @@ pub fn wanted(urls: &[String]) -> PinnedFile {
 
 #[tokio::test]
 async fn a_file_is_fetched_once_and_then_never_asked_for_again() {
-    let (server, bench) = (ReleaseServer::start(), Bench::new());
+    let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
     let url = server.on("/etcd", [Answer::file(&FILE)]);
-    let first = bench.fetch(slice::from_ref(&url)).await.unwrap();
+    let first = fixture.fetch(slice::from_ref(&url)).await.unwrap();
     assert_eq!(first.origin, FetchOrigin::Mirror(url.clone()));
     assert_eq!(first.size_bytes, FILE.len() as u64);
-    let second = bench.fetch(&[url]).await.unwrap();
+    let second = fixture.fetch(&[url]).await.unwrap();
     assert_eq!(second.origin, FetchOrigin::Store);
     assert_eq!(server.requests().len(), 1);
-    bench.assert_whole();
+    fixture.assert_whole();
 }
 
 #[tokio::test]
 async fn several_files_come_back_in_the_order_they_were_wanted() {
-    let (server, bench) = (ReleaseServer::start(), Bench::new());
+    let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
     let wanted: Vec<_> = (0..6_u64)
         .map(|n| {
             let body = n.to_le_bytes();
@@ -93,7 +93,7 @@ async fn several_files_come_back_in_the_order_they_were_wanted() {
             PinnedFile { name: n.to_string(), urls, digest: Digest::of(body), size: None }
         })
         .collect();
-    let fetched = fetch(&bench.store, &wanted, &bench.options, &ui()).await.unwrap();
+    let fetched = fetch(&fixture.store, &wanted, &fixture.options, &ui()).await.unwrap();
     let names: Vec<_> = fetched.iter().map(|fetched| fetched.name.as_str()).collect();
     assert_eq!(names, ["0", "1", "2", "3", "4", "5"]);
 }
@@ -114,102 +114,105 @@ async fn a_stalled_connection_is_given_up_and_resumed() {
 }
 
 async fn resumed(first: Answer) {
-    let (server, bench) = (ReleaseServer::start(), Bench::new());
+    let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
     let first = first.header("etag", "\"v1\"");
     let url = server.on("/etcd", [first, Answer::file(&FILE)]);
-    bench.fetch(&[url]).await.unwrap();
-    bench.assert_whole();
+    fixture.fetch(&[url]).await.unwrap();
+    fixture.assert_whole();
     assert_eq!(server.heard("range"), [None, Some("bytes=100000-".to_owned())]);
     assert_eq!(server.heard("if-range"), [None, Some("\"v1\"".to_owned())]);
 }
 
 #[tokio::test]
 async fn a_new_process_goes_on_where_a_killed_one_stopped() {
-    let (server, bench) = (ReleaseServer::start(), Bench::new());
-    bench.leave(&FILE[..70_000]);
-    bench.fetch(&[server.on("/etcd", [Answer::file(&FILE)])]).await.unwrap();
-    bench.assert_whole();
+    let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
+    fixture.leave(&FILE[..70_000]);
+    fixture.fetch(&[server.on("/etcd", [Answer::file(&FILE)])]).await.unwrap();
+    fixture.assert_whole();
     assert_eq!(server.heard("range"), [Some("bytes=70000-".to_owned())]);
     assert_eq!(server.heard("if-range"), [None]);
 }
 
 #[tokio::test]
 async fn a_process_killed_before_the_last_rename_needs_no_connection() {
-    let bench = Bench::new();
-    bench.leave(&FILE);
-    assert_eq!(bench.fetch(&[]).await.unwrap().origin, FetchOrigin::Store);
-    bench.assert_whole();
+    let fixture = FetchFixture::new();
+    fixture.leave(&FILE);
+    assert_eq!(fixture.fetch(&[]).await.unwrap().origin, FetchOrigin::Store);
+    fixture.assert_whole();
 }
 
 #[tokio::test]
 async fn a_corrupted_partial_file_is_thrown_away_and_blamed_on_nobody() {
     for left in [50_000, FILE.len(), FILE.len() + 1] {
-        let (server, bench) = (ReleaseServer::start(), Bench::new());
-        bench.leave(&vec![7; left]);
-        bench.fetch(&[server.on("/etcd", [Answer::file(&FILE)])]).await.unwrap();
-        bench.assert_whole();
+        let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
+        fixture.leave(&vec![7; left]);
+        fixture.fetch(&[server.on("/etcd", [Answer::file(&FILE)])]).await.unwrap();
+        fixture.assert_whole();
         assert_eq!(server.heard("range").last().unwrap(), &None, "{left}");
     }
 }
 
 #[tokio::test]
 async fn a_server_without_ranges_sends_everything_again() {
-    let (server, bench) = (ReleaseServer::start(), Bench::new());
-    bench.leave(&FILE[..70_000]);
-    bench.fetch(&[server.on("/etcd", [Answer::file(&FILE).without_ranges()])]).await.unwrap();
-    bench.assert_whole();
+    let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
+    fixture.leave(&FILE[..70_000]);
+    fixture.fetch(&[server.on("/etcd", [Answer::file(&FILE).without_ranges()])]).await.unwrap();
+    fixture.assert_whole();
     assert_eq!(server.requests().len(), 1);
 }
 
 #[tokio::test]
 async fn a_lying_content_range_is_not_believed() {
-    let (server, bench) = (ReleaseServer::start(), Bench::new());
-    bench.leave(&FILE[..70_000]);
+    let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
+    fixture.leave(&FILE[..70_000]);
     let lie = Answer::status(206).header("content-range", "bytes 0-9/10");
     let url = server.on("/etcd", [lie, Answer::file(&FILE)]);
-    bench.fetch(&[url]).await.unwrap();
-    bench.assert_whole();
+    fixture.fetch(&[url]).await.unwrap();
+    fixture.assert_whole();
     assert_eq!(server.heard("range"), [Some("bytes=70000-".to_owned()), None]);
 }
 
 #[tokio::test]
 async fn a_range_that_cannot_be_satisfied_starts_over() {
-    let (server, bench) = (ReleaseServer::start(), Bench::new());
-    bench.leave(&FILE[..70_000]);
+    let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
+    fixture.leave(&FILE[..70_000]);
     let url = server.on("/etcd", [Answer::status(416), Answer::file(&FILE)]);
-    bench.fetch(&[url]).await.unwrap();
-    bench.assert_whole();
+    fixture.fetch(&[url]).await.unwrap();
+    fixture.assert_whole();
 }
 
 #[tokio::test]
 async fn two_fetches_at_once_download_one_file_once() {
-    let (server, bench) = (ReleaseServer::start(), Bench::new());
+    let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
     let url = server.on("/etcd", [Answer::file(&FILE).delayed(Duration::from_millis(200))]);
     let urls = [url];
-    let (one, other) = tokio::join!(bench.fetch(&urls), bench.fetch(&urls));
+    let (one, other) = tokio::join!(fixture.fetch(&urls), fixture.fetch(&urls));
     let origins = [one.unwrap().origin, other.unwrap().origin];
     assert!(origins.contains(&FetchOrigin::Store), "{origins:?}");
     assert_eq!(server.requests().len(), 1);
-    bench.assert_whole();
+    fixture.assert_whole();
 }
 
 #[tokio::test]
 async fn a_folder_can_be_a_mirror() {
-    let (bench, folder) = (Bench::new(), tempfile::tempdir().unwrap());
+    let (fixture, folder) = (FetchFixture::new(), tempfile::tempdir().unwrap());
     let path = folder.path().join("etcd.tar.gz");
     fs::write(&path, &*FILE).unwrap();
     let url = format!("file://{}", path.display());
-    assert_eq!(bench.fetch(slice::from_ref(&url)).await.unwrap().origin, FetchOrigin::Mirror(url));
-    bench.assert_whole();
+    assert_eq!(
+        fixture.fetch(slice::from_ref(&url)).await.unwrap().origin,
+        FetchOrigin::Mirror(url)
+    );
+    fixture.assert_whole();
     assert!(path.exists(), "the mirror keeps its file");
 }
 
 #[tokio::test]
 async fn an_encoded_body_is_taken_as_it_is() {
-    let (server, bench) = (ReleaseServer::start(), Bench::new());
+    let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
     let answer = Answer::file(&FILE).header("content-encoding", "gzip");
-    bench.fetch(&[server.on("/etcd", [answer])]).await.unwrap();
-    bench.assert_whole();
+    fixture.fetch(&[server.on("/etcd", [answer])]).await.unwrap();
+    fixture.assert_whole();
     assert_eq!(server.heard("accept-encoding"), [None]);
     let agent = concat!("etcdimg/", env!("CARGO_PKG_VERSION"));
     assert_eq!(server.heard("user-agent"), [Some(agent.to_owned())]);
@@ -217,8 +220,8 @@ async fn an_encoded_body_is_taken_as_it_is() {
 
 #[tokio::test]
 async fn a_redirect_is_followed() {
-    let (server, bench) = (ReleaseServer::start(), Bench::new());
+    let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
     let to = server.on("/stored", [Answer::file(&FILE)]);
-    bench.fetch(&[server.on("/etcd", [Answer::redirect(&to)])]).await.unwrap();
-    bench.assert_whole();
+    fixture.fetch(&[server.on("/etcd", [Answer::redirect(&to)])]).await.unwrap();
+    fixture.assert_whole();
 }

@@ -1,4 +1,4 @@
-//! What servers, connections and disks do wrong, and what we say then.
+//! Faults of servers, connections and disks, and the errors that `fetch` reports.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use etcdimg::digest::Digest;
 use etcdimg::fetch::{Cause, FetchError, FetchOrigin, PinnedFile, fetch};
 use etcdimg::store::Store;
 
-use crate::fetch::{Bench, FILE, ui, wanted};
+use crate::fetch::{FILE, FetchFixture, ui, wanted};
 use crate::release_server::{Answer, ReleaseServer};
 use crate::require;
 
@@ -17,7 +17,7 @@ fn wrong() -> Vec<u8> {
     vec![7; FILE.len()]
 }
 
-/// Nobody listens there.
+/// The URL of a port on which no server listens.
 fn refused() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}/etcd", listener.local_addr().unwrap())
@@ -25,22 +25,22 @@ fn refused() -> String {
 
 #[tokio::test]
 async fn wrong_bytes_lead_to_the_next_mirror() {
-    let (server, bench) = (ReleaseServer::start(), Bench::new());
+    let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
     let bad = server.on("/bad", [Answer::file(&wrong())]);
     let good = server.on("/good", [Answer::file(&FILE)]);
-    let fetched = bench.fetch(&[bad, good.clone()]).await.unwrap();
+    let fetched = fixture.fetch(&[bad, good.clone()]).await.unwrap();
     assert_eq!(fetched.origin, FetchOrigin::Mirror(good));
     assert_eq!(server.requests().len(), 2, "wrong bytes are not asked for again");
-    bench.assert_whole();
+    fixture.assert_whole();
 }
 
 #[tokio::test]
 async fn a_mirror_is_not_blamed_for_the_half_that_another_sent() {
-    let (server, bench) = (ReleaseServer::start(), Bench::new());
+    let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
     let bad = server.on("/bad", [Answer::file(&wrong()).closed_after(100_000)]);
     let good = server.on("/good", [Answer::file(&FILE)]);
-    bench.fetch(&[bad, good]).await.unwrap();
-    bench.assert_whole();
+    fixture.fetch(&[bad, good]).await.unwrap();
+    fixture.assert_whole();
     let asked = [None, Some(100_000), Some(200_000), Some(300_000), Some(400_000), None];
     let range = |start: Option<u32>| start.map(|start| format!("bytes={start}-"));
     assert_eq!(server.heard("range"), asked.map(range));
@@ -48,13 +48,13 @@ async fn a_mirror_is_not_blamed_for_the_half_that_another_sent() {
 
 #[tokio::test]
 async fn wrong_bytes_everywhere_are_shown_with_both_digests() {
-    let (server, bench) = (ReleaseServer::start(), Bench::new());
+    let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
     let bad = server.on("/bad", [Answer::file(&wrong())]);
     let short = server.on("/short", [Answer::file(b"<html>log in</html>")]);
-    let error = bench.fetch(&[bad, short]).await.unwrap_err();
+    let error = fixture.fetch(&[bad, short]).await.unwrap_err();
     assert!(error.is_wrong_bytes());
-    assert!(bench.store.entries().unwrap().is_empty());
-    assert!(!bench.store.partial_path(&Digest::of(&*FILE)).exists());
+    assert!(fixture.store.entries().unwrap().is_empty());
+    assert!(!fixture.store.partial_path(&Digest::of(&*FILE)).exists());
     insta::assert_snapshot!(error.to_string().replace(&server.url(""), "http://mirror"), @r"
     cannot fetch `etcd.tar.gz`
       http://mirror/bad: wrong digest
@@ -68,7 +68,7 @@ async fn wrong_bytes_everywhere_are_shown_with_both_digests() {
 
 #[tokio::test]
 async fn every_mirror_that_failed_is_listed_in_order() {
-    let (server, bench) = (ReleaseServer::start(), Bench::new());
+    let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
     let urls = [
         server.url("/missing"),
         server.on("/busy", [Answer::status(503)]),
@@ -77,7 +77,7 @@ async fn every_mirror_that_failed_is_listed_in_order() {
         "file:///nowhere/etcd.tar.gz".to_owned(),
         "ftp://user:secret@host/etcd".to_owned(),
     ];
-    let error = bench.fetch(&urls).await.unwrap_err();
+    let error = fixture.fetch(&urls).await.unwrap_err();
     assert!(!error.is_wrong_bytes());
     let text = error.to_string().replace(&server.url(""), "http://mirror");
     insta::assert_snapshot!(text.replace(&urls[2], "http://refused"), @r"
@@ -93,32 +93,32 @@ async fn every_mirror_that_failed_is_listed_in_order() {
 
 #[tokio::test]
 async fn without_a_mirror_the_error_says_so() {
-    let error = Bench::new().fetch(&[]).await.unwrap_err();
+    let error = FetchFixture::new().fetch(&[]).await.unwrap_err();
     assert_eq!(error.to_string(), "cannot fetch `etcd.tar.gz`: there is no mirror to ask");
 }
 
 #[tokio::test]
 async fn a_missing_file_is_asked_for_exactly_once() {
-    let (server, bench) = (ReleaseServer::start(), Bench::new());
+    let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
     let good = server.on("/good", [Answer::file(&FILE)]);
-    bench.fetch(&[server.url("/missing"), good]).await.unwrap();
+    fixture.fetch(&[server.url("/missing"), good]).await.unwrap();
     let targets: Vec<_> = server.requests().into_iter().map(|request| request.target).collect();
     assert_eq!(targets, ["/missing", "/good"]);
 }
 
 #[tokio::test]
 async fn a_refused_connection_is_tried_again_and_then_left() {
-    let (server, bench) = (ReleaseServer::start(), Bench::new());
+    let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
     let good = server.on("/good", [Answer::file(&FILE)]);
-    bench.fetch(&[refused(), good]).await.unwrap();
-    bench.assert_whole();
+    fixture.fetch(&[refused(), good]).await.unwrap();
+    fixture.assert_whole();
 }
 
 #[tokio::test]
 async fn a_busy_server_is_asked_again_after_the_time_it_wants() {
-    let (server, bench) = (ReleaseServer::start(), Bench::new());
+    let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
     let busy = Answer::status(429).header("retry-after", "1");
-    bench.fetch(&[server.on("/etcd", [busy, Answer::file(&FILE)])]).await.unwrap();
+    fixture.fetch(&[server.on("/etcd", [busy, Answer::file(&FILE)])]).await.unwrap();
     let requests = server.requests();
     let waited = requests[1].at - requests[0].at;
     assert!((1.0..5.0).contains(&waited.as_secs_f64()), "{waited:?}");
@@ -126,21 +126,21 @@ async fn a_busy_server_is_asked_again_after_the_time_it_wants() {
 
 #[tokio::test]
 async fn a_server_that_wants_an_hour_does_not_get_it() {
-    let (server, mut bench) = (ReleaseServer::start(), Bench::new());
-    bench.options.longest_wait = Duration::from_millis(20);
+    let (server, mut fixture) = (ReleaseServer::start(), FetchFixture::new());
+    fixture.options.longest_wait = Duration::from_millis(20);
     let busy = Answer::status(429).header("retry-after", "Fri, 31 Dec 9998 23:59:59 GMT");
     let urls = [server.on("/etcd", [busy, Answer::file(&FILE)])];
-    let fetched = tokio::time::timeout(Duration::from_secs(30), bench.fetch(&urls)).await;
+    let fetched = tokio::time::timeout(Duration::from_secs(30), fixture.fetch(&urls)).await;
     fetched.expect("it waits as long as the server wants").unwrap();
     assert_eq!(server.requests().len(), 2);
 }
 
 #[tokio::test]
 async fn three_times_unavailable_is_survived() {
-    let (server, bench) = (ReleaseServer::start(), Bench::new());
+    let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
     let busy = Answer::status(503);
     let answers = [busy.clone(), busy.clone(), busy, Answer::file(&FILE)];
-    bench.fetch(&[server.on("/etcd", answers)]).await.unwrap();
+    fixture.fetch(&[server.on("/etcd", answers)]).await.unwrap();
     assert_eq!(server.requests().len(), 4);
 }
 
@@ -152,21 +152,21 @@ async fn no_more_is_written_than_was_pinned() {
         (Answer::file(&long), "received 1200004 bytes"),
         (Answer::file(&long).without_length(), "longer than the 1.2 MB allowed"),
     ] {
-        let (server, bench) = (ReleaseServer::start(), Bench::new());
-        let error = bench.fetch(&[server.on("/etcd", [answer])]).await.unwrap_err();
+        let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
+        let error = fixture.fetch(&[server.on("/etcd", [answer])]).await.unwrap_err();
         assert!(error.to_string().ends_with(expected), "{error}");
         assert!(error.is_wrong_bytes());
         assert_eq!(server.requests().len(), 1);
-        assert!(!bench.store.partial_path(&Digest::of(&*FILE)).exists());
+        assert!(!fixture.store.partial_path(&Digest::of(&*FILE)).exists());
     }
 }
 
 #[tokio::test]
 async fn a_body_that_ends_early_without_an_error_is_resumed() {
-    let (server, bench) = (ReleaseServer::start(), Bench::new());
+    let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
     let cut = Answer::file(&FILE).without_length().closed_after(100_000);
-    bench.fetch(&[server.on("/etcd", [cut, Answer::file(&FILE)])]).await.unwrap();
-    bench.assert_whole();
+    fixture.fetch(&[server.on("/etcd", [cut, Answer::file(&FILE)])]).await.unwrap();
+    fixture.assert_whole();
     assert_eq!(server.heard("range"), [None, Some("bytes=100000-".to_owned())]);
 }
 
@@ -175,8 +175,8 @@ async fn a_body_that_ends_early_without_an_error_is_resumed() {
 async fn proxies_of_the_environment_are_used_but_not_for_this_machine() {
     const SELF: &str = "fetch_faults::proxies_of_the_environment_are_used_but_not_for_this_machine";
     if let Ok(direct) = std::env::var("ETCDIMG_TEST_DIRECT") {
-        Bench::new().fetch(&["http://etcd.invalid/etcd".to_owned()]).await.unwrap();
-        Bench::new().fetch(&[direct]).await.unwrap();
+        FetchFixture::new().fetch(&["http://etcd.invalid/etcd".to_owned()]).await.unwrap();
+        FetchFixture::new().fetch(&[direct]).await.unwrap();
         return;
     }
     let (proxy, server) = (ReleaseServer::start(), ReleaseServer::start());
@@ -191,17 +191,17 @@ async fn proxies_of_the_environment_are_used_but_not_for_this_machine() {
 
 #[tokio::test]
 async fn a_file_of_unknown_size_arrives_too() {
-    let (server, bench) = (ReleaseServer::start(), Bench::new());
+    let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
     let url = server.on("/etcd", [Answer::file(&FILE).reset_after(9000), Answer::file(&FILE)]);
-    bench.fetch_wanted(PinnedFile { size: None, ..wanted(&[url]) }).await.unwrap();
-    bench.assert_whole();
+    fixture.fetch_wanted(PinnedFile { size: None, ..wanted(&[url]) }).await.unwrap();
+    fixture.assert_whole();
 }
 
 #[tokio::test]
 async fn redirects_in_a_circle_end() {
-    let (server, bench) = (ReleaseServer::start(), Bench::new());
+    let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
     let url = server.on("/etcd", [Answer::redirect("/etcd")]);
-    let error = bench.fetch(&[url]).await.unwrap_err();
+    let error = fixture.fetch(&[url]).await.unwrap_err();
     assert!(error.to_string().ends_with("broken HTTP: too many redirects"), "{error}");
     assert_eq!(server.requests().len(), 11);
 }
@@ -215,7 +215,7 @@ async fn a_full_disk_is_one_clear_error() {
     let store = Store::open(disk.path.join("cache")).unwrap();
     let url = server.on("/etcd", [Answer::file(&FILE)]);
     let good = server.on("/good", [Answer::file(&FILE)]);
-    let options = Bench::new().options;
+    let options = FetchFixture::new().options;
     let error = fetch(&store, &[wanted(&[url, good])], &options, &ui()).await.unwrap_err();
 
     assert!(matches!(error, FetchError::Store(_)), "{error:?}");
@@ -231,8 +231,8 @@ fn what_can_be_shared_between_threads_is() {
     fn check<T: Send>(value: T) {
         drop(value);
     }
-    let bench = Bench::new();
-    check(async move { fetch(&bench.store, &[], &bench.options, &ui()).await });
+    let fixture = FetchFixture::new();
+    check(async move { fetch(&fixture.store, &[], &fixture.options, &ui()).await });
     check(Cause::Url);
 }
 

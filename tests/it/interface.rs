@@ -7,11 +7,11 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::lies::Habits;
-use crate::mutant::Image;
-use crate::parcel::Parcel;
-use crate::push_command::Desk;
-use crate::shop::Shop;
+use crate::catalog_fixture::CatalogFixture;
+use crate::layout_fixture::LayoutFixture;
+use crate::lies::Behaviour;
+use crate::mutable_image::MutableImage;
+use crate::push_command::PushCommandFixture;
 
 /// `--help` of a command, as wide as where no terminal is.
 fn help(words: &[&str]) -> String {
@@ -106,21 +106,21 @@ fn parsed(stdout: &str) -> Value {
 
 #[test]
 fn json_documents_keep_their_shape() {
-    let shop = Shop::stocked();
+    let fixture = CatalogFixture::with_release();
     let mut shapes = String::new();
     let mut add = |what: &str, stdout: &str| {
         shapes += &["## ", what, "\n", &shape(&parsed(stdout)), "\n"].concat();
     };
     let json = ["--format", "json"];
-    add("plan", &shop.run("plan", &json).ok());
-    add("build", &shop.run("build", &json).ok());
-    add("verify", &shop.run("verify", &json).ok());
-    add("cache ls", &shop.finish(shop.command("cache").arg("ls").args(json)).ok());
-    let mut image = Image::open(&shop.out());
+    add("plan", &fixture.run("plan", &json).ok());
+    add("build", &fixture.run("build", &json).ok());
+    add("verify", &fixture.run("verify", &json).ok());
+    add("cache ls", &fixture.finish(fixture.command("cache").arg("ls").args(json)).ok());
+    let mut image = MutableImage::open(&fixture.out());
     image.config["architecture"] = "arm64".into();
     image.save();
-    add("verify, with faults", &shop.run("verify", &json).stdout);
-    let desk = Desk::new(Habits::default());
-    add("push", &desk.push(&Parcel::small(), &json).ok());
+    add("verify, with faults", &fixture.run("verify", &json).stdout);
+    let pusher = PushCommandFixture::new(Behaviour::default());
+    add("push", &pusher.push(&LayoutFixture::small(), &json).ok());
     insta::assert_snapshot!("json", shapes);
 }

@@ -1,5 +1,4 @@
-//! How the registry of the tests behaves, honestly and not: its habits, and the lies that a test
-//! asks for.
+//! How the registry of the tests behaves: its normal behaviour, and the lies that a test asks for.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use crate::lying_registry::State;
 /// How the registry behaves when it does not lie.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "every habit is one")]
-pub struct Habits {
+pub struct Behaviour {
     pub mounts_own: bool,
     pub mounts_others: bool,
     pub mounts_from_anywhere: bool,
@@ -34,7 +33,7 @@ pub struct LetsIn {
     pub challenge: String,
 }
 
-impl Default for Habits {
+impl Default for Behaviour {
     fn default() -> Self {
         Self {
             mounts_own: true,
@@ -67,13 +66,13 @@ pub enum Lie {
     DoesSilently,
     /// Does it, and says this.
     DoesButSays(u16),
-    /// Does it, and says something else in a header; nothing: leaves the header out.
+    /// Does it, and sends another value of a header; `None` leaves the header out.
     DoesButHeader(&'static str, Option<String>),
     /// Does it, and ends the answer in the middle.
     DoesButTruncates,
     /// Does nothing and says nothing.
     Stalls,
-    /// Sends a byte now and then, and comes to no end.
+    /// Sends single bytes slowly, and never ends.
     Trickles,
     /// Something happens just before.
     After(Arc<dyn Fn(&mut State) + Send + Sync>),

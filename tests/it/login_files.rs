@@ -1,24 +1,24 @@
-//! Logins as people have them: the files of docker and podman, credential helpers, a password on
-//! standard input. No secret is seen anywhere.
+//! Sources of logins: the files of docker and podman, credential helpers, a password on standard
+//! input. No secret may be printed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
-use crate::lies::{Habits, LetsIn};
-use crate::parcel::Parcel;
-use crate::push_command::Desk;
-use crate::shop::Run;
+use crate::catalog_fixture::Run;
+use crate::layout_fixture::LayoutFixture;
+use crate::lies::{Behaviour, LetsIn};
+use crate::push_command::PushCommandFixture;
 
 const SECRET: &str = "hunter2hunter2";
 
 /// `me:hunter2hunter2`
 const ENCODED: &str = "bWU6aHVudGVyMmh1bnRlcjI=";
 
-fn closed() -> Habits {
+fn closed() -> Behaviour {
     let authorization = [format!("Basic {ENCODED}")].into();
     let challenge = "Basic realm=\"here\"".to_owned();
-    Habits { lets_in: Some(LetsIn { authorization, challenge }), ..Habits::default() }
+    Behaviour { lets_in: Some(LetsIn { authorization, challenge }), ..Behaviour::default() }
 }
 
 #[track_caller]
@@ -36,18 +36,18 @@ fn logins_come_from_the_files_of_docker_and_podman() {
         ("XDG_RUNTIME_DIR", "containers/auth.json"),
         ("REGISTRY_AUTH_FILE", ""),
     ] {
-        let (desk, parcel) = (Desk::new(closed()), Parcel::small());
-        let place = desk.home.path().join("place");
+        let (pusher, layout) = (PushCommandFixture::new(closed()), LayoutFixture::small());
+        let place = pusher.home.path().join("place");
         let path = if file.is_empty() { place.clone() } else { place.join(file) };
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let auths =
-            format!(r#"{{"auths": {{"{}": {{"auth": "{ENCODED}"}}}}}}"#, desk.registry.host());
+            format!(r#"{{"auths": {{"{}": {{"auth": "{ENCODED}"}}}}}}"#, pusher.registry.host());
         fs::write(&path, auths).unwrap();
-        let mut command = desk.command(&parcel);
-        let run = desk.finish(command.env(variable, &place).arg("-v"));
+        let mut command = pusher.command(&layout);
+        let run = pusher.finish(command.env(variable, &place).arg("-v"));
         assert_says_no_secret(&run);
         run.ok();
-        desk.assert_there(&parcel);
+        pusher.assert_there(&layout);
     }
 }
 
@@ -56,10 +56,10 @@ fn logins_come_from_credential_helpers() {
     for config in
         [r#"{"credHelpers": {"HOST": "test"}}"#, r#"{"credsStore": "test", "auths": {"HOST": {}}}"#]
     {
-        let (desk, parcel) = (Desk::new(closed()), Parcel::small());
-        let home = desk.home.path();
+        let (pusher, layout) = (PushCommandFixture::new(closed()), LayoutFixture::small());
+        let home = pusher.home.path();
         fs::create_dir_all(home.join(".docker")).unwrap();
-        let host = desk.registry.host();
+        let host = pusher.registry.host();
         fs::write(home.join(".docker/config.json"), config.replace("HOST", &host)).unwrap();
         let helper = home.join("docker-credential-test");
         let script = format!(
@@ -69,8 +69,8 @@ fn logins_come_from_credential_helpers() {
         fs::write(&helper, script).unwrap();
         fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
         let path = format!("{}:{}", home.display(), std::env::var("PATH").unwrap());
-        let mut command = desk.command(&parcel);
-        let run = desk.finish(command.env("PATH", path).arg("-v"));
+        let mut command = pusher.command(&layout);
+        let run = pusher.finish(command.env("PATH", path).arg("-v"));
         assert_says_no_secret(&run);
         run.ok();
     }
@@ -79,8 +79,8 @@ fn logins_come_from_credential_helpers() {
 #[test]
 fn a_password_comes_by_standard_input_and_is_seen_nowhere() {
     use std::io::Write as _;
-    let (desk, parcel) = (Desk::new(closed()), Parcel::small());
-    let mut command = desk.command(&parcel);
+    let (pusher, layout) = (PushCommandFixture::new(closed()), LayoutFixture::small());
+    let mut command = pusher.command(&layout);
     command.args(["-v", "--username", "me", "--password-stdin"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut push = command.spawn().unwrap();
@@ -91,9 +91,9 @@ fn a_password_comes_by_standard_input_and_is_seen_nowhere() {
     let run = Run { code: output.status.code(), stdout, stderr };
     assert_says_no_secret(&run);
     run.ok();
-    desk.assert_there(&parcel);
+    pusher.assert_there(&layout);
     // Nor is it kept.
-    let mut folders = vec![desk.home.path().to_owned()];
+    let mut folders = vec![pusher.home.path().to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -109,8 +109,8 @@ fn a_password_comes_by_standard_input_and_is_seen_nowhere() {
 
 #[test]
 fn no_login_is_told_how_to_get_one() {
-    let (desk, parcel) = (Desk::new(closed()), Parcel::small());
-    insta::assert_snapshot!(desk.push(&parcel, &[]).error(), @r"
+    let (pusher, layout) = (PushCommandFixture::new(closed()), LayoutFixture::small());
+    insta::assert_snapshot!(pusher.push(&layout, &[]).error(), @r"
     error: cannot ask registry/etcd what 3.7.1-0 names
       because: registry asks for a login, and none is known for it
     hint: log in with `docker login REGISTRY` or `podman login REGISTRY`, or use `--username USER --password-stdin`

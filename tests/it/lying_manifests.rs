@@ -1,14 +1,14 @@
-//! The manifests of the lying registry: what it takes, gives, and finds incomplete.
+//! How the lying registry stores and returns manifests, and how it finds incomplete ones.
 
 use etcdimg::digest::Digest;
 use serde_json::{Value, json};
 
-use crate::lies::Habits;
+use crate::lies::Behaviour;
 use crate::lying_registry::State;
 use crate::wire::{Reply, Request};
 
 pub fn manifests(
-    habits: &Habits,
+    behaviour: &Behaviour,
     state: &mut State,
     request: &Request,
     repository: &str,
@@ -32,10 +32,10 @@ pub fn manifests(
         if !name.contains(':') {
             state.tags.insert((repository.to_owned(), name.to_owned()), digest);
         }
-        let mut reply = created(habits, digest);
+        let mut reply = created(behaviour, digest);
         let document: Value = serde_json::from_slice(body).unwrap();
         if let Some(subject) =
-            document["subject"]["digest"].as_str().filter(|_| habits.knows_referrers)
+            document["subject"]["digest"].as_str().filter(|_| behaviour.knows_referrers)
         {
             reply = reply.header("oci-subject", subject);
         }
@@ -51,14 +51,14 @@ pub fn manifests(
         return Reply::error(404, "MANIFEST_UNKNOWN");
     };
     let reply = Reply::status(200).header("content-type", media_type).body(bytes);
-    if habits.says_digests {
+    if behaviour.says_digests {
         reply.header("docker-content-digest", digest.to_string())
     } else {
         reply
     }
 }
 
-/// What a document names and the repository does not have.
+/// The blobs and manifests that a document refers to and the repository does not have.
 fn missing(state: &State, repository: &str, body: &[u8]) -> Option<&'static str> {
     let document: Value = serde_json::from_slice(body).unwrap();
     let digest = |it: &Value| it["digest"].as_str().unwrap().parse::<Digest>().unwrap();
@@ -110,9 +110,9 @@ pub fn referrers(state: &State, repository: &str, subject: &str) -> Reply {
     Reply::status(200).body(index.to_string().as_bytes())
 }
 
-pub fn created(habits: &Habits, digest: Digest) -> Reply {
+pub fn created(behaviour: &Behaviour, digest: Digest) -> Reply {
     let reply = Reply::status(201).header("location", "/somewhere");
-    if habits.says_digests {
+    if behaviour.says_digests {
         reply.header("docker-content-digest", digest.to_string())
     } else {
         reply

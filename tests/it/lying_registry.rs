@@ -12,7 +12,7 @@ use std::time::Duration;
 use etcdimg::digest::Digest;
 use serde_json::json;
 
-use crate::lies::{Habits, Lie, Rule};
+use crate::lies::{Behaviour, Lie, Rule};
 use crate::lying_manifests::{created, manifests, referrers};
 use crate::wire::{Reply, Request, read_head, send};
 
@@ -43,7 +43,7 @@ impl State {
 
 struct Inner {
     address: SocketAddr,
-    habits: Mutex<Habits>,
+    behaviour: Mutex<Behaviour>,
     rules: Mutex<Vec<Rule>>,
     state: Mutex<State>,
     connections: AtomicUsize,
@@ -52,12 +52,12 @@ struct Inner {
 pub struct LyingRegistry(Arc<Inner>);
 
 impl LyingRegistry {
-    pub fn start(habits: Habits) -> Self {
+    pub fn start(behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let inner = Arc::new(Inner {
             address,
-            habits: Mutex::new(habits),
+            behaviour: Mutex::new(behaviour),
             rules: Mutex::default(),
             state: Mutex::default(),
             connections: AtomicUsize::new(0),
@@ -66,7 +66,7 @@ impl LyingRegistry {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let inner = Arc::clone(&served);
-                // The client hanging up is part of some plays.
+                // The client hanging up is part of some scripts.
                 inner.connections.fetch_add(1, Ordering::SeqCst);
                 thread::spawn(move || {
                     let served = stream.and_then(|stream| inner.serve(&stream));
@@ -87,7 +87,7 @@ impl LyingRegistry {
         self.0.address.to_string()
     }
 
-    /// Lies so many times, after telling the truth so many times, when asked this.
+    /// For requests that match: is honest `turns.0` times, then lies `turns.1` times.
     pub fn lie(self, method: &'static str, part: &str, turns: (usize, usize), lie: Lie) -> Self {
         let (skip, times) = turns;
         let rule = Rule { method, part: part.to_owned(), skip, times, lie };
@@ -99,8 +99,8 @@ impl LyingRegistry {
         self.0.state.lock().unwrap()
     }
 
-    pub fn habits(&self) -> MutexGuard<'_, Habits> {
-        self.0.habits.lock().unwrap()
+    pub fn behaviour(&self) -> MutexGuard<'_, Behaviour> {
+        self.0.behaviour.lock().unwrap()
     }
 
     /// Its own token server gives `1`, `2` and so on, which are good until they are revoked.
@@ -108,8 +108,8 @@ impl LyingRegistry {
         self.state().life = Some(life);
     }
 
-    /// Waits until nobody is connected: what was on its way arrives even when who sent it is no more.
-    /// Then says how many bytes of blobs there are.
+    /// Waits until all connections are closed: sent bytes still arrive after their sender was
+    /// killed. Returns how many bytes of blobs there are.
     pub fn settled(&self) -> u64 {
         while !self.is_alone() {
             thread::sleep(Duration::from_millis(5));
@@ -143,7 +143,7 @@ impl Inner {
         while let Some(request) = read_head(&mut reader)? {
             self.state.lock().unwrap().requests.push(request.clone());
             let lie = self.lie(&request);
-            if !self.play(&request, lie, &mut reader, &mut writer)? {
+            if !self.tell_lie(&request, lie, &mut reader, &mut writer)? {
                 return Ok(());
             }
         }
@@ -167,7 +167,7 @@ impl Inner {
     }
 
     /// Whether the connection lives on.
-    fn play(
+    fn tell_lie(
         &self,
         request: &Request,
         lie: Option<Lie>,
@@ -249,10 +249,10 @@ impl Inner {
     }
 
     fn handle(&self, request: &Request, reader: &mut BufReader<TcpStream>) -> io::Result<Reply> {
-        let habits = self.habits.lock().unwrap().clone();
+        let behaviour = self.behaviour.lock().unwrap().clone();
         // By its other name it is another host, which gets no secrets and wants none.
         let is_elsewhere = request.header("host").is_some_and(|it| it.starts_with("localhost"));
-        if let Some(lets_in) = habits.lets_in.as_ref().filter(|_| !is_elsewhere) {
+        if let Some(lets_in) = behaviour.lets_in.as_ref().filter(|_| !is_elsewhere) {
             let said = request.header("authorization").unwrap_or_default();
             let valid = self.state.lock().unwrap().valid.clone();
             let is_good = lets_in.authorization.contains(said) || valid.contains(said);
@@ -277,7 +277,7 @@ impl Inner {
             return Ok(Reply::status(200));
         }
         if let Some((repository, id)) = path.split_once("/blobs/uploads/") {
-            return self.upload(&habits, request, repository, id, reader);
+            return self.upload(&behaviour, request, repository, id, reader);
         }
         let mut body = Vec::new();
         reader.take(request.length as u64).read_to_end(&mut body)?;
@@ -292,7 +292,7 @@ impl Inner {
             });
         }
         if let Some((repository, name)) = path.split_once("/manifests/") {
-            return Ok(manifests(&habits, &mut state, request, repository, name, &body));
+            return Ok(manifests(&behaviour, &mut state, request, repository, name, &body));
         }
         if let Some(repository) = path.strip_suffix("/tags/list") {
             let own = state.tags.keys().filter(|(known, _)| known == repository);
@@ -301,7 +301,7 @@ impl Inner {
             return Ok(Reply::status(200).body(body.as_bytes()));
         }
         if let Some((repository, digest)) = path.split_once("/referrers/")
-            && habits.knows_referrers
+            && behaviour.knows_referrers
         {
             return Ok(referrers(&state, repository, digest));
         }
@@ -310,23 +310,23 @@ impl Inner {
 
     fn upload(
         &self,
-        habits: &Habits,
+        behaviour: &Behaviour,
         request: &Request,
         repository: &str,
         id: &str,
         reader: &mut BufReader<TcpStream>,
     ) -> io::Result<Reply> {
-        if request.length > habits.largest_body {
+        if request.length > behaviour.largest_body {
             io::copy(&mut reader.take(request.length as u64), &mut io::sink())?;
             return Ok(Reply::status(413));
         }
         if request.method == "POST" {
             let mut body = Vec::new();
             reader.take(request.length as u64).read_to_end(&mut body)?;
-            return Ok(self.start(habits, request, repository, &body));
+            return Ok(self.start(behaviour, request, repository, &body));
         }
         let id: u64 = id.parse().unwrap_or_default();
-        if request.method == "PATCH" && !habits.takes_chunks {
+        if request.method == "PATCH" && !behaviour.takes_chunks {
             io::copy(&mut reader.take(request.length as u64), &mut io::sink())?;
             return Ok(Reply::error(405, "UNSUPPORTED"));
         }
@@ -344,7 +344,7 @@ impl Inner {
         self.receive(request, reader, request.length)?;
         let mut state = self.state.lock().unwrap();
         let length = state.uploads.get(&id).map_or(0, Vec::len);
-        let location = self.location(habits, repository, id);
+        let location = self.location(behaviour, repository, id);
         Ok(match request.method.as_str() {
             "PATCH" => {
                 Reply::status(202).header("location", location).header("range", range(length))
@@ -357,13 +357,19 @@ impl Inner {
                     return Ok(Reply::error(400, "DIGEST_INVALID"));
                 }
                 state.blobs.insert((repository.to_owned(), digest), bytes);
-                created(habits, digest)
+                created(behaviour, digest)
             }
             _ => Reply::status(405),
         })
     }
 
-    fn start(&self, habits: &Habits, request: &Request, repository: &str, body: &[u8]) -> Reply {
+    fn start(
+        &self,
+        behaviour: &Behaviour,
+        request: &Request,
+        repository: &str,
+        body: &[u8],
+    ) -> Reply {
         let mut state = self.state.lock().unwrap();
         if let Some(digest) = request.query("mount") {
             let digest: Digest = digest.parse().unwrap();
@@ -371,40 +377,40 @@ impl Inner {
             let places: Vec<_> =
                 state.blobs.keys().filter(|(_, known)| *known == digest).cloned().collect();
             let found = places.iter().find(|(place, _)| match &from {
-                Some(from) if from == repository => habits.mounts_own && place == from,
-                Some(from) => habits.mounts_others && place == from,
-                None => habits.mounts_from_anywhere,
+                Some(from) if from == repository => behaviour.mounts_own && place == from,
+                Some(from) => behaviour.mounts_others && place == from,
+                None => behaviour.mounts_from_anywhere,
             });
             if let Some(found) = found {
                 let bytes = state.blobs[found].clone();
                 state.blobs.insert((repository.to_owned(), digest), bytes);
-                return created(habits, digest);
+                return created(behaviour, digest);
             }
         }
-        if let Some(digest) = request.query("digest").filter(|_| habits.takes_single_post) {
+        if let Some(digest) = request.query("digest").filter(|_| behaviour.takes_single_post) {
             let digest: Digest = digest.parse().unwrap();
             state.received += body.len() as u64;
             if Digest::of(body) != digest {
                 return Reply::error(400, "DIGEST_INVALID");
             }
             state.blobs.insert((repository.to_owned(), digest), body.to_vec());
-            return created(habits, digest);
+            return created(behaviour, digest);
         }
         state.next += 1;
         let id = state.next;
         state.uploads.insert(id, Vec::new());
         let mut reply = Reply::status(202)
-            .header("location", self.location(habits, repository, id))
+            .header("location", self.location(behaviour, repository, id))
             .header("range", "0-0");
-        if habits.smallest_chunk > 0 {
-            reply = reply.header("oci-chunk-min-length", habits.smallest_chunk.to_string());
+        if behaviour.smallest_chunk > 0 {
+            reply = reply.header("oci-chunk-min-length", behaviour.smallest_chunk.to_string());
         }
         reply
     }
 
-    fn location(&self, habits: &Habits, repository: &str, id: u64) -> String {
+    fn location(&self, behaviour: &Behaviour, repository: &str, id: u64) -> String {
         let path = format!("/v2/{repository}/blobs/uploads/{id}?_state=kept%2Fas-it-is");
-        if habits.relative_locations { path } else { format!("http://{}{path}", self.address) }
+        if behaviour.relative_locations { path } else { format!("http://{}{path}", self.address) }
     }
 
     /// Bytes of an upload, as they come; `announced` is how many should.
@@ -414,7 +420,7 @@ impl Inner {
         reader: &mut BufReader<TcpStream>,
         announced: usize,
     ) -> io::Result<()> {
-        let habits = self.habits.lock().unwrap().clone();
+        let behaviour = self.behaviour.lock().unwrap().clone();
         let path = request.target.split('?').next().unwrap().to_owned();
         let id = path.rsplit('/').next().unwrap().parse::<u64>().unwrap_or_default();
         let mut left = request.length;
@@ -432,7 +438,7 @@ impl Inner {
                     }
                     left -= n;
                     drop(state);
-                    if let Some(pace) = habits.pace {
+                    if let Some(pace) = behaviour.pace {
                         thread::sleep(Duration::from_micros((n * 1000 / pace) as u64));
                     }
                 }
@@ -442,7 +448,7 @@ impl Inner {
                 }
             }
         }
-        if (left > 0 || request.length < announced) && !habits.keeps_partial {
+        if (left > 0 || request.length < announced) && !behaviour.keeps_partial {
             self.state.lock().unwrap().uploads.remove(&id);
         }
         match error {

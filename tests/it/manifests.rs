@@ -41,11 +41,11 @@ fn the_folder_holds_what_the_generator_makes() {
         files
     };
     let (committed, made) = (read("manifests"), read(folder.path().to_str().unwrap()));
-    assert_eq!(committed, made, "`etcdimg manifests --out manifests` brings them up to date");
+    assert_eq!(committed, made, "`etcdimg manifests --out manifests` writes them again");
 }
 
-/// The script of a restore Job in folders of a test, with a `migrate` that does `status`. Whether it
-/// went on, and what it said.
+/// The script of a restore Job in folders of a test, with a `migrate` that does `status`. Whether
+/// it went on, and what it said.
 fn restore_after(status: &str) -> (bool, String) {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);

@@ -1,4 +1,4 @@
-//! `plan` says what `build` would do, and does nothing.
+//! `plan` prints what `build` would do, and changes nothing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,11 +8,11 @@ use std::{fs, io};
 use insta::assert_snapshot;
 use serde_json::Value;
 
-use crate::shop::{ARCHIVE, Shop, TAG};
+use crate::catalog_fixture::{ARCHIVE, CatalogFixture, TAG};
 
 #[test]
 fn the_text_shows_index_images_layers_and_files() {
-    assert_snapshot!(Shop::empty().run("plan", &[]).ok(), @"
+    assert_snapshot!(CatalogFixture::empty().run("plan", &[]).ok(), @"
     index etcd:3.4.21-0 (format 1)
       image linux/amd64
         base busybox = rootfs:sha256:0d084392c6761f84a4803ad95b4498c6c9ef0370b3b143770c4e5dba289800f4
@@ -28,7 +28,7 @@ fn the_text_shows_index_images_layers_and_files() {
           0555 usr/local/bin/migrate-if-needed.sh
           0444 usr/local/share/etcdimg/bundled-versions
     ");
-    assert_snapshot!(Shop::empty().run("plan", &["--from", "source"]).ok(), @"
+    assert_snapshot!(CatalogFixture::empty().run("plan", &["--from", "source"]).ok(), @"
     index etcd:3.4.21-0 (format 1)
       image linux/amd64
         base busybox = rootfs:sha256:0d084392c6761f84a4803ad95b4498c6c9ef0370b3b143770c4e5dba289800f4
@@ -48,8 +48,8 @@ fn the_text_shows_index_images_layers_and_files() {
 
 #[test]
 fn json_is_the_whole_plan() {
-    let shop = Shop::empty();
-    let text = shop.run("plan", &["--format", "json", "--source-date-epoch", "7"]).ok();
+    let fixture = CatalogFixture::empty();
+    let text = fixture.run("plan", &["--format", "json", "--source-date-epoch", "7"]).ok();
     let plan: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(plan["tag"], TAG);
     assert_eq!(plan["epoch_seconds"], 7);
@@ -71,29 +71,30 @@ fn json_is_the_whole_plan() {
 
 #[test]
 fn the_github_matrix_is_one_line_with_one_job_for_each_platform() {
-    let text = Shop::empty().run("plan", &["--format", "github-matrix"]).ok();
+    let text = CatalogFixture::empty().run("plan", &["--format", "github-matrix"]).ok();
     assert_snapshot!(text, @r#"{"include":[{"platform":"linux/amd64","name":"linux-amd64","tag":"3.4.21-0"}]}"#);
 }
 
 #[test]
 fn a_new_platform_is_one_more_file() {
-    let shop = Shop::empty();
-    let refused = shop.run("plan", &["--arch", "riscv64"]).error();
+    let fixture = CatalogFixture::empty();
+    let refused = fixture.run("plan", &["--arch", "riscv64"]).error();
     assert_snapshot!(refused, @"
     error: targets/ has no file for linux/riscv64
     exit 3
     ");
     let file = "targets/linux-riscv64.yaml";
-    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join(file), shop.root().join(file)).unwrap();
-    shop.relock();
-    let plan = shop.run("plan", &["--arch", "riscv64", "--format", "json"]).ok();
+    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join(file), fixture.root().join(file)).unwrap();
+    fixture.relock();
+    let plan = fixture.run("plan", &["--arch", "riscv64", "--format", "json"]).ok();
     let plan: Value = serde_json::from_str(&plan).unwrap();
     let image = &plan["images"][0];
     assert_eq!(image["platform"], "linux/riscv64");
     assert_eq!(image["layers"][0]["source"]["goarch"], "riscv64");
     assert_eq!(image["layers"][1]["source"]["triple"], "riscv64gc-unknown-linux-musl");
     assert_eq!(image["environment"]["ETCD_UNSUPPORTED_ARCH"], "riscv64");
-    let matrix = shop.run("plan", &["--format", "github-matrix", "--arch", "amd64,riscv64"]).ok();
+    let matrix =
+        fixture.run("plan", &["--format", "github-matrix", "--arch", "amd64,riscv64"]).ok();
     assert_snapshot!(matrix, @r#"{"include":[{"platform":"linux/amd64","name":"linux-amd64","tag":"3.4.21-0"},{"platform":"linux/riscv64","name":"linux-riscv64","tag":"3.4.21-0"}]}"#);
 }
 
@@ -110,12 +111,12 @@ fn the_matrix_of_the_repository_has_every_default_platform() {
 
 #[test]
 fn a_platform_or_base_that_is_not_there_is_named() {
-    let shop = Shop::empty();
-    assert_snapshot!(shop.run("plan", &["--platform", "linux/arm64"]).error(), @"
+    let fixture = CatalogFixture::empty();
+    assert_snapshot!(fixture.run("plan", &["--platform", "linux/arm64"]).error(), @"
     error: targets/ has no file for linux/arm64
     exit 3
     ");
-    assert_snapshot!(shop.run("plan", &["--arch", "vax"]).error(), @"
+    assert_snapshot!(fixture.run("plan", &["--arch", "vax"]).error(), @"
     error: invalid value 'vax' for '--arch <ARCH>': use amd64, arm, arm64, ppc64le, riscv64 or s390x
 
     For more information, try '--help'.
@@ -123,7 +124,7 @@ fn a_platform_or_base_that_is_not_there_is_named() {
     ");
     let other =
         "alpine=oci:x@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-    assert_snapshot!(shop.run("plan", &["--base", other]).error(), @"
+    assert_snapshot!(fixture.run("plan", &["--base", other]).error(), @"
     error: versions.yaml has no base `alpine`
     exit 3
     ");
@@ -131,14 +132,14 @@ fn a_platform_or_base_that_is_not_there_is_named() {
 
 #[test]
 fn planning_touches_nothing() {
-    let shop = Shop::empty();
-    let before = files(&shop.path(""));
-    let mut plan = shop.command("plan");
+    let fixture = CatalogFixture::empty();
+    let before = files(&fixture.path(""));
+    let mut plan = fixture.command("plan");
     // Nobody can write there, root included.
     plan.env("HOME", "/proc").env_remove("XDG_CACHE_HOME").current_dir("/proc");
-    shop.finish(&mut plan).ok();
-    assert_eq!(files(&shop.path("")), before);
-    assert_eq!(fs::read_dir(shop.cache()).unwrap().count(), 0);
+    fixture.finish(&mut plan).ok();
+    assert_eq!(files(&fixture.path("")), before);
+    assert_eq!(fs::read_dir(fixture.cache()).unwrap().count(), 0);
 }
 
 /// Every file with its time and size.
@@ -160,18 +161,18 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, (u64, SystemTime)> {
 /// In the same way for every command, whichever reads it: from a flag or from the environment.
 #[test]
 fn a_wrong_architecture_is_a_wrong_command_line() {
-    let shop = Shop::empty();
+    let fixture = CatalogFixture::empty();
     for command in ["plan", "fetch", "build", "all-build", "push", "all-push", "test"] {
         for flag in ["--arch=vax", "--platform=linux/vax"] {
             let is_known = command != "test" || flag.starts_with("--arch");
-            let said = shop.run(command, &[flag]).error();
+            let said = fixture.run(command, &[flag]).error();
             assert!(said.ends_with("exit 2") && (!is_known || said.contains("vax")), "{said}");
         }
     }
     for command in ["plan", "fetch", "build", "all-build", "push", "all-push"] {
-        let output = shop.command(command).env("ARCH", "vax").output().unwrap();
+        let output = fixture.command(command).env("ARCH", "vax").output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{command}");
     }
-    let output = shop.command("plan").env("ARCH", "").output().unwrap();
+    let output = fixture.command("plan").env("ARCH", "").output().unwrap();
     assert!(output.status.success());
 }

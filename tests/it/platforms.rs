@@ -1,5 +1,6 @@
 //! Images of every platform, with the real etcd 3.7.1 and `migrate` in them: what `all-build`
-//! makes, and that each program runs on its machine. `scripts/real-parts run` brings the machines.
+//! makes, and that each program runs on its machine. `scripts/real-parts run` provides the
+//! emulators.
 //!
 //! One version of etcd, so that a cold cache is filled in minutes. `ETCDIMG_ALL_VERSIONS=1` takes
 //! all of versions.yaml.
@@ -11,11 +12,11 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::mutant::{Image, gunzip, rewrite};
+use crate::mutable_image::{MutableImage, gunzip, rewrite};
 use crate::platforms_pulled::an_engine_runs_what_it_pulled;
+use crate::release_fixture::{LAST, ReleaseFixture, run};
 use crate::require::{self, part as tool};
 use crate::schema;
-use crate::workshop::{LAST, Workshop, run};
 
 const LINUX: [&str; 5] =
     ["linux/amd64", "linux/arm/v7", "linux/arm64", "linux/ppc64le", "linux/s390x"];
@@ -24,27 +25,27 @@ const LINUX: [&str; 5] =
 #[ignore = "needs an engine, a registry, qemu, wine, compilers and the network"]
 fn all_build_makes_seven_images_that_clients_take_and_machines_run() {
     require::real_parts();
-    let workshop = Workshop::new();
-    eprint!("{}", workshop.build("all-build", &[]));
-    workshop.etcdimg(&["verify", "layout"]);
-    the_index_lists_every_default_platform(&workshop);
-    migrate_is_small(&workshop);
-    nothing_is_compiled_twice(&workshop);
-    clients_take_every_image(&workshop);
+    let fixture = ReleaseFixture::new();
+    eprint!("{}", fixture.build("all-build", &[]));
+    fixture.etcdimg(&["verify", "layout"]);
+    the_index_lists_every_default_platform(&fixture);
+    migrate_is_small(&fixture);
+    nothing_is_compiled_twice(&fixture);
+    clients_take_every_image(&fixture);
     for platform in LINUX {
-        containers_run(&workshop, platform);
+        containers_run(&fixture, platform);
     }
-    let (layout, tag) = (workshop.path("layout"), format!("{LAST}-0"));
+    let (layout, tag) = (fixture.path("layout"), format!("{LAST}-0"));
     an_engine_runs_what_it_pulled(&layout, &tag, &LINUX);
-    wine_runs_the_programs(&workshop);
-    acceptance_passes(&workshop);
-    a_wrong_mode_on_windows_fails_its_suite(&workshop);
+    wine_runs_the_programs(&fixture);
+    acceptance_passes(&fixture);
+    a_wrong_mode_on_windows_fails_its_suite(&fixture);
 }
 
-fn a_wrong_mode_on_windows_fails_its_suite(workshop: &Workshop) {
-    let layout = workshop.path("wrong");
-    run("cp", &["-r", workshop.path("layout").to_str().unwrap(), layout.to_str().unwrap()]);
-    let mut image = Image::open_where(&layout, |it| it["platform"]["os"] == "windows");
+fn a_wrong_mode_on_windows_fails_its_suite(fixture: &ReleaseFixture) {
+    let layout = fixture.path("wrong");
+    run("cp", &["-r", fixture.path("layout").to_str().unwrap(), layout.to_str().unwrap()]);
+    let mut image = MutableImage::open_where(&layout, |it| it["platform"]["os"] == "windows");
     let last = image.last_layer();
     let tar = image.layers().nth(last).unwrap();
     let changed = rewrite(&tar, |path, mut header, bytes| {
@@ -58,7 +59,7 @@ fn a_wrong_mode_on_windows_fails_its_suite(workshop: &Workshop) {
     let failed = |arguments: &[&str]| -> Vec<String> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_etcdimg"));
         command.args(["test", "wrong", "--format=json", "--runtime=rootfs"]).args(arguments);
-        let output = command.current_dir(workshop.path(".")).output().unwrap();
+        let output = command.current_dir(fixture.path(".")).output().unwrap();
         let results: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert!(results["passed"].as_u64() > Some(0), "{results:#}");
         let cases = results["cases"].as_array().unwrap().iter();
@@ -73,16 +74,16 @@ fn a_wrong_mode_on_windows_fails_its_suite(workshop: &Workshop) {
 }
 
 /// `etcdimg test` of the same index: what is in the registry, Windows, and an emulated machine.
-fn acceptance_passes(workshop: &Workshop) {
+fn acceptance_passes(fixture: &ReleaseFixture) {
     let registry = tool("ETCDIMG_TEST_REGISTRY");
     let reference = format!("{registry}/platforms/etcd:{LAST}-0");
     let test = |arguments: &[&str]| {
         let started = std::time::Instant::now();
         let all = [&["test", "--format=json", "--runtime=rootfs"], arguments].concat();
         let mut command = Command::new(env!("CARGO_BIN_EXE_etcdimg"));
-        command.args(all).current_dir(workshop.path("."));
+        command.args(all).current_dir(fixture.path("."));
         // Which lends old wines a library.
-        let output = command.env("WINEPREFIX", workshop.path("wine")).output().unwrap();
+        let output = command.env("WINEPREFIX", fixture.path("wine")).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{}\n{said}", arguments.join(" "));
         let results: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -101,10 +102,10 @@ fn acceptance_passes(workshop: &Workshop) {
     assert_eq!(results["reference"], reference.as_str());
 
     // Of a sparse layout, what is Windows itself is elsewhere.
-    let manifests = workshop.index()["manifests"].as_array().unwrap().clone();
+    let manifests = fixture.index()["manifests"].as_array().unwrap().clone();
     let windows = manifests.iter().find(|it| it["platform"]["os"] == "windows").unwrap();
-    let base = workshop.blob(&workshop.document(&windows["digest"])["layers"][0]["digest"]);
-    let aside = workshop.path("base");
+    let base = fixture.blob(&fixture.document(&windows["digest"])["layers"][0]["digest"]);
+    let aside = fixture.path("base");
     fs::rename(&base, &aside).unwrap();
     test(&["layout", "--case=structure/verify"]);
     fs::rename(&aside, &base).unwrap();
@@ -113,7 +114,8 @@ fn acceptance_passes(workshop: &Workshop) {
     assert_eq!((&results["passed"], &results["skipped"]), (&11.into(), &0.into()));
 
     let suites = ["--suite=run", "--suite=migrate"];
-    // No etcd is at home on the last one: each demands ETCD_UNSUPPORTED_ARCH, and says that it has it.
+    // No etcd is at home on the last one: each demands ETCD_UNSUPPORTED_ARCH, and says that it has
+    // it.
     for (platform, arch, suites) in
         [("linux/s390x", "--arch=s390x", &suites[..]), ("linux/arm/v7", "--arch=arm", &suites[..1])]
     {
@@ -125,12 +127,12 @@ fn acceptance_passes(workshop: &Workshop) {
 }
 
 /// It is in every image, and the program that starts first.
-fn migrate_is_small(workshop: &Workshop) {
+fn migrate_is_small(fixture: &ReleaseFixture) {
     const MOST: u64 = 1_500_000;
-    for descriptor in workshop.index()["manifests"].as_array().unwrap() {
-        let manifest = workshop.document(&descriptor["digest"]);
+    for descriptor in fixture.index()["manifests"].as_array().unwrap() {
+        let manifest = fixture.document(&descriptor["digest"]);
         let last = &manifest["layers"].as_array().unwrap().last().unwrap()["digest"];
-        let tar = gunzip(&fs::read(workshop.blob(last)).unwrap());
+        let tar = gunzip(&fs::read(fixture.blob(last)).unwrap());
         let mut tar = tar::Archive::new(&tar[..]);
         let entries = tar.entries().unwrap().map(Result::unwrap);
         let is_migrate = |path: &Path| path.file_stem().is_some_and(|stem| stem == "migrate");
@@ -141,8 +143,8 @@ fn migrate_is_small(workshop: &Workshop) {
     }
 }
 
-fn the_index_lists_every_default_platform(workshop: &Workshop) {
-    let index = workshop.index();
+fn the_index_lists_every_default_platform(fixture: &ReleaseFixture) {
+    let index = fixture.index();
     assert_eq!(schema::INDEX.faults(&index), [""; 0]);
     let name = |manifest: &Value| {
         let part = |name: &str| manifest["platform"][name].as_str().map(str::to_owned);
@@ -154,8 +156,8 @@ fn the_index_lists_every_default_platform(workshop: &Workshop) {
     let expected = LINUX.iter().chain(&windows).map(|name| (*name).to_owned());
     assert_eq!(names, expected.collect());
     for manifest in index["manifests"].as_array().unwrap() {
-        let image = workshop.document(&manifest["digest"]);
-        let config = workshop.document(&image["config"]["digest"]);
+        let image = fixture.document(&manifest["digest"]);
+        let config = fixture.document(&image["config"]["digest"]);
         assert_eq!(schema::MANIFEST.faults(&image), [""; 0]);
         assert_eq!(schema::CONFIG.faults(&config), [""; 0]);
         let is_windows = config["os"] == "windows";
@@ -168,13 +170,13 @@ fn the_index_lists_every_default_platform(workshop: &Workshop) {
     }
 }
 
-fn nothing_is_compiled_twice(workshop: &Workshop) {
-    let said = workshop.build("all-build", &["--offline"]);
+fn nothing_is_compiled_twice(fixture: &ReleaseFixture) {
+    let said = fixture.build("all-build", &["--offline"]);
     assert!(!said.contains("Compiled") && !said.contains("Assembled"), "{said}");
 }
 
-fn clients_take_every_image(workshop: &Workshop) {
-    let layout = workshop.path("layout");
+fn clients_take_every_image(fixture: &ReleaseFixture) {
+    let layout = fixture.path("layout");
     let reference = format!("{}/platforms/etcd:{LAST}-0", tool("ETCDIMG_TEST_REGISTRY"));
     let place = format!("oci:{}:{LAST}-0", layout.display());
     let (skopeo, crane) = (tool("SKOPEO"), tool("CRANE"));
@@ -196,17 +198,17 @@ fn clients_take_every_image(workshop: &Workshop) {
 }
 
 /// The image of one platform in the hands of umoci and Docker, on that machine or under qemu.
-fn containers_run(workshop: &Workshop, platform: &str) {
+fn containers_run(fixture: &ReleaseFixture, platform: &str) {
     let name = platform.replace('/', "-");
-    let archive = workshop.path(&format!("{name}.tar"));
+    let archive = fixture.path(&format!("{name}.tar"));
     let output = format!("--output=docker-archive:{}", archive.display());
-    let out = format!("--out={}", workshop.path(&name).display());
-    let bases: Vec<_> = workshop.bases.iter().map(String::as_str).collect();
+    let out = format!("--out={}", fixture.path(&name).display());
+    let bases: Vec<_> = fixture.bases.iter().map(String::as_str).collect();
     let build = ["build", "--from=source", "--builder=host", "--offline", "--platform", platform];
-    workshop.etcdimg(&[&build[..], &[&out, &output], &bases].concat());
+    fixture.etcdimg(&[&build[..], &[&out, &output], &bases].concat());
 
-    let bundle = workshop.path(&format!("{name}.bundle"));
-    let image = format!("{}:{LAST}-0", workshop.path(&name).display());
+    let bundle = fixture.path(&format!("{name}.bundle"));
+    let image = format!("{}:{LAST}-0", fixture.path(&name).display());
     run(&tool("UMOCI"), &["unpack", "--rootless", "--image", &image, bundle.to_str().unwrap()]);
     assert!(bundle.join("rootfs/usr/local/bin/migrate").is_file());
 
@@ -218,7 +220,7 @@ fn containers_run(workshop: &Workshop, platform: &str) {
         run("docker", &[&container[..], &["/bin/sh", "-ec", script]].concat())
     };
     let started = std::time::Instant::now();
-    for version in bundled(workshop) {
+    for version in bundled(fixture) {
         let goarch = platform.split('/').nth(1).unwrap();
         // etcd 3.4 does not even say its version on a machine that it does not know.
         let is_unknown = version.starts_with("3.4.") && !["amd64", "ppc64le"].contains(&goarch);
@@ -259,18 +261,18 @@ fn containers_run(workshop: &Workshop, platform: &str) {
     eprintln!("{platform}: every program ran, in {} s", started.elapsed().as_secs());
 }
 
-fn bundled(workshop: &Workshop) -> Vec<String> {
-    let label = workshop.index()["annotations"]["dev.etcdimg.bundled-versions"].clone();
+fn bundled(fixture: &ReleaseFixture) -> Vec<String> {
+    let label = fixture.index()["annotations"]["dev.etcdimg.bundled-versions"].clone();
     label.as_str().unwrap().split(',').map(str::to_owned).collect()
 }
 
-fn wine_runs_the_programs(workshop: &Workshop) {
+fn wine_runs_the_programs(fixture: &ReleaseFixture) {
     let wine = tool("WINE");
-    lend_wine_a_library(workshop, &wine);
+    lend_wine_a_library(fixture, &wine);
     let run = |program: &Path, arguments: &[&str]| {
         let mut command = Command::new(&wine);
-        command.arg(program).args(arguments).current_dir(workshop.path("."));
-        command.env("WINEPREFIX", workshop.path("wine")).env("WINEDEBUG", "-all");
+        command.arg(program).args(arguments).current_dir(fixture.path("."));
+        command.env("WINEPREFIX", fixture.path("wine")).env("WINEDEBUG", "-all");
         let output = command.output().unwrap();
         let text = format!(
             "{}{}",
@@ -280,8 +282,8 @@ fn wine_runs_the_programs(workshop: &Workshop) {
         assert!(output.status.success(), "{}: {text}", program.display());
         text
     };
-    for version in bundled(workshop) {
-        let program = |name| workshop.windows_program(&format!("{name}-{version}.exe"));
+    for version in bundled(fixture) {
+        let program = |name| fixture.windows_program(&format!("{name}-{version}.exe"));
         let said = run(&program("etcd"), &["--version"]);
         assert!(said.contains(&format!("etcd Version: {version}")), "{said}");
         assert!(said.contains("Go OS/Arch: windows/amd64"), "{said}");
@@ -292,8 +294,8 @@ fn wine_runs_the_programs(workshop: &Workshop) {
             assert!(said.contains(&format!("etcdutl version: {version}")), "{said}");
         }
     }
-    fs::create_dir(workshop.path("empty")).unwrap();
-    let migrate = workshop.windows_program("migrate.exe");
+    fs::create_dir(fixture.path("empty")).unwrap();
+    let migrate = fixture.windows_program("migrate.exe");
     let arguments = [
         "--plan",
         "--name",
@@ -311,16 +313,16 @@ fn wine_runs_the_programs(workshop: &Workshop) {
     ];
     let said = run(&migrate, &arguments);
     assert!(said.contains(LAST), "{said}");
-    assert_eq!(fs::read_dir(workshop.path("empty")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(fixture.path("empty")).unwrap().count(), 0);
     run(&migrate, &arguments[1..]);
-    let record = fs::read_to_string(workshop.path("empty/version.txt")).unwrap();
+    let record = fs::read_to_string(fixture.path("empty/version.txt")).unwrap();
     assert_eq!(record, format!("{LAST}/etcd3"));
     eprintln!("windows/amd64: every program ran under wine");
 }
 
 /// Old wines lack one that Go wants; zig, which is here anyway, makes a stand-in.
-fn lend_wine_a_library(workshop: &Workshop, wine: &str) {
-    let prefix = workshop.path("wine");
+fn lend_wine_a_library(fixture: &ReleaseFixture, wine: &str) {
+    let prefix = fixture.path("wine");
     let mut command = Command::new(wine);
     command.args(["cmd", "/c", "ver"]).env("WINEPREFIX", &prefix).env("WINEDEBUG", "-all");
     assert!(command.output().unwrap().status.success());
@@ -328,7 +330,7 @@ fn lend_wine_a_library(workshop: &Workshop, wine: &str) {
     if library.exists() {
         return;
     }
-    let cache = crate::shop::shared_cache();
+    let cache = crate::catalog_fixture::shared_cache();
     let mut command = Command::new(cache.join("parts/zig-0.17.0/zig"));
     command.args(["cc", "-target", "x86_64-windows-gnu", "-shared", "-O2", "-s", "-ladvapi32"]);
     command.arg("tests/wine/bcryptprimitives.c").arg("-o").arg(&library);

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::release_fixture::run;
 use crate::require;
-use crate::workshop::run;
 
 /// Part of the test in `platforms.rs`, which makes the layout.
 pub fn an_engine_runs_what_it_pulled(layout: &Path, tag: &str, platforms: &[&str]) {
@@ -18,8 +18,8 @@ pub fn an_engine_runs_what_it_pulled(layout: &Path, tag: &str, platforms: &[&str
     let report: Value = serde_json::from_str(&report).unwrap();
     let pushed = &report["repositories"][0];
     let forecast = &pushed["forecast"];
-    let foretold = forecast["least"].as_u64().unwrap()..=forecast["most"].as_u64().unwrap();
-    assert!(foretold.contains(&pushed["requests"].as_u64().unwrap()), "{report}");
+    let estimated = forecast["least"].as_u64().unwrap()..=forecast["most"].as_u64().unwrap();
+    assert!(estimated.contains(&pushed["requests"].as_u64().unwrap()), "{report}");
     let reference = format!("{registry}/etcd:{tag}");
     for platform in platforms {
         require::emulator(platform);

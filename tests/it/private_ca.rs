@@ -14,17 +14,17 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
-use crate::lies::Habits;
+use crate::catalog_fixture::{self, CatalogFixture, Run};
+use crate::layout_fixture;
+use crate::lies::Behaviour;
 use crate::lying_registry::LyingRegistry;
-use crate::mutant::gunzip;
-use crate::parcel;
-use crate::shop::{self, Run, Shop};
+use crate::mutable_image::gunzip;
 
 const REPOSITORY: &str = "base/busybox";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-/// TLS in front of a server that has none, until the process ends.
+/// Accepts TLS and forwards to a server without TLS, until the process ends.
 struct TlsFront {
     address: SocketAddr,
     /// The certificate of the authority, in PEM.
@@ -73,7 +73,8 @@ async fn serve(listener: std::net::TcpListener, acceptor: &TlsAcceptor, server: 
 
 /// Puts a base with one layer into the registry, tagged `1`. Returns the digest of the layer.
 fn add_base(registry: &LyingRegistry) -> Digest {
-    let layer = shop::archive(|tar| shop::file(tar, "bin/sh", b"#!/nothing\n"));
+    let layer =
+        catalog_fixture::archive(|tar| catalog_fixture::file(tar, "bin/sh", b"#!/nothing\n"));
     let mut state = registry.state();
     let mut blob = |media_type: &str, bytes: &[u8]| {
         let digest = Digest::of(bytes);
@@ -85,7 +86,7 @@ fn add_base(registry: &LyingRegistry) -> Digest {
         "rootfs": { "type": "layers", "diff_ids": [Digest::of(gunzip(&layer))] },
     });
     let manifest = json!({
-        "schemaVersion": 2, "mediaType": parcel::MANIFEST,
+        "schemaVersion": 2, "mediaType": layout_fixture::MANIFEST,
         "config": blob(CONFIG, config.to_string().as_bytes()), "layers": [blob(LAYER, &layer)],
     });
     let mut document = |media_type: &str, value: serde_json::Value| {
@@ -96,42 +97,43 @@ fn add_base(registry: &LyingRegistry) -> Digest {
         state.manifests.insert((REPOSITORY.to_owned(), digest), stored);
         json!({ "mediaType": media_type, "digest": digest, "size": size })
     };
-    let mut listed = document(parcel::MANIFEST, manifest);
+    let mut listed = document(layout_fixture::MANIFEST, manifest);
     listed["platform"] = json!({ "os": "linux", "architecture": "amd64" });
-    let index = json!({ "schemaVersion": 2, "mediaType": parcel::INDEX, "manifests": [listed] });
-    let index = document(parcel::INDEX, index)["digest"].as_str().unwrap().parse().unwrap();
+    let index =
+        json!({ "schemaVersion": 2, "mediaType": layout_fixture::INDEX, "manifests": [listed] });
+    let index = document(layout_fixture::INDEX, index)["digest"].as_str().unwrap().parse().unwrap();
     state.tags.insert((REPOSITORY.to_owned(), "1".to_owned()), index);
     Digest::of(&layer)
 }
 
 #[test]
 fn a_base_behind_a_private_authority_is_locked_fetched_and_built() {
-    let registry = LyingRegistry::start(Habits::default());
+    let registry = LyingRegistry::start(Behaviour::default());
     let layer = add_base(&registry);
     let tls = TlsFront::start(registry.host());
-    let shop = Shop::stocked();
-    let authority = shop.path("ca.pem");
+    let fixture = CatalogFixture::with_release();
+    let authority = fixture.path("ca.pem");
     fs::write(&authority, &tls.authority).unwrap();
     let authority = format!("--ca-file={}", authority.display());
     // A new name, so that the lock does not have it yet.
     let base = format!("  private: https://{}/{REPOSITORY}:1", tls.address);
-    shop.edit("versions.yaml", "  busybox: docker.io/library/busybox:1.38.0-musl", &base);
-    shop.edit("targets/linux-amd64.yaml", "base: busybox", "base: private");
+    fixture.edit("versions.yaml", "  busybox: docker.io/library/busybox:1.38.0-musl", &base);
+    fixture.edit("targets/linux-amd64.yaml", "base: busybox", "base: private");
     let run = |words: &[&str]| -> Run {
         let mut command = Command::new(env!("CARGO_BIN_EXE_etcdimg"));
         for variable in ["ARCH", "ETCDIMG_CACHE", "SOURCE_DATE_EPOCH", "SSL_CERT_FILE"] {
             command.env_remove(variable);
         }
-        command.arg("-C").arg(shop.root()).args(words);
+        command.arg("-C").arg(fixture.root()).args(words);
         if words[0] != "lock" {
-            let mirror = format!("file://{}/{{file}}", shop.path("mirror").display());
+            let mirror = format!("file://{}/{{file}}", fixture.path("mirror").display());
             command.arg("--mirror").arg(mirror);
         }
-        shop.finish(&mut command)
+        fixture.finish(&mut command)
     };
-    let (cache, empty) = (shop.cache(), shop.path("empty"));
+    let (cache, empty) = (fixture.cache(), fixture.path("empty"));
     let (cache, empty) = (cache.display().to_string(), empty.display().to_string());
-    let out = shop.out().display().to_string();
+    let out = fixture.out().display().to_string();
     for words in [
         &["lock", "--cache-dir", &cache][..],
         &["fetch", "--only=bases", "--cache-dir", &empty],
@@ -141,10 +143,10 @@ fn a_base_behind_a_private_authority_is_locked_fetched_and_built() {
         assert!(refused.contains("certificate") && refused.ends_with("exit 5"), "{refused}");
         run(&[words, &[&*authority][..]].concat()).ok();
     }
-    assert!(shop.out().join("blobs/sha256").join(layer.hex()).is_file());
+    assert!(fixture.out().join("blobs/sha256").join(layer.hex()).is_file());
 
     // Without an authority, but named.
-    let other = shop.path("other").display().to_string();
+    let other = fixture.path("other").display().to_string();
     let insecure = format!("--insecure-registry={}", tls.address);
     run(&["fetch", "--only=bases", "--cache-dir", &other, &insecure]).ok();
 }

@@ -1,4 +1,4 @@
-//! Pushes that are killed at any time go on where they were; and what a push takes of memory.
+//! A push that was killed continues where it stopped. Also: how much memory a push uses.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use etcdimg::digest::Digest;
 use serde_json::json;
 
-use crate::lies::Habits;
+use crate::catalog_fixture::{self, CatalogFixture};
+use crate::layout_fixture::{self, LayoutFixture, SEVEN};
+use crate::lies::Behaviour;
 use crate::lying_registry::LyingRegistry;
-use crate::parcel::{self, Parcel, SEVEN};
-use crate::push_command::Desk;
-use crate::shop::{self, Shop};
+use crate::push_command::PushCommandFixture;
 
 /// When the program is killed: once the registry has received so many bytes, at random.
 /// `ETCDIMG_TEST_KILLS` says how many times, `ETCDIMG_TEST_SEED` repeats a run.
@@ -29,7 +29,7 @@ fn kills(size: u64) -> Vec<u64> {
     (0..kills).map(|i| if i == 0 { 0 } else { random(i).unwrap() % (size * 3 / 4) }).collect()
 }
 
-/// Starts a program and kills it when it shall be; whether it was still at work.
+/// Starts a program and kills it once the condition holds. Returns whether it was still running.
 fn kill(command: &mut Command, is_time: impl Fn() -> bool) -> bool {
     let mut program = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     while !is_time() && program.try_wait().unwrap().is_none() {
@@ -43,21 +43,21 @@ fn kill(command: &mut Command, is_time: impl Fn() -> bool) -> bool {
 fn a_push_that_was_killed_goes_on_and_sends_only_what_was_missing() {
     // Longer than what two systems keep in their buffers, and over a link of 30 MB/s for each
     // connection, so that there is a middle to be killed in.
-    let parcel = Parcel::new(&SEVEN[..4], 12_000_000, 0);
-    let habits = Habits { pace: Some(30_000), ..Habits::default() };
+    let layout = LayoutFixture::new(&SEVEN[..4], 12_000_000, 0);
+    let behaviour = Behaviour { pace: Some(30_000), ..Behaviour::default() };
     let (mut killed, mut offsets) = (0, BTreeSet::new());
-    let kills = kills(parcel.size());
+    let kills = kills(layout.size());
     for offset in &kills {
-        let desk = Desk::new(habits.clone());
-        let is_time = || desk.registry.state().received >= *offset;
-        killed += usize::from(kill(&mut desk.command(&parcel), is_time));
-        let before = desk.registry.settled();
-        assert!(before <= parcel.size());
+        let pusher = PushCommandFixture::new(behaviour.clone());
+        let is_time = || pusher.registry.state().received >= *offset;
+        killed += usize::from(kill(&mut pusher.command(&layout), is_time));
+        let before = pusher.registry.settled();
+        assert!(before <= layout.size());
         offsets.insert(before);
-        desk.push(&parcel, &[]).ok();
-        desk.assert_there(&parcel);
-        let received = desk.registry.state().received;
-        assert_eq!(received, parcel.size(), "after {offset}: {before} bytes were there");
+        pusher.push(&layout, &[]).ok();
+        pusher.assert_there(&layout);
+        let received = pusher.registry.state().received;
+        assert_eq!(received, layout.size(), "after {offset}: {before} bytes were there");
     }
     eprintln!("killed {killed} of {}, at {} different points", kills.len(), offsets.len());
     assert!(killed >= kills.len() / 2, "only {killed} pushes were killed before their end");
@@ -67,28 +67,31 @@ fn a_push_that_was_killed_goes_on_and_sends_only_what_was_missing() {
 /// All blobs that the index in a registry needs, and no others.
 fn assert_released(registry: &LyingRegistry, index: &str) -> u64 {
     let state = registry.state();
-    assert_eq!(state.tags[&("etcd".to_owned(), shop::TAG.to_owned())].to_string(), index);
+    assert_eq!(
+        state.tags[&("etcd".to_owned(), catalog_fixture::TAG.to_owned())].to_string(),
+        index
+    );
     assert_eq!(state.violations, Vec::<String>::new());
     state.blobs.values().map(|bytes| bytes.len() as u64).sum()
 }
 
 #[test]
 fn an_all_push_that_was_killed_builds_and_sends_only_what_was_missing() {
-    let shop = Shop::stocked();
+    let fixture = CatalogFixture::with_release();
     // A link of 50 MB/s for each connection.
-    let start = || LyingRegistry::start(Habits { pace: Some(50_000), ..Habits::default() });
+    let start = || LyingRegistry::start(Behaviour { pace: Some(50_000), ..Behaviour::default() });
     let all_push = |registry: &LyingRegistry| {
-        let mut command = shop.command("all-push");
+        let mut command = fixture.command("all-push");
         command.args(["--registry", &registry.host(), "-q"]);
         command
     };
     // Layers are made anew, so that there is something to build in between.
     let forget = || {
-        let _ = fs::remove_dir_all(shop.out());
-        let _ = fs::remove_dir_all(shop.cache().join("records/layer"));
+        let _ = fs::remove_dir_all(fixture.out());
+        let _ = fs::remove_dir_all(fixture.cache().join("records/layer"));
     };
     let registry = start();
-    let said = shop.finish(&mut all_push(&registry)).ok();
+    let said = fixture.finish(&mut all_push(&registry)).ok();
     let index = said.split('@').nth(1).unwrap().to_owned();
     let size = assert_released(&registry, &index);
     let mut killed = 0;
@@ -104,7 +107,7 @@ fn an_all_push_that_was_killed_builds_and_sends_only_what_was_missing() {
         };
         killed += usize::from(kill(&mut all_push(&registry), is_time));
         registry.settled();
-        shop.finish(&mut all_push(&registry)).ok();
+        fixture.finish(&mut all_push(&registry)).ok();
         assert_eq!(assert_released(&registry, &index), size);
         assert_eq!(registry.state().received, size, "after {offset}");
     }
@@ -122,20 +125,21 @@ fn peak_kib(process: u32) -> Option<u64> {
 #[test]
 fn memory_does_not_grow_with_a_layer() {
     let peaks = [1_u64 << 20, 300 << 20].map(|bytes| {
-        let (desk, parcel) = (Desk::new(Habits::default()), Parcel::new(&SEVEN[..1], 10, 0));
+        let (pusher, layout) =
+            (PushCommandFixture::new(Behaviour::default()), LayoutFixture::new(&SEVEN[..1], 10, 0));
         // Nothing but a length, on disk too.
-        let layer = parcel.path().join("layer");
+        let layer = layout.path().join("layer");
         fs::File::create(&layer).unwrap().set_len(bytes).unwrap();
         let (digest, _) = Digest::of_reader(fs::File::open(&layer).unwrap()).unwrap();
-        fs::rename(&layer, parcel.blob(&digest)).unwrap();
+        fs::rename(&layer, layout.blob(&digest)).unwrap();
         let kind = "application/vnd.oci.image.layer.v1.tar+gzip";
         let layer = json!({ "mediaType": kind, "digest": digest, "size": bytes });
-        let config = parcel.add("application/vnd.oci.image.config.v1+json", b"{}");
+        let config = layout.add("application/vnd.oci.image.config.v1+json", b"{}");
         let manifest = json!({ "schemaVersion": 2, "config": config, "layers": [layer] });
-        let mut entry = parcel.add(parcel::MANIFEST, manifest.to_string().as_bytes());
+        let mut entry = layout.add(layout_fixture::MANIFEST, manifest.to_string().as_bytes());
         entry["annotations"] = json!({ "org.opencontainers.image.ref.name": "large" });
-        parcel.name(&[entry]);
-        let mut push = desk.command(&parcel);
+        layout.name(&[entry]);
+        let mut push = pusher.command(&layout);
         let mut push = push.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let mut peak = 0;
         while push.try_wait().unwrap().is_none() {
@@ -143,7 +147,7 @@ fn memory_does_not_grow_with_a_layer() {
             std::thread::sleep(Duration::from_millis(2));
         }
         assert!(push.wait().unwrap().success());
-        assert_eq!(desk.registry.settled(), bytes + 2);
+        assert_eq!(pusher.registry.settled(), bytes + 2);
         peak
     });
     eprintln!("peaks with a layer of 1 MiB and of 300 MiB: {peaks:?} KiB");

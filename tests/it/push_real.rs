@@ -1,6 +1,6 @@
 //! Pushing into the CNCF registry, as it is and behind TLS, a password file and a token server,
-//! and the result in the hands of crane, skopeo and a Docker engine. `scripts/real-parts run`
-//! brings them.
+//! and the result read by crane, skopeo and a Docker engine. `scripts/real-parts run`
+//! provides them.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -14,9 +14,9 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::parcel::{Parcel, SEVEN};
+use crate::catalog_fixture::CatalogFixture;
+use crate::layout_fixture::{LayoutFixture, SEVEN};
 use crate::require::part;
-use crate::shop::Shop;
 
 /// bcrypt of this, for the user `me`.
 const PASSWORD: &str = "hunter2hunter2";
@@ -190,14 +190,14 @@ fn the_registry_counts_the_requests_that_were_foretold() {
         let log = fs::read_to_string(&log).unwrap();
         log.lines().filter(|line| line.contains(&format!(" /v2/{repository}/"))).count() as u64
     };
-    let push = |parcel: &Parcel, repository: &str| -> Value {
+    let push = |layout: &LayoutFixture, repository: &str| -> Value {
         let mut command = etcdimg(home.path());
-        command.args(["push", parcel.path().to_str().unwrap(), "--format", "json"]);
+        command.args(["push", layout.path().to_str().unwrap(), "--format", "json"]);
         command.args(["--registry", &registry, "--repository", repository]);
         let report: Value = serde_json::from_str(&ok(&command.output().unwrap())).unwrap();
         report["repositories"][0].clone()
     };
-    let first = Parcel::new(&SEVEN, 200_000, 0);
+    let first = LayoutFixture::new(&SEVEN, 200_000, 0);
     let scouted = push(&first, "counted/scout");
     assert_eq!(scouted["requests"], counted("counted/scout"), "{scouted}");
     let blobs = first.plan().blobs.len() as u64;
@@ -211,13 +211,13 @@ fn the_registry_counts_the_requests_that_were_foretold() {
     assert_eq!(push(&first, "counted/first")["requests"], 1);
     assert_eq!(counted("counted/first"), 2 + 2 * blobs + 7 + 1 + 1);
     // A new revision: what is there costs one, and no byte.
-    let next = Parcel::new(&SEVEN, 200_000, 1);
+    let next = LayoutFixture::new(&SEVEN, 200_000, 1);
     let before = counted("counted/first");
     let report = push(&next, "counted/first");
     let made = counted("counted/first") - before;
     assert_eq!(report["requests"], made);
-    let foretold = |name: &str| report["forecast"][name].as_u64().unwrap();
-    assert!((foretold("least")..=foretold("most")).contains(&made), "{report}");
+    let estimated = |name: &str| report["forecast"][name].as_u64().unwrap();
+    assert!((estimated("least")..=estimated("most")).contains(&made), "{report}");
     assert!(report["moved_bytes"].as_u64().unwrap() < next.size() / 100, "{report}");
 }
 
@@ -231,10 +231,10 @@ fn tls_and_a_password_file_let_in_who_should() {
         format!("auth: {{htpasswd: {{realm: here, path: {}/htpasswd}}}}", folder.path().display());
     let registry = Registry::start(&program, folder, &auth);
     let home = tempfile::tempdir().unwrap();
-    let (parcel, place) = (Parcel::small(), format!("https://{}", registry.host));
+    let (layout, place) = (LayoutFixture::small(), format!("https://{}", registry.host));
     let push = |more: &[&str], password: &str| {
         let mut command = etcdimg(home.path());
-        command.args(["push", parcel.path().to_str().unwrap(), "--registry", &place]).args(more);
+        command.args(["push", layout.path().to_str().unwrap(), "--registry", &place]).args(more);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut push = command.spawn().unwrap();
         writeln!(push.stdin.take().unwrap(), "{password}").unwrap();
@@ -264,13 +264,13 @@ fn tls_and_a_password_file_let_in_who_should() {
         .env("DOCKER_CONFIG", registry.folder.path())
         .output()
         .unwrap();
-    assert_eq!(ok(&found), format!("\"{}\": [\"x\"]", parcel.index));
+    assert_eq!(ok(&found), format!("\"{}\": [\"x\"]", layout.index));
     let crane = part("CRANE");
     registry.validate(&crane, &format!("{}/etcd:3.7.1-0", registry.host));
     let mut digest = Command::new(crane);
     digest.args(["digest", &format!("{}/etcd:3.7.1-0", registry.host)]);
     digest.env("SSL_CERT_FILE", &ca).env("DOCKER_CONFIG", registry.folder.path());
-    assert_eq!(ok(&digest.output().unwrap()), parcel.index.to_string());
+    assert_eq!(ok(&digest.output().unwrap()), layout.index.to_string());
 }
 
 #[test]
@@ -306,10 +306,10 @@ fn a_token_server_lets_in_who_should() {
         }
     });
     let home = tempfile::tempdir().unwrap();
-    let (parcel, place) = (Parcel::small(), format!("https://{}", registry.host));
+    let (layout, place) = (LayoutFixture::small(), format!("https://{}", registry.host));
     let push = |repository: &str, more: &[&str]| {
         let mut command = etcdimg(home.path());
-        command.args(["push", parcel.path().to_str().unwrap(), "--registry", &place]);
+        command.args(["push", layout.path().to_str().unwrap(), "--registry", &place]);
         command
             .args(["--repository", repository, "--ca-file", &registry.path("ca.pem")])
             .args(more);
@@ -322,16 +322,16 @@ fn a_token_server_lets_in_who_should() {
     ok(&push("etcd", &[]));
     // Mounted with a token that may read there, named here or in versions.yaml.
     let source = format!("{place}/etcd");
-    let shop = Shop::empty();
-    let versions = shop.root().join("versions.yaml");
+    let fixture = CatalogFixture::empty();
+    let versions = fixture.root().join("versions.yaml");
     let text = fs::read_to_string(&versions).unwrap() + &format!("mount-from:\n  - {source}\n");
     fs::write(versions, text).unwrap();
     let named = ["--mount-from", &source, "--format=json"];
-    let root = shop.root();
+    let root = fixture.root();
     let listed = ["-C", root.to_str().unwrap(), "--format=json"];
     for (repository, from) in [("other", &named[..]), ("third", &listed[..])] {
         let report: Value = serde_json::from_str(&ok(&push(repository, from))).unwrap();
-        assert_eq!(report["repositories"][0]["mounted_bytes"], parcel.size(), "{from:?}");
+        assert_eq!(report["repositories"][0]["mounted_bytes"], layout.size(), "{from:?}");
         assert_eq!(report["repositories"][0]["moved_bytes"], 0, "{from:?}");
     }
 }

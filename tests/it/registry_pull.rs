@@ -14,7 +14,7 @@ use etcdimg::registry::{
 };
 use oci::{PinnedReference, Reference, Repository};
 
-use crate::fetch::{Bench, FILE, ui};
+use crate::fetch::{FILE, FetchFixture, ui};
 use crate::release_server::{Answer, ReleaseServer};
 use crate::require;
 
@@ -51,18 +51,18 @@ impl TokenRegistry {
 
 #[tokio::test]
 async fn a_token_is_asked_for_once_and_only_what_is_needed_is_pulled() {
-    let (registry, bench) = (TokenRegistry::start(), Bench::new());
+    let (registry, fixture) = (TokenRegistry::start(), FetchFixture::new());
     let (manifest, layer) = (Digest::of(MANIFEST), Digest::of(&*FILE));
     registry.serve("manifests", manifest, Answer::file(MANIFEST));
     registry.serve("blobs", layer, Answer::file(&FILE));
-    let remote = remote(&bench, &registry.reference(manifest).repository).await;
-    let pull = async || remote.get_document(&bench.store, "busybox", manifest).await.unwrap();
+    let remote = remote(&fixture, &registry.reference(manifest).repository).await;
+    let pull = async || remote.get_document(&fixture.store, "busybox", manifest).await.unwrap();
 
     assert_eq!(pull().await, MANIFEST);
-    remote.get_blob(&bench.store, layer, FILE.len() as u64).await.unwrap();
+    remote.get_blob(&fixture.store, layer, FILE.len() as u64).await.unwrap();
     // Everything is there now.
     assert_eq!(pull().await, MANIFEST);
-    bench.assert_whole();
+    fixture.assert_whole();
 
     let first = format!("/v2/library/busybox/manifests/{manifest}");
     let token = "/token?service=here&scope=repository%3Alibrary%2Fbusybox%3Apull";
@@ -77,7 +77,7 @@ async fn a_token_is_asked_for_once_and_only_what_is_needed_is_pulled() {
 
 #[tokio::test]
 async fn documents_and_blobs_share_one_token_with_the_next_run() {
-    let (registry, bench) = (TokenRegistry::start(), Bench::new());
+    let (registry, fixture) = (TokenRegistry::start(), FetchFixture::new());
     let (manifest, layer) = (Digest::of(MANIFEST), Digest::of(&*FILE));
     registry.serve("manifests", manifest, Answer::file(MANIFEST));
     registry.serve("blobs", layer, Answer::file(&FILE));
@@ -86,9 +86,9 @@ async fn documents_and_blobs_share_one_token_with_the_next_run() {
         Reference { repository: reference.repository.clone(), tag: None, digest: Some(manifest) };
     for run in 0..2 {
         let before = registry.targets().len();
-        let remote = remote(&bench, &reference.repository).await;
+        let remote = remote(&fixture, &reference.repository).await;
         remote.get_manifest(&named).await.unwrap().unwrap();
-        remote.get_blob(&bench.store, layer, FILE.len() as u64).await.unwrap();
+        remote.get_blob(&fixture.store, layer, FILE.len() as u64).await.unwrap();
         let targets = registry.targets().split_off(before);
         let tokens = targets.iter().filter(|it| it.starts_with("/token")).count();
         assert_eq!(tokens, 1, "{targets:?}");
@@ -99,24 +99,24 @@ async fn documents_and_blobs_share_one_token_with_the_next_run() {
 
 #[tokio::test]
 async fn a_broken_blob_is_resumed_with_the_token() {
-    let (registry, bench) = (TokenRegistry::start(), Bench::new());
+    let (registry, fixture) = (TokenRegistry::start(), FetchFixture::new());
     let layer = Digest::of(&*FILE);
-    bench.leave(&FILE[..5000]);
+    fixture.leave(&FILE[..5000]);
     registry.serve("blobs", layer, Answer::file(&FILE));
-    let remote = remote(&bench, &registry.reference(layer).repository).await;
-    remote.get_blob(&bench.store, layer, FILE.len() as u64).await.unwrap();
-    bench.assert_whole();
+    let remote = remote(&fixture, &registry.reference(layer).repository).await;
+    remote.get_blob(&fixture.store, layer, FILE.len() as u64).await.unwrap();
+    fixture.assert_whole();
     assert_eq!(registry.server.heard("range").last().unwrap().as_deref(), Some("bytes=5000-"));
 }
 
 #[tokio::test]
 async fn a_manifest_that_lies_is_refused() {
-    let (registry, bench) = (TokenRegistry::start(), Bench::new());
+    let (registry, fixture) = (TokenRegistry::start(), FetchFixture::new());
     let digest = Digest::of(MANIFEST);
     registry.serve("manifests", digest, Answer::file(br#"{"schemaVersion":3}"#));
-    let error = pull_manifest(&bench, &registry.reference(digest)).await.unwrap_err();
+    let error = pull_manifest(&fixture, &registry.reference(digest)).await.unwrap_err();
     assert!(matches!(&error, RegistryError::Fetch(error) if error.is_wrong_bytes()));
-    assert!(bench.store.entries().unwrap().is_empty());
+    assert!(fixture.store.entries().unwrap().is_empty());
     let text = error.to_string().replace(&registry.server.host(), "registry");
     insta::assert_snapshot!(text, @r"
     cannot fetch `registry/library/busybox:1@sha256:bafebd36189ad3688b7b3915ea55d461e0bfcfbdde11e54b0a123999fb6be50f`
@@ -128,24 +128,24 @@ async fn a_manifest_that_lies_is_refused() {
 
 #[tokio::test]
 async fn a_manifest_larger_than_4_mib_is_refused() {
-    let (registry, bench) = (TokenRegistry::start(), Bench::new());
+    let (registry, fixture) = (TokenRegistry::start(), FetchFixture::new());
     let large = vec![b' '; (4 << 20) + 1];
     let digest = Digest::of(&large);
     registry.serve("manifests", digest, Answer::file(&large));
-    let error = pull_manifest(&bench, &registry.reference(digest)).await.unwrap_err();
+    let error = pull_manifest(&fixture, &registry.reference(digest)).await.unwrap_err();
     assert!(error.to_string().ends_with("longer than the 4.2 MB allowed"), "{error}");
 }
 
 #[tokio::test]
 async fn a_token_is_never_sent_to_another_host() {
     let (registry, elsewhere) = (TokenRegistry::start(), ReleaseServer::start());
-    let bench = Bench::new();
+    let fixture = FetchFixture::new();
     let stored = elsewhere.on("/stored", [Answer::file(&FILE)]);
     let layer = Digest::of(&*FILE);
     registry.serve("blobs", layer, Answer::redirect(&format!("{stored}?signature=secret")));
-    let remote = remote(&bench, &registry.reference(layer).repository).await;
-    remote.get_blob(&bench.store, layer, FILE.len() as u64).await.unwrap();
-    bench.assert_whole();
+    let remote = remote(&fixture, &registry.reference(layer).repository).await;
+    remote.get_blob(&fixture.store, layer, FILE.len() as u64).await.unwrap();
+    fixture.assert_whole();
     let sent = registry.server.heard("authorization");
     assert_eq!(sent.last().unwrap().as_deref(), Some("Bearer t0ken"));
     assert_eq!(elsewhere.heard("authorization"), [None]);
@@ -155,7 +155,7 @@ async fn a_token_is_never_sent_to_another_host() {
 #[tokio::test]
 async fn nobody_a_redirect_leads_to_can_ask_who_we_are() {
     let (server, elsewhere) = (ReleaseServer::start(), ReleaseServer::start());
-    let (bench, folder) = (Bench::new(), tempfile::tempdir().unwrap());
+    let (fixture, folder) = (FetchFixture::new(), tempfile::tempdir().unwrap());
     let auths = format!(r#"{{"auths": {{"{}": {{"auth": "bWU6c2VjcmV0"}}}}}}"#, server.host());
     fs::write(folder.path().join("config.json"), auths).unwrap();
     let digest = Digest::of(MANIFEST);
@@ -170,8 +170,8 @@ async fn nobody_a_redirect_leads_to_can_ask_who_we_are() {
         let reference: PinnedReference =
             format!("{}/etcd@{digest}", server.host()).parse().unwrap();
         let credentials = Credentials::load(folder.path()).unwrap();
-        let remote = remote_as(&bench, &reference.repository, credentials).await;
-        let error = remote.get_document(&bench.store, "etcd", digest).await.unwrap_err();
+        let remote = remote_as(&fixture, &reference.repository, credentials).await;
+        let error = remote.get_document(&fixture.store, "etcd", digest).await.unwrap_err();
         assert!(error.to_string().ends_with("401 Unauthorized"), "{error}");
         let latest = Reference { repository: reference.repository, tag: None, digest: None };
         let error = remote.get_manifest(&latest).await.unwrap_err();
@@ -184,7 +184,7 @@ async fn nobody_a_redirect_leads_to_can_ask_who_we_are() {
 /// A server with TLS that answers `/` with a redirect, for as long as it lives.
 struct TlsRedirect {
     server: Child,
-    /// It would end with the pipe that it speaks into.
+    /// The server would end if its output pipe were closed.
     _said: Lines<BufReader<ChildStdout>>,
     _folder: tempfile::TempDir,
     port: String,
@@ -236,7 +236,7 @@ async fn a_redirect_from_tls_to_a_place_without_is_not_followed() {
 
 #[tokio::test]
 async fn a_bearer_token_is_preferred_among_several_ways_in() {
-    let (registry, bench) = (TokenRegistry::start(), Bench::new());
+    let (registry, fixture) = (TokenRegistry::start(), FetchFixture::new());
     let digest = Digest::of(MANIFEST);
     let asks = Answer::status(401)
         .header("www-authenticate", "Basic realm=\"here\"")
@@ -244,13 +244,13 @@ async fn a_bearer_token_is_preferred_among_several_ways_in() {
     registry
         .server
         .on(&format!("/v2/library/busybox/manifests/{digest}"), [asks, Answer::file(MANIFEST)]);
-    assert_eq!(pull_manifest(&bench, &registry.reference(digest)).await.unwrap(), MANIFEST);
+    assert_eq!(pull_manifest(&fixture, &registry.reference(digest)).await.unwrap(), MANIFEST);
 }
 
 #[tokio::test]
 async fn a_login_is_sent_only_where_it_belongs() {
     let server = ReleaseServer::start();
-    let (bench, folder) = (Bench::new(), tempfile::tempdir().unwrap());
+    let (fixture, folder) = (FetchFixture::new(), tempfile::tempdir().unwrap());
     let auths = format!(r#"{{"auths": {{"{}": {{"auth": "bWU6c2VjcmV0"}}}}}}"#, server.host());
     fs::write(folder.path().join("config.json"), auths).unwrap();
     let digest = Digest::of(MANIFEST);
@@ -258,22 +258,22 @@ async fn a_login_is_sent_only_where_it_belongs() {
     server.on(&format!("/v2/etcd/manifests/{digest}"), [answer]);
     let reference: PinnedReference = format!("{}/etcd@{digest}", server.host()).parse().unwrap();
 
-    let error = chain(&pull_manifest(&bench, &reference).await.unwrap_err());
+    let error = chain(&pull_manifest(&fixture, &reference).await.unwrap_err());
     assert!(error.ends_with("asks for a login, and none is known for it"), "{error}");
     let credentials = Credentials::load(folder.path()).unwrap();
-    let remote = remote_as(&bench, &reference.repository, credentials).await;
-    let pulled = remote.get_document(&bench.store, "etcd", digest).await;
+    let remote = remote_as(&fixture, &reference.repository, credentials).await;
+    let pulled = remote.get_document(&fixture.store, "etcd", digest).await;
     assert_eq!(pulled.unwrap(), MANIFEST);
     assert!(!format!("{remote:?}").contains("bWU6"));
 }
 
 #[tokio::test]
 async fn a_token_server_that_refuses_is_named() {
-    let (registry, bench) = (TokenRegistry::start(), Bench::new());
+    let (registry, fixture) = (TokenRegistry::start(), FetchFixture::new());
     registry.server.on("/token", [Answer::status(403)]);
     let digest = Digest::of(MANIFEST);
     registry.serve("manifests", digest, Answer::file(MANIFEST));
-    let error = pull_manifest(&bench, &registry.reference(digest)).await.unwrap_err();
+    let error = pull_manifest(&fixture, &registry.reference(digest)).await.unwrap_err();
     let text = chain(&error).replace(&registry.server.host(), "registry");
     let text = text.replace(&digest.to_string(), "sha256:…");
     insta::assert_snapshot!(text, @r"
@@ -284,34 +284,34 @@ async fn a_token_server_that_refuses_is_named() {
 }
 
 async fn pull_manifest(
-    bench: &Bench,
+    fixture: &FetchFixture,
     reference: &PinnedReference,
 ) -> Result<Vec<u8>, RegistryError> {
-    let remote = remote(bench, &reference.repository).await;
-    remote.get_document(&bench.store, &reference.to_string(), reference.digest).await
+    let remote = remote(fixture, &reference.repository).await;
+    remote.get_document(&fixture.store, &reference.to_string(), reference.digest).await
 }
 
-async fn remote(bench: &Bench, repository: &Repository) -> RemoteRepository {
-    remote_as(bench, repository, Credentials::default()).await
+async fn remote(fixture: &FetchFixture, repository: &Repository) -> RemoteRepository {
+    remote_as(fixture, repository, Credentials::default()).await
 }
 
-/// As a process of its own would see the registry.
+/// A new client of the registry, as a new process would have.
 async fn remote_as(
-    bench: &Bench,
+    fixture: &FetchFixture,
     repository: &Repository,
     credentials: Credentials,
 ) -> RemoteRepository {
     let options = RegistryOptions {
-        fetch: bench.options.clone(),
+        fetch: fixture.options.clone(),
         credentials: Arc::new(credentials),
-        cache_dir: bench.store.root().to_owned(),
+        cache_dir: fixture.store.root().to_owned(),
         chunk_bytes: CHUNK_BYTES,
         progress: Arc::new(ui()),
     };
     Registries::new(options).pull_from(repository).await
 }
 
-/// An error and its reasons, one in a line.
+/// An error and its sources, one on each line.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut reason = error.source();

@@ -110,7 +110,7 @@ impl Answer {
         Self { delay, ..self }
     }
 
-    /// Anybody else gets a 401 with this challenge.
+    /// Requests without this authorization get a 401 with this challenge.
     pub fn only_for(self, authorization: &str, challenge: &str) -> Self {
         Self { authorization: Some((authorization.to_owned(), challenge.to_owned())), ..self }
     }
@@ -162,11 +162,11 @@ impl ReleaseServer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let script = Arc::new(Script::default());
-        let played = Arc::clone(&script);
+        let scripted = Arc::clone(&script);
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let script = Arc::clone(&played);
-                // The client hanging up is part of some plays.
+                let script = Arc::clone(&scripted);
+                // The client hanging up is part of some scripts.
                 thread::spawn(move || script.serve(stream?));
             }
         });

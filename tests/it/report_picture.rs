@@ -1,4 +1,4 @@
-//! The page of results as people see it: drawn by a browser.
+//! The HTML report, drawn by a real browser.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,16 +24,16 @@ fn case(suite: Suite, name: &str, proves: &str, outcome: Outcome, seconds: u64) 
     }
 }
 
-/// Something of everything: passed, failed and skipped, ways that were tested and others.
+/// Results of all kinds: passed, failed and skipped cases, tested and untested migrations.
 fn results() -> Results {
     let version = |text: &str| text.parse().unwrap();
     let mut up =
         case(Suite::Migrate, "up-3.6.14-3.7.1", "data of 3.6.14 is whole", Outcome::Passed, 7);
-    up.log.journeys.push(ProvenMigration { from: version("3.6.14"), to: version("3.7.1") });
+    up.log.migrations.push(ProvenMigration { from: version("3.6.14"), to: version("3.7.1") });
     let mut longest = case(Suite::Migrate, "longest", "all the way", Outcome::Passed, 24);
-    longest.log.journeys.push(ProvenMigration { from: version("3.4.21"), to: version("3.7.1") });
+    longest.log.migrations.push(ProvenMigration { from: version("3.4.21"), to: version("3.7.1") });
     let mut down = case(Suite::Migrate, "down-3.7.1-3.6.14", "and back", Outcome::Passed, 5);
-    down.log.journeys.push(ProvenMigration { from: version("3.7.1"), to: version("3.6.14") });
+    down.log.migrations.push(ProvenMigration { from: version("3.7.1"), to: version("3.6.14") });
     let detail = FailureDetail {
         what: "it took 31 s to stop".to_owned(),
         command: Some("/usr/local/bin/etcd-3.7.1 --name=member0".to_owned()),

@@ -1,16 +1,16 @@
-//! The same inputs give the same bytes, whoever builds, where, when and how.
+//! The same inputs give the same bytes, independent of user, folder, time and environment.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use crate::catalog_fixture::{self, CatalogFixture, shared_cache};
 use crate::require;
-use crate::shop::{self, Shop, shared_cache};
 
 #[track_caller]
-fn check_same(a: &Shop, b: &Shop) {
-    let [a, b] = [a, b].map(|shop| shop::files(&shop.out()));
+fn check_same(a: &CatalogFixture, b: &CatalogFixture) {
+    let [a, b] = [a, b].map(|fixture| catalog_fixture::files(&fixture.out()));
     let names = |layout: &BTreeMap<String, Vec<u8>>| layout.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&a), names(&b));
     for (name, bytes) in &a {
@@ -19,16 +19,16 @@ fn check_same(a: &Shop, b: &Shop) {
 }
 
 /// A build by another shell, in which `script` runs before.
-fn build_after(shop: &Shop, script: &str) -> String {
+fn build_after(fixture: &CatalogFixture, script: &str) -> String {
     let mut build = Command::new("sh");
     build.args(["-c", &format!("{script}\nexec \"$@\""), "sh", env!("CARGO_BIN_EXE_etcdimg")]);
-    shop.arguments(&mut build, "build");
-    shop.finish(&mut build).ok()
+    fixture.arguments(&mut build, "build");
+    fixture.finish(&mut build).ok()
 }
 
 #[test]
 fn surroundings_do_not_matter() {
-    let plain = Shop::stocked();
+    let plain = CatalogFixture::with_release();
     let expected = plain.build().ok();
     for script in [
         "umask 000",
@@ -38,9 +38,9 @@ fn surroundings_do_not_matter() {
         "cd /",
         "ulimit -n 64",
     ] {
-        let shop = Shop::stocked();
-        assert_eq!(build_after(&shop, script), expected, "{script}");
-        check_same(&plain, &shop);
+        let fixture = CatalogFixture::with_release();
+        assert_eq!(build_after(&fixture, script), expected, "{script}");
+        check_same(&plain, &fixture);
     }
 }
 
@@ -48,7 +48,7 @@ fn surroundings_do_not_matter() {
 #[ignore = "needs taskset"]
 fn one_processor_gives_what_two_give() {
     require::program(&["taskset", "-c", "0", "true"]);
-    let [one, all] = [Shop::stocked(), Shop::stocked()];
+    let [one, all] = [CatalogFixture::with_release(), CatalogFixture::with_release()];
     let expected = all.build().ok();
     assert_eq!(build_after(&one, "set -- taskset -c 0 \"$@\""), expected);
     check_same(&one, &all);
@@ -60,7 +60,7 @@ fn another_user_gives_the_same() {
     let user = ["--reuid=65534", "--regid=65534", "--clear-groups"];
     require::root();
     require::program(&[&["setpriv"], &user[..], &["true"]].concat());
-    let [own, other] = [Shop::stocked(), Shop::stocked()];
+    let [own, other] = [CatalogFixture::with_release(), CatalogFixture::with_release()];
     let expected = own.build().ok();
     // The program and its inputs, where the other user may read and write.
     let program = other.path("etcdimg");
@@ -82,7 +82,7 @@ fn another_user_gives_the_same() {
 #[ignore = "needs faketime"]
 fn another_clock_gives_the_same() {
     require::program(&["faketime", "2031-01-01", "true"]);
-    let [now, later] = [Shop::stocked(), Shop::stocked()];
+    let [now, later] = [CatalogFixture::with_release(), CatalogFixture::with_release()];
     let expected = now.build().ok();
     assert_eq!(build_after(&later, "set -- faketime '2031-01-01 01:02:03' \"$@\""), expected);
     check_same(&now, &later);
@@ -90,7 +90,11 @@ fn another_clock_gives_the_same() {
 
 #[test]
 fn the_epoch_is_the_only_time() {
-    let [zero, first, second] = [Shop::stocked(), Shop::stocked(), Shop::stocked()];
+    let [zero, first, second] = [
+        CatalogFixture::with_release(),
+        CatalogFixture::with_release(),
+        CatalogFixture::with_release(),
+    ];
     let none = zero.build().ok();
     let flag = first.run("build", &["--source-date-epoch", "1700000000"]).ok();
     let variable =
@@ -105,9 +109,9 @@ fn the_epoch_is_the_only_time() {
 #[test]
 #[ignore = "needs compilers and the network"]
 fn programs_compiled_anew_elsewhere_are_the_same() {
-    let first = Shop::with_shared_cache();
+    let first = CatalogFixture::with_shared_cache();
     let expected = first.run("build", &["--from", "source"]).ok();
-    let second = Shop::empty();
+    let second = CatalogFixture::empty();
     for part in ["go-mod", "parts"] {
         std::os::unix::fs::symlink(shared_cache().join(part), second.cache().join(part)).unwrap();
     }
@@ -125,56 +129,56 @@ fn programs_compiled_anew_elsewhere_are_the_same() {
     a_failed_compile_fails_the_build(&second);
 }
 
-/// As those of another checkout may be, or of an archive that was unpacked with its times.
-fn sources_older_than_the_last_compile_are_compiled(shop: &Shop, before: &str) {
+/// Files with other times, as in another checkout or an unpacked archive.
+fn sources_older_than_the_last_compile_are_compiled(fixture: &CatalogFixture, before: &str) {
     const FILE: &str = "crates/migrate/src/report/plan_text.rs";
-    shop.edit(FILE, "start and stop etcd", "begin and end etcd");
-    let file = fs::File::options().append(true).open(shop.root().join(FILE)).unwrap();
+    fixture.edit(FILE, "start and stop etcd", "begin and end etcd");
+    let file = fs::File::options().append(true).open(fixture.root().join(FILE)).unwrap();
     file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_hours(1)).unwrap();
-    let run = shop.run("build", &["--from", "source"]);
+    let run = fixture.run("build", &["--from", "source"]);
     assert!(run.stderr.contains("Compiled migrate for "), "{}", run.stderr);
     assert_ne!(run.ok(), before);
 }
 
 /// The old tool shipped the programs of the last build instead.
-fn a_failed_compile_fails_the_build(shop: &Shop) {
+fn a_failed_compile_fails_the_build(fixture: &CatalogFixture) {
     const FILE: &str = "crates/migrate/src/main.rs";
-    let main = shop.root().join(FILE);
+    let main = fixture.root().join(FILE);
     let text = fs::read_to_string(&main).unwrap();
     fs::write(&main, format!("{text}\ncompile_error!(\"broken on purpose\");\n")).unwrap();
-    let before = shop::files(&shop.out());
-    let run = shop.run("build", &["--from", "source"]);
+    let before = catalog_fixture::files(&fixture.out());
+    let run = fixture.run("build", &["--from", "source"]);
     assert_eq!(run.code, Some(6), "{}", run.stderr);
     for part in [
         "error: cannot compile migrate for x86_64-unknown-linux-musl",
         "error: broken on purpose",
-        "the whole log is in `SHOP/cache/logs/migrate-x86_64-unknown-linux-musl.log`",
+        "the whole log is in `FIXTURE/cache/logs/migrate-x86_64-unknown-linux-musl.log`",
     ] {
         assert!(run.stderr.contains(part), "{part} is not in\n{}", run.stderr);
     }
-    assert_eq!(shop::files(&shop.out()), before);
+    assert_eq!(catalog_fixture::files(&fixture.out()), before);
 }
 
-/// `--from source` compiles what a release would have brought; only the labels tell them apart.
+/// `--from source` compiles the programs that a release contains; only the labels differ.
 #[test]
 fn layers_do_not_depend_on_where_programs_come_from() {
-    let [release, source] = [Shop::stocked(), Shop::stocked()];
+    let [release, source] = [CatalogFixture::with_release(), CatalogFixture::with_release()];
     release.build().ok();
     source.run("build", &["--from", "source"]).ok();
-    let [release, source] =
-        [release, source].map(|shop| crate::mutant::Image::open(&shop.out()).config);
+    let [release, source] = [release, source]
+        .map(|fixture| crate::mutable_image::MutableImage::open(&fixture.out()).config);
     assert_eq!(release["rootfs"], source["rootfs"]);
     assert_ne!(release["config"]["Labels"], source["config"]["Labels"]);
 }
 
 #[test]
 fn a_cache_that_is_taken_away_changes_nothing() {
-    let shop = Shop::stocked();
-    let expected = shop.build().ok();
-    let first = shop::files(&shop.out());
-    fs::remove_dir_all(shop.cache()).unwrap();
-    fs::remove_dir_all(shop.out()).unwrap();
-    shop::Parts::get().copy_compiled(&shop.cache());
-    assert_eq!(shop.build().ok(), expected);
-    assert!(shop::files(&shop.out()) == first);
+    let fixture = CatalogFixture::with_release();
+    let expected = fixture.build().ok();
+    let first = catalog_fixture::files(&fixture.out());
+    fs::remove_dir_all(fixture.cache()).unwrap();
+    fs::remove_dir_all(fixture.out()).unwrap();
+    catalog_fixture::Parts::get().copy_compiled(&fixture.cache());
+    assert_eq!(fixture.build().ok(), expected);
+    assert!(catalog_fixture::files(&fixture.out()) == first);
 }

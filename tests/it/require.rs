@@ -1,5 +1,5 @@
-//! What some tests need of the machine. Such a test is ignored, with the part in its reason. When it
-//! is run all the same (`--include-ignored`), a missing part is a failure that says how to get it.
+//! What some tests need on the machine. Such a test is ignored, and its reason names the part. When
+//! it is run with `--include-ignored`, a missing part is a failure that says how to get it.
 
 use std::env;
 use std::process::{Command, Stdio};
@@ -14,7 +14,7 @@ pub fn missing(part: &str, how: &str) -> ! {
 pub fn part(name: &str) -> String {
     match env::var(name) {
         Ok(part) if !part.is_empty() => part,
-        _ => missing(name, "`scripts/real-parts run COMMAND…` brings it"),
+        _ => missing(name, "`scripts/real-parts run COMMAND…` provides it"),
     }
 }
 
@@ -53,7 +53,7 @@ pub fn emulator(platform: &str) {
     }
 }
 
-/// One that draws pages without a screen.
+/// A browser that draws pages without a screen.
 #[track_caller]
 pub fn browser() -> &'static str {
     const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];

@@ -8,8 +8,8 @@ use std::sync::LazyLock;
 use jsonschema::{Retrieve, Uri, Validator};
 use serde_json::{Value, json};
 
-use crate::mutant::Image;
-use crate::shop::Shop;
+use crate::catalog_fixture::CatalogFixture;
+use crate::mutable_image::MutableImage;
 
 /// image-spec, image-index.md
 pub static INDEX: LazyLock<Schema> = LazyLock::new(|| Schema::new("image-index-schema", &index()));
@@ -224,7 +224,7 @@ fn time() -> Value {
 }
 
 /// All documents of an image and its index.
-fn faults(image: &Image) -> Vec<String> {
+fn faults(image: &MutableImage) -> Vec<String> {
     [(&INDEX, &image.index), (&MANIFEST, &image.manifest), (&CONFIG, &image.config)]
         .into_iter()
         .flat_map(|(schema, document)| schema.faults(document))
@@ -233,9 +233,9 @@ fn faults(image: &Image) -> Vec<String> {
 
 #[test]
 fn documents_are_as_the_specification_says() {
-    let shop = Shop::stocked();
-    shop.build().ok();
-    let mut image = Image::open(&shop.out());
+    let fixture = CatalogFixture::with_release();
+    fixture.build().ok();
+    let mut image = MutableImage::open(&fixture.out());
     assert_eq!(faults(&image), [""; 0]);
     image.index["manifests"][0]["platform"]["architecture"] = json!("AMD64");
     image.manifest["layers"][0]["size"] = json!(-1);

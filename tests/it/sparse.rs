@@ -6,13 +6,13 @@ use std::process;
 use etcdimg::digest::Digest;
 use serde_json::{Value, json};
 
-use crate::lies::Habits;
+use crate::catalog_fixture;
+use crate::layout_fixture;
+use crate::lies::Behaviour;
 use crate::lying_registry::LyingRegistry;
-use crate::mutant::gunzip;
-use crate::parcel;
-use crate::shop;
+use crate::mutable_image::gunzip;
+use crate::release_fixture::{LAST, ReleaseFixture};
 use crate::stand_in;
-use crate::workshop::{LAST, Workshop};
 
 const REPOSITORY: &str = "windows/nanoserver";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -41,7 +41,9 @@ impl Base {
     /// With a layer of its own, and an `os.version`.
     fn new(registry: &LyingRegistry, layer_type: &str, os_version: &str) -> Self {
         let unique = format!("{} {:?}", process::id(), std::time::SystemTime::now());
-        let bytes = shop::archive(|tar| shop::file(tar, "Files/unique", unique.as_bytes()));
+        let bytes = catalog_fixture::archive(|tar| {
+            catalog_fixture::file(tar, "Files/unique", unique.as_bytes());
+        });
         let mut state = registry.state();
         let mut blob = |media_type: &str, bytes: &[u8]| {
             let digest = Digest::of(bytes);
@@ -58,12 +60,12 @@ impl Base {
             layer["urls"] = json!([URL]);
         }
         let manifest = json!({
-            "schemaVersion": 2, "mediaType": parcel::MANIFEST,
+            "schemaVersion": 2, "mediaType": layout_fixture::MANIFEST,
             "config": blob(CONFIG, config.to_string().as_bytes()), "layers": [layer],
         });
         let document = manifest.to_string().into_bytes();
         let digest = Digest::of(&document);
-        let of_base = (parcel::MANIFEST.to_owned(), document);
+        let of_base = (layout_fixture::MANIFEST.to_owned(), document);
         state.manifests.insert((REPOSITORY.to_owned(), digest), of_base);
         Self { manifest: digest, layer: Digest::of(&bytes), bytes }
     }
@@ -78,37 +80,37 @@ impl Base {
 
 #[test]
 fn a_layer_of_windows_is_fetched_only_for_a_destination_that_lacks_it() {
-    let start = || LyingRegistry::start(Habits::default());
+    let start = || LyingRegistry::start(Behaviour::default());
     let (origin, lacking, having) = (start(), start(), start());
     let base = Base::new(&origin, LAYER, "10.0.20348.1");
-    let workshop = Workshop::without_bases().with_stand_ins();
+    let fixture = ReleaseFixture::without_bases().with_stand_ins();
     let bases =
         format!("--base=nanoserver-ltsc2022={}/{REPOSITORY}@{}", origin.host(), base.manifest);
     let build = |more: &[&str]| {
         let fixed = [&BUILD[..], &[&bases]].concat();
         let platform = ["--platform=windows/amd64:ltsc2022"];
-        workshop.etcdimg(&[&fixed[..], &platform, more].concat()).stdout
+        fixture.etcdimg(&[&fixed[..], &platform, more].concat()).stdout
     };
     let sparse = build(&["--sparse"]);
     assert_eq!(base.asked(&origin), 0);
 
     // Whoever does not know that something is left out is told.
-    let said = workshop.refused(&["verify", "layout"]);
+    let said = fixture.refused(&["verify", "layout"]);
     assert!(said.contains(&base.layer.short()) && said.contains("`verify --sparse`"), "{said}");
     let left = |place: &str, more: &[&str]| {
         let verify = ["verify", place, "--sparse", "--format=json"];
-        let report = workshop.etcdimg(&[&verify[..], more].concat());
+        let report = fixture.etcdimg(&[&verify[..], more].concat());
         let report: Value = serde_json::from_slice(&report.stdout).unwrap();
         assert_eq!(report["faults"], json!([]));
         report["left"].clone()
     };
     assert_eq!(left("layout", &[]), json!([base.layer]));
 
-    let cache = workshop.path("push").display().to_string();
+    let cache = fixture.path("push").display().to_string();
     let push = |to: &LyingRegistry| {
         let (host, cache) = (to.host(), format!("--cache-dir={cache}"));
         let push = ["push", "layout", "--registry", &host, "--repository=etcd", &cache];
-        workshop.etcdimg(&push);
+        fixture.etcdimg(&push);
         assert_eq!(to.state().violations, Vec::<String>::new());
         to.state().blobs[&("etcd".to_owned(), base.layer)].clone()
     };
@@ -118,21 +120,21 @@ fn a_layer_of_windows_is_fetched_only_for_a_destination_that_lacks_it() {
     assert_eq!(base.asked(&origin), 0, "the destination had it");
     assert_eq!(push(&lacking), base.bytes);
     assert_eq!(base.asked(&origin), 1);
-    let (reference, cache) = (format!("{}/etcd:{LAST}-0", lacking.host()), workshop.path("pulled"));
+    let (reference, cache) = (format!("{}/etcd:{LAST}-0", lacking.host()), fixture.path("pulled"));
     let cache = format!("--cache-dir={}", cache.display());
     assert_eq!(left(&reference, &[&cache]), json!([base.layer]));
 
     // The image is the same either way.
     assert_eq!(build(&[]), sparse);
-    workshop.etcdimg(&["verify", "layout"]);
+    fixture.etcdimg(&["verify", "layout"]);
 
     // What is ours is nowhere else.
-    let ours = workshop.document(&workshop.index()["manifests"][0]["digest"])["layers"][1].clone();
+    let ours = fixture.document(&fixture.index()["manifests"][0]["digest"])["layers"][1].clone();
     let ours: Digest = ours["digest"].as_str().unwrap().parse().unwrap();
-    fs::remove_file(workshop.path("layout/blobs/sha256").join(ours.hex())).unwrap();
+    fs::remove_file(fixture.path("layout/blobs/sha256").join(ours.hex())).unwrap();
     let requests = lacking.state().requests.len();
     let said =
-        workshop.refused(&["push", "layout", "--registry", &lacking.host(), "--repository=etcd"]);
+        fixture.refused(&["push", "layout", "--registry", &lacking.host(), "--repository=etcd"]);
     assert!(said.contains(&ours.hex()), "{said}");
     assert_eq!(lacking.state().requests.len(), requests);
 }
@@ -140,9 +142,9 @@ fn a_layer_of_windows_is_fetched_only_for_a_destination_that_lacks_it() {
 #[test]
 fn a_layer_that_must_not_be_distributed_stays_where_it_is() {
     let (origin, to) =
-        (LyingRegistry::start(Habits::default()), LyingRegistry::start(Habits::default()));
+        (LyingRegistry::start(Behaviour::default()), LyingRegistry::start(Behaviour::default()));
     let base = Base::new(&origin, FOREIGN, "10.0.20348.1");
-    let workshop = Workshop::without_bases().with_stand_ins();
+    let fixture = ReleaseFixture::without_bases().with_stand_ins();
     let build = |base: &Base| {
         let place = format!("{}/{REPOSITORY}@{}", origin.host(), base.manifest);
         let fixed = BUILD.into_iter().chain(["--platform=windows/amd64:ltsc2022"]);
@@ -150,30 +152,30 @@ fn a_layer_that_must_not_be_distributed_stays_where_it_is() {
     };
     let words: Vec<String> = build(&base);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    workshop.etcdimg(&words);
-    workshop.etcdimg(&["verify", "layout"]);
-    let listed = workshop.index()["manifests"][0].clone();
-    let manifest = workshop.document(&listed["digest"]);
+    fixture.etcdimg(&words);
+    fixture.etcdimg(&["verify", "layout"]);
+    let listed = fixture.index()["manifests"][0].clone();
+    let manifest = fixture.document(&listed["digest"]);
     let layer = &manifest["layers"][0];
     let kind = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
     assert_eq!((&layer["mediaType"], &layer["urls"]), (&json!(kind), &json!([URL])));
-    let config = workshop.document(&manifest["config"]["digest"]);
+    let config = fixture.document(&manifest["config"]["digest"]);
     for document in [&listed["platform"], &config] {
         assert_eq!(document["os.version"], "10.0.20348.1");
         assert_eq!(document["os.features"], json!(["win32k"]));
     }
-    workshop.etcdimg(&["push", "layout", "--registry", &to.host(), "--repository=etcd"]);
+    fixture.etcdimg(&["push", "layout", "--registry", &to.host(), "--repository=etcd"]);
     let pushed = ("etcd".to_owned(), base.layer);
     assert!(!to.state().blobs.contains_key(&pushed));
     assert_eq!(base.asked(&origin), 0);
 
-    let archive = format!("--output=docker-archive:{}", workshop.path("a.tar").display());
-    let said = workshop.fails(1, &[&words[..], &[&archive]].concat());
+    let archive = format!("--output=docker-archive:{}", fixture.path("a.tar").display());
+    let said = fixture.fails(1, &[&words[..], &[&archive]].concat());
     assert!(said.contains("a Docker archive holds whole images"), "{said}");
 
     // Of another release than the platform.
     let base = Base::new(&origin, LAYER, "10.0.26100.1");
     let words = build(&base);
-    let said = workshop.refused(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    let said = fixture.refused(&words.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(said.contains("10.0.26100.1, the image for windows/amd64:ltsc2022"), "{said}");
 }

@@ -1,8 +1,9 @@
-//! Programs that say of themselves what the real ones say, and do nothing: what `etcdimg` looks for
-//! before a program may enter an image is in them, so that tests of everything else need no
-//! compilers. They come out of a `docker` whose `buildx build` copies them.
+//! Stand-ins for the compiled programs. They have the build information that `etcdimg` checks
+//! before a program may enter an image, and do nothing else, so that most tests need no compilers.
+//! A fake
+//! `docker` returns them from `buildx build`.
 //!
-//! Not for: whether the real programs pass. Tests that compile them say so.
+//! They do not show that the real programs pass these checks; tests that compile them do.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use etcdimg::catalog::Catalog;
 use etcdimg::program::MIGRATE_MARK;
 
-/// An image that nobody pulls.
+/// A reference that is never pulled.
 pub const BUILDER_IMAGE: &str =
     "builder.invalid/go@sha256:0000000000000000000000000000000000000000000000000000000000000000";
 

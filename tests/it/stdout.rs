@@ -1,11 +1,11 @@
-//! Data goes to readers that may leave at any time.
+//! Standard output whose reader ends early, as `head` does.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
 use crate::fetch::ui;
 
-/// Starts itself again, since the end of the reader is the end of the process.
+/// Starts itself again: the end of the reader ends the whole process.
 #[test]
 fn a_reader_that_leaves_is_no_error() {
     if std::env::var_os("ETCDIMG_TEST_STDOUT").is_some() {
@@ -13,7 +13,7 @@ fn a_reader_that_leaves_is_no_error() {
         for line in 0..1_000_000 {
             ui.out(format!("line {line}"));
         }
-        panic!("nobody reads, and nobody noticed");
+        panic!("the reader has left, but the process goes on");
     }
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "stdout::a_reader_that_leaves_is_no_error"])

@@ -12,45 +12,45 @@ use etcdimg::digest::Digest;
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
-use crate::mutant::{Image, rewrite};
-use crate::shop;
-use crate::workshop::{LAST, Workshop};
+use crate::catalog_fixture;
+use crate::mutable_image::{MutableImage, rewrite};
+use crate::release_fixture::{LAST, ReleaseFixture};
 
 const PLATFORM: &str = "--platform=windows/amd64:ltsc2022";
 
-/// An image as it was built, which every change begins with.
+/// An unchanged image; each test changes a copy of it.
 struct Good {
-    workshop: Workshop,
+    fixture: ReleaseFixture,
     files: BTreeMap<String, Vec<u8>>,
 }
 
 impl Good {
     fn new() -> Self {
-        let workshop = Workshop::new();
-        workshop.build("build", &[PLATFORM]);
-        let files = shop::files(&workshop.path("layout"));
-        Self { workshop, files }
+        let fixture = ReleaseFixture::new();
+        fixture.build("build", &[PLATFORM]);
+        let files = catalog_fixture::files(&fixture.path("layout"));
+        Self { fixture, files }
     }
 
-    /// What is said of it after a change, without the digests of what was built.
-    fn after(&self, change: impl FnOnce(&mut Image)) -> String {
-        let layout = self.workshop.path("changed");
+    /// The faults reported after a change, without digests.
+    fn after(&self, change: impl FnOnce(&mut MutableImage)) -> String {
+        let layout = self.fixture.path("changed");
         let _ = fs::remove_dir_all(&layout);
         fs::create_dir_all(layout.join("blobs/sha256")).unwrap();
         for (name, bytes) in &self.files {
             fs::write(layout.join(name), bytes).unwrap();
         }
-        let mut image = Image::open(&layout);
+        let mut image = MutableImage::open(&layout);
         change(&mut image);
         image.save();
-        let said = self.workshop.refused(&["verify", "changed"]);
-        shop::without_digests(said.trim_end())
+        let said = self.fixture.refused(&["verify", "changed"]);
+        catalog_fixture::without_digests(said.trim_end())
     }
 }
 
 /// The last layer, which has `migrate` in it, with every entry changed.
 fn change_last(
-    image: &mut Image,
+    image: &mut MutableImage,
     change: impl FnMut(&str, tar::Header, Vec<u8>) -> Option<(tar::Header, Vec<u8>)>,
 ) {
     let last = image.last_layer();
@@ -58,7 +58,7 @@ fn change_last(
     image.set_layer(last, &rewrite(&tar, change).into_inner().unwrap());
 }
 
-fn without(image: &mut Image, path: &str) {
+fn without(image: &mut MutableImage, path: &str) {
     // The attributes of a folder come before it, in an entry of their own.
     let attributes = format!("PaxHeaders.0/{}", path.trim_end_matches('/'));
     change_last(image, |it, header, bytes| {
@@ -124,45 +124,46 @@ fn a_changed_image_for_windows_is_found() {
       received PE machine 0xaa64
     hint: remove the layout and run `etcdimg build` again
     ");
-    a_base_must_say_which_windows_it_is(&good.workshop);
-    a_release_gives_the_same_layers(&good.workshop);
+    a_base_must_say_which_windows_it_is(&good.fixture);
+    a_release_gives_the_same_layers(&good.fixture);
 }
 
 /// The same programs, packed as the etcd project packs them for Windows, and locked.
-fn a_release_gives_the_same_layers(workshop: &Workshop) {
-    let file = pack_release(workshop);
-    take_release(workshop, &file);
-    let mirror = format!("--mirror=file://{}/{{file}}", workshop.path(".").display());
+fn a_release_gives_the_same_layers(fixture: &ReleaseFixture) {
+    let file = pack_release(fixture);
+    take_release(fixture, &file);
+    let mirror = format!("--mirror=file://{}/{{file}}", fixture.path(".").display());
     let fixed = ["build", PLATFORM, "--builder=host", "--out=released", &mirror];
-    let bases: Vec<_> = workshop.bases.iter().map(String::as_str).collect();
-    workshop.etcdimg(&[&fixed[..], &bases].concat());
-    workshop.etcdimg(&["verify", "released"]);
-    let [released, compiled] = ["released", "layout"].map(|it| Image::open(&workshop.path(it)));
+    let bases: Vec<_> = fixture.bases.iter().map(String::as_str).collect();
+    fixture.etcdimg(&[&fixed[..], &bases].concat());
+    fixture.etcdimg(&["verify", "released"]);
+    let [released, compiled] =
+        ["released", "layout"].map(|it| MutableImage::open(&fixture.path(it)));
     assert_eq!(released.manifest["layers"], compiled.manifest["layers"]);
     assert_ne!(released.config["config"]["Labels"], compiled.config["config"]["Labels"]);
 }
 
 /// Makes the archive; returns its name.
-fn pack_release(workshop: &Workshop) -> String {
+fn pack_release(fixture: &ReleaseFixture) -> String {
     let folder = format!("etcd-v{LAST}-windows-amd64");
-    fs::create_dir(workshop.path(&folder)).unwrap();
-    fs::write(workshop.path(&folder).join("README.md"), "read me").unwrap();
+    fs::create_dir(fixture.path(&folder)).unwrap();
+    fs::write(fixture.path(&folder).join("README.md"), "read me").unwrap();
     for program in ["etcd", "etcdctl", "etcdutl"] {
-        let from = workshop.windows_program(&format!("{program}-{LAST}.exe"));
-        fs::rename(from, workshop.path(&format!("{folder}/{program}.exe"))).unwrap();
+        let from = fixture.windows_program(&format!("{program}-{LAST}.exe"));
+        fs::rename(from, fixture.path(&format!("{folder}/{program}.exe"))).unwrap();
     }
     let file = format!("{folder}.zip");
     let mut python = Command::new("python3");
-    python.args(["-m", "zipfile", "--create", &file, &folder]).current_dir(workshop.path("."));
+    python.args(["-m", "zipfile", "--create", &file, &folder]).current_dir(fixture.path("."));
     assert!(python.status().unwrap().success());
     file
 }
 
 /// Changes the target's origin, as a person would, and locks the archive.
-fn take_release(workshop: &Workshop, file: &str) {
-    let root = workshop.path("root");
+fn take_release(fixture: &ReleaseFixture, file: &str) {
+    let root = fixture.path("root");
     fs::remove_file(root.join("targets")).unwrap();
-    shop::copy_folder(
+    catalog_fixture::copy_folder(
         &Path::new(env!("CARGO_MANIFEST_DIR")).join("targets"),
         &root.join("targets"),
     );
@@ -171,14 +172,14 @@ fn take_release(workshop: &Workshop, file: &str) {
     fs::write(&target, text.replace("origin: source", "origin: release")).unwrap();
     let path = root.join("etcdimg.lock");
     let mut lock = lock::parse_known(&fs::read_to_string(&path).unwrap()).unwrap();
-    let digest = Digest::of(fs::read(workshop.path(file)).unwrap());
+    let digest = Digest::of(fs::read(fixture.path(file)).unwrap());
     lock.releases.push(ReleaseLock::new(file.to_owned(), digest, None));
     lock.catalog = catalog::load(&root).unwrap().0.digest();
     fs::write(path, lock.to_yaml()).unwrap();
 }
 
-fn a_base_must_say_which_windows_it_is(workshop: &Workshop) {
-    let base = workshop.path("bases/nanoserver-ltsc2022");
+fn a_base_must_say_which_windows_it_is(fixture: &ReleaseFixture) {
+    let base = fixture.path("bases/nanoserver-ltsc2022");
     let blob = |digest: &Value| {
         let digest: Digest = digest.as_str().unwrap().parse().unwrap();
         base.join("blobs/sha256").join(digest.hex())
@@ -198,8 +199,8 @@ fn a_base_must_say_which_windows_it_is(workshop: &Workshop) {
     let (digest, _) = write(&manifest);
     let named =
         format!("--base=nanoserver-ltsc2022=oci:{}@{}", base.display(), digest.as_str().unwrap());
-    let said = workshop.refused(&["build", PLATFORM, "--from=source", "--builder=host", &named]);
-    assert_snapshot!(shop::without_digests(said.trim_end()), @"
+    let said = fixture.refused(&["build", PLATFORM, "--from=source", "--builder=host", &named]);
+    assert_snapshot!(catalog_fixture::without_digests(said.trim_end()), @"
     error: the base oci:sha256:… has no os.version in its config, so the Windows that runs it is unknown
     hint: use an image of Nano Server: `--base NAME=REPOSITORY@DIGEST`
     ");

@@ -1,4 +1,4 @@
-//! What a server of these tests hears and says, as HTTP/1.1.
+//! HTTP/1.1 requests and responses of the test servers.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Write as _};

@@ -26,7 +26,7 @@ pub(super) const LOOK: Duration = Duration::from_millis(100);
 
 /// Where a case runs: the image, what runs it, and a folder of its own.
 pub struct CaseContext<'a> {
-    pub subject: &'a ImageUnderTest,
+    pub under_test: &'a ImageUnderTest,
     runtime: Option<&'a dyn Runtime>,
     folder: &'a Path,
     pub interrupted: &'a AtomicBool,
@@ -34,7 +34,7 @@ pub struct CaseContext<'a> {
     count: AtomicU32,
     log: Mutex<CaseLog>,
     /// Only commands of this thread are steps of the procedure.
-    player: ThreadId,
+    procedure_thread: ThreadId,
     seen: Mutex<Seen>,
 }
 
@@ -55,14 +55,14 @@ impl fmt::Debug for CaseContext<'_> {
 impl<'a> CaseContext<'a> {
     pub fn new(run: &'a Run<'a>, folder: &'a Path) -> Self {
         Self {
-            subject: run.subject,
+            under_test: run.under_test,
             runtime: run.runtime,
             folder,
             interrupted: run.interrupted,
             verify: run.verify,
             count: AtomicU32::new(0),
             log: Mutex::default(),
-            player: thread::current().id(),
+            procedure_thread: thread::current().id(),
             seen: Mutex::default(),
         }
     }
@@ -72,12 +72,13 @@ impl<'a> CaseContext<'a> {
     }
 
     pub(super) fn saw(&self, container: &Container) {
-        if thread::current().id() == self.player {
+        if thread::current().id() == self.procedure_thread {
             self.seen().command = Some(container.line());
         }
     }
 
-    /// With the last command, unless a nearer one is known, and the logs of the servers that ran.
+    /// Adds the last command, unless a more exact one is known, and the logs of the servers that
+    /// ran.
     pub fn explain(&self, mut detail: FailureDetail) -> FailureDetail {
         let seen = self.seen();
         detail.command = detail.command.or_else(|| seen.command.clone());
@@ -102,7 +103,7 @@ impl<'a> CaseContext<'a> {
 
     /// Everything that `etcdimg verify` finds wrong with the layout.
     pub fn verify(&self) -> Result<Vec<String>, CaseError> {
-        (self.verify)(&self.subject.layout).map_err(CaseError::failed)
+        (self.verify)(&self.under_test.layout).map_err(CaseError::failed)
     }
 
     /// A figure for the report.
@@ -111,10 +112,10 @@ impl<'a> CaseContext<'a> {
         log.notes.push(what.to_string());
     }
 
-    /// Data has gone this way and is whole.
-    pub fn journey(&self, from: &EtcdVersion, to: &EtcdVersion) {
+    /// Records that data was migrated from one version to the other and is complete.
+    pub fn prove_migration(&self, from: &EtcdVersion, to: &EtcdVersion) {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.journeys.push(ProvenMigration { from: from.clone(), to: to.clone() });
+        log.migrations.push(ProvenMigration { from: from.clone(), to: to.clone() });
     }
 
     /// A new, empty folder.
@@ -139,9 +140,9 @@ impl<'a> CaseContext<'a> {
         self.runtime.map_or_else(nobody, Runtime::other_user).map_err(CaseError::Skipped)
     }
 
-    /// A time limit, or what it is under an emulator.
+    /// A time limit; longer under an emulator.
     pub fn limit(&self, natively: Duration) -> Duration {
-        if self.subject.is_foreign() { natively * EMULATED } else { natively }
+        if self.under_test.is_foreign() { natively * EMULATED } else { natively }
     }
 
     pub fn check(&self) -> Result<(), CaseError> {

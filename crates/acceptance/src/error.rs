@@ -16,7 +16,7 @@ pub enum CaseError {
     Interrupted,
 }
 
-/// What went wrong, for somebody who was not there.
+/// What went wrong, with all that a reader of the report needs.
 #[derive(Clone, Debug, Default)]
 pub struct FailureDetail {
     pub what: String,
@@ -37,7 +37,7 @@ impl CaseError {
         Self::Failed(FailureDetail { what, cause: Cause::Machine, ..FailureDetail::default() })
     }
 
-    /// With the last lines of a log, unless there are some from nearer to the detail.
+    /// Adds the last lines of a log, unless there are lines from closer to the failure.
     #[must_use]
     pub fn log(mut self, text: &str) -> Self {
         if let Self::Failed(detail) = &mut self

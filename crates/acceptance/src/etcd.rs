@@ -41,7 +41,7 @@ pub struct Member<'a> {
     pub name: String,
     pub version: EtcdVersion,
     pub data: PathBuf,
-    /// What it is told of the cluster when it starts for the first time.
+    /// The flags about the cluster for its first start.
     pub initial_cluster: String,
     pub state: &'static str,
     index: usize,
@@ -69,7 +69,7 @@ impl<'a> Cluster<'a> {
         Ok(cluster)
     }
 
-    /// One more member, which still has to be told to the others and to be started.
+    /// One more member. The caller adds it to the running cluster and starts it.
     pub fn add(&mut self, version: &EtcdVersion) -> Result<&mut Member<'a>, CaseError> {
         // Names and ports are never used again, as etcd's guide recommends.
         let index = self.members.last().map_or(0, |last| last.index + 1);
@@ -97,7 +97,7 @@ impl<'a> Cluster<'a> {
         urls.collect::<Vec<_>>().join(",")
     }
 
-    /// Every client does from now on.
+    /// All clients log in with this from now on.
     pub fn log_in(&mut self, login: &str) {
         let wishes = self.members.iter_mut().map(|it| &mut it.options).chain([&mut self.options]);
         wishes.for_each(|options| options.login = Some(login.to_owned()));
@@ -161,15 +161,16 @@ pub fn ctl(
     }
 }
 
-/// With what an older etcd asks for where it is not at home; for its last version, the image does.
+/// Sets `ETCD_UNSUPPORTED_ARCH` where this version of etcd does not support the architecture. For
+/// the newest version the image sets it itself.
 pub fn admitted(
     container: Container,
-    subject: &ImageUnderTest,
+    under_test: &ImageUnderTest,
     version: &EtcdVersion,
 ) -> Container {
-    match subject.platform.architecture.as_str() {
+    match under_test.platform.architecture.as_str() {
         "amd64" => container,
-        _ if version == subject.newest() => container,
+        _ if version == under_test.newest() => container,
         foreign => container.env("ETCD_UNSUPPORTED_ARCH", foreign),
     }
 }
@@ -225,10 +226,14 @@ impl Member<'_> {
             command.extend(Certificates::server_flags(TLS));
             command.extend(Certificates::peer_flags(TLS));
         }
-        self.dressed(admitted(Container::new(command), self.pod.context().subject, &self.version))
+        self.dressed(admitted(
+            Container::new(command),
+            self.pod.context().under_test,
+            &self.version,
+        ))
     }
 
-    /// With this member's volumes, user and root.
+    /// Adds this member's volumes, user and root file system.
     fn dressed(&self, container: Container) -> Container {
         let mut container = container.volume(&self.data, DATA);
         if let Some(tls) = &self.options.tls {
@@ -284,7 +289,7 @@ impl Member<'_> {
         Ok(started.elapsed())
     }
 
-    /// As if its machine had gone.
+    /// Kills it, as if its machine had failed.
     pub fn kill(&mut self) -> Result<(), CaseError> {
         if let Some(mut process) = self.process.take() {
             process.signal(Signal::Kill)?;

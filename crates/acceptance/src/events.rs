@@ -1,5 +1,5 @@
-//! What `migrate --log-format=json` tells, one event per line. Its sentences are for people and may
-//! change; the names of its events and their fields are an interface.
+//! What `migrate --log-format=json` writes, one event per line. Its sentences are for people and
+//! may change; the names of its events and their fields are an interface.
 
 use std::str::FromStr;
 
@@ -17,7 +17,7 @@ struct Event {
 }
 
 impl Events {
-    /// Lines that are no events, such as those of a shell, say nothing.
+    /// Lines that are not events, such as those of a shell, are ignored.
     pub fn of(log: &str) -> Self {
         Self(log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }

@@ -24,7 +24,7 @@ pub struct FileEntry {
     pub uid: u64,
     pub gid: u64,
     pub size_bytes: u64,
-    /// Ours, by the annotation of the layer.
+    /// Whether it is from a layer of etcdimg, by the layer's annotation.
     pub layer: Option<String>,
 }
 
@@ -132,7 +132,7 @@ impl ImageUnderTest {
     }
 }
 
-/// A path of a tar without what leads out of it; nothing for the root itself.
+/// A path of a tar without parts that lead out of it; empty for the root itself.
 fn plain(path: &Path) -> Option<String> {
     let parts = path.components().filter_map(|part| match part {
         Component::Normal(name) => Some(name.to_str()),

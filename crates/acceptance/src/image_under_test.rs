@@ -47,14 +47,14 @@ impl ImageUnderTest {
             return Self::read(layout, tagged.tag, platform, index_bytes);
         };
         let bytes = layout.document(&child(&tagged.tag, &index, platform)?.digest)?;
-        let mut subject = Self::read(layout, tagged.tag, platform, bytes)?;
-        subject.windows = index
+        let mut under_test = Self::read(layout, tagged.tag, platform, bytes)?;
+        under_test.windows = index
             .manifests
             .iter()
             .filter(|it| it.platform.as_ref().is_some_and(|it| it.os == "windows"))
             .map(|it| (it.clone(), os_version(it)))
             .collect();
-        Ok(subject)
+        Ok(under_test)
     }
 
     fn read(
@@ -68,7 +68,7 @@ impl ImageUnderTest {
         let config_bytes = layout.document(&manifest.config.digest)?;
         let config = serde_json::from_slice(&config_bytes).map_err(unreadable)?;
         let size_bytes = manifest.layers.iter().map(|it| it.size).sum();
-        let mut subject = Self {
+        let mut under_test = Self {
             layout,
             tag,
             platform: platform.clone(),
@@ -82,8 +82,8 @@ impl ImageUnderTest {
             windows: Vec::new(),
             against: None,
         };
-        subject.look()?;
-        Ok(subject)
+        under_test.look()?;
+        Ok(under_test)
     }
 
     /// What the same index has for Windows, each with its `os.version`.

@@ -22,7 +22,8 @@ pub struct Kubelet {
 #[derive(Clone, Copy, Debug)]
 pub struct Template<'a> {
     pub name: &'a str,
-    /// Pods have addresses of their own; here they share a network and get one each of it.
+    /// The address of this pod. All pods share one network here, and each gets its own address in
+    /// it.
     pub address: &'a str,
     pub spec: &'a Value,
 }
@@ -40,25 +41,26 @@ impl Kubelet {
         list(containers).map(|container| self.one(pod, container)).collect()
     }
 
-    fn one(&self, pod: Template<'_>, told: &Value) -> Result<Container, CaseError> {
-        let environment = environment(pod, &told["env"])?;
-        let words = list(&told["command"]).chain(list(&told["args"]));
+    fn one(&self, pod: Template<'_>, spec: &Value) -> Result<Container, CaseError> {
+        let environment = environment(pod, &spec["env"])?;
+        let words = list(&spec["command"]).chain(list(&spec["args"]));
         let words = words.map(|word| Ok(at_address(pod, &expanded(text(word)?, &environment))));
         let mut container = Container::new(words.collect::<Result<Vec<_>, CaseError>>()?);
         container.environment = environment;
         container = container.volume(&self.hosts, "/etc/hosts");
-        for mount in list(&told["volumeMounts"]) {
+        for mount in list(&spec["volumeMounts"]) {
             let folder = self.folder(pod, text(&mount["name"])?)?;
             container = container.volume(folder, text(&mount["mountPath"])?);
         }
         container.user = user(&pod.spec["securityContext"]);
-        if told["securityContext"]["readOnlyRootFilesystem"] == true {
+        if spec["securityContext"]["readOnlyRootFilesystem"] == true {
             container.root = Root::ReadOnly;
         }
         Ok(container)
     }
 
-    /// Where a volume of a pod lies. Those of no name come of a StatefulSet's templates.
+    /// The folder of a pod's volume. A volume that the pod does not define comes from a claim
+    /// template of the StatefulSet, and is named after both.
     fn folder(&self, pod: Template<'_>, name: &str) -> Result<&PathBuf, CaseError> {
         let volume = list(&pod.spec["volumes"]).find(|volume| volume["name"] == name);
         let source = match volume {
@@ -75,13 +77,18 @@ impl Kubelet {
     }
 }
 
-fn environment(pod: Template<'_>, told: &Value) -> Result<BTreeMap<String, String>, CaseError> {
+fn environment(
+    pod: Template<'_>,
+    variables: &Value,
+) -> Result<BTreeMap<String, String>, CaseError> {
     let mut known = BTreeMap::new();
-    for variable in list(told) {
+    for variable in list(variables) {
         let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
             Some("metadata.name") => pod.name.to_owned(),
             Some(other) => {
-                return Err(CaseError::failed(format_args!("nobody here knows {other}")));
+                return Err(CaseError::failed(format_args!(
+                    "this test cannot provide the field {other}"
+                )));
             }
             None => at_address(pod, &expanded(text(&variable["value"])?, &known)),
         };
@@ -90,7 +97,7 @@ fn environment(pod: Template<'_>, told: &Value) -> Result<BTreeMap<String, Strin
     Ok(known)
 }
 
-/// `$(NAME)` becomes the variable's value; what is no variable stays, as shells want it.
+/// `$(NAME)` becomes the variable's value; other text is not changed, so that shells can use `$`.
 fn expanded(text: &str, known: &BTreeMap<String, String>) -> String {
     let replace = |text: String, (name, value): (&String, &String)| {
         text.replace(&format!("$({name})"), value)

@@ -52,7 +52,7 @@ use runtime::{Runtime, RuntimeError};
 /// The parameters of one run of the suites.
 #[expect(missing_debug_implementations, reason = "a runtime has nothing to show")]
 pub struct Run<'a> {
-    pub subject: &'a ImageUnderTest,
+    pub under_test: &'a ImageUnderTest,
     pub runtime: Option<&'a dyn Runtime>,
     /// Below it every case gets a folder.
     pub folder: &'a Path,
@@ -66,17 +66,18 @@ pub struct Run<'a> {
 pub type VerifyLayout = dyn Fn(&oci::Layout) -> Result<Vec<String>, String> + Sync;
 
 /// Cases with their suites, in order.
-pub fn cases(subject: &ImageUnderTest, suites: &[Suite]) -> Vec<(Suite, Case)> {
-    let all =
-        suites.iter().flat_map(|suite| suite.cases(subject).into_iter().map(|case| (*suite, case)));
+pub fn cases(under_test: &ImageUnderTest, suites: &[Suite]) -> Vec<(Suite, Case)> {
+    let all = suites
+        .iter()
+        .flat_map(|suite| suite.cases(under_test).into_iter().map(|case| (*suite, case)));
     all.collect()
 }
 
 /// Whether programs of the image start at all.
 pub fn runs(runtime: &dyn Runtime, folder: &Path) -> bool {
     let asked = container::Container::new(["/bin/sh", "-c", "exit 42"]);
-    let played = || runtime.pod(&probe(folder)?)?.start(&asked)?.wait(Duration::from_mins(1));
-    matches!(played(), Ok(Some(42)))
+    let ended = || runtime.pod(&probe(folder)?)?.start(&asked)?.wait(Duration::from_mins(1));
+    matches!(ended(), Ok(Some(42)))
 }
 
 /// An error when no image could be run here.
@@ -91,7 +92,7 @@ fn probe(folder: &Path) -> Result<std::path::PathBuf, RuntimeError> {
 }
 
 impl Run<'_> {
-    /// Plays the cases, several at a time; `ended` hears of each as it ends.
+    /// Runs the cases, several at a time; `ended` hears of each as it ends.
     pub fn run(
         &self,
         cases: &[(Suite, Case)],
@@ -126,12 +127,12 @@ impl Run<'_> {
         let started = Instant::now();
         let folder = self.folder.join(format!("{suite}-{}", case.name));
         let context = CaseContext::new(self, &folder);
-        let played = std::fs::create_dir_all(&folder)
+        let ended = std::fs::create_dir_all(&folder)
             .map_err(CaseError::from)
             .and_then(|()| (case.run)(&context));
         // Hundreds of megabytes lie there; the next cases need the room.
         let _ = std::fs::remove_dir_all(&folder);
-        let outcome = match played {
+        let outcome = match ended {
             Ok(()) => Outcome::Passed,
             // A case interrupted by Ctrl-C is not a failure.
             Err(CaseError::Failed(_)) if self.interrupted.load(Ordering::Relaxed) => return None,

@@ -2,12 +2,12 @@
 
 use etcd_version::EtcdVersion;
 
-/// What a case told while it ran.
+/// What a case reported while it ran.
 #[derive(Clone, Debug, Default)]
 pub struct CaseLog {
     pub step: String,
     pub notes: Vec<String>,
-    pub journeys: Vec<ProvenMigration>,
+    pub migrations: Vec<ProvenMigration>,
 }
 
 /// Data that went from one version to another.

@@ -1,5 +1,5 @@
-//! Who started what is found in an engine or among temporary files, so that a run removes what
-//! killed ones left, and nothing else.
+//! Which run created a container, an image or a temporary folder. A run removes leftovers of killed
+//! runs, and nothing else.
 
 use std::fmt;
 use std::fs;
@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::str::FromStr;
 
-/// Where a folder says whose it is.
+/// The file that names the owner of a folder.
 const FILE: &str = "owner";
 
 /// A process, by everything that makes its number unique.
@@ -36,7 +36,7 @@ impl Owner {
         is_here && started(self.process).as_ref() != Some(&self.started)
     }
 
-    /// Writes down whose a folder is.
+    /// Writes the owner into a folder.
     pub fn mark(&self, folder: &Path) -> io::Result<()> {
         fs::write(folder.join(FILE), self.to_string())
     }
@@ -55,7 +55,7 @@ pub fn sweep(parent: &Path, prefix: &str) {
     }
 }
 
-/// Which boot of which machine, and whose numbers processes have.
+/// Identifies the boot of the machine and the namespace of process ids.
 fn here() -> (String, String) {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();

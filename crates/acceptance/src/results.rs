@@ -14,7 +14,7 @@ use super::verdict::{IncompleteReason, Verdict};
 pub enum Outcome {
     Passed,
     Failed(FailureDetail),
-    /// What it needs is not here.
+    /// Something that the case needs is missing here; the reason.
     Skipped(String),
 }
 
@@ -36,9 +36,9 @@ pub struct Results {
     pub runtime: &'static str,
     pub bundled: Vec<EtcdVersion>,
     pub cases: Vec<CaseResult>,
-    /// How many cases there would be if nobody had interrupted them.
+    /// How many cases were selected; fewer have results if the run was interrupted.
     pub planned: usize,
-    /// Suites that must have been played, all of them.
+    /// Suites that must have been run, all of them.
     pub required: Vec<Suite>,
     pub took: Duration,
 }
@@ -83,11 +83,11 @@ impl Results {
         }
     }
 
-    /// Whether data went this way in any case.
+    /// Whether any passed case migrated data between these versions.
     pub(crate) fn has_gone(&self, from: &EtcdVersion, to: &EtcdVersion) -> bool {
         let wanted = ProvenMigration { from: from.clone(), to: to.clone() };
         self.cases.iter().any(|case| {
-            matches!(case.outcome, Outcome::Passed) && case.log.journeys.contains(&wanted)
+            matches!(case.outcome, Outcome::Passed) && case.log.migrations.contains(&wanted)
         })
     }
 }

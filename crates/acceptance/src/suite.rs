@@ -70,15 +70,15 @@ impl Suite {
         }
     }
 
-    pub fn cases(self, subject: &ImageUnderTest) -> Vec<Case> {
+    pub fn cases(self, under_test: &ImageUnderTest) -> Vec<Case> {
         match self {
-            Self::Structure => suites::structure::cases(subject),
+            Self::Structure => suites::structure::cases(under_test),
             Self::Run => suites::run::cases(),
-            Self::Migrate => suites::migrate::cases(subject),
-            Self::RollingUpgrade => suites::rolling_upgrade::cases(subject),
+            Self::Migrate => suites::migrate::cases(under_test),
+            Self::RollingUpgrade => suites::rolling_upgrade::cases(under_test),
             Self::Operate => suites::operate::cases(),
             Self::Kubernetes => suites::kubernetes::cases(),
-            Self::Windows => suites::windows::cases(subject),
+            Self::Windows => suites::windows::cases(under_test),
         }
     }
 

@@ -1,4 +1,4 @@
-//! What all results say together.
+//! The verdict on an image, from the results of all cases.
 
 use std::fmt;
 
@@ -11,21 +11,21 @@ use crate::runtime::Cause;
 pub enum Verdict {
     Passed,
     Failed(String),
-    /// Too little was played to say that the image is right or wrong.
+    /// Too few cases ran to say that the image is right or wrong.
     Incomplete(IncompleteReason),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IncompleteReason {
     Interrupted {
-        played: usize,
+        ended: usize,
         planned: usize,
     },
     NothingRan,
-    /// All that failed did so for want of something on this machine.
+    /// All failures were caused by something missing on this machine.
     CouldNotRun {
         failed: usize,
-        played: usize,
+        ended: usize,
     },
     /// `--require` asks for it.
     Missing(Suite),
@@ -33,21 +33,21 @@ pub enum IncompleteReason {
 
 impl Results {
     pub fn verdict(&self) -> Verdict {
-        let (played, planned) = (self.cases.len(), self.planned);
+        let (ended, planned) = (self.cases.len(), self.planned);
         // First: what was interrupted may have failed for that.
-        if played < planned {
-            return Verdict::Incomplete(IncompleteReason::Interrupted { played, planned });
+        if ended < planned {
+            return Verdict::Incomplete(IncompleteReason::Interrupted { ended, planned });
         }
         let failed: Vec<_> =
             self.failed().map(|(case, _)| format!("{}/{}", case.suite, case.case)).collect();
         if !failed.is_empty() && self.failed().all(|(_, it)| it.cause == Cause::Machine) {
             return Verdict::Incomplete(IncompleteReason::CouldNotRun {
                 failed: failed.len(),
-                played,
+                ended,
             });
         }
         if !failed.is_empty() {
-            let what = format!("{} of {played} cases failed: {}", failed.len(), failed.join(", "));
+            let what = format!("{} of {ended} cases failed: {}", failed.len(), failed.join(", "));
             return Verdict::Failed(what);
         }
         let has_run = |suite: Suite| self.cases.iter().any(|case| case.suite == suite);
@@ -75,15 +75,15 @@ impl Verdict {
 impl fmt::Display for IncompleteReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Interrupted { played, planned } => {
-                write!(f, "interrupted after {played} of {planned} cases")
+            Self::Interrupted { ended, planned } => {
+                write!(f, "interrupted after {ended} of {planned} cases")
             }
-            Self::CouldNotRun { failed, played } => {
-                write!(f, "{failed} of {played} cases could not run")
+            Self::CouldNotRun { failed, ended } => {
+                write!(f, "{failed} of {ended} cases could not run")
             }
             Self::NothingRan => f.write_str("nothing could be tested here"),
             Self::Missing(suite) => {
-                write!(f, "no case of {suite} was played, and --require asks for it")
+                write!(f, "no case of {suite} was run, and --require asks for it")
             }
         }
     }

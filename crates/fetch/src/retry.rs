@@ -23,7 +23,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// How long to wait before the next attempt, which then is the present one; `None` if another
-    /// attempt is of no use, or all of them are used up.
+    /// attempt cannot help, or all attempts are used up.
     pub fn next(&mut self, cause: &Cause) -> Option<Duration> {
         if !cause.is_transient() || self.made >= self.options.attempts {
             return None;

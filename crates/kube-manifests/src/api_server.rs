@@ -1,4 +1,4 @@
-//! What an API server is told of each kind of cluster: to kubeadm as an etcd outside of it, to
+//! How an API server is configured for each kind of cluster: for kubeadm as an external etcd, for
 //! others as flags.
 
 use serde_json::{Value, json};

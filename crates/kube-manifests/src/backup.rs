@@ -17,8 +17,8 @@ mv /backup/partial /backup/$name
 ls -1 /backup/snapshot-*.db | sort -r | tail -n +49 | xargs -r rm --
 ";
 
-/// Nothing that is there is touched before the snapshot is restored beside it, and nothing is done
-/// unless `migrate status` says that no server has the data open.
+/// Restores only if `migrate status` says that no server has the data open. The old data is not
+/// touched before the snapshot has been restored beside it.
 const RESTORE: &str = "set -o errexit
 cd /var/lib/etcd
 status=$(migrate status --json --data-dir /var/lib/etcd) || status=

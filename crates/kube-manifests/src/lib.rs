@@ -89,7 +89,7 @@ impl Kind {
             Self::Backup => "A snapshot every hour",
             Self::Restore => "Jobs that restore a snapshot into the volumes of the StatefulSet",
             Self::ApiServer => {
-                "What the API server is told of each kind of cluster: to kubeadm, and as flags"
+                "Settings of the API server for each kind of cluster: for kubeadm, and as flags"
             }
             Self::OperatorCluster => "A cluster of the etcd operator that takes an image",
             Self::OperatorBackup => "A backup by that operator",
@@ -103,7 +103,7 @@ impl Kind {
                 "A single member as a static pod of the kubelet. A failed migration stops the start."
             }
             Self::StaticPodShell => {
-                "A single member in the form of the manifests of old, for those who keep it. It differs in one thing:\n\
+                "A single member in the form of the old manifests, for those who keep it. It differs in one thing:\n\
                  a failed migration stops the start, where the old one went on regardless."
             }
             Self::StaticPodHa => {
@@ -112,7 +112,7 @@ impl Kind {
                  Upgrade node by node, one minor version at a time."
             }
             Self::StaticPodShellHa => {
-                "One of three members, in the form of the manifests of old: a shell runs migrate, then\n\
+                "One of three members, in the form of the old manifests: a shell runs migrate, then\n\
                  etcd. A failed migration stops the start, where the old one went on regardless."
             }
             Self::StatefulSet => {

@@ -1,8 +1,9 @@
 //! Takes an etcd data directory from any old version to any bundled one.
 //!
 //! `inspect` reads what is there, `plan` computes the steps, `run` takes them. `state` is what one
-//! run leaves for the next, `report` what people and programs are told, `cli` what they asked for.
-//! A module uses only those above it in this list: `platform` and `failure`, `files`, `inspect`,
+//! run leaves for the next, `report` writes results for people and programs, `cli` reads the
+//! arguments. A module uses only those above it in this list: `platform` and `failure`, `files`,
+//! `inspect`,
 //! `plan`, `state`, `report`, `cli`, `run`.
 
 mod cli;

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-/// Sorted here and not by the map, whose order another crate may switch for all of us.
+/// Sorts here, because a feature of `serde_json` that any crate may enable changes the order of the
+/// map.
 pub fn canonical(value: &Value) -> Vec<u8> {
     let mut out = Vec::new();
     write(&mut out, value);

@@ -86,8 +86,8 @@ impl Invocation {
         })
     }
 
-    /// Runs to the end; what it says on standard error, line by line, goes to `each`, which may
-    /// add to the log what it makes of it, and the other output to that log.
+    /// Runs to the end. Standard output goes to the log. `each` gets standard error line by line,
+    /// and decides what of it to add to the log.
     pub fn run_lines(&self, log: &Path, mut each: impl FnMut(&str)) -> Result<(), ProcessError> {
         let start = |source| ProcessError::Start { command: self.to_string(), source };
         File::create(log).map_err(start)?;
@@ -145,7 +145,7 @@ impl Invocation {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().map_err(start)?;
         if let Some(mut input) = child.stdin.take() {
-            // Who does not read what was asked says so by its status.
+            // A program that does not read its input reports its failure by its exit status.
             let _ = writeln!(input, "{line}");
         }
         let output = child.wait_with_output().map_err(start)?;

@@ -94,7 +94,7 @@ impl RemoteRepository {
     }
 
     /// Whether the blob of an unfinished upload exists by now, or can be mounted. A mount that
-    /// opens another upload is of no use: the unfinished one has gone further.
+    /// opens another upload is ignored: the unfinished one already has more bytes.
     async fn check_again(
         &self,
         what: &str,

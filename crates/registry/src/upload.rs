@@ -47,7 +47,7 @@ enum Progress {
     Continues(Position),
     /// A later request may succeed, from an offset that only the registry knows.
     Interrupted(Cause),
-    /// The bytes that arrived so far are of no use.
+    /// The registry cannot use the bytes that arrived so far.
     Lost(RegistryError),
 }
 

@@ -41,7 +41,7 @@ pub enum Task {
     BuilderImage(BuilderImageArgs),
     /// Print a folder with etcd servers of every version
     RealEtcd {
-        /// Also bring those of Debian's suites
+        /// Also install those of Debian's suites
         #[arg(long)]
         debian: bool,
     },

@@ -17,7 +17,7 @@ use crate::failure::{Context as _, Failure, Result};
 use crate::part;
 use crate::workspace::{self, say};
 
-/// What pip may bring, by digest.
+/// The packages that pip may install, by digest.
 const REQUIREMENTS: &str = include_str!("../zig.txt");
 
 /// Where a package of this version may be, the oldest suite first.

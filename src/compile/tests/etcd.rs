@@ -28,7 +28,7 @@ fn etcd_is_compiled_by_the_host() {
     assert_eq!(names(&compiled), "etcd etcdctl etcdutl");
     insta::assert_snapshot!(fake.keys(), @"40a98556540e25af6041afcb7601d042ea71b0756055a450048e3f3de4c32604");
     insta::assert_snapshot!(fake.calls(), @"
-    go in /work
+    go in /cache
       CALLS=/calls
       GOTOOLCHAIN=local
       HOME=/home/builder
@@ -39,17 +39,17 @@ fn etcd_is_compiled_by_the_host() {
       <GOPRIVATE>
       <GONOPROXY>
       <GOINSECURE>
-    go in /root/sources/3.6.14
+    go in /checkout/sources/3.6.14
       CALLS=/calls
       CGO_ENABLED=0
       GOAMD64=v1
       GOARCH=arm
       GOARM64=v8.0
       GOARM=7
-      GOCACHE=/work/go-build
+      GOCACHE=/cache/go-build
       GOENV=off
       GOFLAGS=-mod=readonly
-      GOMODCACHE=/work/go-mod
+      GOMODCACHE=/cache/go-mod
       GOOS=linux
       GOPPC64=power8
       GOPROXY=https://proxy.example
@@ -62,7 +62,7 @@ fn etcd_is_compiled_by_the_host() {
       <GOHOSTOS>
       <GOHOSTARCH>
       <GOMODCACHE>
-    go in /root/sources/3.6.14
+    go in /checkout/sources/3.6.14
       (the same environment)
       <build>
       <-p=2>
@@ -71,9 +71,9 @@ fn etcd_is_compiled_by_the_host() {
       <-installsuffix=cgo>
       <-ldflags=-s -w -X=go.etcd.io/etcd/api/v3/version.GitSHA=0123456>
       <-o>
-      </work/compile/SCRATCH/etcd>
+      </cache/compile/SCRATCH/etcd>
       <go.etcd.io/etcd/server/v3>
-    go in /root/sources/3.6.14
+    go in /checkout/sources/3.6.14
       (the same environment)
       <build>
       <-p=2>
@@ -82,9 +82,9 @@ fn etcd_is_compiled_by_the_host() {
       <-installsuffix=cgo>
       <-ldflags=-s -w -X=go.etcd.io/etcd/api/v3/version.GitSHA=0123456>
       <-o>
-      </work/compile/SCRATCH/etcdctl>
+      </cache/compile/SCRATCH/etcdctl>
       <go.etcd.io/etcd/etcdctl/v3>
-    go in /root/sources/3.6.14
+    go in /checkout/sources/3.6.14
       (the same environment)
       <build>
       <-p=2>
@@ -93,7 +93,7 @@ fn etcd_is_compiled_by_the_host() {
       <-installsuffix=cgo>
       <-ldflags=-s -w -X=go.etcd.io/etcd/api/v3/version.GitSHA=0123456>
       <-o>
-      </work/compile/SCRATCH/etcdutl>
+      </cache/compile/SCRATCH/etcdutl>
       <go.etcd.io/etcd/etcdutl/v3>
     ");
 }
@@ -106,7 +106,7 @@ fn an_old_etcd_is_compiled_by_the_host() {
     assert_eq!(names(&compiled), "etcd etcdctl");
     insta::assert_snapshot!(fake.keys(), @"17c7650de00ca4bc06097455f65f7e7c301cdf7228bfd542b45e4c1fe2913aff");
     insta::assert_snapshot!(fake.calls(), @"
-    go in /work
+    go in /cache
       CALLS=/calls
       GOTOOLCHAIN=local
       HOME=/home/builder
@@ -117,16 +117,16 @@ fn an_old_etcd_is_compiled_by_the_host() {
       <GOPRIVATE>
       <GONOPROXY>
       <GOINSECURE>
-    go in /root/sources/3.4.21
+    go in /checkout/sources/3.4.21
       CALLS=/calls
       CGO_ENABLED=0
       GOAMD64=v1
       GOARCH=arm
       GOARM64=v8.0
-      GOCACHE=/work/go-build
+      GOCACHE=/cache/go-build
       GOENV=off
       GOFLAGS=-mod=readonly
-      GOMODCACHE=/work/go-mod
+      GOMODCACHE=/cache/go-mod
       GOOS=linux
       GOPPC64=power8
       GOPROXY=https://proxy.example
@@ -139,7 +139,7 @@ fn an_old_etcd_is_compiled_by_the_host() {
       <GOHOSTOS>
       <GOHOSTARCH>
       <GOMODCACHE>
-    go in /root/sources/3.4.21
+    go in /checkout/sources/3.4.21
       (the same environment)
       <build>
       <-p=2>
@@ -148,9 +148,9 @@ fn an_old_etcd_is_compiled_by_the_host() {
       <-installsuffix=cgo>
       <-ldflags=-s -X=go.etcd.io/etcd/version.GitSHA=0123456>
       <-o>
-      </work/compile/SCRATCH/etcd>
+      </cache/compile/SCRATCH/etcd>
       <go.etcd.io/etcd>
-    go in /root/sources/3.4.21
+    go in /checkout/sources/3.4.21
       (the same environment)
       <build>
       <-p=2>
@@ -159,7 +159,7 @@ fn an_old_etcd_is_compiled_by_the_host() {
       <-installsuffix=cgo>
       <-ldflags=-s -X=go.etcd.io/etcd/version.GitSHA=0123456>
       <-o>
-      </work/compile/SCRATCH/etcdctl>
+      </cache/compile/SCRATCH/etcdctl>
       <go.etcd.io/etcd/etcdctl>
     ");
 }
@@ -169,7 +169,7 @@ fn modules_are_downloaded_by_the_host() {
     let fake = Fake::new(Builder::Host);
     download_modules(&fake.context(), &modules("3.6.14", Some("7"))).unwrap();
     insta::assert_snapshot!(fake.calls(), @"
-    go in /work
+    go in /cache
       CALLS=/calls
       GOTOOLCHAIN=local
       HOME=/home/builder
@@ -180,17 +180,17 @@ fn modules_are_downloaded_by_the_host() {
       <GOPRIVATE>
       <GONOPROXY>
       <GOINSECURE>
-    go in /root/sources/3.6.14
+    go in /checkout/sources/3.6.14
       CALLS=/calls
       CGO_ENABLED=0
       GOAMD64=v1
       GOARCH=arm
       GOARM64=v8.0
       GOARM=7
-      GOCACHE=/work/go-build
+      GOCACHE=/cache/go-build
       GOENV=off
       GOFLAGS=-mod=readonly
-      GOMODCACHE=/work/go-mod
+      GOMODCACHE=/cache/go-mod
       GOOS=linux
       GOPPC64=power8
       GOPROXY=https://proxy.example
@@ -203,7 +203,7 @@ fn modules_are_downloaded_by_the_host() {
       <GOHOSTOS>
       <GOHOSTARCH>
       <GOMODCACHE>
-    go in /root/sources/3.6.14
+    go in /checkout/sources/3.6.14
       (the same environment)
       <mod>
       <download>
@@ -218,7 +218,7 @@ fn etcd_is_compiled_by_buildx() {
     assert_eq!(names(&compiled), "etcd etcdctl etcdutl");
     insta::assert_snapshot!(fake.keys(), @"40a98556540e25af6041afcb7601d042ea71b0756055a450048e3f3de4c32604");
     insta::assert_snapshot!(fake.calls(), @r#"
-    docker in /work
+    docker in /cache
       CALLS=/calls
       DOCKER_HOST=unix:///docker
       HOME=/home/builder
@@ -230,9 +230,9 @@ fn etcd_is_compiled_by_buildx() {
       <--cache-from=type=local,src=from>
       <--cache-to=type=local,dest=to>
       <--platform=linux/arm/v7>
-      <--file=/work/compile/SCRATCH/Dockerfile>
-      <--output=type=local,dest=/work/compile/SCRATCH/out>
-      </work/compile/SCRATCH/context>
+      <--file=/cache/compile/SCRATCH/Dockerfile>
+      <--output=type=local,dest=/cache/compile/SCRATCH/out>
+      </cache/compile/SCRATCH/context>
     # Written by etcdimg: compiles etcd 3.6.14 for linux/arm/v7.
     # The builder, by its digest, on the machine's own architecture.
     FROM --platform=$BUILDPLATFORM golang@sha256:1 AS fetch

@@ -22,31 +22,31 @@ fn migrate_is_compiled_by_the_host() {
     download_crates(&fake.context(), &source).unwrap();
     insta::assert_snapshot!(fake.keys(), @"13f229583727ad514e8753ea04616fa86251425ef65e4107e3ec375f13808a22");
     insta::assert_snapshot!(fake.calls(), @r#"
-    rustc in /work
+    rustc in /cache
       CALLS=/calls
       HOME=/home/builder
       <--version>
-    cargo in /work/migrate/rust-6/x86_64-pc-windows-gnu/stage
+    cargo in /cache/migrate/rust-6/x86_64-pc-windows-gnu/stage
       CALLS=/calls
       CARGO_BUILD_JOBS=2
       CARGO_ENCODED_RUSTFLAGS=-Ctarget-feature=+crt-static -Clink-self-contained=no
-      CARGO_TARGET_DIR=/work/migrate/rust-6/x86_64-pc-windows-gnu/target
-      CARGO_ZIGBUILD_CACHE_DIR=/work/zig
-      CARGO_ZIGBUILD_ZIG_PATH=/work/parts/zig-0.17.0/zig
+      CARGO_TARGET_DIR=/cache/migrate/rust-6/x86_64-pc-windows-gnu/target
+      CARGO_ZIGBUILD_CACHE_DIR=/cache/zig
+      CARGO_ZIGBUILD_ZIG_PATH=/cache/parts/zig-0.17.0/zig
       HOME=/home/builder
       RUSTC_BOOTSTRAP=1
-      RUSTC_WRAPPER=/work/migrate/rust-6/x86_64-pc-windows-gnu/stage/rustc
+      RUSTC_WRAPPER=/cache/migrate/rust-6/x86_64-pc-windows-gnu/stage/rustc
       SOURCE_DATE_EPOCH=0
-      ZIG_GLOBAL_CACHE_DIR=/work/zig/global
-      ZIG_LOCAL_CACHE_DIR=/work/zig/local
-      __CARGO_TESTS_ONLY_SRC_ROOT=/work/migrate/rust-6/x86_64-pc-windows-gnu/stage/library
+      ZIG_GLOBAL_CACHE_DIR=/cache/zig/global
+      ZIG_LOCAL_CACHE_DIR=/cache/zig/local
+      __CARGO_TESTS_ONLY_SRC_ROOT=/cache/migrate/rust-6/x86_64-pc-windows-gnu/stage/library
       <clean>
       <--offline>
       <--profile=image>
       <--package=migrate>
       <--package=etcd-version>
       <--target=x86_64-pc-windows-gnu>
-    cargo-zigbuild in /work/migrate/rust-6/x86_64-pc-windows-gnu/stage
+    cargo-zigbuild in /cache/migrate/rust-6/x86_64-pc-windows-gnu/stage
       (the same environment)
       <zigbuild>
       <--locked>
@@ -78,25 +78,25 @@ fn migrate_is_compiled_by_the_host() {
       link "lib$name" rmeta
       link "$name" d
     fi
-    set -- "$@" "--remap-path-prefix=/home/builder/.rustup=/rustup" "--remap-path-prefix=/home/builder/.cargo=/cargo" "--remap-path-prefix=/work/migrate/rust-6/x86_64-pc-windows-gnu/target=/target" "--remap-path-prefix=/work/migrate/rust-6/x86_64-pc-windows-gnu/stage=/etcdimg"
+    set -- "$@" "--remap-path-prefix=/home/builder/.rustup=/rustup" "--remap-path-prefix=/home/builder/.cargo=/cargo" "--remap-path-prefix=/cache/migrate/rust-6/x86_64-pc-windows-gnu/target=/target" "--remap-path-prefix=/cache/migrate/rust-6/x86_64-pc-windows-gnu/stage=/etcdimg"
     case $CARGO_MANIFEST_DIR in
       */registry/src/*) set -- "$@" "--remap-path-prefix=${CARGO_MANIFEST_DIR%/*}=/crates" ;;
     esac
     exec "$@"
-    cargo in /work/migrate/rust-6/x86_64-pc-windows-gnu/stage
+    cargo in /cache/migrate/rust-6/x86_64-pc-windows-gnu/stage
       CALLS=/calls
       CARGO_BUILD_JOBS=2
       CARGO_ENCODED_RUSTFLAGS=-Ctarget-feature=+crt-static -Clink-self-contained=no
-      CARGO_TARGET_DIR=/work/migrate/rust-6/x86_64-pc-windows-gnu/target
-      CARGO_ZIGBUILD_CACHE_DIR=/work/zig
-      CARGO_ZIGBUILD_ZIG_PATH=/work/parts/zig-0.17.0/zig
+      CARGO_TARGET_DIR=/cache/migrate/rust-6/x86_64-pc-windows-gnu/target
+      CARGO_ZIGBUILD_CACHE_DIR=/cache/zig
+      CARGO_ZIGBUILD_ZIG_PATH=/cache/parts/zig-0.17.0/zig
       HOME=/home/builder
       RUSTC_BOOTSTRAP=1
-      RUSTC_WRAPPER=/work/migrate/rust-6/x86_64-pc-windows-gnu/stage/rustc
+      RUSTC_WRAPPER=/cache/migrate/rust-6/x86_64-pc-windows-gnu/stage/rustc
       SOURCE_DATE_EPOCH=0
-      ZIG_GLOBAL_CACHE_DIR=/work/zig/global
-      ZIG_LOCAL_CACHE_DIR=/work/zig/local
-      __CARGO_TESTS_ONLY_SRC_ROOT=/work/migrate/rust-6/x86_64-pc-windows-gnu/stage/library
+      ZIG_GLOBAL_CACHE_DIR=/cache/zig/global
+      ZIG_LOCAL_CACHE_DIR=/cache/zig/local
+      __CARGO_TESTS_ONLY_SRC_ROOT=/cache/migrate/rust-6/x86_64-pc-windows-gnu/stage/library
       <fetch>
       <--locked>
       <--target>
@@ -188,7 +188,7 @@ fn migrate_is_compiled_by_buildx() {
     assert_eq!(compiled.name, "migrate");
     insta::assert_snapshot!(fake.keys(), @"be97d934e840adb121b311d373cabe93b492fdbe2ffa8b384ee46470abb196e8");
     insta::assert_snapshot!(fake.calls(), @r"
-    docker in /work
+    docker in /cache
       CALLS=/calls
       DOCKER_HOST=unix:///docker
       HOME=/home/builder
@@ -201,9 +201,9 @@ fn migrate_is_compiled_by_buildx() {
       <--cache-from=type=local,src=from>
       <--cache-to=type=local,dest=to>
       <--platform=linux/s390x>
-      <--file=/work/compile/SCRATCH/Dockerfile>
-      <--output=type=local,dest=/work/compile/SCRATCH/out>
-      </work/compile/SCRATCH/context>
+      <--file=/cache/compile/SCRATCH/Dockerfile>
+      <--output=type=local,dest=/cache/compile/SCRATCH/out>
+      </cache/compile/SCRATCH/context>
     # Written by etcdimg: compiles migrate for linux/s390x.
     # The builder, by its digest, on the machine's own architecture.
     FROM --platform=$BUILDPLATFORM golang@sha256:1 AS fetch

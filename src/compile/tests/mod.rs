@@ -79,23 +79,23 @@ impl Fake {
             fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         };
         for name in ["Cargo.lock", "Cargo.toml", "crates/etcd-version/a", "crates/migrate/src/b"] {
-            write(&format!("root/{name}"), name);
+            write(&format!("checkout/{name}"), name);
         }
         for name in ["scripts/builder-toolchain", "crates/xtask/zig.txt", "versions.yaml"] {
-            write(&format!("root/{name}"), name);
+            write(&format!("checkout/{name}"), name);
         }
         for name in ["go.mod", "go.sum"] {
-            write(&format!("root/sources/3.6.14/{name}"), name);
-            write(&format!("root/sources/3.4.21/{name}"), name);
+            write(&format!("checkout/sources/3.6.14/{name}"), name);
+            write(&format!("checkout/sources/3.4.21/{name}"), name);
         }
-        write("work/parts/rust-1.95.0/library/Cargo.lock", "");
+        write("cache/parts/rust-1.95.0/library/Cargo.lock", "");
         let programs = [
             ("bin/go", GO),
             ("bin/rustc", RUSTC),
             ("bin/cargo", ""),
             ("bin/docker", DOCKER),
-            ("work/parts/zig-0.17.0/zig", ""),
-            ("work/parts/zig-0.17.0/cargo-zigbuild", ZIGBUILD),
+            ("cache/parts/zig-0.17.0/zig", ""),
+            ("cache/parts/zig-0.17.0/cargo-zigbuild", ZIGBUILD),
         ];
         for (name, script) in programs {
             write(name, &format!("{RECORDER}{script}"));
@@ -105,8 +105,8 @@ impl Fake {
         let variable = |name: &str, value: OsString| (name.to_owned(), value);
         let search = format!("{}:/usr/bin:/bin", path("bin").display());
         let options = CompileOptions {
-            root: path("root"),
-            work: path("work"),
+            root: path("checkout"),
+            work: path("cache"),
             environment: BTreeMap::from([
                 variable("PATH", search.into()),
                 variable("HOME", "/home/builder".into()),
@@ -117,7 +117,7 @@ impl Fake {
             at_once: None,
             builder,
         };
-        let store = Store::open(path("work")).unwrap();
+        let store = Store::open(path("cache")).unwrap();
         let ui = Ui::new(Verbosity::Quiet, ProgressMode::None);
         Self { folder, store, options, lock: lock(), ui }
     }
@@ -139,8 +139,8 @@ impl Fake {
         let text = text.replace(&self.folder.path().display().to_string(), "");
         // Cargo's separator of flags.
         let text = text.replace('\u{1f}', " ");
-        let scratch = |line: &str| match line.split_once("/work/compile/.tmp") {
-            Some((before, after)) => format!("{before}/work/compile/SCRATCH{}", &after[6..]),
+        let scratch = |line: &str| match line.split_once("/cache/compile/.tmp") {
+            Some((before, after)) => format!("{before}/cache/compile/SCRATCH{}", &after[6..]),
             None => line.to_owned(),
         };
         let text: String = text.lines().map(|line| scratch(line) + "\n").collect();
@@ -149,7 +149,7 @@ impl Fake {
 
     /// The keys of everything that was compiled.
     fn keys(&self) -> String {
-        let folder = self.folder.path().join("work/records/compile");
+        let folder = self.folder.path().join("cache/records/compile");
         let mut names: Vec<_> = fs::read_dir(folder)
             .unwrap()
             .map(|it| it.unwrap().file_name().into_string().unwrap())

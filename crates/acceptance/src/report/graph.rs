@@ -10,7 +10,7 @@ const STEP: usize = 190;
 const BOX: usize = 120;
 const MIDDLE: usize = 400;
 const MARGIN: usize = 10;
-/// From the middle to where arcs begin.
+/// The distance from the middle line to the ends of the arcs.
 const EDGE: usize = 24;
 
 impl Results {

@@ -28,7 +28,7 @@ impl Results {
                 ),
                 Outcome::Skipped(why) => ("skipped", json!(why)),
             };
-            let journeys = case.log.journeys.iter();
+            let migrations = case.log.migrations.iter();
             json!({
                 "suite": case.suite,
                 "case": case.case,
@@ -37,7 +37,7 @@ impl Results {
                 "why": why,
                 "seconds": seconds(case.took),
                 "notes": case.log.notes,
-                "journeys": journeys
+                "journeys": migrations
                     .map(|it| json!({"from": it.from.to_string(), "to": it.to.to_string()}))
                     .collect::<Vec<_>>(),
             })

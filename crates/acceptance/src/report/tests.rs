@@ -15,7 +15,7 @@ fn case(suite: Suite, name: &str, outcome: Outcome) -> CaseResult {
         log: CaseLog {
             step: "stop \"it\"".to_owned(),
             notes: vec![],
-            journeys: vec![ProvenMigration { from: version("3.5.33"), to: version("3.6.14") }],
+            migrations: vec![ProvenMigration { from: version("3.5.33"), to: version("3.6.14") }],
         },
         took: Duration::from_millis(1500),
     }
@@ -148,12 +148,12 @@ fn the_verdict_is_the_same_everywhere() {
         &[Suite::Kubernetes],
         r#"tests="2" skipped="0" failures="1" errors="0"; 1 in JUnit; failed failed 1; failed; complete"#,
     );
-    // So is a suite that nobody played.
+    // So is a required suite of which no case was run.
     check(
         vec![passed()],
         1,
         &[Suite::Kubernetes],
-        r#"tests="2" skipped="0" failures="0" errors="1"; 1 in JUnit; incomplete failed 0; incomplete; no case of kubernetes was played, and --require asks for it"#,
+        r#"tests="2" skipped="0" failures="0" errors="1"; 1 in JUnit; incomplete failed 0; incomplete; no case of kubernetes was run, and --require asks for it"#,
     );
     check(
         vec![skipped()],

@@ -42,7 +42,7 @@ impl Results {
     }
 }
 
-/// A log must not paint the reader's terminal.
+/// Removes control characters, so that a log cannot change the reader's terminal.
 fn plain(line: &str) -> String {
     line.replace(|c: char| c.is_control() && c != '\t', "\u{fffd}")
 }

@@ -27,12 +27,12 @@ use crate::image_under_test::ImageUnderTest;
 use crate::owner::Owner;
 use docker::{self, EngineError};
 
-/// Marks what is ours in an engine that others use too.
+/// The label of our containers and images, in an engine that others use too.
 const LABEL: &str = "dev.etcdimg.test";
 /// The image's name in the engine; its tag says whose it is, as the label of a container does.
 const REPOSITORY: &str = "etcdimg-test";
 
-/// What shells say of a program that they cannot start.
+/// Exit codes of a shell for a program that it cannot start.
 const NOT_STARTED: i32 = 127;
 /// The polling interval of every wait.
 const LOOK: Duration = Duration::from_millis(100);
@@ -57,7 +57,7 @@ struct Inner {
 impl Docker {
     /// Loads the image under a name that no other image has, nor another run for this one.
     pub fn new(
-        subject: &ImageUnderTest,
+        under_test: &ImageUnderTest,
         tokio: Tokio,
         interrupted: &AtomicBool,
     ) -> Result<Self, EngineError> {
@@ -68,7 +68,7 @@ impl Docker {
         let user = tokio.block_on(user(&engine));
         // From here on: half a load may have brought it.
         let inner = Arc::new(Inner { engine, tokio, owner, reference, user });
-        let source = subject.archive(inner.reference.clone());
+        let source = under_test.archive(inner.reference.clone());
         let watching = async {
             while !interrupted.load(Ordering::Relaxed) {
                 tokio::time::sleep(LOOK).await;
@@ -84,9 +84,9 @@ impl Docker {
     }
 }
 
-/// As whom containers run where the image says nobody: for a user who is not root as that user,
-/// who could else not read, move or remove what they write. In an engine without root, the
-/// container's root is that user already.
+/// The user and group of containers whose image names no user. A caller who is not root gets his
+/// own: he could not read, move or remove the files of another user. `None` for root, and for a
+/// rootless engine, which maps the container's root to the caller.
 async fn user(engine: &Engine) -> Option<(u32, u32)> {
     let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
     let options = engine.info().await.ok().and_then(|it| it.security_options).unwrap_or_default();
@@ -94,7 +94,7 @@ async fn user(engine: &Engine) -> Option<(u32, u32)> {
     (!user.is_root() && !is_rootless).then(|| (user.as_raw(), group.as_raw()))
 }
 
-/// What runs that were killed could not remove.
+/// Removes containers and images that killed runs left.
 async fn remove_leftovers(engine: &Engine) {
     let is_gone = |owner: &str| owner.parse::<Owner>().is_ok_and(|owner| owner.is_gone());
     let filters = HashMap::from([("label", vec![LABEL])]);
@@ -191,8 +191,8 @@ impl Inner {
     }
 }
 
-/// Engines call it a bad request when the image has no such program, or none that starts: that is
-/// the image's fault and nobody else's.
+/// Engines answer "bad request" when the image does not contain the program or the program cannot
+/// be started. That is a fault of the image, not of the machine.
 fn refusal<T>(answer: Result<T, Error>) -> Result<Result<T, String>, Error> {
     match answer {
         Ok(done) => Ok(Ok(done)),

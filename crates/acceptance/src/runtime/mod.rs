@@ -21,7 +21,7 @@ pub use wine::Wine;
 use super::container::{Container, Ended};
 use process::{Invocation, Streams};
 
-/// What has to be mended when something did not work.
+/// What has to be repaired when something failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cause {
     #[default]
@@ -90,10 +90,10 @@ pub trait Pod: Send + Sync {
     }
 }
 
-/// Whether to wait on for what runs since that time.
+/// Whether to keep waiting for a program that was started at that time.
 pub type GoesOn<'a> = &'a dyn Fn(Duration) -> bool;
 
-/// What became of a program inside of a pod.
+/// How a program inside of a pod ended, or that it did not end in time.
 #[derive(Debug)]
 pub enum Inside {
     Ended(Ended),

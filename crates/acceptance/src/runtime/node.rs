@@ -1,5 +1,5 @@
-//! A machine of its own for podman's `kube play`: network, processes and folders that nobody else
-//! sees, so that manifests with `hostNetwork` and `hostPath` run as they are.
+//! An isolated node for podman's `kube play`: its own network, processes and folders, so that
+//! manifests with `hostNetwork` and `hostPath` run unchanged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -42,11 +42,11 @@ fn podman_conf() -> String {
     )
 }
 
-/// Of pods and containers, in hexadecimal digits.
+/// The length of the id of a pod or container, in hexadecimal digits.
 const ID_LENGTH: usize = 64;
 const GROUPS: &str = "/sys/fs/cgroup";
 
-/// Podman waits for containers that no longer answer.
+/// How long podman waits for containers that no longer answer.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]

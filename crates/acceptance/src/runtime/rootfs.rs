@@ -66,17 +66,17 @@ pub struct Rootfs {
 
 impl Rootfs {
     /// Unpacks the image below a folder.
-    pub fn new(subject: &ImageUnderTest, folder: &Path) -> Result<Self, RuntimeError> {
+    pub fn new(under_test: &ImageUnderTest, folder: &Path) -> Result<Self, RuntimeError> {
         let image = folder.join("image");
         let failed = || format!("cannot unpack the image into {}", image.display());
         fs::create_dir_all(&image).map_err(RuntimeError::because(failed()))?;
-        subject.unpack(&image).map_err(RuntimeError::because(failed()))?;
+        under_test.unpack(&image).map_err(RuntimeError::because(failed()))?;
         // Engines make them too.
         for name in ["proc", "dev", "tmp"] {
             fs::create_dir_all(image.join(name)).map_err(RuntimeError::because(failed()))?;
         }
         let is_root = rustix::process::geteuid().is_root();
-        Ok(Self { image, environment: subject.environment(), is_root })
+        Ok(Self { image, environment: under_test.environment(), is_root })
     }
 }
 
@@ -288,7 +288,7 @@ impl Drop for RootfsRunning {
             let _ = self.signal(Signal::Kill);
             let _ = self.child.kill();
         }
-        // The kernel's own, which nobody but root could look into, nor remove therefore.
+        // The kernel creates this folder with mode 0, and only root could remove it like that.
         let _ = fs::set_permissions(self.own.join("work/work"), Permissions::from_mode(0o700));
         // What it wrote over the image is of no interest any more.
         let _ = fs::remove_dir_all(self.own.join("upper"));

@@ -1,4 +1,5 @@
-//! A Windows of its own, by wine, with an image's files on its drive C: for programs that end.
+//! A Windows prefix made by wine, with the files of an image on its drive C:. For programs that end
+//! by themselves, not for servers.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -21,7 +22,7 @@ wineserver -k 2>/dev/null
 exit $code
 "#;
 
-/// Making a Windows takes wine its time.
+/// How long wine may take to make a prefix.
 const PATIENCE: Duration = Duration::from_mins(3);
 /// Go asks it for random numbers; old wines do not have it.
 const LIBRARY: &str = "windows/system32/bcryptprimitives.dll";
@@ -36,7 +37,7 @@ pub struct Wine<'a> {
 impl<'a> Wine<'a> {
     /// A Windows with the image in it, or why there can be none here.
     pub fn boot(
-        subject: &ImageUnderTest,
+        under_test: &ImageUnderTest,
         folder: &Path,
         interrupted: &'a AtomicBool,
     ) -> Result<Result<Self, String>, RuntimeError> {
@@ -57,7 +58,7 @@ impl<'a> Wine<'a> {
             let why = "this wine has no bcryptprimitives.dll; a WINEPREFIX that has it lends it";
             return Ok(Err(why.to_owned()));
         }
-        wine.install(subject)?;
+        wine.install(under_test)?;
         Ok(Ok(wine))
     }
 
@@ -81,11 +82,11 @@ impl<'a> Wine<'a> {
     }
 
     /// As Windows would show them: what is below `Files` is on drive C:.
-    fn install(&self, subject: &ImageUnderTest) -> Result<(), RuntimeError> {
+    fn install(&self, under_test: &ImageUnderTest) -> Result<(), RuntimeError> {
         let failed = || RuntimeError::because("cannot unpack the image for Windows");
         let image = self.folder.join("image");
         fs::create_dir_all(&image).map_err(failed())?;
-        subject
+        under_test
             .unpack(&image)
             .map_err(RuntimeError::because("cannot unpack the image for Windows"))?;
         for entry in fs::read_dir(image.join(FILES)).map_err(failed())? {

@@ -1,5 +1,5 @@
 //! The pods of `manifests/`, as they are: init container first, volumes and network as a kubelet
-//! would have them. Podman plays the kubelet.
+//! would set them up. Podman takes the place of the kubelet.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
@@ -33,8 +33,8 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn setting(context: &CaseContext<'_>) -> Setting {
-    let image = format!("registry.example.com/etcd:{}", context.subject.tag);
-    Setting { image, target: context.subject.newest().clone() }
+    let image = format!("registry.example.com/etcd:{}", context.under_test.tag);
+    Setting { image, target: context.under_test.newest().clone() }
 }
 
 /// A node with the image in podman's storage.
@@ -43,7 +43,7 @@ fn node<'a>(context: &CaseContext<'a>) -> Result<Node<'a>, CaseError> {
     let folder = context.folder("node")?;
     let archive = folder.join("image.tar");
     let mut out = BufWriter::new(File::create(&archive)?);
-    docker::write_archive(&context.subject.archive(setting(context).image), &mut out)?;
+    docker::write_archive(&context.under_test.archive(setting(context).image), &mut out)?;
     out.flush()?;
     drop(out);
     let node = Node::boot(&folder, &ADDRESSES, context.interrupted)?;
@@ -62,7 +62,7 @@ fn must(node: &Node<'_>, words: &[&str]) -> Result<String, CaseError> {
         .log(&format!("{}{}", ended.stdout, ended.stderr)))
 }
 
-/// Writes the manifest to where podman finds it and plays it.
+/// Writes the manifest to a folder that the node sees, and runs `podman kube play` on it.
 fn play(node: &Node<'_>, file: &manifests::File) -> Result<(), CaseError> {
     // Its folder of data is the one place that node and host share.
     let path = node.pki().join(&file.name);
@@ -89,7 +89,7 @@ fn single(context: &CaseContext<'_>, kind: Kind) -> Result<(), CaseError> {
         .until("the pod to be healthy", || Ok(node.podman(&health)?.code == 0))
         .map_err(|stop| stop.log(&log(&node, "etcd-0-etcd")))?;
     must(&node, &["exec", "etcd-0-etcd", "etcdctl", "put", "/registry/pods/a", "b"])?;
-    let newest = context.subject.newest();
+    let newest = context.under_test.newest();
     let version = fs::read_to_string(node.data().join("version.txt")).unwrap_or_default();
     same("version.txt", &format!("{newest}/etcd3"), &version)?;
     ensure(node.data().join("member/snap/db").exists(), || {

@@ -17,23 +17,23 @@ use crate::image_under_test::ImageUnderTest;
 use crate::pod::Pod;
 use crate::runtime::Signal;
 
-/// For every journey of data.
+/// Key-value pairs that every migration of data has to keep.
 const KEYS: usize = 10_000;
-/// Where something else than the data is looked at.
+/// Key-value pairs for cases that check something other than the data.
 const FEW_KEYS: usize = 500;
 /// Far fewer than an etcd logs before it writes a raft snapshot by itself.
 const FEW_PUTS: usize = 5;
 
-pub fn cases(subject: &ImageUnderTest) -> Vec<Case> {
+pub fn cases(under_test: &ImageUnderTest) -> Vec<Case> {
     let mut cases = vec![
         Case::new("empty", "an empty directory takes the target", empty),
         Case::new("permissions", "0755 and 0644 under the umask 0022", permissions),
         Case::new("same", "data of the last version stays as it is", |context| {
-            up(context, context.subject.newest(), context.subject.newest())
+            up(context, context.under_test.newest(), context.under_test.newest())
         }),
         Case::new("refused", "what cannot be migrated is refused and not touched", refused),
     ];
-    for (older, newer) in subject.steps().into_iter().chain(subject.patches()) {
+    for (older, newer) in under_test.steps().into_iter().chain(under_test.patches()) {
         cases.push(case("up", older, newer, up));
         cases.push(case("down", newer, older, down));
         cases.push(case("auth", older, newer, auth));
@@ -44,18 +44,18 @@ pub fn cases(subject: &ImageUnderTest) -> Vec<Case> {
             if has_stuck_auth(older, newer) { auth_stays } else { auth },
         ));
     }
-    if subject.minors().len() > 2 {
+    if under_test.minors().len() > 2 {
         cases.extend([
             Case::new("longest", "from the oldest to the newest in one start", |context| {
-                up(context, context.subject.oldest(), context.subject.newest())
+                up(context, context.under_test.oldest(), context.under_test.newest())
             }),
             Case::new("auth", "the same with authentication enabled", |context| {
-                auth(context, context.subject.oldest(), context.subject.newest())
+                auth(context, context.under_test.oldest(), context.under_test.newest())
             }),
             Case::new("crash", "killed while it serves, started again, it goes on", crash),
         ]);
     }
-    for versions in subject.chains() {
+    for versions in under_test.chains() {
         let versions: Vec<EtcdVersion> = versions.into_iter().cloned().collect();
         let name = versions.iter().map(ToString::to_string).collect::<Vec<_>>();
         cases.push(Case::new(
@@ -70,17 +70,17 @@ pub fn cases(subject: &ImageUnderTest) -> Vec<Case> {
 
 type Procedure = fn(&CaseContext<'_>, &EtcdVersion, &EtcdVersion) -> Result<(), CaseError>;
 
-fn case(name: &str, from: &EtcdVersion, to: &EtcdVersion, journey: Procedure) -> Case {
+fn case(name: &str, from: &EtcdVersion, to: &EtcdVersion, procedure: Procedure) -> Case {
     let proves = match name {
         "auth" => format!("the same from {from} to {to} with authentication enabled"),
         _ => format!("data of {from} is whole under {to}"),
     };
     let (from, to) = (from.clone(), to.clone());
-    Case::new(format!("{name}-{from}-{to}"), proves, move |context| journey(context, &from, &to))
+    Case::new(format!("{name}-{from}-{to}"), proves, move |context| procedure(context, &from, &to))
 }
 
-/// Whether a way back from `newer` needs a login, which `migrate` has not: a minor version on it does
-/// not start on a restored database of the next one.
+/// Whether a way back from `newer` needs a login, which `migrate` does not have: some minor version on
+/// it does not start on a restored database of the next one.
 fn has_stuck_auth(older: &EtcdVersion, newer: &EtcdVersion) -> bool {
     let (mut minor, newer) = (Series::of(older), Series::of(newer));
     while minor < newer {
@@ -107,7 +107,7 @@ fn seeded<'a>(
     Ok((cluster, written))
 }
 
-/// Starts what the data was migrated to and compares everything.
+/// Starts the version that the data was migrated to, and compares all data.
 fn is_whole(cluster: &mut Cluster<'_>, written: &str) -> Result<(), CaseError> {
     let member = &cluster.members[0];
     let version = member.version.clone();
@@ -126,7 +126,7 @@ fn up(context: &CaseContext<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Result
     let said = cluster.members[0].migrate(to)?;
     // One minor up is left to the target; every minor between must have been served.
     let served = Events::of(&said).stopped();
-    for version in between(context.subject, from, to) {
+    for version in between(context.under_test, from, to) {
         ensure(served.contains(version), || {
             format!("etcd {version} was never started on the way from {from} to {to}")
         })
@@ -134,18 +134,18 @@ fn up(context: &CaseContext<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Result
     }
     is_whole(&mut cluster, &written)?;
     if from != to {
-        context.journey(from, to);
+        context.prove_migration(from, to);
     }
     Ok(())
 }
 
 fn between<'a>(
-    subject: &'a ImageUnderTest,
+    under_test: &'a ImageUnderTest,
     from: &EtcdVersion,
     to: &EtcdVersion,
 ) -> impl Iterator<Item = &'a EtcdVersion> {
     let minors = from.minor() + 1..to.minor();
-    subject.minors().into_iter().filter(move |version| minors.contains(&version.minor()))
+    under_test.minors().into_iter().filter(move |version| minors.contains(&version.minor()))
 }
 
 /// One image per minor, as clusters are upgraded over the years: each version runs and is written
@@ -177,13 +177,13 @@ fn down(context: &CaseContext<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Resu
     context.step(format_args!("migrate back from {from} to {to}"));
     cluster.members[0].migrate(to)?;
     is_whole(&mut cluster, &written)?;
-    context.journey(from, to);
+    context.prove_migration(from, to);
     Ok(())
 }
 
 fn empty(context: &CaseContext<'_>) -> Result<(), CaseError> {
     let pod = context.pod()?;
-    let newest = context.subject.newest();
+    let newest = context.under_test.newest();
     let mut cluster = Cluster::new(&pod, 1, newest, ClusterOptions::default())?;
     // A volume that was just formatted is empty, too.
     std::fs::create_dir(cluster.members[0].data.join("lost+found"))?;
@@ -195,7 +195,7 @@ fn empty(context: &CaseContext<'_>) -> Result<(), CaseError> {
 
 fn permissions(context: &CaseContext<'_>) -> Result<(), CaseError> {
     let pod = context.pod()?;
-    let newest = context.subject.newest().to_string();
+    let newest = context.under_test.newest().to_string();
     let folder = context.folder("volume")?;
     let script = "umask 0022 && exec /usr/local/bin/migrate";
     let container = Container::new(["/bin/sh", "-c", script])
@@ -217,7 +217,7 @@ fn permissions(context: &CaseContext<'_>) -> Result<(), CaseError> {
 
 fn refused(context: &CaseContext<'_>) -> Result<(), CaseError> {
     let pod = context.pod()?;
-    let newest = context.subject.newest();
+    let newest = context.under_test.newest();
     let cluster = Cluster::new(&pod, 1, newest, ClusterOptions::default())?;
     let member = &cluster.members[0];
     std::fs::write(member.data.join("notes.txt"), "not etcd's")?;
@@ -248,9 +248,9 @@ fn locked<'a>(pod: &'a Pod<'a>, version: &EtcdVersion) -> Result<(Cluster<'a>, S
     Ok((cluster, written))
 }
 
-fn a_stranger_is_refused(cluster: &mut Cluster<'_>) -> Result<(), CaseError> {
+fn an_anonymous_client_is_refused(cluster: &mut Cluster<'_>) -> Result<(), CaseError> {
     let pod = cluster.pod;
-    pod.context().step("a stranger asks");
+    pod.context().step("a client without a login sends a request");
     cluster.start_all()?;
     let member = &cluster.members[0];
     let words = ["get", "/registry", "--prefix", "--limit=1"];
@@ -265,7 +265,7 @@ fn auth(context: &CaseContext<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Resu
     context.step(format_args!("migrate from {from} to {to}"));
     cluster.members[0].migrate(to)?;
     is_whole(&mut cluster, &written)?;
-    a_stranger_is_refused(&mut cluster)
+    an_anonymous_client_is_refused(&mut cluster)
 }
 
 /// Refused before anything is touched.
@@ -281,12 +281,12 @@ fn auth_stays(
     ensure(ended.code == 3, || format!("the exit code is {}, not 3", ended.code))
         .map_err(|stop| stop.log(&ended.stderr))?;
     is_whole(&mut cluster, &written)?;
-    a_stranger_is_refused(&mut cluster)
+    an_anonymous_client_is_refused(&mut cluster)
 }
 
 fn crash(context: &CaseContext<'_>) -> Result<(), CaseError> {
     let pod = context.pod()?;
-    let (from, to) = (context.subject.oldest(), context.subject.newest());
+    let (from, to) = (context.under_test.oldest(), context.under_test.newest());
     let (mut cluster, written) = seeded(&pod, from, FEW_KEYS)?;
     let container = cluster.members[0].migration(to);
     // Before the first server, most likely.
@@ -298,7 +298,7 @@ fn crash(context: &CaseContext<'_>) -> Result<(), CaseError> {
         process.end()?;
     }
     let mut killed = Vec::new();
-    for version in between(context.subject, from, to) {
+    for version in between(context.under_test, from, to) {
         context.step(format_args!("kill migrate while its etcd {version} runs"));
         let mut process = pod.start(&container)?;
         context.until(&format!("etcd {version} to be started"), || {
@@ -323,7 +323,7 @@ fn crash(context: &CaseContext<'_>) -> Result<(), CaseError> {
 /// The command line of the reference manifest on Google Compute Engine, word for word.
 fn old_manifest(context: &CaseContext<'_>) -> Result<(), CaseError> {
     let pod = context.pod()?;
-    let (from, to) = (context.subject.oldest(), context.subject.newest());
+    let (from, to) = (context.under_test.oldest(), context.under_test.newest());
     let (cluster, written) = seeded(&pod, from, FEW_KEYS)?;
     let member = &cluster.members[0];
     let script = format!(

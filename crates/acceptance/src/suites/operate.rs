@@ -50,7 +50,7 @@ fn started<'a>(
 ) -> Result<Cluster<'a>, CaseError> {
     let context = pod.context();
     context.step(format_args!("start {size} members"));
-    let mut cluster = Cluster::new(pod, size, context.subject.newest(), options)?;
+    let mut cluster = Cluster::new(pod, size, context.under_test.newest(), options)?;
     cluster.start_all()?;
     Ok(cluster)
 }
@@ -110,26 +110,26 @@ fn a_stranger_is_refused(
     endpoint: &str,
 ) -> Result<(), CaseError> {
     pod.context().step("a client without a certificate asks");
-    let version = pod.context().subject.newest();
+    let version = pod.context().under_test.newest();
     // The tool tries again until then.
     let limit = format!("--command-timeout={}s", pod.context().limit(SHORT).as_secs());
     let words = ["--cacert=/tls/ca.crt", "--dial-timeout=3s", &limit, "get", "/registry/pods/a"];
-    let stranger = ctl(&ClusterOptions::default(), version, endpoint, &words);
-    let ended = pod.run(&stranger.volume(&tls.folder, "/tls"))?;
+    let anonymous = ctl(&ClusterOptions::default(), version, endpoint, &words);
+    let ended = pod.run(&anonymous.volume(&tls.folder, "/tls"))?;
     ensure(ended.code != 0 && !ended.stdout.contains("secret"), || {
         "a client without a certificate was served".to_owned()
     })
 }
 
-/// `$LB` of the guide, what `--etcd-servers` of every API server names. etcd's own TCP gateway
-/// plays it, which hands connections on in turn and does not look into TLS.
+/// `$LB` of the guide, what `--etcd-servers` of every API server names. Here it is etcd's own
+/// TCP gateway, which distributes connections in turn and does not look into TLS.
 fn load_balancer(context: &CaseContext<'_>) -> Result<(), CaseError> {
     let pod = context.pod()?;
     let tls = Certificates::make(context.folder("tls")?)?;
     let options = ClusterOptions { tls: Some(tls.clone()), ..ClusterOptions::default() };
     let mut cluster = started(&pod, 3, options.clone())?;
     context.step("start the load balancer");
-    let version = context.subject.newest();
+    let version = context.under_test.newest();
     let urls = cluster.endpoints();
     let mut balancer = pod.start(&Container::new([
         &format!("/usr/local/bin/etcd-{version}"),
@@ -187,7 +187,7 @@ fn id(cluster: &Cluster<'_>, name: &str) -> Result<String, CaseError> {
 
 /// Adds a member to a running cluster, by etcd's reconfiguration guide.
 fn join(cluster: &mut Cluster<'_>) -> Result<(), CaseError> {
-    let version = cluster.pod.context().subject.newest();
+    let version = cluster.pod.context().under_test.newest();
     let (name, url) = {
         let member = cluster.add(version)?;
         (member.name.clone(), member.peer_url())
@@ -259,7 +259,7 @@ fn restore(
     backup: &std::path::Path,
     more: &[&str],
 ) -> Result<(), CaseError> {
-    let version = cluster.pod.context().subject.newest();
+    let version = cluster.pod.context().under_test.newest();
     for member in &cluster.members {
         let command = [
             format!("/usr/local/bin/etcdutl-{version}"),
@@ -286,7 +286,7 @@ fn saved(
 ) -> Result<std::path::PathBuf, CaseError> {
     let backup = context.folder("backup")?;
     let save = ["snapshot", "save", "/backup/snapshot.db"];
-    let (version, endpoint) = (context.subject.newest(), cluster.members[0].client_url());
+    let (version, endpoint) = (context.under_test.newest(), cluster.members[0].client_url());
     let save = ctl(&cluster.options, version, &endpoint, &save);
     cluster.pod.must(&save.volume(&backup, "/backup"))?;
     Ok(backup)
@@ -298,7 +298,7 @@ fn snapshot(context: &CaseContext<'_>) -> Result<(), CaseError> {
     is_written(&cluster, "saved")?;
     context.step("save a snapshot and look at it");
     let backup = saved(context, &cluster)?;
-    let version = context.subject.newest();
+    let version = context.under_test.newest();
     let status = Container::new([
         &format!("/usr/local/bin/etcdutl-{version}"),
         "snapshot",
@@ -329,7 +329,8 @@ fn bare_database(context: &CaseContext<'_>) -> Result<(), CaseError> {
     let db = cluster.members[0].data.join("member/snap/db");
     std::fs::copy(db, backup.join("snapshot.db"))?;
     context.step("restore it");
-    let mut restored = Cluster::new(&pod, 1, context.subject.newest(), ClusterOptions::default())?;
+    let mut restored =
+        Cluster::new(&pod, 1, context.under_test.newest(), ClusterOptions::default())?;
     // It has no hash, which `snapshot save` appends.
     restore(&restored, &backup, &["--skip-hash-check"])?;
     restored.start_all()?;
@@ -348,7 +349,7 @@ fn lost_quorum(context: &CaseContext<'_>) -> Result<(), CaseError> {
     ensure(refused.code != 0, || "one of three still takes writes".to_owned())?;
     context.step("the one that is left starts a new cluster from its own data");
     cluster.members[0].kill()?;
-    let version = context.subject.newest();
+    let version = context.under_test.newest();
     let backup = context.folder("backup")?;
     let db = cluster.members[0].data.join("member/snap/db");
     std::fs::copy(db, backup.join("snapshot.db"))?;

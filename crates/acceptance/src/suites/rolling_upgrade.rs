@@ -18,16 +18,16 @@ use crate::events::Events;
 use crate::image_under_test::ImageUnderTest;
 use crate::pod::Pod;
 
-pub fn cases(subject: &ImageUnderTest) -> Vec<Case> {
+pub fn cases(under_test: &ImageUnderTest) -> Vec<Case> {
     let mut cases = Vec::new();
-    for (older, newer) in subject.steps() {
+    for (older, newer) in under_test.steps() {
         let (from, to) = (older.clone(), newer.clone());
         cases.push(Case::new(
             format!("{from}-{to}"),
             format!("three members go from {from} to {to} without losing a write"),
             move |context| {
                 upgrade(context, &[from.clone(), to.clone()])?;
-                context.journey(&from, &to);
+                context.prove_migration(&from, &to);
                 Ok(())
             },
         ));
@@ -38,7 +38,7 @@ pub fn cases(subject: &ImageUnderTest) -> Vec<Case> {
             move |context| go_back(context, &from, &to),
         ));
     }
-    for chain in subject.chains() {
+    for chain in under_test.chains() {
         let versions: Vec<EtcdVersion> = chain.into_iter().cloned().collect();
         let name = versions.iter().map(ToString::to_string).collect::<Vec<_>>();
         cases.push(Case::new(
@@ -76,7 +76,7 @@ fn upgrade(context: &CaseContext<'_>, versions: &[EtcdVersion]) -> Result<(), Ca
     thread::scope(|scope| {
         let writing = scope.spawn(|| writer.run(&pod));
         let mut hops = versions.windows(2);
-        let outcome = hops.try_for_each(|hop| walk(context, &mut cluster, hop, &writer));
+        let outcome = hops.try_for_each(|hop| roll_members(context, &mut cluster, hop, &writer));
         writer.stop.store(true, Ordering::Relaxed);
         let written = writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         outcome.and(written)
@@ -88,7 +88,7 @@ fn upgrade(context: &CaseContext<'_>, versions: &[EtcdVersion]) -> Result<(), Ca
 }
 
 /// The guide's steps 1 to 5, for each member, from one version to the next.
-fn walk(
+fn roll_members(
     context: &CaseContext<'_>,
     cluster: &mut Cluster<'_>,
     hop: &[EtcdVersion],

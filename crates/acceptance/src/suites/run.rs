@@ -37,11 +37,11 @@ fn shell(context: &CaseContext<'_>) -> Result<(), CaseError> {
 
 fn versions(context: &CaseContext<'_>) -> Result<(), CaseError> {
     let pod = context.pod()?;
-    for version in &context.subject.bundled {
+    for version in &context.under_test.bundled {
         context.step(format_args!("ask the programs of {version} for their version"));
         for name in programs_of(version) {
             let program = format!("/usr/local/bin/{name}-{version}");
-            let asked = admitted(asked(&program, name), context.subject, version);
+            let asked = admitted(asked(&program, name), context.under_test, version);
             answers(&pod.must(&asked)?, &version.to_string(), &program)?;
         }
     }
@@ -50,7 +50,7 @@ fn versions(context: &CaseContext<'_>) -> Result<(), CaseError> {
 
 fn plain_names(context: &CaseContext<'_>) -> Result<(), CaseError> {
     let pod = context.pod()?;
-    let newest = context.subject.newest();
+    let newest = context.under_test.newest();
     for name in programs_of(newest) {
         // By its bare name: PATH is part of the image.
         answers(&pod.must(&asked(name, name))?, &newest.to_string(), name)?;
@@ -63,7 +63,8 @@ fn asked(program: &str, name: &str) -> Container {
     Container::new([program, word]).env("ETCDCTL_API", "3")
 }
 
-/// `etcd Version: 3.6.14`, `etcdctl version: 3.6.14`; an etcd that is not at home warns before.
+/// `etcd Version: 3.6.14`, `etcdctl version: 3.6.14`; an etcd on an
+/// architecture that it does not support prints a warning first.
 fn answers(said: &str, version: &str, program: &str) -> Result<(), CaseError> {
     let received = said.lines().find_map(|line| line.split_once("ersion: "));
     let received = received.map_or("", |(_, received)| received);
@@ -72,7 +73,7 @@ fn answers(said: &str, version: &str, program: &str) -> Result<(), CaseError> {
 
 fn serve(context: &CaseContext<'_>, options: &ClusterOptions) -> Result<(), CaseError> {
     let pod = context.pod()?;
-    let newest = context.subject.newest();
+    let newest = context.under_test.newest();
     context.step("start a server");
     let mut cluster = Cluster::new(&pod, 1, newest, options.clone())?;
     cluster.start_all()?;

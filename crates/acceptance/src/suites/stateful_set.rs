@@ -1,5 +1,5 @@
-//! The StatefulSet of `manifests/`, its backup and its restore: their pods as they stand, one
-//! after the other, as docs/operating.md says it.
+//! The StatefulSet of `manifests/`, its backup and its restore: their pods run unchanged, one after
+//! the other, in the order of docs/operating.md.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -22,7 +22,7 @@ use kube_manifests::{self as manifests, Kind, Setting};
 /// The pods of the StatefulSet, all of them on the loopback device.
 const MEMBERS: [(&str, &str); 3] =
     [("etcd-0", "127.0.0.1"), ("etcd-1", "127.0.0.2"), ("etcd-2", "127.0.0.3")];
-/// Whom the pods run as.
+/// The user that the pods run as.
 const USER: u32 = 65_532;
 /// Snapshots that the CronJob keeps.
 const KEPT: usize = 48;
@@ -91,9 +91,9 @@ impl<'a> Site<'a> {
 
     /// What the generator makes for this image, of one kind of Kubernetes.
     fn documents(&self, kind: Kind, of: &str) -> Vec<Value> {
-        let subject = self.pod.context().subject;
-        let image = format!("registry.example.com/etcd:{}", subject.tag);
-        let files = manifests::files(kind, &Setting { image, target: subject.newest().clone() });
+        let under_test = self.pod.context().under_test;
+        let image = format!("registry.example.com/etcd:{}", under_test.tag);
+        let files = manifests::files(kind, &Setting { image, target: under_test.newest().clone() });
         let documents = files.into_iter().flat_map(|file| file.documents);
         documents.filter(|document| document["kind"] == of).collect()
     }
@@ -123,7 +123,7 @@ impl<'a> Site<'a> {
 
     fn ctl(&self, address: &str, words: &[&str], input: &str) -> Result<Ended, CaseError> {
         let options = ClusterOptions { tls: Some(self.tls.clone()), ..ClusterOptions::default() };
-        let version = self.pod.context().subject.newest();
+        let version = self.pod.context().under_test.newest();
         self.pod
             .run(&ctl(&options, version, &format!("https://{address}:2379"), words).input(input))
     }

@@ -1,8 +1,8 @@
 //! The image's contract (docs/image.md), path by path. Runs nothing.
 //!
-//! Paths, modes and ports stand here a second time, on purpose: what the crate `contract` says is
-//! what the build and `etcdimg verify` use, and a change of it that nobody meant fails here.
-//! Names of labels are those of `contract`, and what differs between versions of etcd is
+//! Paths, modes and ports are repeated here on purpose. The build and `etcdimg verify` take them
+//! from the crate `contract`; if they are changed there by mistake, this suite fails. Names of
+//! labels are those of `contract`, and what differs between versions of etcd is
 //! `etcd_version`'s.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,9 +24,9 @@ const PORTS: [&str; 4] = ["2379/tcp", "2380/tcp", "4001/tcp", "7001/tcp"];
 /// What a part may grow from one release to the next, in percent.
 const GROWTH: u64 = 10;
 
-pub fn cases(subject: &ImageUnderTest) -> Vec<Case> {
+pub fn cases(under_test: &ImageUnderTest) -> Vec<Case> {
     let size = Case::new("size", "no part is much larger than in the other image", size);
-    let size = subject.against.is_some().then_some(size);
+    let size = under_test.against.is_some().then_some(size);
     let fixed = vec![
         Case::new("verify", "every digest, size, platform and program is what it says", verified),
         Case::new("paths", "every program is there, 0555 and root's", paths),
@@ -47,9 +47,9 @@ fn verified(context: &CaseContext<'_>) -> Result<(), CaseError> {
 }
 
 /// The programs of all versions, `migrate` and its wrapper.
-fn programs(subject: &ImageUnderTest) -> Vec<String> {
+fn programs(under_test: &ImageUnderTest) -> Vec<String> {
     let mut paths = vec![format!("{BIN}/migrate"), format!("{BIN}/migrate-if-needed.sh")];
-    for version in &subject.bundled {
+    for version in &under_test.bundled {
         paths.extend(programs_of(version).iter().map(|name| format!("{BIN}/{name}-{version}")));
     }
     paths
@@ -59,8 +59,8 @@ fn plain() -> [String; 3] {
     ["etcd", "etcdctl", "etcdutl"].map(|name| format!("{BIN}/{name}"))
 }
 
-fn entry<'a>(subject: &'a ImageUnderTest, path: &str) -> Result<&'a FileEntry, CaseError> {
-    subject.files.get(path).ok_or_else(|| CaseError::failed(format_args!("there is no /{path}")))
+fn entry<'a>(under_test: &'a ImageUnderTest, path: &str) -> Result<&'a FileEntry, CaseError> {
+    under_test.files.get(path).ok_or_else(|| CaseError::failed(format_args!("there is no /{path}")))
 }
 
 fn is_roots(path: &str, entry: &FileEntry, mode: u32) -> Result<(), CaseError> {
@@ -73,19 +73,20 @@ fn is_roots(path: &str, entry: &FileEntry, mode: u32) -> Result<(), CaseError> {
 }
 
 fn paths(context: &CaseContext<'_>) -> Result<(), CaseError> {
-    for path in programs(context.subject) {
-        let found = entry(context.subject, &path)?;
+    for path in programs(context.under_test) {
+        let found = entry(context.under_test, &path)?;
         ensure(found.kind == FileKind::File, || format!("/{path} is not a plain file"))?;
         is_roots(&path, found, 0o555)?;
     }
-    let shell = context.subject.files.keys().any(|path| path == "bin/sh" || path == "usr/bin/sh");
+    let shell =
+        context.under_test.files.keys().any(|path| path == "bin/sh" || path == "usr/bin/sh");
     ensure(shell, || "there is no /bin/sh".to_owned())
 }
 
 fn plain_names(context: &CaseContext<'_>) -> Result<(), CaseError> {
-    let newest = context.subject.newest();
+    let newest = context.under_test.newest();
     for path in plain() {
-        let found = entry(context.subject, &path)?;
+        let found = entry(context.under_test, &path)?;
         let expected = FileKind::HardLink(format!("{path}-{newest}"));
         ensure(found.kind == expected, || {
             format!("/{path} is not a hard link to /{path}-{newest}, but {:?}", found.kind)
@@ -96,20 +97,20 @@ fn plain_names(context: &CaseContext<'_>) -> Result<(), CaseError> {
 }
 
 fn listed(context: &CaseContext<'_>) -> Result<(), CaseError> {
-    is_roots(BUNDLED_PATH, entry(context.subject, BUNDLED_PATH)?, 0o444)?;
+    is_roots(BUNDLED_PATH, entry(context.under_test, BUNDLED_PATH)?, 0o444)?;
     let prefix = format!("{BIN}/etcd-");
-    let there = context.subject.files.keys().filter_map(|path| path.strip_prefix(&prefix));
+    let there = context.under_test.files.keys().filter_map(|path| path.strip_prefix(&prefix));
     let there: BTreeSet<_> = there.map(str::to_owned).collect();
-    let listed: BTreeSet<_> = context.subject.bundled.iter().map(ToString::to_string).collect();
+    let listed: BTreeSet<_> = context.under_test.bundled.iter().map(ToString::to_string).collect();
     let join = |set: &BTreeSet<String>| set.iter().cloned().collect::<Vec<_>>().join(", ");
     same("the list of bundled versions", &join(&there), &join(&listed))
 }
 
 fn nothing_extra(context: &CaseContext<'_>) -> Result<(), CaseError> {
     let mut known: BTreeSet<String> =
-        programs(context.subject).into_iter().chain(plain()).collect();
+        programs(context.under_test).into_iter().chain(plain()).collect();
     known.insert(BUNDLED_PATH.to_owned());
-    for (path, entry) in &context.subject.files {
+    for (path, entry) in &context.under_test.files {
         let Some(layer) = &entry.layer else { continue };
         let is_known = match entry.kind {
             FileKind::Directory => known.iter().any(|it| it.starts_with(&format!("{path}/"))),
@@ -126,12 +127,13 @@ fn nothing_extra(context: &CaseContext<'_>) -> Result<(), CaseError> {
 }
 
 fn no_privileges(context: &CaseContext<'_>) -> Result<(), CaseError> {
-    for (path, entry) in &context.subject.files {
+    for (path, entry) in &context.under_test.files {
         if matches!(entry.kind, FileKind::SymbolicLink(_)) {
             continue;
         }
         ensure(entry.mode & 0o6000 == 0, || format!("/{path} is setuid or setgid"))?;
-        // A folder for everyone's files is one where nobody may remove another's.
+        // A folder that everyone may write to needs the sticky bit: users cannot remove files of
+        // others.
         let is_shared = entry.kind == FileKind::Directory && entry.mode & 0o1000 != 0;
         ensure(entry.mode & 0o002 == 0 || is_shared, || format!("everyone may write /{path}"))?;
     }
@@ -139,7 +141,7 @@ fn no_privileges(context: &CaseContext<'_>) -> Result<(), CaseError> {
 }
 
 fn config(context: &CaseContext<'_>) -> Result<(), CaseError> {
-    let config = &context.subject.config["config"];
+    let config = &context.under_test.config["config"];
     let ports = config["ExposedPorts"].as_object().into_iter().flatten();
     let ports: BTreeSet<_> = ports.map(|(port, _)| port.as_str()).collect();
     let ports: Vec<_> = ports.into_iter().collect();
@@ -150,7 +152,7 @@ fn config(context: &CaseContext<'_>) -> Result<(), CaseError> {
     }
     let user = config["User"].as_str().unwrap_or_default();
     ensure(user.is_empty(), || format!("User is set: {user}"))?;
-    let mut environment = context.subject.environment();
+    let mut environment = context.under_test.environment();
     // Which one is the base's affair.
     let path = environment.remove("PATH").unwrap_or_default();
     ensure(path.split(':').any(|it| it == "/usr/local/bin"), || {
@@ -159,17 +161,17 @@ fn config(context: &CaseContext<'_>) -> Result<(), CaseError> {
     let join = |all: BTreeMap<String, String>| {
         all.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
     };
-    let architecture = context.subject.platform.architecture.as_str();
-    let expected = expected_environment(architecture, context.subject.newest());
+    let architecture = context.under_test.platform.architecture.as_str();
+    let expected = expected_environment(architecture, context.under_test.newest());
     same("the environment beside PATH", &join(expected), &join(environment))?;
-    let platform = &context.subject.platform;
+    let platform = &context.under_test.platform;
     for (name, expected) in [
         ("os", Some(&platform.os)),
         ("architecture", Some(&platform.architecture)),
         ("variant", platform.variant.as_ref()),
     ] {
         let expected = expected.map(String::as_str).unwrap_or_default();
-        let received = context.subject.config[name].as_str().unwrap_or_default();
+        let received = context.under_test.config[name].as_str().unwrap_or_default();
         same(&format!("`{name}` of the config"), expected, received)?;
     }
     Ok(())
@@ -178,14 +180,14 @@ fn config(context: &CaseContext<'_>) -> Result<(), CaseError> {
 /// Servers take every `ETCD_…` for a flag, so there must be no other. etcd runs on machines that
 /// its maintainers do not test (etcd, server/etcdmain/etcd.go, checkSupportArch) only when told to.
 fn expected_environment(architecture: &str, newest: &EtcdVersion) -> BTreeMap<String, String> {
-    let told = ("ETCD_UNSUPPORTED_ARCH".to_owned(), architecture.to_owned());
-    (!supports_architecture(newest, architecture)).then_some(told).into_iter().collect()
+    let variable = ("ETCD_UNSUPPORTED_ARCH".to_owned(), architecture.to_owned());
+    (!supports_architecture(newest, architecture)).then_some(variable).into_iter().collect()
 }
 
 fn labels(context: &CaseContext<'_>) -> Result<(), CaseError> {
-    let subject = context.subject;
-    let label = |name: &str| subject.label(name).unwrap_or_default();
-    let versions: Vec<_> = subject.bundled.iter().map(ToString::to_string).collect();
+    let under_test = context.under_test;
+    let label = |name: &str| under_test.label(name).unwrap_or_default();
+    let versions: Vec<_> = under_test.bundled.iter().map(ToString::to_string).collect();
     let bundled = contract_labels::BUNDLED_VERSIONS;
     same(&format!("the label `{bundled}`"), versions.join(",").as_str(), label(bundled))?;
     for version in &versions {
@@ -198,7 +200,7 @@ fn labels(context: &CaseContext<'_>) -> Result<(), CaseError> {
     for name in [contract_labels::BASE, contract_labels::FORMAT, contract_labels::MIGRATE] {
         ensure(!label(name).is_empty(), || format!("there is no label `{name}`"))?;
     }
-    let newest = subject.newest().to_string();
+    let newest = under_test.newest().to_string();
     let version = label(contract_labels::standard::VERSION);
     let etcd = version.rsplit_once('-').map_or(version, |(etcd, _)| etcd);
     same(
@@ -210,23 +212,25 @@ fn labels(context: &CaseContext<'_>) -> Result<(), CaseError> {
 
 fn layers(context: &CaseContext<'_>) -> Result<(), CaseError> {
     let names = context
-        .subject
+        .under_test
         .manifest
         .layers
         .iter()
         .filter_map(|layer| layer.annotations.get(LAYER_LABEL).cloned());
-    let versions = context.subject.bundled.iter().map(|version| format!("etcd {version}"));
+    let versions = context.under_test.bundled.iter().map(|version| format!("etcd {version}"));
     let expected: Vec<_> = versions.chain(["migrate".to_owned()]).collect();
     same("the list of our layers", &expected.join(", "), &names.collect::<Vec<_>>().join(", "))?;
-    context
-        .note(format_args!("{} compressed", oci::document::size_text(context.subject.size_bytes)));
+    context.note(format_args!(
+        "{} compressed",
+        oci::document::size_text(context.under_test.size_bytes)
+    ));
     Ok(())
 }
 
-/// A part that is new is no growth: somebody decided to bundle it.
+/// A new part does not count as growth: it was added on purpose.
 fn size(context: &CaseContext<'_>) -> Result<(), CaseError> {
-    let Some(against) = &context.subject.against else { return Ok(()) };
-    let now = Sizes::of(context.subject.tag.clone(), &context.subject.manifest);
+    let Some(against) = &context.under_test.against else { return Ok(()) };
+    let now = Sizes::of(context.under_test.tag.clone(), &context.under_test.manifest);
     let shown = oci::document::size_text;
     context.note(format_args!(
         "{}, and {} in {}",
@@ -265,8 +269,8 @@ mod tests {
             ("riscv64", "3.7.1", Some("riscv64")),
         ] {
             let environment = expected_environment(architecture, &version.parse().unwrap());
-            let told = environment.get("ETCD_UNSUPPORTED_ARCH").map(String::as_str);
-            assert_eq!(told, expected, "{architecture} {version}");
+            let value = environment.get("ETCD_UNSUPPORTED_ARCH").map(String::as_str);
+            assert_eq!(value, expected, "{architecture} {version}");
         }
     }
 }

@@ -1,5 +1,5 @@
 //! What docs/platforms.md says of Windows: layers with two roots, the contract on drive C:, and
-//! programs that run. Wine plays Windows, where it is.
+//! programs that run. Programs run under wine, where it is installed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -19,15 +19,16 @@ use contract::labels::LAYER as LAYER_LABEL;
 use contract::paths::{FILES, HIVES};
 
 const BIN: &str = "usr/local/bin";
-/// Where manifests of the old image call it.
+/// The path at which manifests of the old image call it.
 const SHORT_BIN: &str = "bin";
 const WRAPPER: &str = "migrate-if-needed.bat";
 
-pub fn cases(subject: &ImageUnderTest) -> Vec<Case> {
-    let images = subject.windows();
+pub fn cases(under_test: &ImageUnderTest) -> Vec<Case> {
+    let images = under_test.windows();
     let Some((first, _)) = images.first() else {
         return vec![Case::new("images", "there are images for Windows", |context| {
-            let why = format!("not applicable: `{}` has no image for Windows", context.subject.tag);
+            let why =
+                format!("not applicable: `{}` has no image for Windows", context.under_test.tag);
             Err(CaseError::Skipped(why))
         })];
     };
@@ -35,9 +36,9 @@ pub fn cases(subject: &ImageUnderTest) -> Vec<Case> {
     for (image, version) in images {
         // 10.0.20348.5499: the build says which Windows it is, the rest which month.
         let build = version.split('.').nth(2).unwrap_or(version).to_owned();
-        let of = |play: fn(&CaseContext<'_>, &ImageUnderTest, &str) -> Result<(), CaseError>| {
+        let of = |check: fn(&CaseContext<'_>, &ImageUnderTest, &str) -> Result<(), CaseError>| {
             let (image, version) = (image.clone(), version.clone());
-            move |context: &CaseContext<'_>| play(context, &open(context, &image)?, &version)
+            move |context: &CaseContext<'_>| check(context, &open(context, &image)?, &version)
         };
         cases.extend([
             Case::new(format!("layers-{build}"), "every layer has the two roots", of(layers)),
@@ -50,14 +51,14 @@ pub fn cases(subject: &ImageUnderTest) -> Vec<Case> {
         ]);
     }
     let under_wine =
-        |play: fn(&CaseContext<'_>, &ImageUnderTest, &Wine<'_>) -> Result<(), CaseError>| {
+        |check: fn(&CaseContext<'_>, &ImageUnderTest, &Wine<'_>) -> Result<(), CaseError>| {
             let image = first.clone();
             move |context: &CaseContext<'_>| {
-                let subject = open(context, &image)?;
+                let under_test = open(context, &image)?;
                 context.step("make a Windows with the image on drive C:");
-                let wine = Wine::boot(&subject, &context.folder("wine")?, context.interrupted)?;
+                let wine = Wine::boot(&under_test, &context.folder("wine")?, context.interrupted)?;
                 let wine = wine.map_err(CaseError::Skipped)?;
-                play(context, &subject, &wine)
+                check(context, &under_test, &wine)
             }
         };
     cases.extend([
@@ -71,12 +72,12 @@ pub fn cases(subject: &ImageUnderTest) -> Vec<Case> {
 }
 
 fn open(context: &CaseContext<'_>, image: &Descriptor) -> Result<ImageUnderTest, CaseError> {
-    context.subject.on_windows(image).map_err(CaseError::failed)
+    context.under_test.on_windows(image).map_err(CaseError::failed)
 }
 
-fn layers(_: &CaseContext<'_>, subject: &ImageUnderTest, _: &str) -> Result<(), CaseError> {
+fn layers(_: &CaseContext<'_>, under_test: &ImageUnderTest, _: &str) -> Result<(), CaseError> {
     let mut tops: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let read = subject.each_entry(|layer, entry| {
+    let read = under_test.each_entry(|layer, entry| {
         let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let top = path.split('/').next().unwrap_or_default().to_owned();
         tops.entry(layer.unwrap_or_default().to_owned()).or_default().insert(top);
@@ -89,22 +90,22 @@ fn layers(_: &CaseContext<'_>, subject: &ImageUnderTest, _: &str) -> Result<(), 
             format!("the layer `{layer}` has {tops:?} at its top, not {FILES} and {HIVES}")
         })?;
     }
-    let versions = subject.bundled.iter().map(|version| format!("etcd {version}"));
+    let versions = under_test.bundled.iter().map(|version| format!("etcd {version}"));
     let wanted: BTreeSet<_> = versions.chain(["migrate".to_owned()]).collect();
     let found: BTreeSet<_> = tops.into_keys().collect();
     ensure(wanted == found, || format!("our layers are {found:?}, not {wanted:?}"))
 }
 
 /// Files with their place below `Files`, and hard links with what they name.
-fn expected(subject: &ImageUnderTest) -> (Vec<String>, Vec<(String, String)>) {
+fn expected(under_test: &ImageUnderTest) -> (Vec<String>, Vec<(String, String)>) {
     let mut files = vec![format!("{BIN}/migrate.exe"), format!("{BIN}/{WRAPPER}")];
     let mut links: Vec<_> = ["migrate.exe", WRAPPER]
         .map(|it| (format!("{SHORT_BIN}/{it}"), format!("{BIN}/{it}")))
         .into();
-    for version in &subject.bundled {
+    for version in &under_test.bundled {
         for name in programs_of(version) {
             let path = format!("{BIN}/{name}-{version}.exe");
-            if version == subject.newest() {
+            if version == under_test.newest() {
                 links.push((format!("{BIN}/{name}.exe"), path.clone()));
             }
             files.push(path);
@@ -113,15 +114,15 @@ fn expected(subject: &ImageUnderTest) -> (Vec<String>, Vec<(String, String)>) {
     (files, links)
 }
 
-fn paths(_: &CaseContext<'_>, subject: &ImageUnderTest, _: &str) -> Result<(), CaseError> {
-    let (files, links) = expected(subject);
+fn paths(_: &CaseContext<'_>, under_test: &ImageUnderTest, _: &str) -> Result<(), CaseError> {
+    let (files, links) = expected(under_test);
     let links =
         links.into_iter().map(|(path, to)| (path, FileKind::HardLink(format!("{FILES}/{to}"))));
     let files = files.into_iter().map(|path| (path, FileKind::File));
     let mut known = BTreeSet::from([format!("{FILES}/{BUNDLED_PATH}")]);
     for (path, kind) in files.chain(links) {
         let path = format!("{FILES}/{path}");
-        let found = subject.files.get(&path);
+        let found = under_test.files.get(&path);
         let found = found.ok_or_else(|| CaseError::failed(format_args!("there is no {path}")))?;
         ensure(found.kind == kind, || format!("{path} is {:?}, not {kind:?}", found.kind))?;
         ensure((found.mode, found.uid, found.gid) == (0o555, 0, 0), || {
@@ -132,7 +133,7 @@ fn paths(_: &CaseContext<'_>, subject: &ImageUnderTest, _: &str) -> Result<(), C
     let is_known = |(path, entry): &(&String, &crate::files::FileEntry)| {
         entry.kind == FileKind::Directory || known.contains(*path)
     };
-    let extra = subject.files.iter().find(|it| !is_known(it));
+    let extra = under_test.files.iter().find(|it| !is_known(it));
     ensure(extra.is_none(), || {
         format!(
             "there is {}, which is not part of the image contract",
@@ -141,13 +142,17 @@ fn paths(_: &CaseContext<'_>, subject: &ImageUnderTest, _: &str) -> Result<(), C
     })
 }
 
-fn config(_: &CaseContext<'_>, subject: &ImageUnderTest, version: &str) -> Result<(), CaseError> {
-    let text = |name: &str| subject.config[name].as_str().unwrap_or_default();
+fn config(
+    _: &CaseContext<'_>,
+    under_test: &ImageUnderTest,
+    version: &str,
+) -> Result<(), CaseError> {
+    let text = |name: &str| under_test.config[name].as_str().unwrap_or_default();
     same("`os` of the config", "windows", text("os"))?;
     same("`architecture` of the config", "amd64", text("architecture"))?;
     ensure(version.starts_with("10.0."), || format!("os.version of the index is `{version}`"))?;
     same("`os.version` of the config", version, text("os.version"))?;
-    let config = &subject.config["config"];
+    let config = &under_test.config["config"];
     for name in ["Entrypoint", "Cmd"] {
         ensure(config[name].is_null(), || format!("{name} is set: {}", config[name]))?;
     }
@@ -155,7 +160,7 @@ fn config(_: &CaseContext<'_>, subject: &ImageUnderTest, version: &str) -> Resul
     let ports: BTreeSet<_> = ports.map(|(port, _)| port.as_str()).collect();
     let ports = ports.into_iter().collect::<Vec<_>>().join(" ");
     same("the list of ports", "2379/tcp 2380/tcp 4001/tcp 7001/tcp", ports.as_str())?;
-    let environment = subject.environment();
+    let environment = under_test.environment();
     let path = environment.get("PATH").map(String::as_str).unwrap_or_default();
     for folder in [r"C:\usr\local\bin", r"C:\bin"] {
         ensure(path.split(';').any(|it| it == folder), || {
@@ -167,13 +172,17 @@ fn config(_: &CaseContext<'_>, subject: &ImageUnderTest, version: &str) -> Resul
 
 fn shared_layers(context: &CaseContext<'_>) -> Result<(), CaseError> {
     let ours = |image: &Descriptor| -> Result<Vec<String>, CaseError> {
-        let subject = open(context, image)?;
+        let under_test = open(context, image)?;
         let is_ours = |it: &&Descriptor| it.annotations.contains_key(LAYER_LABEL);
-        let layers = subject.manifest.layers.iter().filter(is_ours);
+        let layers = under_test.manifest.layers.iter().filter(is_ours);
         Ok(layers.map(|it| it.digest.to_string()).collect())
     };
-    let all: Vec<_> =
-        context.subject.windows().iter().map(|(image, _)| ours(image)).collect::<Result<_, _>>()?;
+    let all: Vec<_> = context
+        .under_test
+        .windows()
+        .iter()
+        .map(|(image, _)| ours(image))
+        .collect::<Result<_, _>>()?;
     ensure(all.windows(2).all(|pair| pair[0] == pair[1]), || {
         "the images for Windows differ in layers of ours".to_owned()
     })
@@ -196,13 +205,13 @@ fn is_good(ended: &Ended, words: &[&str]) -> Result<(), CaseError> {
 
 fn programs(
     context: &CaseContext<'_>,
-    subject: &ImageUnderTest,
+    under_test: &ImageUnderTest,
     wine: &Wine<'_>,
 ) -> Result<(), CaseError> {
-    let plain = programs_of(subject.newest())
+    let plain = programs_of(under_test.newest())
         .iter()
-        .map(|name| (format!(r"C:\usr\local\bin\{name}.exe"), *name, subject.newest()));
-    let versioned = subject.bundled.iter().flat_map(|version| {
+        .map(|name| (format!(r"C:\usr\local\bin\{name}.exe"), *name, under_test.newest()));
+    let versioned = under_test.bundled.iter().flat_map(|version| {
         let path = move |name: &str| format!(r"C:\usr\local\bin\{name}-{version}.exe");
         programs_of(version).iter().map(move |name| (path(name), *name, version))
     });
@@ -222,9 +231,9 @@ fn programs(
 }
 
 /// What a manifest tells `migrate`.
-fn environment(subject: &ImageUnderTest) -> BTreeMap<String, OsString> {
+fn environment(under_test: &ImageUnderTest) -> BTreeMap<String, OsString> {
     let pairs = [
-        ("TARGET_VERSION", subject.newest().to_string()),
+        ("TARGET_VERSION", under_test.newest().to_string()),
         ("TARGET_STORAGE", "etcd3".to_owned()),
         ("DATA_DIRECTORY", r"C:\data".to_owned()),
         ("ETCD_NAME", "one".to_owned()),
@@ -235,44 +244,44 @@ fn environment(subject: &ImageUnderTest) -> BTreeMap<String, OsString> {
 
 fn plan(
     context: &CaseContext<'_>,
-    subject: &ImageUnderTest,
+    under_test: &ImageUnderTest,
     wine: &Wine<'_>,
 ) -> Result<(), CaseError> {
     let data = wine.drive().join("data");
     fs::create_dir(&data)?;
     context.step("migrate.exe --plan");
     let words = [r"C:\usr\local\bin\migrate.exe", "--plan"];
-    let ended = wine.run(&words, &environment(subject))?;
+    let ended = wine.run(&words, &environment(under_test))?;
     is_good(&ended, &words)?;
     let said = ended.stdout + &ended.stderr;
-    let newest = subject.newest().to_string();
+    let newest = under_test.newest().to_string();
     ensure(said.contains(&newest), || format!("the plan does not name {newest}: {said}"))?;
     ensure(fs::read_dir(&data)?.next().is_none(), || "a plan wrote into the directory".to_owned())
 }
 
 fn empty(
     context: &CaseContext<'_>,
-    subject: &ImageUnderTest,
+    under_test: &ImageUnderTest,
     wine: &Wine<'_>,
 ) -> Result<(), CaseError> {
-    migrated(context, subject, wine, &[r"C:\usr\local\bin\migrate.exe"])
+    migrated(context, under_test, wine, &[r"C:\usr\local\bin\migrate.exe"])
 }
 
 fn wrapper(
     context: &CaseContext<'_>,
-    subject: &ImageUnderTest,
+    under_test: &ImageUnderTest,
     wine: &Wine<'_>,
 ) -> Result<(), CaseError> {
     let words = ["cmd", "/c", r"C:\bin\migrate-if-needed.bat"];
-    migrated(context, subject, wine, &words)?;
+    migrated(context, under_test, wine, &words)?;
     context.step("an unknown flag");
-    let ended = wine.run(&[&words[..], &["--no-such-flag"]].concat(), &environment(subject))?;
+    let ended = wine.run(&[&words[..], &["--no-such-flag"]].concat(), &environment(under_test))?;
     ensure(ended.code == 2, || format!("the exit code is {}, not 2", ended.code))
 }
 
 fn migrated(
     context: &CaseContext<'_>,
-    subject: &ImageUnderTest,
+    under_test: &ImageUnderTest,
     wine: &Wine<'_>,
     words: &[&str],
 ) -> Result<(), CaseError> {
@@ -280,9 +289,9 @@ fn migrated(
     fs::create_dir(&data)?;
     for again in ["for the first time", "again"] {
         context.step(format_args!("start it {again}"));
-        is_good(&wine.run(words, &environment(subject))?, words)?;
+        is_good(&wine.run(words, &environment(under_test))?, words)?;
         let version = fs::read_to_string(data.join("version.txt")).unwrap_or_default();
-        same("version.txt", &format!("{}/etcd3", subject.newest()), &version)?;
+        same("version.txt", &format!("{}/etcd3", under_test.newest()), &version)?;
     }
     Ok(())
 }

@@ -48,11 +48,11 @@ pub fn end_all(options: &Options, stop: &StopSignal, log: EventLog) -> Result<()
 
 fn end(id: u32, kind: Orphan, options: &Options, stop: &StopSignal) -> Result<(), Failure> {
     let stuck = |why: &str| Failure::new(Kind::Locked, format_args!("process {id} {why}"));
-    let told = match kind {
+    let signalled = match kind {
         Orphan::Server => platform::ask_process_to_stop(id),
         Orphan::Tool => platform::kill_process(id),
     };
-    if told.is_err() && orphan(id, options).is_some() {
+    if signalled.is_err() && orphan(id, options).is_some() {
         return Err(stuck("cannot be stopped"));
     }
     let poll = Poll::start();

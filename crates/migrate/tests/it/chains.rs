@@ -44,13 +44,13 @@ fn keys(chain: &[&str]) -> BTreeMap<String, String> {
     chain.iter().flat_map(of).collect()
 }
 
-fn walk(real: &Real, chain: &[&str], by: By, puts: usize) {
+fn run_chain(real: &Real, chain: &[&str], by: By, puts: usize) {
     let (first, last) = (chain[0], chain[chain.len() - 1]);
     let directory = Directory::new();
-    let mut told = String::new();
+    let mut messages = String::new();
     for version in chain {
         if by == By::Migrate || *version == last {
-            told = real.migrate(&directory, version, &[]);
+            messages = real.migrate(&directory, version, &[]);
         }
         let etcd = real.start(&directory, version);
         put(&etcd, version, puts);
@@ -65,7 +65,7 @@ fn walk(real: &Real, chain: &[&str], by: By, puts: usize) {
     // Few entries on 3.6 leave in the log what 3.5 has written there.
     if minor(first) == 5 && minor(last) >= 7 && puts == FEW {
         let served = format!("serve {}", real.version(6));
-        assert!(told.contains(&served), "{chain:?}: {told}");
+        assert!(messages.contains(&served), "{chain:?}: {messages}");
     }
     println!("{} with {puts} puts at each", chain.join(" -> "));
 }
@@ -79,7 +79,7 @@ fn every_chain_of_minors_ends_with_a_server_that_serves_everything() {
         cases.push((chain.clone(), By::Migrate, FEW));
         cases.push((chain, By::PlainEtcds, FEW));
     }
-    side_by_side(&cases, |(chain, by, puts)| walk(real, chain, *by, *puts));
+    side_by_side(&cases, |(chain, by, puts)| run_chain(real, chain, *by, *puts));
 }
 
 #[test]
@@ -87,21 +87,21 @@ fn every_chain_of_minors_ends_with_a_server_that_serves_everything() {
 fn a_chain_with_many_entries_at_each_version_needs_no_server_between() {
     let real = real();
     let chain: Vec<_> = real.versions.values().map(String::as_str).collect();
-    walk(real, &chain, By::Migrate, MANY);
+    run_chain(real, &chain, By::Migrate, MANY);
 }
 
-/// Upgrades members one after the other; what `migrate` told of the last one.
+/// Upgrades members one after the other; what `migrate` wrote about the last one.
 fn roll(cluster: &mut Cluster, version: &str) -> String {
-    let mut told = String::new();
+    let mut messages = String::new();
     for index in 0..MEMBERS {
         cluster.stop(index);
         let mut command = cluster.migrate(index, version);
-        told = succeed(&cluster.members[index].directory, &mut command, version);
+        messages = succeed(&cluster.members[index].directory, &mut command, version);
         cluster.start(index, version);
         cluster.wait_for(index);
     }
     cluster.wait_for_version(version);
-    told
+    messages
 }
 
 #[test]
@@ -116,9 +116,9 @@ fn a_cluster_rolls_from_minor_to_minor_with_the_snapshot_count_of_etcd_itself() 
         cluster.begin(chain[0]);
         let acknowledged = cluster.while_written_to(chain[0], |cluster| {
             for version in &chain[1..] {
-                let told = roll(cluster, version);
+                let messages = roll(cluster, version);
                 if minor(version) == 7 && minor(chain[0]) == 5 {
-                    assert!(told.contains(&format!("serve {}", real.version(6))), "{told}");
+                    assert!(messages.contains(&format!("serve {}", real.version(6))), "{messages}");
                 }
             }
         });
@@ -154,7 +154,7 @@ fn a_member_without_its_quorum_is_refused_and_can_go_on_with_it() {
     (1..MEMBERS).for_each(|index| cluster.wait_for(index));
     cluster.start(0, between);
     cluster.wait_for(0);
-    let told = roll(&mut cluster, last);
-    assert!(told.contains("may start now"), "{told}");
+    let messages = roll(&mut cluster, last);
+    assert!(messages.contains("may start now"), "{messages}");
     cluster.check(&BTreeMap::from([key]));
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::directory::{Directory, free_port, outcome};
 use crate::etcd::{Etcd, Real, minor, real, succeed};
-use crate::journeys::{make_certificate, peer_flags};
+use crate::migrations::{make_certificate, peer_flags};
 use crate::require::require;
 
 pub const MEMBERS: usize = 3;
@@ -130,9 +130,9 @@ impl Cluster {
     /// A pod that starts again, with the cluster still at the version before.
     fn restart(&mut self, index: usize, version: &str) {
         self.stop(index);
-        let told =
+        let messages =
             succeed(&self.members[index].directory, &mut self.migrate(index, version), version);
-        assert!(!told.contains("step ") && told.contains("may start now"), "{told}");
+        assert!(!messages.contains("step ") && messages.contains("may start now"), "{messages}");
         self.start(index, version);
         self.wait_for(index);
     }
@@ -153,8 +153,8 @@ impl Cluster {
         for member in &self.members {
             let started = Instant::now();
             while !member.version().is_some_and(|body| body.contains(&expected)) {
-                let told = member.version();
-                assert!(started.elapsed() < PATIENCE, "{}: {told:?}", member.name);
+                let messages = member.version();
+                assert!(started.elapsed() < PATIENCE, "{}: {messages:?}", member.name);
                 thread::sleep(Duration::from_millis(100));
             }
         }
@@ -228,8 +228,8 @@ fn a_cluster_is_upgraded_member_by_member_while_a_client_writes() {
             for index in 0..MEMBERS {
                 cluster.stop(index);
                 let mut command = cluster.migrate(index, version);
-                let told = succeed(&cluster.members[index].directory, &mut command, version);
-                assert!(!told.contains("listens on"), "a server was started: {told}");
+                let messages = succeed(&cluster.members[index].directory, &mut command, version);
+                assert!(!messages.contains("listens on"), "a server was started: {messages}");
                 cluster.start(index, version);
                 cluster.wait_for(index);
                 if index == 0 {
@@ -276,8 +276,8 @@ fn members_that_migrate_together_go_over_several_minors() {
             let cluster = &cluster;
             scope.spawn(move || {
                 let mut command = cluster.migrate(index, highest);
-                let told = succeed(&cluster.members[index].directory, &mut command, highest);
-                assert!(told.contains("listens on"), "{told}");
+                let messages = succeed(&cluster.members[index].directory, &mut command, highest);
+                assert!(messages.contains("listens on"), "{messages}");
                 cluster.spawn(index, highest)
             })
         };

@@ -132,7 +132,7 @@ fn a_second_one_is_told_who_holds_the_directory() {
         "{stderr}"
     );
     assert_eq!(directory.version(), "");
-    // What can be told all the same is told.
+    // A plan only reads, so it works while the directory is locked.
     assert_eq!(run(&directory, "3.6.13", &["--plan"]).0, Some(3));
     assert_eq!(run(&directory, "3.6.14", &["--plan"]).0, Some(0));
 }

@@ -29,8 +29,8 @@ fn a_server_that_does_not_start_in_time_is_told_and_the_next_run_goes_on() {
     let mut command = directory.command(to, &bin.0);
     let (code, _, stderr) = outcome(&command.arg("--start-timeout=1s").output().unwrap());
     assert_eq!(code, Some(4), "{stderr}");
-    let told = format!("etcd {through} ran for 1 s, waiting for the cluster to be healthy");
-    assert!(stderr.contains(&told), "{stderr}");
+    let messages = format!("etcd {through} ran for 1 s, waiting for the cluster to be healthy");
+    assert!(stderr.contains(&messages), "{stderr}");
     assert!(stderr.contains("\n  still thinking"), "{stderr}");
     assert!(stderr.contains("hint: --start-timeout gives more time"), "{stderr}");
     real.migrate(directory, to, &[]);
@@ -61,10 +61,10 @@ fn a_server_that_does_not_stop_in_time_is_killed_and_loses_nothing() {
     }
     thread::sleep(Duration::from_millis(500));
     assert!(Command::new("kill").args(["-STOP", &server]).status().unwrap().success());
-    let told: Vec<String> = lines.collect();
-    assert!(child.wait().unwrap().success(), "{}", told.join("\n"));
+    let messages: Vec<String> = lines.collect();
+    assert!(child.wait().unwrap().success(), "{}", messages.join("\n"));
     let killed = "did not stop in time and was killed";
-    assert!(told.iter().any(|line| line.contains(killed)), "{}", told.join("\n"));
+    assert!(messages.iter().any(|line| line.contains(killed)), "{}", messages.join("\n"));
     succeed(directory, &mut directory.command(highest, &real.bin_dir), highest);
     real.check(directory, highest, &seed.contents);
 }

@@ -1,6 +1,6 @@
 //! Disks that are full, read-only or broken, and copies of the data.
 //!
-//! Each faulty disk is met again after it was mended: the next run must end right.
+//! After each fault the disk is repaired, and the next run must succeed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +21,7 @@ fn cases() -> usize {
     if amount("ETCDIMG_REAL_KILLS", 0) >= 300 { usize::MAX } else { 6 }
 }
 
-fn journeys(real: &Real) -> [(&str, &str); 2] {
+fn migrations(real: &Real) -> [(&str, &str); 2] {
     let (lowest, highest) = real.ends();
     [(lowest, highest), (real.version(5), real.version(4))]
 }
@@ -123,7 +123,7 @@ fn used(what: &str, directory: &Path) -> u64 {
 #[ignore = "needs etcd servers and root"]
 fn a_disk_without_room_for_one_more_file_is_told_and_survived() {
     let real = real();
-    for (from, to) in journeys(real) {
+    for (from, to) in migrations(real) {
         let seed = real.seed(from);
         let files = used("--inodes", &seed.directory.path("data")) + 1;
         let all: Vec<_> = (0..20).collect();
@@ -144,7 +144,7 @@ fn a_full_disk_is_told_and_survived() {
     const ROOM: [u64; 18] =
         [0, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024, 8192, 66_000, 100_000, 132_000];
     let real = real();
-    for (from, to) in journeys(real) {
+    for (from, to) in migrations(real) {
         let seed = real.seed(from);
         let kilobytes = used("-k", &seed.directory.path("data"));
         let with_flags =
@@ -160,13 +160,13 @@ fn a_full_disk_is_told_and_survived() {
     }
 }
 
-/// Somebody else fills the disk when the room was looked at long ago.
+/// Another program fills the disk after `migrate` has checked the free space.
 #[test]
 #[ignore = "needs etcd servers and root"]
 fn a_disk_that_fills_while_a_server_runs_is_told_and_survived() {
     const ROOM: [u64; 6] = [0, 16, 256, 4096, 32_000, 66_000];
     let real = real();
-    for (from, to) in journeys(real) {
+    for (from, to) in migrations(real) {
         let seed = real.seed(from);
         let tally = Tally::default();
         side_by_side(&ROOM, |more| {
@@ -175,15 +175,15 @@ fn a_disk_that_fills_while_a_server_runs_is_told_and_survived() {
             seed.copy_to(&directory.path("data"));
             let mut command = directory.command(to, &real.bin_dir);
             let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-            let mut told = String::new();
+            let mut messages = String::new();
             for line in BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap) {
-                if line.contains("listens on") && !told.contains("listens on") {
+                if line.contains("listens on") && !messages.contains("listens on") {
                     mount.leave(*more);
                 }
-                told = told + &line + "\n";
+                messages = messages + &line + "\n";
             }
             let code = child.wait().unwrap().code();
-            tally.add(judge(real, &directory, (code, &told), &format!("{more} KiB left")));
+            tally.add(judge(real, &directory, (code, &messages), &format!("{more} KiB left")));
             mount.remount("size=4g");
             succeed(&directory, &mut directory.command(to, &real.bin_dir), to);
             real.check(&directory, to, &seed.contents);
@@ -207,7 +207,7 @@ fn a_call_that_fails_anywhere_is_told_and_survived() {
     ];
     let real = real();
     require(&["strace", "-o", "/dev/null", "true"]);
-    for (from, to) in journeys(real) {
+    for (from, to) in migrations(real) {
         let seed = real.seed(from);
         let directory = seed.copy();
         let log = directory.path("calls");
@@ -290,8 +290,8 @@ fn copies_are_whole_and_independent_and_as_many_as_asked_for() {
         assert_eq!(backups(&directory).len(), (index + 1).min(2));
     }
     let without = seed.copy();
-    let told = real.migrate(&without, highest, &["--no-backup"]);
-    assert!(!without.path("data.bak").exists(), "{told}");
+    let messages = real.migrate(&without, highest, &["--no-backup"]);
+    assert!(!without.path("data.bak").exists(), "{messages}");
 }
 
 #[test]
@@ -330,8 +330,8 @@ fn a_copy_shares_its_blocks_where_the_file_system_can() {
     let image = outside.path("image");
     let _mount = Mount::xfs(&image, &directory.0);
     seed.copy_to(&directory.path("data"));
-    let told = real.migrate(&directory, highest, &[]);
-    assert!(told.contains("sharing its blocks"), "{told}");
+    let messages = real.migrate(&directory, highest, &[]);
+    assert!(messages.contains("sharing its blocks"), "{messages}");
     let copies = backups(&directory);
     assert_same(&seed.directory.path("data/member"), &copies[0].join("member"), "the copy");
     for file in files(&copies[0].join("member")) {

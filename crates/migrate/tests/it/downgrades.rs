@@ -144,8 +144,8 @@ fn a_downgrade_that_was_given_up_is_cancelled() {
         let journal =
             format!("target {to}/etcd3\nstep downgrade {from} to {to} in place\noutcome running\n");
         directory.write("data/.migrate/journal", journal.as_bytes());
-        let told = real.migrate(directory, target, &[]);
-        assert!(told.contains("cancel the downgrade with"), "{told}");
+        let messages = real.migrate(directory, target, &[]);
+        assert!(messages.contains("cancel the downgrade with"), "{messages}");
         let (_, status) = plan_and_status(real, directory, target);
         assert!(!status.contains("is enabled"), "{status}");
         real.check(directory, target, &seed.contents);

@@ -135,7 +135,7 @@ impl Real {
         }
     }
 
-    /// Runs `migrate`, which must succeed, and record its target. Returns what it told.
+    /// Runs `migrate`, which must succeed, and record its target. Returns what it wrote to standard error.
     #[track_caller]
     pub fn migrate(&self, directory: &Directory, to: &str, arguments: &[&str]) -> String {
         let mut command = directory.command(to, &self.bin_dir);
@@ -188,7 +188,7 @@ fn server_log(directory: &Directory) -> fs::File {
     fs::File::options().create(true).append(true).open(path).unwrap()
 }
 
-/// Runs `migrate`, which must succeed, and record its target. Returns what it told.
+/// Runs `migrate`, which must succeed, and record its target. Returns what it wrote to standard error.
 #[track_caller]
 pub fn succeed(directory: &Directory, command: &mut Command, to: &str) -> String {
     let (code, _, stderr) = outcome(&command.output().unwrap());
@@ -318,9 +318,9 @@ impl Etcd {
     fn leases(&self) -> String {
         let list = self.run(&["lease", "list"]);
         let describe = |id: &str| {
-            let told = self.run(&["lease", "timetolive", id, "--keys"]);
-            let (granted, rest) = told.split_once(", remaining(").expect(&told);
-            let (_, keys) = rest.split_once(')').expect(&told);
+            let messages = self.run(&["lease", "timetolive", id, "--keys"]);
+            let (granted, rest) = messages.split_once(", remaining(").expect(&messages);
+            let (_, keys) = rest.split_once(')').expect(&messages);
             format!("{granted}{}", keys.trim_end())
         };
         let leases = list.lines().skip(1).map(describe).collect::<Vec<_>>().join("\n");

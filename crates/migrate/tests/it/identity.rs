@@ -57,8 +57,8 @@ fn an_upgrade_keeps_the_name_and_finds_a_port_for_peers() {
     let _taken = TcpListener::bind(("127.0.0.1", 2380));
     let mut command = directory.command(highest, &real.bin_dir);
     command.env_remove("ETCD_NAME").env("HOSTNAME", "pod-7").env_remove("LISTEN_PEER_URLS");
-    let told = succeed(&directory, &mut command, highest);
-    assert!(told.contains("listens on"), "{told}");
+    let messages = succeed(&directory, &mut command, highest);
+    assert!(messages.contains("listens on"), "{messages}");
     assert_eq!(name(&directory), NAME);
     let etcd = start(real, &directory, highest);
     assert!(etcd.run(&["get", "/registry/key"]).contains("value"));
@@ -78,8 +78,8 @@ fn a_downgrade_by_snapshot_keeps_name_token_and_urls() {
     // The pod knows no name but its own.
     command.env_remove("ETCD_NAME").env("HOSTNAME", "pod-7");
     command.env("ETCD_CREDS", format!("--max-wals=5 --initial-cluster-token={TOKEN}"));
-    let told = succeed(&directory, &mut command, older);
-    assert!(told.contains("by snapshot"), "{told}");
+    let messages = succeed(&directory, &mut command, older);
+    assert!(messages.contains("by snapshot"), "{messages}");
     assert_eq!(name(&directory), NAME);
     let etcd = start(real, &directory, older);
     assert_eq!(identity(&etcd), before);

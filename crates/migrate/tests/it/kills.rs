@@ -1,7 +1,7 @@
 //! `migrate` and its servers are killed; the next run goes on and nothing is lost.
 //!
 //! `ETCDIMG_REAL_KILLS` is the number of kills of each test. From 300 on every call that changes
-//! something on the disk is one of them, of each kind of journey.
+//! something on the disk is one of them, of each kind of migration.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -24,14 +24,14 @@ fn kills() -> usize {
 }
 
 /// One way to go, with flags for `migrate`.
-struct Journey<'a> {
+struct MigrationCase<'a> {
     real: &'a Real,
     seed: Seed,
     from: &'a str,
     to: &'a str,
 }
 
-impl<'a> Journey<'a> {
+impl<'a> MigrationCase<'a> {
     fn new(real: &'a Real, from: &'a str, to: &'a str) -> Self {
         Self { real, seed: real.seed(from), from, to }
     }
@@ -75,7 +75,7 @@ pub fn assert_same(one: &Path, other: &Path, what: &str) {
     assert!(status.status.success(), "{what}: {}", String::from_utf8_lossy(&status.stdout));
 }
 
-/// Every call of a journey that is not disturbed, as its name and which one of that name it is.
+/// Every call of a migration that is not disturbed, as its name and which one of that name it is.
 pub fn points(log: &str) -> Vec<(String, usize)> {
     let mut points: Vec<(String, usize)> = Vec::new();
     for line in log.lines() {
@@ -93,30 +93,30 @@ fn kill_at_every_point(minors: impl Fn(&Real) -> (&str, &str)) {
     let real = real();
     require(&["strace", "-o", "/dev/null", "true"]);
     let (from, to) = minors(real);
-    let journey = Journey::new(real, from, to);
-    let directory = journey.seed.copy();
+    let case = MigrationCase::new(real, from, to);
+    let directory = case.seed.copy();
     let log = directory.path("calls");
     let trace = format!("trace={CALLS}");
     let wrapper = ["strace", "-qq", "-o", log.to_str().unwrap(), "-e", &trace];
-    succeed(&directory, &mut journey.command(&directory, &wrapper), to);
+    succeed(&directory, &mut case.command(&directory, &wrapper), to);
     let all = points(&fs::read_to_string(log).unwrap());
     let chosen = if kills() >= 300 { all.clone() } else { spread(&all, kills()) };
     let survived = AtomicUsize::new(0);
     side_by_side(&chosen, |(call, count)| {
-        let directory = journey.seed.copy();
+        let directory = case.seed.copy();
         let what = format!("a kill before {call} {count}");
         let inject = format!("inject={call}:signal=KILL:when={count}");
         let trace = format!("trace={call}");
         let wrapper = ["strace", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
-        let output = journey.command(&directory, &wrapper).output().unwrap();
+        let output = case.command(&directory, &wrapper).output().unwrap();
         // A run may have fewer lines to write than the one that was counted.
         let is_killed = output.status.signal() == Some(9);
         survived.fetch_add(usize::from(is_killed), Ordering::Relaxed);
-        journey.check_halves(&directory, &what);
-        journey.check_end(&directory, &what);
+        case.check_halves(&directory, &what);
+        case.check_end(&directory, &what);
     });
     let survived = survived.into_inner();
-    println!("{} -> {}: {survived} kills survived, of {} points", journey.from, to, all.len());
+    println!("{} -> {}: {survived} kills survived, of {} points", case.from, to, all.len());
     // On a loaded machine the run that was counted may have started a server twice.
     assert!(survived * 2 >= chosen.len(), "only {survived} of {} happened", chosen.len());
 }
@@ -191,26 +191,26 @@ fn kills_at_random_moments_lose_nothing() {
     let real = real();
     let (lowest, highest) = real.ends();
     // The moments lie where a run with nothing in its way is, and a little behind.
-    let journeys = [
-        (Journey::new(real, lowest, highest), 2600),
-        (Journey::new(real, real.version(5), real.version(4)), 2600),
-        (Journey::new(real, real.version(6), real.version(5)), 12_000),
+    let cases = [
+        (MigrationCase::new(real, lowest, highest), 2600),
+        (MigrationCase::new(real, real.version(5), real.version(4)), 2600),
+        (MigrationCase::new(real, real.version(6), real.version(5)), 12_000),
     ];
     let rounds: Vec<_> = (0..kills().div_ceil(IN_A_ROW)).collect();
     let survived = AtomicUsize::new(0);
     side_by_side(&rounds, |round| {
-        let (journey, longest) = &journeys[round % journeys.len()];
-        let directory = journey.seed.copy();
+        let (case, longest) = &cases[round % cases.len()];
+        let directory = case.seed.copy();
         let mut random = fastrand::Rng::with_seed(*round as u64);
         for _ in 0..IN_A_ROW {
-            let mut child = journey.command(&directory, &[]).stderr(Stdio::null()).spawn().unwrap();
+            let mut child = case.command(&directory, &[]).stderr(Stdio::null()).spawn().unwrap();
             thread::sleep(Duration::from_millis(random.u64(..*longest)));
             child.kill().unwrap();
             let is_killed = child.wait().unwrap().signal() == Some(9);
             survived.fetch_add(usize::from(is_killed), Ordering::Relaxed);
-            journey.check_halves(&directory, "a kill at random");
+            case.check_halves(&directory, "a kill at random");
         }
-        journey.check_end(&directory, "kills at random");
+        case.check_end(&directory, "kills at random");
     });
     let survived = survived.into_inner();
     println!("at random moments: {survived} kills survived");
@@ -252,17 +252,17 @@ fn assert_says_what_is_next(directory: &Directory, stderr: &str) {
 fn the_death_of_a_server_is_told_at_once_and_the_next_run_goes_on() {
     let real = real();
     let (lowest, highest) = real.ends();
-    let journeys = [
-        Journey::new(real, lowest, highest),
-        Journey::new(real, real.version(5), real.version(4)),
-        Journey::new(real, real.version(6), real.version(5)),
+    let cases = [
+        MigrationCase::new(real, lowest, highest),
+        MigrationCase::new(real, real.version(5), real.version(4)),
+        MigrationCase::new(real, real.version(6), real.version(5)),
     ];
     let rounds: Vec<_> = (0..kills().div_ceil(3).clamp(3, 30)).collect();
     let survived = AtomicUsize::new(0);
     side_by_side(&rounds, |round| {
-        let journey = &journeys[round % journeys.len()];
-        let directory = journey.seed.copy();
-        let mut command = journey.command(&directory, &[]);
+        let case = &cases[round % cases.len()];
+        let directory = case.seed.copy();
+        let mut command = case.command(&directory, &[]);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let id = server_of(&mut child).expect("a server is started");
         // From its first instruction to a server that serves.
@@ -279,11 +279,11 @@ fn the_death_of_a_server_is_told_at_once_and_the_next_run_goes_on() {
             assert!(stderr.contains("ended by itself (signal: 9"), "{stderr}");
             assert_says_what_is_next(&directory, &stderr);
             // Long before any deadline, also while a tool waits for the server.
-            assert!(at.elapsed() < Duration::from_mins(1), "told late: {:?}", at.elapsed());
+            assert!(at.elapsed() < Duration::from_mins(1), "reported late: {:?}", at.elapsed());
             survived.fetch_add(1, Ordering::Relaxed);
         }
-        journey.check_halves(&directory, "the death of a server");
-        journey.check_end(&directory, "the death of a server");
+        case.check_halves(&directory, "the death of a server");
+        case.check_end(&directory, "the death of a server");
     });
     println!("of servers: {} kills survived", survived.into_inner());
 }
@@ -319,13 +319,15 @@ fn a_stop_signal_stops_the_server_too_and_the_next_run_goes_on() {
 fn what_only_the_log_of_a_killed_server_knows_is_not_lost() {
     let real = real();
     let (lowest, highest) = real.ends();
-    let journeys =
-        [Journey::new(real, lowest, highest), Journey::new(real, real.version(5), real.version(4))];
+    let cases = [
+        MigrationCase::new(real, lowest, highest),
+        MigrationCase::new(real, real.version(5), real.version(4)),
+    ];
     let rounds: Vec<_> = (0..kills().clamp(4, 40)).collect();
     side_by_side(&rounds, |round| {
-        let journey = &journeys[round % journeys.len()];
-        let directory = journey.seed.copy();
-        let etcd = real.start(&directory, journey.from);
+        let case = &cases[round % cases.len()];
+        let directory = case.seed.copy();
+        let etcd = real.start(&directory, case.from);
         let keys: Vec<_> = (0..5).map(|number| format!("/registry/late/{number}")).collect();
         for key in &keys {
             etcd.run(&["put", key, "late"]);
@@ -333,9 +335,9 @@ fn what_only_the_log_of_a_killed_server_knows_is_not_lost() {
         // Ten times a second it brings its database to where its log is.
         let contents = etcd.contents();
         etcd.kill();
-        succeed(&directory, &mut journey.command(&directory, &[]), journey.to);
-        let etcd = real.start(&directory, journey.to);
-        assert_eq!(etcd.contents(), contents, "{} -> {}", journey.from, journey.to);
+        succeed(&directory, &mut case.command(&directory, &[]), case.to);
+        let etcd = real.start(&directory, case.to);
+        assert_eq!(etcd.contents(), contents, "{} -> {}", case.from, case.to);
     });
     println!("{} servers killed after a write, nothing lost", rounds.len());
 }
@@ -349,12 +351,12 @@ fn every_rename_is_made_durable_before_anything_follows_from_it() {
     let (lowest, highest) = real.ends();
     let mut renames = 0;
     for (from, to) in [(lowest, highest), (real.version(5), real.version(4))] {
-        let journey = Journey::new(real, from, to);
-        let directory = journey.seed.copy();
+        let case = MigrationCase::new(real, from, to);
+        let directory = case.seed.copy();
         let log = directory.path("calls");
         let wrapper =
             ["strace", "-qq", "-y", "-o", log.to_str().unwrap(), "-e", "trace=rename,fsync,clone3"];
-        succeed(&directory, &mut journey.command(&directory, &wrapper), to);
+        succeed(&directory, &mut case.command(&directory, &wrapper), to);
         renames += check_durable(&fs::read_to_string(log).unwrap());
     }
     assert!(renames > 10, "only {renames} renames were seen");

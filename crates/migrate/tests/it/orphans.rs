@@ -29,8 +29,8 @@ fn a_tool_that_outlived_its_migrate_does_not_write_beside_the_next_one() {
         let mut command = directory.command(to, &real.bin_dir);
         let (code, _, stderr) = outcome(&command.output().unwrap());
         assert_eq!(code, Some(0), "{stderr}");
-        let told = format!("stopping a tool of etcd, {tool}, left by an earlier run");
-        assert!(stderr.contains(&told), "{stderr}");
+        let messages = format!("stopping a tool of etcd, {tool}, left by an earlier run");
+        assert!(stderr.contains(&messages), "{stderr}");
         real.check(&directory, to, &seed.contents);
         true
     });

@@ -98,8 +98,8 @@ fn a_read_only_root_is_no_obstacle() {
     let _mount = Mount::tmpfs("size=2g", &directory.0);
     seed.copy_to(&directory.path("data"));
     let mut command = directory.command_under(&wrapper, highest, &bin.0);
-    let told = succeed(&directory, command.env_remove("DO_NOT_MOVE_BINARIES"), highest);
-    assert!(told.contains("stays as it is (Read-only file system"), "{told}");
+    let messages = succeed(&directory, command.env_remove("DO_NOT_MOVE_BINARIES"), highest);
+    assert!(messages.contains("stays as it is (Read-only file system"), "{messages}");
     let output = Command::new(bin.path("etcd")).arg("--version").output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains(lowest));
     real.check(&directory, highest, &seed.contents);
@@ -136,8 +136,8 @@ fn a_user_who_is_not_root_migrates_what_is_theirs() {
     assert!(stderr.contains("Permission denied"), "{stderr}");
     assert!(stderr.contains("hint: nothing was changed; --backup-dir"), "{stderr}");
     give(".", "-h");
-    let told = succeed(&directory, &mut command(), highest);
-    assert!(told.contains("stays as it is (Permission denied"), "{told}");
+    let messages = succeed(&directory, &mut command(), highest);
+    assert!(messages.contains("stays as it is (Permission denied"), "{messages}");
     assert_eq!(backups(&directory).len(), 1);
     real.check(&directory, highest, &seed.contents);
 }

@@ -32,8 +32,8 @@ impl Layout {
         Ok((layout, guard))
     }
 
-    /// Two builds into one layout take turns. The folder itself is what is locked, so that no
-    /// further file stands in it.
+    /// Two builds into one layout take turns. The folder itself is locked, so
+    /// that no lock file is needed in it.
     fn lock(&self) -> Result<File, LayoutError> {
         let folder = File::open(&self.root).map_err(LayoutError::io("open", &self.root))?;
         folder.lock().map_err(LayoutError::io("lock", &self.root))?;

@@ -2,7 +2,7 @@
 //!
 //!   migrate          from the lowest to the highest version of versions.yaml, without a copy
 //!   servers alone    the same servers by hand: start, healthy and at their version, stop
-//!   copy, shared     the copy before a journey, on XFS in a file
+//!   copy, shared     the copy before a migration, on XFS in a file
 //!   copy             the same where blocks cannot be shared, durable and compared
 //!   cp               `cp -a` of the same files, and with `sync` after it
 //!
@@ -47,7 +47,7 @@ struct Bench {
 }
 
 /// What a run of `migrate` took.
-struct Journey {
+struct MigrationTiming {
     seconds: f64,
     /// From the step that makes the copy to the end of the copy; 0 without one.
     copy_seconds: f64,
@@ -89,16 +89,16 @@ impl Bench {
     fn turn(&mut self, size: u64) -> Result<()> {
         let data = self.work.path().join("run/data");
         self.copy(&data)?;
-        let journey = self.migrate(&data, &["--no-backup"])?;
-        self.note("migrate", journey.seconds);
+        let timing = self.migrate(&data, &["--no-backup"])?;
+        self.note("migrate", timing.seconds);
         self.copy(&data)?;
         let begin = Instant::now();
         self.servers.serve_all(&data)?;
         self.note("servers alone", begin.elapsed().as_secs_f64());
         self.copy(&data)?;
         self.warm()?;
-        let journey = self.migrate(&data, &[])?;
-        self.note("copy", journey.copy_seconds);
+        let timing = self.migrate(&data, &[])?;
+        self.note("copy", timing.copy_seconds);
         self.copy(&data)?;
         self.warm()?;
         let begin = Instant::now();
@@ -110,13 +110,13 @@ impl Bench {
         let Some(xfs) = &self.xfs else { return Ok(()) };
         let data = xfs.path().join("run/data");
         self.copy(&data)?;
-        let journey = self.migrate(&data, &[])?;
+        let timing = self.migrate(&data, &[])?;
         let shared = xfs.shared_bytes()?;
         if shared < size / 2 {
             let text = format!("the copy on XFS shares only {} MiB with the data", shared >> 20);
             return Err(Failure::new(text));
         }
-        self.note("copy, shared", journey.copy_seconds);
+        self.note("copy, shared", timing.copy_seconds);
         Ok(())
     }
 
@@ -143,7 +143,7 @@ impl Bench {
         Ok(fs::remove_dir_all(folder)?)
     }
 
-    fn migrate(&self, data: &Path, flags: &[&str]) -> Result<Journey> {
+    fn migrate(&self, data: &Path, flags: &[&str]) -> Result<MigrationTiming> {
         let mut child = Cmd::new(&self.migrate)
             .bare()
             .env("ETCD_NAME", "m")
@@ -174,7 +174,7 @@ impl Bench {
         if !status.success() {
             return Err(Failure::new(format!("migrate failed with {status}\n{text}")));
         }
-        Ok(Journey { seconds: begin.elapsed().as_secs_f64(), copy_seconds: copy.seconds })
+        Ok(MigrationTiming { seconds: begin.elapsed().as_secs_f64(), copy_seconds: copy.seconds })
     }
 
     fn report(&self) -> String {

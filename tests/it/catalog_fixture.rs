@@ -1,4 +1,4 @@
-//! A workshop of its own for each test: a small catalog, a base, a mirror, a cache and a layout.
+//! A small catalog for each test, with its own base, mirror, cache and output folder.
 //!
 //! The programs in it are stand-ins (`stand_in.rs`); nothing is compiled.
 
@@ -40,10 +40,10 @@ mirrors:
 
 const SCRIPT: &str = "usr/local/bin/migrate-if-needed.sh";
 
-/// What the shell of the base is made of does not matter to the tool.
+/// The shell of the base; any content will do.
 const SHELL: &[u8] = b"#!/nothing\n";
 
-/// A finished run of the program, with the shop's folder shown as `SHOP`.
+/// A finished run of the program, with the fixture's folder shown as `FIXTURE`.
 #[derive(Debug)]
 pub struct Run {
     pub code: Option<i32>,
@@ -70,53 +70,54 @@ impl Run {
 }
 
 #[derive(Debug)]
-pub struct Shop {
+pub struct CatalogFixture {
     folder: TempDir,
     cache: PathBuf,
 }
 
-impl Shop {
-    /// A catalog whose archive nobody has.
+impl CatalogFixture {
+    /// A catalog whose release archive is not on the mirror.
     pub fn empty() -> Self {
-        let folder = tempfile::Builder::new().prefix("shop-").tempdir().unwrap();
+        let folder = tempfile::Builder::new().prefix("catalog-").tempdir().unwrap();
         let cache = folder.path().join("cache");
-        let shop = Self { folder, cache };
+        let fixture = Self { folder, cache };
         let repository = repository();
         for folder in ["root/targets", "root/sources", "mirror", "cache"] {
-            fs::create_dir_all(shop.path(folder)).unwrap();
+            fs::create_dir_all(fixture.path(folder)).unwrap();
         }
-        fs::write(shop.root().join("versions.yaml"), VERSIONS).unwrap();
+        fs::write(fixture.root().join("versions.yaml"), VERSIONS).unwrap();
         for file in ["Cargo.toml", "Cargo.lock", "targets/linux-amd64.yaml"] {
-            fs::copy(repository.join(file), shop.root().join(file)).unwrap();
+            fs::copy(repository.join(file), fixture.root().join(file)).unwrap();
         }
         // Cargo wants every target of the workspace to exist, though it compiles none of these.
         for folder in ["src", "scripts", "tests"] {
-            std::os::unix::fs::symlink(repository.join(folder), shop.root().join(folder)).unwrap();
+            std::os::unix::fs::symlink(repository.join(folder), fixture.root().join(folder))
+                .unwrap();
         }
-        copy_folder(&repository.join("crates"), &shop.root().join("crates"));
-        shop.add_source(VERSION);
-        fs::write(shop.path("base.tar"), base()).unwrap();
-        shop.relock();
-        shop
+        copy_folder(&repository.join("crates"), &fixture.root().join("crates"));
+        fixture.add_source(VERSION);
+        fs::write(fixture.path("base.tar"), base()).unwrap();
+        fixture.relock();
+        fixture
     }
 
-    /// A shop with the cache that people use, where Go's modules and toolchains are too: for tests
-    /// that compile the real programs.
+    /// A fixture with the cache that people use, where Go's modules and toolchains are too: for
+    /// tests that compile the real programs.
     pub fn with_shared_cache() -> Self {
         Self { cache: shared_cache(), ..Self::empty() }
     }
 
-    /// A shop whose mirror has the release, and whose cache has `migrate`.
-    pub fn stocked() -> Self {
+    /// A fixture whose mirror has the release, and whose cache has `migrate`.
+    pub fn with_release() -> Self {
         let parts = Parts::get();
-        let shop = Self::empty();
-        shop.stock(&parts.archive);
-        parts.copy_compiled(&shop.cache());
-        shop
+        let fixture = Self::empty();
+        fixture.offer(&parts.archive);
+        parts.copy_compiled(&fixture.cache());
+        fixture
     }
 
     /// Offers an archive, and locks its digest.
-    pub fn stock(&self, archive: &[u8]) {
+    pub fn offer(&self, archive: &[u8]) {
         fs::write(self.path("mirror").join(ARCHIVE), archive).unwrap();
         self.relock();
     }
@@ -142,7 +143,7 @@ impl Shop {
         self.path("out")
     }
 
-    /// Replaces a text that stands exactly once in a file of the catalog.
+    /// Replaces a text that must occur exactly once in a file of the catalog.
     #[track_caller]
     pub fn edit(&self, file: &str, from: &str, to: &str) {
         let path = self.root().join(file);
@@ -196,14 +197,14 @@ impl Shop {
         fs::write(self.root().join("etcdimg.lock"), lock.to_yaml()).unwrap();
     }
 
-    /// The program in this shop. Nothing of the caller's environment decides what it does.
+    /// The program in this fixture. The caller's environment does not influence it.
     pub fn command(&self, command: &str) -> Command {
         let mut program = Command::new(env!("CARGO_BIN_EXE_etcdimg"));
         self.arguments(&mut program, command);
         program
     }
 
-    /// What stands behind the program's name, for those who start it through another one.
+    /// The arguments and environment of the program, for tests that start it through a wrapper.
     pub fn arguments(&self, program: &mut Command, command: &str) {
         for variable in
             ["ARCH", "ETCDIMG_CACHE", "SOURCE_DATE_EPOCH", "NO_COLOR", "PUSH_REGISTRY", "REGISTRY"]
@@ -232,7 +233,7 @@ impl Shop {
         self.run("build", &[])
     }
 
-    /// A build from source by a `docker` that has stand-ins for what it shall compile.
+    /// A build from source by a `docker` that returns stand-ins for the compiled programs.
     pub fn build_with_stand_ins(&self) -> Command {
         let folder = self.path("docker");
         stand_in::write_docker(&folder, &self.catalog());
@@ -245,8 +246,8 @@ impl Shop {
 
     pub fn finish(&self, command: &mut Command) -> Run {
         let Output { status, stdout, stderr } = command.output().unwrap();
-        let shop = self.folder.path().display().to_string();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().replace(&shop, "SHOP");
+        let fixture = self.folder.path().display().to_string();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().replace(&fixture, "FIXTURE");
         Run { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
     }
 
@@ -256,7 +257,7 @@ impl Shop {
     }
 }
 
-/// The programs, made once, and what a cache has of them.
+/// The stand-in programs, made once, and the cache entries for them.
 #[derive(Debug)]
 pub struct Parts {
     pub etcd: Vec<u8>,
@@ -276,9 +277,9 @@ impl Parts {
     }
 
     fn make() -> Self {
-        let shop = Shop::empty();
-        shop.finish(&mut shop.build_with_stand_ins()).ok();
-        let programs = programs(&shop.out());
+        let fixture = CatalogFixture::empty();
+        fixture.finish(&mut fixture.build_with_stand_ins()).ok();
+        let programs = programs(&fixture.out());
         let find = |name: &str| {
             let program = programs.iter().find(|(path, _)| path.ends_with(name));
             program.unwrap_or_else(|| panic!("no {name}")).1.clone()
@@ -288,7 +289,7 @@ impl Parts {
         let archive = release(&etcd, &etcdctl);
         let is_program =
             |name: &str| programs.iter().any(|(_, bytes)| name.ends_with(&Digest::of(bytes).hex()));
-        let mut cached = files(&shop.cache());
+        let mut cached = files(&fixture.cache());
         cached.retain(|name, _| name.starts_with("records/compile/") || is_program(name));
         Self { etcd, etcdctl, archive, open_archive, cached }
     }
@@ -316,7 +317,7 @@ pub fn shared_cache() -> PathBuf {
 /// Every file below /usr/local/bin of the layout's only image.
 fn programs(layout: &Path) -> Vec<(String, Vec<u8>)> {
     let mut programs = Vec::new();
-    for layer in crate::mutant::Image::open(layout).layers() {
+    for layer in crate::mutable_image::MutableImage::open(layout).layers() {
         let mut tar = tar::Archive::new(&layer[..]);
         for entry in tar.entries().unwrap() {
             let mut entry = entry.unwrap();
@@ -412,7 +413,7 @@ pub fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-/// Digests change with compilers and compressors, which is not what a message is about.
+/// Replaces digests by `…`: they change with compilers and compressors.
 pub fn without_digests(text: &str) -> String {
     let is_hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
     let mut out = String::new();

@@ -1,4 +1,4 @@
-//! One lying registry, one parcel and a cache: where the pushes of these tests begin and end.
+//! A layout, a lying registry and a cache: the source and the destination of a push.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,19 +12,19 @@ use etcdimg::registry::{
 use oci::Repository;
 use tempfile::TempDir;
 
+use crate::catalog_fixture::without_digests;
 use crate::fetch::ui;
-use crate::lies::{Habits, Lie};
+use crate::layout_fixture::LayoutFixture;
+use crate::lies::{Behaviour, Lie};
 use crate::lying_registry::LyingRegistry;
-use crate::parcel::Parcel;
-use crate::shop::without_digests;
 
 pub const ONCE: (usize, usize) = (0, 1);
 pub const ALWAYS: (usize, usize) = (0, usize::MAX);
 
-/// One registry, one parcel, and a cache.
-pub struct Bench {
+/// One registry, one layout, and a cache.
+pub struct PushFixture {
     pub registry: LyingRegistry,
-    pub parcel: Parcel,
+    pub layout: LayoutFixture,
     pub cache: TempDir,
     pub sources: Vec<String>,
     pub overwrite: Overwrite,
@@ -32,11 +32,11 @@ pub struct Bench {
     pub chunk_bytes: u64,
 }
 
-impl Bench {
+impl PushFixture {
     pub fn new(registry: LyingRegistry) -> Self {
         Self {
             registry,
-            parcel: Parcel::small(),
+            layout: LayoutFixture::small(),
             cache: tempfile::tempdir().unwrap(),
             sources: Vec::new(),
             overwrite: Overwrite::Never,
@@ -46,11 +46,11 @@ impl Bench {
     }
 
     pub fn honest() -> Self {
-        Self::new(LyingRegistry::start(Habits::default()))
+        Self::new(LyingRegistry::start(Behaviour::default()))
     }
 
     pub fn lying(method: &'static str, part: &str, turns: (usize, usize), lie: Lie) -> Self {
-        Self::new(LyingRegistry::start(Habits::default()).lie(method, part, turns, lie))
+        Self::new(LyingRegistry::start(Behaviour::default()).lie(method, part, turns, lie))
     }
 
     pub fn and(
@@ -68,7 +68,7 @@ impl Bench {
         format!("{}/etcd", self.registry.host()).parse().unwrap()
     }
 
-    /// As a process of its own would see the registry.
+    /// A new client of the registry, as a new process would have.
     pub fn remote(&self) -> RemoteRepository {
         let repository = self.repository();
         let mut credentials = Credentials::default();
@@ -94,24 +94,24 @@ impl Bench {
     }
 
     pub async fn push(&self) -> Result<PushReport, PushError> {
-        self.push_parcel(&self.parcel).await
+        self.push_layout(&self.layout).await
     }
 
-    pub async fn push_parcel(&self, parcel: &Parcel) -> Result<PushReport, PushError> {
-        self.push_plan(parcel, &parcel.plan()).await
+    pub async fn push_layout(&self, layout: &LayoutFixture) -> Result<PushReport, PushError> {
+        self.push_plan(layout, &layout.plan()).await
     }
 
     pub async fn push_plan(
         &self,
-        parcel: &Parcel,
+        layout: &LayoutFixture,
         plan: &PushPlan,
     ) -> Result<PushReport, PushError> {
-        let (remote, ui, layout) = (self.remote(), ui(), parcel.layout());
+        let (remote, ui, opened) = (self.remote(), ui(), layout.layout());
         let _lock = remote.registry().lock(remote.repository()).await.unwrap();
         let pusher = Pusher {
             remote: &remote,
             mount_sources: &self.sources,
-            source: &|digest| BlobSource::File(layout.blob_path(digest)),
+            source: &|digest| BlobSource::File(opened.blob_path(digest)),
             overwrite: self.overwrite,
             ui: &ui,
         };
@@ -121,28 +121,28 @@ impl Bench {
     /// The push goes well, and everything is where it should be.
     pub async fn arrives(self) -> (Self, PushReport) {
         let report = self.push().await.unwrap_or_else(|error| panic!("{error}"));
-        self.assert_there(&self.parcel);
+        self.assert_there(&self.layout);
         (self, report)
     }
 
-    pub fn assert_there(&self, parcel: &Parcel) {
-        let (plan, state) = (parcel.plan(), self.registry.state());
+    pub fn assert_there(&self, layout: &LayoutFixture) {
+        let (plan, state) = (layout.plan(), self.registry.state());
         let key = |digest| ("etcd".to_owned(), digest);
-        for piece in &plan.blobs {
-            let there = state.blobs.get(&key(piece.digest));
-            assert_eq!(there.map(Digest::of), Some(piece.digest));
+        for blob in &plan.blobs {
+            let there = state.blobs.get(&key(blob.digest));
+            assert_eq!(there.map(Digest::of), Some(blob.digest));
         }
         for manifest in plan.manifests.iter().chain(&plan.root) {
             let (media_type, bytes) = &state.manifests[&key(manifest.digest)];
             assert_eq!(**bytes, *manifest.bytes);
             assert_eq!(*media_type, manifest.media_type);
         }
-        let tag = state.tags.get(&("etcd".to_owned(), parcel.tag.clone()));
-        assert_eq!(tag, Some(&parcel.index));
+        let tag = state.tags.get(&("etcd".to_owned(), layout.tag.clone()));
+        assert_eq!(tag, Some(&layout.index));
         assert_eq!(state.violations, Vec::<String>::new());
     }
 
-    /// The push fails with this, and no tag is there that was not.
+    /// Pushes, which must fail and must not set a tag. Returns the error.
     pub async fn fails(self) -> String {
         let tags = self.registry.state().tags.clone();
         let error = self.push().await.expect_err("it should fail");
@@ -161,8 +161,8 @@ impl Bench {
     }
 }
 
-pub fn habits(change: impl FnOnce(&mut Habits)) -> LyingRegistry {
-    let mut habits = Habits::default();
-    change(&mut habits);
-    LyingRegistry::start(habits)
+pub fn behaving(change: impl FnOnce(&mut Behaviour)) -> LyingRegistry {
+    let mut behaviour = Behaviour::default();
+    change(&mut behaviour);
+    LyingRegistry::start(behaviour)
 }

@@ -1,4 +1,4 @@
-//! A small layout of several platforms whose bytes mean nothing to anybody but a registry.
+//! A small layout of several platforms, for tests of pushes and pulls. Its layers are random bytes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-/// The seven of a release.
+/// The seven platforms of a release.
 pub const SEVEN: [&str; 7] = [
     "linux/amd64",
     "linux/arm/v7",
@@ -27,28 +27,28 @@ pub const SEVEN: [&str; 7] = [
 ];
 
 #[derive(Debug)]
-pub struct Parcel {
+pub struct LayoutFixture {
     folder: TempDir,
     pub tag: String,
     pub index: Digest,
 }
 
-impl Parcel {
-    /// Of each platform a config, a layer that all share, one of its own and a small last one,
-    /// which is what `revision` changes.
+impl LayoutFixture {
+    /// Each platform has a config and three layers: one that all share, one of its own, and a small
+    /// last one that `revision` changes.
     pub fn new(platforms: &[&str], layer_bytes: usize, revision: u32) -> Self {
-        let folder = tempfile::Builder::new().prefix("parcel-").tempdir().unwrap();
+        let folder = tempfile::Builder::new().prefix("layout-").tempdir().unwrap();
         fs::create_dir_all(folder.path().join("blobs/sha256")).unwrap();
-        let mut parcel = Self { folder, tag: format!("3.7.1-{revision}"), index: Digest::of("") };
+        let mut layout = Self { folder, tag: format!("3.7.1-{revision}"), index: Digest::of("") };
         let manifests: Vec<_> =
-            platforms.iter().map(|it| parcel.image(it, layer_bytes, revision)).collect();
+            platforms.iter().map(|it| layout.image(it, layer_bytes, revision)).collect();
         let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
-        let mut entry = parcel.add(INDEX, index.to_string().as_bytes());
-        parcel.index = entry["digest"].as_str().unwrap().parse().unwrap();
-        entry["annotations"] = json!({ "org.opencontainers.image.ref.name": parcel.tag });
-        fs::write(parcel.path().join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
-        parcel.name(&[entry]);
-        parcel
+        let mut entry = layout.add(INDEX, index.to_string().as_bytes());
+        layout.index = entry["digest"].as_str().unwrap().parse().unwrap();
+        entry["annotations"] = json!({ "org.opencontainers.image.ref.name": layout.tag });
+        fs::write(layout.path().join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+        layout.name(&[entry]);
+        layout
     }
 
     /// Two platforms, and layers that are small.
@@ -92,7 +92,7 @@ impl Parcel {
         json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() })
     }
 
-    /// Makes index.json name these.
+    /// Writes index.json with these descriptors.
     pub fn name(&self, entries: &[Value]) {
         let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": entries });
         fs::write(self.path().join("index.json"), index.to_string()).unwrap();
@@ -116,8 +116,8 @@ impl Parcel {
     }
 
     pub fn plan(&self) -> PushPlan {
-        let wish = PushRequest { tags: vec![self.tag.clone()], ..PushRequest::default() };
-        plan(&self.content(), &wish).unwrap()
+        let request = PushRequest { tags: vec![self.tag.clone()], ..PushRequest::default() };
+        plan(&self.content(), &request).unwrap()
     }
 
     /// All bytes of blobs that a registry must have.

@@ -1,5 +1,5 @@
-//! Takes the image of a layout apart and puts it together again, with every digest right where
-//! nobody asked for a wrong one.
+//! Changes one part of an image in a layout, and writes it back with all digests corrected, unless
+//! a test wants a wrong one.
 
 use std::fs;
 use std::io::Read as _;
@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use etcdimg::digest::Digest;
 use serde_json::{Value, json};
 
-use crate::shop::gzip;
+use crate::catalog_fixture::gzip;
 
 /// An image of a layout.
 #[derive(Debug)]
-pub struct Image {
+pub struct MutableImage {
     layout: PathBuf,
     /// Its place in the index.
     place: usize,
@@ -21,13 +21,13 @@ pub struct Image {
     pub config: Value,
 }
 
-impl Image {
+impl MutableImage {
     /// The only one, or the first.
     pub fn open(layout: &Path) -> Self {
         Self::open_where(layout, |_| true)
     }
 
-    /// The first whose descriptor in the index is meant.
+    /// The first image whose descriptor in the index matches.
     pub fn open_where(layout: &Path, is_meant: impl Fn(&Value) -> bool) -> Self {
         let read = |digest: &Value| {
             serde_json::from_slice(&fs::read(blob_path(layout, digest)).unwrap()).unwrap()
@@ -87,7 +87,7 @@ impl Image {
     }
 }
 
-/// Rewrites a tar: `change` returns the entry as it shall be, or nothing to leave it out. PAX
+/// Rewrites a tar: `change` returns the entry as it shall be, or `None` to leave it out. PAX
 /// records are entries, too, named `PaxHeaders.0/…`.
 pub fn rewrite(
     tar: &[u8],

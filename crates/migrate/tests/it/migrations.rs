@@ -1,4 +1,4 @@
-//! Journeys with real servers, up and down, of the data that people have.
+//! Migrations with real servers, up and down, of the data that people have.
 
 use std::fs;
 use std::process::Command;
@@ -15,17 +15,20 @@ fn pairs(real: &Real) -> Vec<(&str, &str)> {
 
 #[test]
 #[ignore = "needs etcd servers"]
-fn every_journey_up_keeps_every_key_lease_and_revision() {
+fn every_upgrade_keeps_every_key_lease_and_revision() {
     let real = real();
     side_by_side(&pairs(real), |(from, to)| {
         let seed = real.seed(from);
-        let told = real.migrate(&seed.directory, to, &[]);
+        let messages = real.migrate(&seed.directory, to, &[]);
         let is_far = minor(to) > minor(from) + 1;
-        assert_eq!(told.contains("holds a copy"), is_far, "{from} {to}: {told}");
-        assert_eq!(told.contains("listens on"), is_far, "{from} {to}: {told}");
+        assert_eq!(messages.contains("holds a copy"), is_far, "{from} {to}: {messages}");
+        assert_eq!(messages.contains("listens on"), is_far, "{from} {to}: {messages}");
         // A container that starts again before its etcd has taken over.
-        let told = real.migrate(&seed.directory, to, &[]);
-        assert!(!told.contains("listens on") && !told.contains("holds a copy"), "{told}");
+        let messages = real.migrate(&seed.directory, to, &[]);
+        assert!(
+            !messages.contains("listens on") && !messages.contains("holds a copy"),
+            "{messages}"
+        );
         real.check(&seed.directory, to, &seed.contents);
         println!("{from} -> {to}");
     });
@@ -33,7 +36,7 @@ fn every_journey_up_keeps_every_key_lease_and_revision() {
 
 #[test]
 #[ignore = "needs etcd servers"]
-fn every_journey_down_keeps_every_key_lease_and_revision() {
+fn every_downgrade_keeps_every_key_lease_and_revision() {
     let real = real();
     // The longest first.
     let mut pairs = pairs(real);
@@ -61,15 +64,15 @@ fn data_of_the_distributions_goes_to_every_bundled_version() {
             let directory = seed.copy();
             // Without version.txt, as its user never had it.
             assert_eq!(directory.version(), "");
-            let told = real.migrate(&directory, to, &[]);
-            assert!(told.contains("read from the data"), "{told}");
+            let messages = real.migrate(&directory, to, &[]);
+            assert!(messages.contains("read from the data"), "{messages}");
             real.check(&directory, to, &seed.contents);
             println!("Debian's {from} -> {to}");
         }
         if let Some(to) = real.versions.get(&(minor(from) - 1)) {
             let directory = seed.copy();
-            let told = real.migrate(&directory, to, &[]);
-            assert!(told.contains("by snapshot"), "{told}");
+            let messages = real.migrate(&directory, to, &[]);
+            assert!(messages.contains("by snapshot"), "{messages}");
             real.check(&directory, to, &seed.contents);
             println!("Debian's {from} -> {to}");
         }
@@ -154,7 +157,7 @@ fn data_without_version_file_is_adopted_and_a_false_one_is_an_error() {
 
 #[test]
 #[ignore = "needs etcd servers"]
-fn authentication_does_not_stop_a_journey_in_either_direction() {
+fn authentication_does_not_stop_a_migration_in_either_direction() {
     let real = real();
     let (lowest, highest) = real.ends();
     let seed = real.seed(lowest);
@@ -201,7 +204,7 @@ pub fn peer_flags(directory: &Directory) -> String {
 
 #[test]
 #[ignore = "needs etcd servers and openssl"]
-fn what_manifests_pass_on_does_not_stop_a_journey_in_either_direction() {
+fn what_manifests_pass_on_does_not_stop_a_migration_in_either_direction() {
     let real = real();
     require(&["openssl", "version"]);
     let (lowest, highest) = real.ends();

@@ -1,5 +1,5 @@
-//! The catalog of the repository in a folder of its own, with the newest etcd alone and bases that
-//! are made where no registry is in reach: for the tests that build every platform.
+//! A copy of the repository's catalog with only the newest etcd, and with bases that need no
+//! registry. For tests that build every platform.
 
 use std::env;
 use std::fs;
@@ -10,26 +10,26 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::mutant::gunzip;
-use crate::shop::copy_folder;
+use crate::catalog_fixture::copy_folder;
+use crate::mutable_image::gunzip;
 use crate::stand_in;
 
 pub const LAST: &str = "3.7.1";
 
-/// A catalog and the bases that are made where no registry is in reach.
+/// A catalog, and bases that were made without a registry.
 #[derive(Debug)]
-pub struct Workshop {
+pub struct ReleaseFixture {
     folder: TempDir,
     pub bases: Vec<String>,
 }
 
-impl Workshop {
+impl ReleaseFixture {
     pub fn new() -> Self {
-        let mut workshop = Self::without_bases();
-        let bases = workshop.path("bases");
+        let mut fixture = Self::without_bases();
+        let bases = fixture.path("bases");
         let bases = run("scripts/bases", &[bases.to_str().unwrap()]);
-        workshop.bases = bases.split_whitespace().map(str::to_owned).collect();
-        workshop
+        fixture.bases = bases.split_whitespace().map(str::to_owned).collect();
+        fixture
     }
 
     /// For builds that name their bases themselves.
@@ -56,10 +56,10 @@ impl Workshop {
         }
         fs::write(root.join("versions.yaml"), versions).unwrap();
         fs::copy(repository.join("etcdimg.lock"), root.join("etcdimg.lock")).unwrap();
-        let workshop = Self { folder, bases: Vec::new() };
-        let cache = workshop.path("lock-cache").display().to_string();
-        workshop.etcdimg(&["lock", "--offline", "--cache-dir", &cache]);
-        workshop
+        let fixture = Self { folder, bases: Vec::new() };
+        let cache = fixture.path("lock-cache").display().to_string();
+        fixture.etcdimg(&["lock", "--offline", "--cache-dir", &cache]);
+        fixture
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -97,14 +97,15 @@ impl Workshop {
         command.output().unwrap()
     }
 
-    /// Compiles nothing from here on, and has a cache of its own: `--builder=buildx` takes stand-ins.
+    /// Compiles nothing from here on, and has a cache of its own: `--builder=buildx` takes
+    /// stand-ins.
     pub fn with_stand_ins(self) -> Self {
         let catalog = etcdimg::catalog::load(&self.path("root")).unwrap().0;
         stand_in::write_docker(&self.path("docker"), &catalog);
         self
     }
 
-    /// Gives `migrate` a line that no compiler takes.
+    /// Adds a line to `migrate` that does not compile.
     pub fn break_migrate(&self) {
         let crates = self.path("root/crates");
         fs::remove_file(&crates).unwrap();
