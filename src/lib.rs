@@ -12,20 +12,18 @@ pub mod compile;
 pub mod copy;
 pub mod documents;
 pub mod failure;
-pub mod fetch;
-pub mod http;
 pub mod image;
 pub mod layer;
 pub mod lookup;
 pub mod plan;
 pub mod program;
 pub mod push;
-pub mod registry;
 mod replace;
-pub mod store;
 pub mod ui;
 pub mod verify;
 
 // Where everything inside looks for them.
 pub use oci::{digest, layout, platform};
-pub use {::acceptance, ::docker, ::process, kube_manifests as manifests};
+pub use {
+    ::acceptance, ::docker, ::fetch, ::process, ::registry, ::store, kube_manifests as manifests,
+};

@@ -4,14 +4,14 @@
 
 use etcd_version::EtcdVersion;
 use oci::document::Index;
-use reqwest::Url;
 
 use crate::catalog::Mirror;
 use crate::digest::Digest;
+use crate::fetch::http::{Client, Url};
 use crate::fetch::{FetchOptions, short_body};
-use crate::http::Client;
 use crate::platform::Platform;
-use crate::registry::{Reference, Registries, RegistryError};
+use crate::registry::{Registries, RegistryError};
+use oci::Reference;
 
 /// The file that a release publishes beside its archives.
 const SUMS: &str = "SHA256SUMS";

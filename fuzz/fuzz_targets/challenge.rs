@@ -1,7 +1,7 @@
 //! `WWW-Authenticate` as registries send it: what was read is written so that it reads the same.
 #![no_main]
 
-use etcdimg::registry::challenge::Challenge;
+use registry::challenge::Challenge;
 
 libfuzzer_sys::fuzz_target!(|value: &str| {
     // reqwest hands on only what a header may hold: visible characters and blanks.

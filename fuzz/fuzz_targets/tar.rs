@@ -3,7 +3,7 @@
 
 use std::io::{Cursor, Write};
 
-use etcdimg::archive::{ArchiveError, members};
+use etcdimg::archive::{ArchiveError, read_files};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
@@ -12,7 +12,7 @@ libfuzzer_sys::fuzz_target!(|tar: &[u8]| {
     encoder.write_all(tar).expect("written to memory");
     let mut archive = Cursor::new(encoder.finish().expect("written to memory"));
     let wanted = ["etcd".to_owned(), "etcd-v3.6.14-linux-amd64/etcdctl".to_owned()];
-    let _ = members::<ArchiveError>(&mut archive, "x.tar.gz", &wanted, |_, bytes| {
+    let _ = read_files::<ArchiveError>(&mut archive, "x.tar.gz", &wanted, |_, bytes| {
         assert!(bytes.len() <= tar.len());
         Ok(())
     });

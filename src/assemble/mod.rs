@@ -14,7 +14,7 @@ mod retry;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use serde_json::Value;
+use oci::document::{Descriptor, Index, PlatformFields};
 
 use crate::archive::ArchiveError;
 use crate::base::{self, BaseError};
@@ -125,7 +125,7 @@ fn attempt(plan: &Plan, context: &BuildContext<'_>, out: &Path) -> Result<Built,
     }
     let index = image::index(plan, &images, others(plan, &layout, &images)?);
     let digest = layout.add_bytes(&index)?;
-    layout.tag(&[(plan.tag.clone(), serde_json::json!(index.descriptor()))])?;
+    layout.tag(&[(plan.tag.clone(), index.descriptor())])?;
     Ok(Built { index: digest, images, layout })
 }
 
@@ -142,48 +142,50 @@ fn means<'a>(plan: &Plan, context: &'a BuildContext<'a>) -> base::FetchContext<'
 
 /// Descriptors of images for other platforms that an earlier build gave the same tag. They are kept
 /// if they bundle the same versions in the same format; otherwise the old index is replaced.
-fn others(plan: &Plan, layout: &Layout, images: &[Image]) -> Result<Vec<Value>, BuildError> {
+fn others(plan: &Plan, layout: &Layout, images: &[Image]) -> Result<Vec<Descriptor>, BuildError> {
     let known = layout.tagged()?.into_iter().find(|tagged| tagged.tag == plan.tag);
-    let digest = known.and_then(|it| it.descriptor["digest"].as_str()?.parse::<Digest>().ok());
-    let Some(index) = digest.and_then(|digest| layout.document(&digest).ok()) else {
+    let digest = known.and_then(|it| it.entry.descriptor().ok()).map(|it| it.digest);
+    let bytes = digest.and_then(|digest| layout.document(&digest).ok());
+    let Some(index) = bytes.and_then(|bytes| serde_json::from_slice::<Index>(&bytes).ok()) else {
         return Ok(Vec::new());
     };
-    let index: Value = serde_json::from_slice(&index).unwrap_or_default();
-    let ours: Value =
-        serde_json::from_slice(&image::index(plan, images, Vec::new()).bytes).unwrap_or_default();
-    let same = |name: &str| index["annotations"][name] == ours["annotations"][name];
+    let (theirs, ours) = (index.annotations.unwrap_or_default(), image::index_annotations(plan));
+    let same = |name: &str| theirs.get(name) == ours.get(name);
     if !same(contract::labels::BUNDLED_VERSIONS) || !same(contract::labels::FORMAT) {
         return Ok(Vec::new());
     }
-    let empty = Vec::new();
-    let built = ours["manifests"].as_array().unwrap_or(&empty);
-    let is_built =
-        |other: &Value| built.iter().any(|it| is_same(&it["platform"], &other["platform"]));
-    let others = index["manifests"].as_array().cloned().unwrap_or_default();
-    Ok(others.into_iter().filter(|other| !is_built(other)).collect())
+    let is_built = |other: &Descriptor| {
+        let platform = other.platform.as_ref();
+        platform.is_some_and(|other| images.iter().any(|it| is_same(&it.listed, other)))
+    };
+    Ok(index.manifests.into_iter().filter(|other| !is_built(other)).collect())
 }
 
 /// Whether two platforms are the same. Two builds of one Windows are: `10.0.20348.…`.
-fn is_same(one: &Value, other: &Value) -> bool {
-    let release = |platform: &Value| {
-        let version = platform["os.version"].as_str().unwrap_or_default();
-        version.split('.').take(3).map(str::to_owned).collect::<Vec<_>>()
-    };
-    let same = |name: &str| one[name] == other[name];
-    same("os") && same("architecture") && same("variant") && release(one) == release(other)
+fn is_same(one: &PlatformFields, other: &PlatformFields) -> bool {
+    fn release(platform: &PlatformFields) -> impl Iterator<Item = &str> {
+        platform.os_version.as_deref().unwrap_or_default().split('.').take(3)
+    }
+    one.os == other.os
+        && one.architecture == other.architecture
+        && one.variant == other.variant
+        && release(one).eq(release(other))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
-    use super::is_same;
+    use super::*;
 
     #[test]
     fn a_newer_build_of_a_windows_takes_the_place_of_the_older() {
-        let windows = |version: &str| json!({ "os": "windows", "os.version": version });
+        let windows = |version: &str| PlatformFields {
+            os: "windows".into(),
+            os_version: Some(version.into()),
+            ..PlatformFields::default()
+        };
+        let linux = PlatformFields { os: "linux".into(), ..PlatformFields::default() };
         assert!(is_same(&windows("10.0.20348.1"), &windows("10.0.20348.2")));
         assert!(!is_same(&windows("10.0.20348.1"), &windows("10.0.26100.1")));
-        assert!(!is_same(&json!({ "os": "linux" }), &windows("10.0.20348.1")));
+        assert!(!is_same(&linux, &windows("10.0.20348.1")));
     }
 }

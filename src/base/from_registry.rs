@@ -3,7 +3,8 @@
 use super::{BaseError, BaseReader, FetchContext};
 use crate::digest::Digest;
 use crate::layer::Layer;
-use crate::registry::{PinnedReference, RemoteRepository};
+use crate::registry::RemoteRepository;
+use oci::PinnedReference;
 
 /// Reads a base from a registry.
 pub(super) struct RegistryBase<'a> {

@@ -2,16 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use etcd_version::{EtcdVersion, ImageTag};
+use etcd_version::facts::{Floor, Way};
+use etcd_version::{EtcdVersion, Facts, ImageTag, Series};
 use serde::Deserialize;
 
 use super::fault::{At, Fault};
 use super::yaml::{self, Spanned, line};
-use crate::registry::Repository;
-
-/// Since this patch, etcd 3.5 leaves no removed member in the v3 store. etcd 3.6 would bring such a
-/// member back, as a "zombie" (etcd issues 19557 and 20793).
-const FIRST_SAFE_3_5: EtcdVersion = EtcdVersion::new(3, 5, 26);
+use oci::Repository;
 
 const KEYS: &str = "`repository`, `revision`, `etcd` (a list of `version`, `go`, `commit` and \
                     perhaps `also: true`), `rust`, `zig`, `bases`, `mirrors` and \
@@ -239,22 +236,28 @@ fn check_stepping_stone(
     bundled: &[BundledEtcd],
     entries: &[EtcdEntry],
 ) -> Result<(), Fault> {
-    let carries_3_6 = bundled.iter().any(|etcd| etcd.version.minor() >= 6);
-    // If there are several patches of 3.5, data goes through the newest one.
-    let stone = bundled.iter().rposition(|etcd| etcd.version.minor() == 5);
-    match stone {
-        Some(i) if carries_3_6 && bundled[i].version < FIRST_SAFE_3_5 => Err(at.fault(
+    let Some(newest) = bundled.last().map(|etcd| Series::of(&etcd.version)) else { return Ok(()) };
+    for (i, etcd) in bundled.iter().enumerate() {
+        let version = &etcd.version;
+        // If there are several patches of a minor version, data goes through the newest one.
+        if bundled.get(i + 1).is_some_and(|next| next.version.is_same_series(version)) {
+            continue;
+        }
+        let floor = Facts::compiled_in().floor(Series::of(version), newest);
+        let below = |floor: &&Floor| floor.required.as_ref().is_some_and(|it| version < it);
+        let Some(Floor { required: Some(required), way: Way::UpTo(next), reason, source, .. }) =
+            floor.filter(below)
+        else {
+            continue;
+        };
+        return Err(at.fault(
             line(&entries[i].version),
             format!("etcd[{i}].version"),
-            format!(
-                "etcd {} cannot be the step to 3.6: members removed long ago come back as zombies \
-                 when 3.6 starts on its data (etcd issue 20793)",
-                bundled[i].version
-            ),
-            format!("3.5.26 or later, for example `{}`", "3.5.33"),
-        )),
-        _ => Ok(()),
+            format!("etcd {version} cannot be the step to {next}. {reason} See {source}"),
+            format!("{required} or later"),
+        ));
     }
+    Ok(())
 }
 
 fn bases(

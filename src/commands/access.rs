@@ -8,7 +8,7 @@ use super::context::Context;
 use crate::cli::{AccessArgs, TrustArgs};
 use crate::failure::{Failure, Kind};
 use crate::fetch::FetchOptions;
-use crate::http::TlsTrust;
+use crate::fetch::http::TlsTrust;
 use crate::registry::{CHUNK_BYTES, Credentials, Login, Registries, RegistryOptions, Secret};
 
 /// For a command that works with registries. A user that was named on the command line belongs to
@@ -53,7 +53,7 @@ fn with_credentials(
         credentials: Arc::new(credentials),
         cache_dir: context.store()?.root().to_owned(),
         chunk_bytes: CHUNK_BYTES,
-        ui: context.ui.clone(),
+        progress: Arc::new(context.ui.clone()),
     }))
 }
 

@@ -6,7 +6,8 @@ use crate::cli::{CopyArgs, Format};
 use crate::copy::Copier;
 use crate::failure::{Failure, Kind};
 use crate::push::{Overwrite, PushReport};
-use crate::registry::{Reference, Registries};
+use crate::registry::Registries;
+use oci::Reference;
 
 pub(super) fn run(context: &Context, arguments: &CopyArgs) -> Result<(), Failure> {
     let copy = Copy::new(context, arguments)?;

@@ -16,10 +16,13 @@ use crate::layout::LayoutError;
 use crate::lookup::LookupError;
 use crate::plan::PlanError;
 use crate::push::PushError;
-use crate::registry::{AuthError, CredentialsError, ReferenceError, RegistryError};
+use crate::registry::{AuthError, CredentialsError, RegistryError};
 use crate::store::StoreError;
+use oci::reference::ReferenceError;
 
 const RELOCK: &str = "run `etcdimg lock` and review the diff";
+const FREE_SPACE: &str =
+    "free space with `etcdimg cache gc`, or use another disk with `--cache-dir`";
 const LOOK_INTO_IT: &str =
     "the file was replaced or the lock is wrong: find out which before you change the lock";
 
@@ -62,24 +65,7 @@ impl From<PlanError> for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        match &error {
-            StoreError::Io { source, .. } => {
-                let is_full = source.kind() == io::ErrorKind::StorageFull;
-                let failure = Self::new(Kind::Io, error);
-                if is_full {
-                    failure.hint("free space with `etcdimg cache gc`, or use another disk with `--cache-dir`")
-                } else {
-                    failure
-                }
-            }
-            StoreError::Mismatch { .. } => Self::new(Kind::Verification, error).hint(LOOK_INTO_IT),
-            StoreError::Corrupt { .. } => {
-                Self::new(Kind::Verification, error).hint("run the command again")
-            }
-            StoreError::Missing(_) => {
-                Self::new(Kind::Unavailable, error).hint("run `etcdimg fetch` without `--offline`")
-            }
-        }
+        Advice::about_store(&error).on(error)
     }
 }
 
@@ -103,8 +89,7 @@ impl From<LayerError> for Failure {
     fn from(error: LayerError) -> Self {
         match error {
             LayerError::Store(error) => error.into(),
-            LayerError::Io(_) => Self::new(Kind::Io, error)
-                .hint("free space with `etcdimg cache gc`, or use another disk with `--cache-dir`"),
+            LayerError::Io(_) => Self::new(Kind::Io, error).hint(FREE_SPACE),
             LayerError::Header(_) | LayerError::Short { .. } => Self::new(Kind::Other, error),
         }
     }
@@ -145,7 +130,7 @@ impl From<CompileError> for Failure {
                 .hint("or leave out `--from source` to use the release archives"),
             CompileError::NoTool { .. } => Self::new(Kind::Compile, error).hint("install Rust from https://rustup.rs"),
             CompileError::WrongRust { ref expected, .. } => {
-                let hint = format!("`rustup toolchain install {expected}` and `rustup default {expected}`, or `rust:` in versions.yaml");
+                let hint = format!("`rustup toolchain install {expected}`, then run the command again; `rust:` in versions.yaml names the release");
                 Self::new(Kind::Compile, error).hint(hint)
             }
             CompileError::NoCross { ref triple, ref zig, .. } => {
@@ -182,7 +167,11 @@ impl From<BaseError> for Failure {
             BaseError::Store(error) => error.into(),
             BaseError::Layout(error) => error.into(),
             BaseError::Layer(error) => error.into(),
-            BaseError::Registry(error) => Self::from(error).hint(OWN),
+            BaseError::Registry(error) => {
+                let failure = Self::from(error);
+                // Another base does not help a full disk.
+                if failure.kind() == Kind::Io { failure } else { failure.hint(OWN) }
+            }
             BaseError::Offline(_) => {
                 Self::new(Kind::Unavailable, error).hint("run `etcdimg fetch` without `--offline`")
             }
@@ -202,19 +191,41 @@ impl From<RegistryError> for Failure {
     }
 }
 
-/// The meaning of a registry's error. Separate from the error, which may be the cause of another
-/// one.
+/// The meaning of an error. Separate from the error, which may be the cause of another one.
 struct Advice {
     kind: Kind,
     hint: Option<&'static str>,
 }
 
 impl Advice {
+    fn about_store(error: &StoreError) -> Self {
+        let (kind, hint) = match error {
+            StoreError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                (Kind::Io, Some(FREE_SPACE))
+            }
+            StoreError::Io { .. } => (Kind::Io, None),
+            StoreError::Mismatch { .. } => (Kind::Verification, Some(LOOK_INTO_IT)),
+            StoreError::Corrupt { .. } => (Kind::Verification, Some("run the command again")),
+            StoreError::Missing(_) => {
+                (Kind::Unavailable, Some("run `etcdimg fetch` without `--offline`"))
+            }
+        };
+        Self { kind, hint }
+    }
+
     fn about(error: &RegistryError) -> Self {
         const LOGIN: &str = "log in with `docker login REGISTRY` or `podman login REGISTRY`, or use `--username USER --password-stdin`";
         let advice = |kind, hint| Self { kind, hint };
         if let RegistryError::Auth { source: AuthError::Credentials(_), .. } = error {
             return advice(Kind::Other, None);
+        }
+        match error {
+            RegistryError::Fetch(FetchError::Store(error)) => return Self::about_store(error),
+            RegistryError::Fetch(error) if error.is_wrong_bytes() => {
+                let hint = "the registry, or a proxy in front of it, sent bytes that do not match their digest: tell its operator";
+                return advice(Kind::Verification, Some(hint));
+            }
+            _ => {}
         }
         if error.is_denied() {
             return advice(Kind::Unavailable, Some(LOGIN));
@@ -336,3 +347,7 @@ impl From<BuildError> for Failure {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "failures_tests/mod.rs"]
+mod tests;

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use serde_json::json;
 use tempfile::TempDir;
 
 use super::access;
@@ -12,7 +11,7 @@ use crate::digest::Digest;
 use crate::documents::{BlobDescriptor, DocumentTree, ListedImage};
 use crate::failure::{Failure, Kind};
 use crate::layout::Layout;
-use crate::registry::Reference;
+use oci::{Descriptor, Reference};
 
 /// An image that a user names. A reference is pulled into a temporary layout.
 pub(super) struct ImageLocation {
@@ -80,9 +79,8 @@ fn pull(
         }
         let root = &tree.root;
         let tag = reference.tag.clone().unwrap_or_else(|| root.digest.to_string());
-        let descriptor = json!({
-            "mediaType": root.media_type, "digest": root.digest, "size": root.bytes.len(),
-        });
+        let size = root.bytes.len() as u64;
+        let descriptor = Descriptor::new(&*root.media_type, root.digest, size);
         Ok::<_, Failure>(layout.tag(&[(tag, descriptor)])?)
     };
     runtime()?.block_on(pulling)?;

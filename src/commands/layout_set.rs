@@ -9,7 +9,7 @@ use crate::documents::{DocumentError, DocumentTree};
 use crate::failure::{Failure, Kind};
 use crate::layout::{Layout, LayoutError, Tagged};
 use crate::push::PushPlan;
-use crate::registry::Repository;
+use oci::Repository;
 
 /// A layout, and the image of it that is to be pushed.
 pub(super) struct TaggedLayout {
@@ -29,7 +29,7 @@ pub(super) struct LayoutSet {
 impl LayoutSet {
     /// The layouts must contain the same image, and each platform once.
     pub(super) fn new(all: Vec<TaggedLayout>) -> Result<Self, Failure> {
-        let read = |it: &TaggedLayout| DocumentTree::read(&it.layout, &it.tagged.descriptor);
+        let read = |it: &TaggedLayout| DocumentTree::read_entry(&it.layout, &it.tagged.entry);
         let trees: Vec<_> = all.iter().map(read).collect::<Result<_, _>>()?;
         let tags: Vec<_> = all.iter().map(|it| &it.tagged.tag).collect();
         if let Some(other) = tags.iter().find(|tag| **tag != tags[0]) {
@@ -78,8 +78,8 @@ impl LayoutSet {
         let mut subjects: Vec<_> = documents.map(|manifest| manifest.digest).collect();
         let mut open = Vec::new();
         for TaggedLayout { layout, .. } in &self.all {
-            for descriptor in layout.untagged()? {
-                open.push(DocumentTree::read(layout, &descriptor)?);
+            for entry in layout.untagged()? {
+                open.push(DocumentTree::read_entry(layout, &entry)?);
             }
         }
         let mut found: Vec<DocumentTree> = Vec::new();

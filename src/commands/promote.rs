@@ -10,7 +10,7 @@ use crate::cli::{Format, PromoteArgs};
 use crate::digest::Digest;
 use crate::failure::{Failure, Kind};
 use crate::layout::Layout;
-use crate::registry::Reference;
+use oci::Reference;
 
 /// Where else Kubernetes names the version, which has to be changed too.
 const PLACES: [&str; 8] = [
@@ -50,10 +50,9 @@ fn released(context: &Context, arguments: &PromoteArgs) -> Result<(Digest, Strin
             return Err(Failure::new(Kind::Other, text).hint("name it: REPOSITORY:TAG"));
         };
         let tagged = all.remove(0);
-        let digest = tagged.descriptor["digest"].as_str().and_then(|it| it.parse().ok());
-        let digest =
-            digest.ok_or_else(|| Failure::new(Kind::Verification, "index.json names no digest"))?;
-        return Ok((digest, tagged.tag));
+        let no_digest = |_| Failure::new(Kind::Verification, "index.json names no digest");
+        let descriptor = tagged.entry.descriptor().map_err(no_digest)?;
+        return Ok((descriptor.digest, tagged.tag));
     }
     let reference: Reference = arguments.reference.parse()?;
     let missing = || Failure::new(Kind::Other, "only a tag is promoted: write REPOSITORY:TAG");

@@ -18,8 +18,9 @@ use crate::platform::Platform;
 use crate::push::{
     ManifestReport, Overwrite, PushPlan, PushReport, PushRequest, Pusher, TagState, plan,
 };
-use crate::registry::{BlobOutcome, BlobSource, Reference, Registries, Repository};
+use crate::registry::{BlobOutcome, BlobSource, Registries};
 use crate::ui::size;
+use oci::{Reference, Repository};
 
 pub(super) fn run(context: &Context, arguments: &PushArgs) -> Result<(), Failure> {
     let catalog = context.catalog_if_any()?;

@@ -7,9 +7,10 @@
 use crate::digest::Digest;
 use crate::documents::{DocumentError, DocumentTree};
 use crate::push::{Overwrite, PushError, PushReport, PushRequest, Pusher, plan};
-use crate::registry::{BlobSource, Reference, RemoteRepository};
+use crate::registry::{BlobSource, RemoteRepository};
 use crate::store::Store;
 use crate::ui::Ui;
+use oci::Reference;
 
 /// A copy with more referrers than this is refused.
 const MOST_REFERRERS: usize = 1000;

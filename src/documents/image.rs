@@ -6,7 +6,8 @@ use oci::media_type::is_nondistributable;
 use crate::digest::Digest;
 use crate::image::{BASE_LABEL, LAYER_LABEL};
 use crate::platform::windows_release;
-use crate::registry::{RawDocument, Reference, Repository};
+use crate::registry::RawDocument;
+use oci::{Reference, Repository};
 
 /// An image as an index lists it, and what its manifest names.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! One index of several that were built apart. Pure.
 
-use oci::document::{Descriptor, Index};
+use oci::document::Index;
 use oci::json::canonical;
 
 use super::tree::Parsed;
@@ -33,7 +33,7 @@ impl DocumentTree {
             }
         }
         // As `image::index` does it.
-        index.manifests.sort_by_key(platform_text);
+        index.sort_by_platform();
         let bytes = canonical(&serde_json::to_value(&index).unwrap_or_default());
         let (mut indexes, mut images) = (self.indexes, self.images);
         indexes.extend(other.indexes);
@@ -58,8 +58,4 @@ impl DocumentTree {
     fn invalid(&self, why: &str) -> DocumentError {
         DocumentError::Invalid { digest: self.root.digest, why: why.to_owned() }
     }
-}
-
-fn platform_text(descriptor: &Descriptor) -> Vec<u8> {
-    canonical(&serde_json::to_value(&descriptor.platform).unwrap_or_default())
 }

@@ -4,7 +4,8 @@ use oci::document::Descriptor;
 
 use super::tree::DocumentTreeReader;
 use super::{DocumentError, DocumentTree};
-use crate::registry::{RawDocument, Reference, RemoteRepository};
+use crate::registry::{RawDocument, RemoteRepository};
+use oci::Reference;
 
 impl DocumentTree {
     /// Pulls what a reference names, and all documents below it, each once.

@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 
 use oci::document::{Annotations, Descriptor, Index, Manifest};
 use oci::media_type::is_index;
-use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::{DocumentError, ListedImage};
 use crate::digest::Digest;
-use crate::layout::Layout;
+use crate::layout::{IndexEntry, Layout};
 use crate::registry::RawDocument;
 
 /// How deep indexes may be nested: a hostile layout may do it for ever.
@@ -34,16 +33,20 @@ pub(super) enum Parsed {
 }
 
 impl DocumentTree {
+    /// Reads what an entry of index.json names.
+    pub fn read_entry(layout: &Layout, entry: &IndexEntry) -> Result<Self, DocumentError> {
+        let unreadable = |error: serde_json::Error| DocumentError::Descriptor(error.to_string());
+        Self::read(layout, &entry.descriptor().map_err(unreadable)?)
+    }
+
     /// Reads what a descriptor of a layout names.
-    pub fn read(layout: &Layout, descriptor: &Value) -> Result<Self, DocumentError> {
-        let root = Descriptor::deserialize(descriptor)
-            .map_err(|error| DocumentError::Descriptor(error.to_string()))?;
+    pub fn read(layout: &Layout, root: &Descriptor) -> Result<Self, DocumentError> {
         let get = |descriptor: &Descriptor| {
             let bytes = layout.document(&descriptor.digest)?;
             Ok::<_, DocumentError>(RawDocument::new(&*descriptor.media_type, bytes))
         };
         let mut reader = DocumentTreeReader::default();
-        reader.add(&root, get(&root)?)?;
+        reader.add(root, get(root)?)?;
         while let Some(descriptor) = reader.next() {
             reader.add(&descriptor, get(&descriptor)?)?;
         }

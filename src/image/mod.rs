@@ -8,7 +8,7 @@ use contract::labels::standard;
 pub use contract::labels::{BASE as BASE_LABEL, LAYER as LAYER_LABEL, STAND_IN};
 use contract::{labels as contract_labels, run};
 use oci::docker_archive::ArchiveSource;
-use oci::document::{Descriptor, PlatformFields};
+use oci::document::{Annotations, Descriptor, Index, PlatformFields};
 pub use oci::media_type::{CONFIG as CONFIG_TYPE, INDEX as INDEX_TYPE, MANIFEST as MANIFEST_TYPE};
 pub use oci::{Document, json};
 use serde::{Deserialize, Serialize};
@@ -18,13 +18,6 @@ use crate::layer::Layer;
 use crate::layout::Layout;
 use crate::plan::{ImagePlan, Plan};
 use crate::platform::Platform;
-
-/// `os.version` of each manifest; oci-spec looks for it under another name.
-pub fn os_versions(index: &[u8]) -> Vec<Option<String>> {
-    let index: Value = serde_json::from_slice(index).unwrap_or_default();
-    let manifests = index["manifests"].as_array().into_iter().flatten();
-    manifests.map(|it| it["platform"]["os.version"].as_str().map(str::to_owned)).collect()
-}
 
 /// What we take from the base image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -185,23 +178,15 @@ fn created(plan: &Plan) -> String {
 
 /// The index of all images, in the order of their platforms. `others` are descriptors of images
 /// that an earlier build made for further platforms.
-pub fn index(plan: &Plan, images: &[Image], others: Vec<Value>) -> Document {
-    let mut manifests: Vec<_> = images.iter().map(manifest_descriptor).chain(others).collect();
-    manifests.sort_by_key(|descriptor| descriptor["platform"].to_string());
-    let shared = images.first().map(|_| index_annotations(plan)).unwrap_or_default();
-    Document::new(
-        INDEX_TYPE,
-        &json!({
-            "schemaVersion": 2,
-            "mediaType": INDEX_TYPE,
-            "manifests": manifests,
-            "annotations": shared,
-        }),
-    )
+pub fn index(plan: &Plan, images: &[Image], others: Vec<Descriptor>) -> Document {
+    let mut index = Index::new(images.iter().map(manifest_descriptor).chain(others).collect());
+    index.sort_by_platform();
+    index.annotations = Some(images.first().map(|_| index_annotations(plan)).unwrap_or_default());
+    Document::new(INDEX_TYPE, &index)
 }
 
 /// What is true of every image of the index.
-fn index_annotations(plan: &Plan) -> BTreeMap<String, String> {
+pub fn index_annotations(plan: &Plan) -> Annotations {
     const SHARED: [&str; 7] = [
         contract_labels::BUNDLED_VERSIONS,
         contract_labels::FORMAT,
@@ -216,8 +201,8 @@ fn index_annotations(plan: &Plan) -> BTreeMap<String, String> {
     annotations(plan, &shared)
 }
 
-fn manifest_descriptor(image: &Image) -> Value {
-    json!(Descriptor { platform: Some(image.listed.clone()), ..image.manifest.descriptor() })
+fn manifest_descriptor(image: &Image) -> Descriptor {
+    Descriptor { platform: Some(image.listed.clone()), ..image.manifest.descriptor() }
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub fn compare(
         &format!("go{}", expected.go),
         info.go.split_whitespace().next().unwrap_or_default(),
     );
-    compare("main package", &main_package(expected), info.path);
+    compare("main package", main_package(expected), info.path);
     let variant = expected.platform.variant.as_deref();
     let arm = variant.map(|variant| ("GOARM", variant.trim_start_matches('v')));
     for (key, value) in settings(expected).into_iter().chain(arm) {
@@ -58,7 +58,7 @@ pub fn compare(
     }
 }
 
-fn main_package(expected: &ExpectedEtcd<'_>) -> String {
+fn main_package(expected: &ExpectedEtcd<'_>) -> &'static str {
     // What is no version is reported as a wrong embedded version.
     let version = expected.version.parse().unwrap_or(EtcdVersion::new(3, 5, 0));
     go_package(&version, expected.program)

@@ -9,7 +9,8 @@ use super::{PushError, RemoteState};
 use crate::digest::Digest;
 use crate::documents::{BlobDescriptor, DocumentTree, ListedImage};
 use crate::platform::Platform;
-use crate::registry::{RawDocument, is_tag};
+use crate::registry::RawDocument;
+use oci::reference::is_tag;
 
 /// What the user asked for.
 #[derive(Clone, Debug, Default)]

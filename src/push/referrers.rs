@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{PushError, ReferrerPlan};
-use crate::registry::{PutManifestError, RawDocument, Reference, RemoteRepository, referrers_tag};
+use crate::registry::{PutManifestError, RawDocument, RemoteRepository, referrers_tag};
+use oci::Reference;
 
 /// The list as others wrote it. Their entries are kept as they are, readable or not.
 #[derive(Default, Deserialize)]

@@ -7,6 +7,7 @@ mod transfer;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 
+use fetch::{Progress, TransferListener};
 use indicatif::MultiProgress;
 
 pub use transfer::Transfer;
@@ -120,12 +121,7 @@ impl Ui {
         }
     }
 
-    /// Shows a download until it is finished or dropped.
-    pub fn transfer(&self, name: &str, total: Option<u64>) -> Transfer {
-        self.show("Fetching", name, total)
-    }
-
-    /// The same for what leaves this machine.
+    /// Shows an upload until it is finished or dropped.
     pub fn upload(&self, name: &str, total: Option<u64>) -> Transfer {
         self.show("Pushing", name, total)
     }
@@ -144,6 +140,25 @@ impl Ui {
     fn say(&self, line: &str) {
         // A closed stderr is no reason to stop working.
         let _ = self.inner.bars.suspend(|| writeln!(io::stderr(), "{line}"));
+    }
+}
+
+impl Progress for Ui {
+    fn status(&self, verb: &str, text: &str) {
+        self.status(verb, text);
+    }
+
+    fn note(&self, text: &str) {
+        self.note(text);
+    }
+
+    fn warning(&self, text: &str) {
+        self.warning(text);
+    }
+
+    fn download(&self, name: &str, total: Option<u64>) -> TransferListener {
+        let transfer = self.show("Fetching", name, total);
+        Box::new(move |bytes| transfer.set_position(bytes))
     }
 }
 

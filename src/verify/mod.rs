@@ -71,7 +71,9 @@ fn walk(layout: &Layout, is_sparse: bool) -> Result<VerifyReport, LayoutError> {
         verifier.fault("index.json", "names no image by a tag");
     }
     for tagged in tagged {
-        match serde_json::from_value(tagged.descriptor) {
+        // As oci-spec sees it, like every other document here.
+        let parsed = tagged.entry.descriptor().and_then(serde_json::to_value);
+        match parsed.and_then(serde_json::from_value) {
             Ok(descriptor) => verifier.document(&tagged.tag, &descriptor, &Value::Null),
             Err(error) => {
                 verifier

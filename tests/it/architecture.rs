@@ -9,10 +9,6 @@ const ROOMS: &[&str] = &[
     "replace",
     "failure",
     "ui",
-    "store",
-    "http",
-    "fetch",
-    "registry",
     "catalog",
     "layer",
     "plan",
@@ -33,8 +29,18 @@ const ROOMS: &[&str] = &[
 ];
 
 /// Crates of the workspace that `lib.rs` exports again: everybody may use them.
-const CRATES: &[&str] =
-    &["acceptance", "digest", "docker", "layout", "manifests", "platform", "process"];
+const CRATES: &[&str] = &[
+    "acceptance",
+    "digest",
+    "docker",
+    "fetch",
+    "layout",
+    "manifests",
+    "platform",
+    "process",
+    "registry",
+    "store",
+];
 
 const EFFECTS: &[&str] = &["std::fs", "std::net", "std::process", "std::env", "std::time"];
 

@@ -164,10 +164,10 @@ fn versions_ascend_without_a_gap() {
 
 #[test]
 fn an_old_3_5_is_no_step_to_3_6() {
-    assert_snapshot!(bundling(&["3.4.21", "3.5.25", "3.6.14"]), @"
-    error: versions.yaml:7: etcd[1].version: etcd 3.5.25 cannot be the step to 3.6: members removed long ago come back as zombies when 3.6 starts on its data (etcd issue 20793)
-      write instead: 3.5.26 or later, for example `3.5.33`
-    ");
+    assert_snapshot!(bundling(&["3.4.21", "3.5.25", "3.6.14"]), @r#"
+    error: versions.yaml:7: etcd[1].version: etcd 3.5.25 cannot be the step to 3.6. Before 3.5.26 etcd could keep removed members in its v3 store, and 3.6 brings them back to life ("zombie members"). See https://github.com/etcd-io/etcd/issues/20793
+      write instead: 3.5.26 or later
+    "#);
 }
 
 #[test]

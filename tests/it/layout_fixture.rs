@@ -112,7 +112,7 @@ impl LayoutFixture {
 
     pub fn content(&self) -> DocumentTree {
         let layout = self.layout();
-        DocumentTree::read(&layout, &layout.tagged().unwrap()[0].descriptor).unwrap()
+        DocumentTree::read_entry(&layout, &layout.tagged().unwrap()[0].entry).unwrap()
     }
 
     pub fn plan(&self) -> PushPlan {

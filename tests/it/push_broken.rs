@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcdimg::registry::{RemoteRepository, Repository};
+use etcdimg::registry::RemoteRepository;
+use oci::Repository;
 
 use crate::layout_fixture::{LayoutFixture, SEVEN};
 use crate::lies::{Behaviour, Lie};

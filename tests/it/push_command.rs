@@ -83,7 +83,7 @@ fn all_push_takes_no_part_for_the_whole() {
 
 /// Adds a signature of the index, and one of that, to a layout.
 fn sign(layout: &LayoutFixture) -> [Digest; 2] {
-    let mut entries = vec![layout.layout().tagged().unwrap()[0].descriptor.clone()];
+    let mut entries = vec![json!(layout.layout().tagged().unwrap()[0].entry.descriptor().unwrap())];
     let mut subject = layout.index;
     let digests = ["signed", "signed again"].map(|text| {
         let signature = json!({
@@ -169,14 +169,14 @@ fn a_push_that_fails_among_its_tags_says_which_are_set() {
 fn two_programs_that_push_at_once_send_everything_once() {
     let layout = LayoutFixture::new(&SEVEN[..3], 500_000, 0);
     let pusher = PushCommandFixture::new(Behaviour { pace: Some(20_000), ..Behaviour::default() });
-    let programs: Vec<_> = (0..3)
+    let children: Vec<_> = (0..3)
         .map(|_| {
             let mut command = pusher.command(&layout);
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
         })
         .collect();
-    for program in programs {
-        let output = program.wait_with_output().unwrap();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
     pusher.assert_there(&layout);

@@ -8,8 +8,8 @@ use etcdimg::fetch::FetchOptions;
 use etcdimg::push::{Overwrite, PushError, PushPlan, PushReport, Pusher};
 use etcdimg::registry::{
     BlobSource, CHUNK_BYTES, Credentials, Login, Registry, RegistryOptions, RemoteRepository,
-    Repository,
 };
+use oci::Repository;
 use tempfile::TempDir;
 
 use crate::catalog_fixture::without_digests;
@@ -87,7 +87,7 @@ impl PushFixture {
             credentials: Arc::new(credentials),
             cache_dir: self.cache.path().to_owned(),
             chunk_bytes: self.chunk_bytes,
-            ui: ui(),
+            progress: Arc::new(ui()),
         };
         let registry = Registry::new(repository.registry(), options);
         RemoteRepository::pushing(registry, repository, &self.sources)

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcdimg::digest::Digest;
-use etcdimg::http::{Client, TlsTrust, reason};
+use etcdimg::fetch::http::{Client, TlsTrust, reason};
 use etcdimg::registry::{
-    CHUNK_BYTES, Credentials, PinnedReference, Reference, Registries, RegistryError,
-    RegistryOptions, RemoteRepository, Repository,
+    CHUNK_BYTES, Credentials, Registries, RegistryError, RegistryOptions, RemoteRepository,
 };
+use oci::{PinnedReference, Reference, Repository};
 
 use crate::fetch::{FILE, FetchFixture, ui};
 use crate::release_server::{Answer, ReleaseServer};
@@ -306,7 +306,7 @@ async fn remote_as(
         credentials: Arc::new(credentials),
         cache_dir: fixture.store.root().to_owned(),
         chunk_bytes: CHUNK_BYTES,
-        ui: ui(),
+        progress: Arc::new(ui()),
     };
     Registries::new(options).pull_from(repository).await
 }

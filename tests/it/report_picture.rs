@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Read as _;
+use std::io::Cursor;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -110,64 +110,21 @@ fn draw(browser: &str, page: &Path, picture: &Path) -> String {
 
 /// What browsers write: PNG with 8 bits for each of red, green, blue, and perhaps alpha.
 struct Picture {
-    width: usize,
-    height: usize,
+    width: u32,
+    height: u32,
     pixels: Vec<[u8; 3]>,
 }
 
 impl Picture {
     fn decode(bytes: &[u8]) -> Self {
-        assert_eq!(&bytes[..8], b"\x89PNG\r\n\x1a\n");
-        let number = |at: usize| {
-            usize::try_from(u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap())).unwrap()
-        };
-        let (width, height) = (number(16), number(20));
-        assert_eq!(bytes[24], 8, "bits");
-        let depth = if bytes[25] == 6 { 4 } else { 3 };
-        let mut packed = Vec::new();
-        let mut at = 8;
-        while at < bytes.len() {
-            let length = number(at);
-            if &bytes[at + 4..at + 8] == b"IDAT" {
-                packed.extend_from_slice(&bytes[at + 8..at + 8 + length]);
-            }
-            at += 12 + length;
-        }
-        let mut lines = Vec::new();
-        flate2::read::ZlibDecoder::new(&packed[..]).read_to_end(&mut lines).unwrap();
-        let mut above = vec![0; width * depth];
-        let mut pixels = Vec::new();
-        for line in lines.chunks(1 + width * depth) {
-            let line = unfilter(line[0], &line[1..], &above, depth);
-            pixels.extend(line.chunks(depth).map(|pixel| [pixel[0], pixel[1], pixel[2]]));
-            above = line;
-        }
-        Self { width, height, pixels }
+        let mut reader = png::Decoder::new(Cursor::new(bytes)).read_info().unwrap();
+        let mut decoded = vec![0; reader.output_buffer_size().unwrap()];
+        let frame = reader.next_frame(&mut decoded).unwrap();
+        assert_eq!(frame.bit_depth, png::BitDepth::Eight);
+        let n_samples = frame.color_type.samples();
+        assert!(n_samples >= 3, "{:?}", frame.color_type);
+        let pixels = decoded[..frame.buffer_size()].chunks(n_samples);
+        let pixels = pixels.map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
+        Self { width: frame.width, height: frame.height, pixels }
     }
-}
-
-/// PNG, section 9.2: each byte is kept as its difference from its neighbours.
-fn unfilter(filter: u8, line: &[u8], above: &[u8], depth: usize) -> Vec<u8> {
-    let mut out = Vec::with_capacity(line.len());
-    for (index, byte) in line.iter().enumerate() {
-        let left = if index < depth { 0 } else { out[index - depth] };
-        let up = above[index];
-        let corner = if index < depth { 0 } else { above[index - depth] };
-        let guess = match filter {
-            0 => 0,
-            1 => left,
-            2 => up,
-            3 => left.midpoint(up),
-            _ => nearest(left, up, corner),
-        };
-        out.push(byte.wrapping_add(guess));
-    }
-    out
-}
-
-/// Paeth's guess.
-fn nearest(left: u8, up: u8, corner: u8) -> u8 {
-    let estimate = i16::from(left) + i16::from(up) - i16::from(corner);
-    let far = |it: u8| (estimate - i16::from(it)).abs();
-    [left, up, corner].into_iter().min_by_key(|it| far(*it)).unwrap_or_default()
 }

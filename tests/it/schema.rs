@@ -1,204 +1,231 @@
-//! The documents of an image have the fields that image-spec 1.1 requires, and no fields that it
-//! does not define.
+//! What image-spec 1.1 says of the documents of an image: its own JSON Schemas, and beside them a
+//! stricter one for each document, for image-spec says in words, or not at all, what a platform is
+//! spelled like and that no field is unknown.
 
+use std::error::Error;
+use std::sync::LazyLock;
+
+use jsonschema::{Retrieve, Uri, Validator};
 use serde_json::{Value, json};
 
 use crate::catalog_fixture::CatalogFixture;
 use crate::mutable_image::MutableImage;
 
-/// What a value has to be.
-enum Shape {
-    Text(fn(&str) -> bool),
-    /// A natural number.
-    Size,
-    Flag,
-    Exactly(i64),
-    List(&'static Shape),
-    /// Any keys, one shape of values.
-    Map(&'static Shape),
-    Object(&'static [Field]),
-}
-
-struct Field(&'static str, Need, Shape);
-
-#[derive(PartialEq)]
-enum Need {
-    Must,
-    May,
-}
-
-use Need::{May, Must};
-use Shape::{Exactly, Flag, List, Map, Object, Size, Text};
-
 /// image-spec, image-index.md
-pub const INDEX: &Schema = &Schema(&Object(&[
-    Field("schemaVersion", Must, Exactly(2)),
-    Field("mediaType", Must, Text(|it| it == "application/vnd.oci.image.index.v1+json")),
-    Field("manifests", Must, List(&IMAGE)),
-    Field("annotations", May, ANNOTATIONS),
-]));
+pub static INDEX: LazyLock<Schema> = LazyLock::new(|| Schema::new("image-index-schema", &index()));
 
 /// image-spec, manifest.md
-pub const MANIFEST: &Schema = &Schema(&Object(&[
-    Field("schemaVersion", Must, Exactly(2)),
-    Field("mediaType", Must, Text(|it| it == "application/vnd.oci.image.manifest.v1+json")),
-    Field("config", Must, CONFIG_DESCRIPTOR),
-    Field("layers", Must, List(&LAYER)),
-    Field("annotations", May, ANNOTATIONS),
-]));
+pub static MANIFEST: LazyLock<Schema> =
+    LazyLock::new(|| Schema::new("image-manifest-schema", &manifest()));
 
 /// image-spec, config.md; `variant` is the platform's.
-pub const CONFIG: &Schema = &Schema(&Object(&[
-    Field("created", May, Text(is_time)),
-    Field("author", May, Text(is_any)),
-    Field("architecture", Must, Text(is_word)),
-    Field("variant", May, Text(is_word)),
-    Field("os", Must, Text(is_word)),
-    Field("os.version", May, Text(is_some)),
-    Field("os.features", May, List(&Text(is_some))),
-    Field("config", May, EXECUTION),
-    Field("rootfs", Must, ROOTFS),
-    Field("history", May, List(&HISTORY)),
-]));
+pub static CONFIG: LazyLock<Schema> = LazyLock::new(|| Schema::new("config-schema", &config()));
 
-const IMAGE: Shape = Object(&[
-    Field("mediaType", Must, Text(|it| it == "application/vnd.oci.image.manifest.v1+json")),
-    Field("digest", Must, Text(is_digest)),
-    Field("size", Must, Size),
-    Field("platform", Must, PLATFORM),
-    Field("annotations", May, ANNOTATIONS),
-]);
+/// The two schemas of a kind of document.
+pub struct Schema([Validator; 2]);
 
-const CONFIG_DESCRIPTOR: Shape = Object(&[
-    Field("mediaType", Must, Text(|it| it == "application/vnd.oci.image.config.v1+json")),
-    Field("digest", Must, Text(is_digest)),
-    Field("size", Must, Size),
-]);
+impl Schema {
+    fn new(official: &str, strict: &Value) -> Self {
+        Self([&published(official), strict].map(|schema| {
+            jsonschema::options()
+                .with_retriever(Published)
+                .should_validate_formats(true)
+                .build(schema)
+                .unwrap()
+        }))
+    }
 
-const LAYER: Shape = Object(&[
-    Field("mediaType", Must, Text(|it| it.starts_with("application/vnd.oci.image.layer."))),
-    Field("digest", Must, Text(is_digest)),
-    Field("size", Must, Size),
-    Field("urls", May, List(&Text(|it| it.starts_with("https://")))),
-    Field("annotations", May, ANNOTATIONS),
-]);
-
-const PLATFORM: Shape = Object(&[
-    Field("architecture", Must, Text(is_word)),
-    Field("os", Must, Text(is_word)),
-    Field("os.version", May, Text(is_some)),
-    Field("os.features", May, List(&Text(is_some))),
-    Field("variant", May, Text(is_word)),
-]);
-
-const EXECUTION: Shape = Object(&[
-    Field("User", May, Text(is_any)),
-    Field("ExposedPorts", May, Map(&Object(&[]))),
-    Field("Env", May, List(&Text(|it| it.find('=').is_some_and(|at| at > 0)))),
-    Field("Entrypoint", May, List(&Text(is_any))),
-    Field("Cmd", May, List(&Text(is_any))),
-    Field("WorkingDir", May, Text(|it| it.starts_with('/') || it.starts_with(r"C:\"))),
-    Field("Labels", May, Map(&Text(is_any))),
-]);
-
-const ROOTFS: Shape = Object(&[
-    Field("type", Must, Text(|it| it == "layers")),
-    Field("diff_ids", Must, List(&Text(is_digest))),
-]);
-
-const HISTORY: Shape = Object(&[
-    Field("created", May, Text(is_time)),
-    Field("created_by", May, Text(is_any)),
-    Field("author", May, Text(is_any)),
-    Field("comment", May, Text(is_any)),
-    Field("empty_layer", May, Flag),
-]);
-
-const ANNOTATIONS: Shape = Map(&Text(is_any));
-
-fn is_any(_: &str) -> bool {
-    true
+    /// Everything in which a document is not as it should be.
+    pub fn faults(&self, document: &Value) -> Vec<String> {
+        let errors = self.0.iter().flat_map(|schema| schema.iter_errors(document));
+        errors.map(|error| format!("{}: {error}", error.instance_path())).collect()
+    }
 }
 
-fn is_some(text: &str) -> bool {
-    !text.is_empty()
+/// The published schemas name each other by addresses that end with the name of a file.
+struct Published;
+
+impl Retrieve for Published {
+    fn retrieve(&self, uri: &Uri<String>) -> Result<Value, Box<dyn Error + Send + Sync>> {
+        let name = uri.path().as_str().rsplit('/').next().unwrap_or_default();
+        Ok(published(name.strip_suffix(".json").ok_or("not a file of image-spec")?))
+    }
+}
+
+fn published(name: &str) -> Value {
+    let text = match name {
+        "config-schema" => include_str!("../image-spec/config-schema.json"),
+        "content-descriptor" => include_str!("../image-spec/content-descriptor.json"),
+        "defs" => include_str!("../image-spec/defs.json"),
+        "defs-descriptor" => include_str!("../image-spec/defs-descriptor.json"),
+        "image-index-schema" => include_str!("../image-spec/image-index-schema.json"),
+        "image-manifest-schema" => include_str!("../image-spec/image-manifest-schema.json"),
+        other => panic!("image-spec has no {other}"),
+    };
+    serde_json::from_str(text).unwrap()
+}
+
+fn index() -> Value {
+    object(
+        &["schemaVersion", "mediaType", "manifests"],
+        &json!({
+            "schemaVersion": { "const": 2 },
+            "mediaType": { "const": "application/vnd.oci.image.index.v1+json" },
+            "manifests": { "type": "array", "items": image() },
+            "annotations": strings(),
+        }),
+    )
+}
+
+fn manifest() -> Value {
+    object(
+        &["schemaVersion", "mediaType", "config", "layers"],
+        &json!({
+            "schemaVersion": { "const": 2 },
+            "mediaType": { "const": "application/vnd.oci.image.manifest.v1+json" },
+            "config": config_descriptor(),
+            "layers": { "type": "array", "items": layer() },
+            "annotations": strings(),
+        }),
+    )
+}
+
+fn config() -> Value {
+    object(
+        &["architecture", "os", "rootfs"],
+        &json!({
+            "created": time(),
+            "author": { "type": "string" },
+            "architecture": word(),
+            "variant": word(),
+            "os": word(),
+            "os.version": some(),
+            "os.features": { "type": "array", "items": some() },
+            "config": execution(),
+            "rootfs": object(&["type", "diff_ids"], &json!({
+                "type": { "const": "layers" },
+                "diff_ids": { "type": "array", "items": digest() },
+            })),
+            "history": { "type": "array", "items": history() },
+        }),
+    )
+}
+
+fn image() -> Value {
+    let platform = json!({
+        "architecture": word(),
+        "os": word(),
+        "os.version": some(),
+        "os.features": { "type": "array", "items": some() },
+        "variant": word(),
+    });
+    object(
+        &["mediaType", "digest", "size", "platform"],
+        &json!({
+            "mediaType": { "const": "application/vnd.oci.image.manifest.v1+json" },
+            "digest": digest(),
+            "size": size(),
+            "platform": object(&["architecture", "os"], &platform),
+            "annotations": strings(),
+        }),
+    )
+}
+
+fn config_descriptor() -> Value {
+    object(
+        &["mediaType", "digest", "size"],
+        &json!({
+            "mediaType": { "const": "application/vnd.oci.image.config.v1+json" },
+            "digest": digest(),
+            "size": size(),
+        }),
+    )
+}
+
+fn layer() -> Value {
+    object(
+        &["mediaType", "digest", "size"],
+        &json!({
+            "mediaType": matching(r"^application/vnd\.oci\.image\.layer\."),
+            "digest": digest(),
+            "size": size(),
+            "urls": { "type": "array", "items": matching("^https://") },
+            "annotations": strings(),
+        }),
+    )
+}
+
+fn execution() -> Value {
+    let words = json!({ "type": "array", "items": { "type": "string" } });
+    let empty = object(&[], &json!({}));
+    object(
+        &[],
+        &json!({
+            "User": { "type": "string" },
+            "ExposedPorts": { "type": "object", "additionalProperties": empty },
+            "Env": { "type": "array", "items": matching("^[^=]+=") },
+            "Entrypoint": words,
+            "Cmd": words,
+            "WorkingDir": matching(r"^(/|C:\\)"),
+            "Labels": strings(),
+        }),
+    )
+}
+
+fn history() -> Value {
+    object(
+        &[],
+        &json!({
+            "created": time(),
+            "created_by": { "type": "string" },
+            "author": { "type": "string" },
+            "comment": { "type": "string" },
+            "empty_layer": { "type": "boolean" },
+        }),
+    )
+}
+
+/// An object with these properties and no other one.
+fn object(required: &[&str], properties: &Value) -> Value {
+    json!({
+        "type": "object", "required": required, "properties": properties,
+        "additionalProperties": false,
+    })
+}
+
+fn strings() -> Value {
+    json!({ "type": "object", "additionalProperties": { "type": "string" } })
+}
+
+fn matching(pattern: &str) -> Value {
+    json!({ "type": "string", "pattern": pattern })
+}
+
+fn some() -> Value {
+    json!({ "type": "string", "minLength": 1 })
+}
+
+fn size() -> Value {
+    json!({ "type": "integer", "minimum": 0 })
 }
 
 /// As Go spells its names.
-fn is_word(text: &str) -> bool {
-    is_some(text) && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+fn word() -> Value {
+    matching("^[a-z0-9]+$")
 }
 
-fn is_digest(text: &str) -> bool {
-    let is_hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
-    text.strip_prefix("sha256:").is_some_and(|hex| hex.len() == 64 && hex.chars().all(is_hex))
+fn digest() -> Value {
+    matching("^sha256:[0-9a-f]{64}$")
 }
 
 /// RFC 3339, as we write it: in UTC, to the second.
-fn is_time(text: &str) -> bool {
-    let is_digit_or_sign = |(c, sign): (char, char)| match sign {
-        '0' => c.is_ascii_digit(),
-        sign => c == sign,
-    };
-    text.len() == 20 && text.chars().zip("0000-00-00T00:00:00Z".chars()).all(is_digit_or_sign)
-}
-
-#[derive(Debug)]
-pub struct Schema(&'static Shape);
-
-impl std::fmt::Debug for Shape {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a shape")
-    }
-}
-
-impl Schema {
-    /// Everything in which a document is not as it should be.
-    pub fn faults(&self, document: &Value) -> Vec<String> {
-        let mut faults = Vec::new();
-        look(self.0, document, "", &mut faults);
-        faults
-    }
-}
-
-fn look(shape: &Shape, value: &Value, place: &str, faults: &mut Vec<String>) {
-    let is_right = match (shape, value) {
-        (Text(is_right), Value::String(text)) => is_right(text),
-        (Flag, Value::Bool(_)) => true,
-        (Size, Value::Number(_)) => value.is_u64(),
-        (Exactly(number), Value::Number(_)) => value.as_i64() == Some(*number),
-        (List(shape), Value::Array(values)) => {
-            let each = values.iter().enumerate();
-            each.for_each(|(i, value)| look(shape, value, &format!("{place}/{i}"), faults));
-            true
-        }
-        (Map(shape), Value::Object(values)) => {
-            let each = values.iter();
-            each.for_each(|(key, value)| look(shape, value, &format!("{place}/{key}"), faults));
-            true
-        }
-        (Object(fields), Value::Object(values)) => {
-            for Field(name, need, shape) in *fields {
-                match values.get(*name) {
-                    Some(value) => look(shape, value, &format!("{place}/{name}"), faults),
-                    None if *need == Must => faults.push(format!("{place}/{name} is missing")),
-                    None => {}
-                }
-            }
-            let unknown = values.keys().filter(|key| fields.iter().all(|it| it.0 != *key));
-            faults.extend(unknown.map(|key| format!("{place}/{key} is unknown")));
-            true
-        }
-        _ => false,
-    };
-    if !is_right {
-        faults.push(format!("{place} is wrong: {value}"));
-    }
+fn time() -> Value {
+    matching("^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")
 }
 
 /// All documents of an image and its index.
 fn faults(image: &MutableImage) -> Vec<String> {
-    [(INDEX, &image.index), (MANIFEST, &image.manifest), (CONFIG, &image.config)]
+    [(&INDEX, &image.index), (&MANIFEST, &image.manifest), (&CONFIG, &image.config)]
         .into_iter()
         .flat_map(|(schema, document)| schema.faults(document))
         .collect()
@@ -217,16 +244,15 @@ fn documents_are_as_the_specification_says() {
     image.config["config"]["Env"][0] = json!("=value");
     image.config["created"] = json!("yesterday");
     image.config["os.versions"] = json!("10");
-    assert_eq!(
-        faults(&image),
-        [
-            r#"/manifests/0/platform/architecture is wrong: "AMD64""#,
-            "/schemaVersion is missing",
-            r#"/config/digest is wrong: "sha256:12""#,
-            "/layers/0/size is wrong: -1",
-            r#"/created is wrong: "yesterday""#,
-            r#"/config/Env/0 is wrong: "=value""#,
-            "/os.versions is unknown",
-        ]
-    );
+    insta::assert_snapshot!(faults(&image).join("\n"), @r#"
+    /manifests/0/platform/architecture: "AMD64" does not match "^[a-z0-9]+$"
+    : "schemaVersion" is a required property
+    : "schemaVersion" is a required property
+    /config/digest: "sha256:12" does not match "^sha256:[0-9a-f]{64}$"
+    /layers/0/size: -1 is less than the minimum of 0
+    /created: "yesterday" is not a "date-time"
+    /config/Env/0: "=value" does not match "^[^=]+="
+    /created: "yesterday" does not match "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"
+    : Additional properties are not allowed ('os.versions' was unexpected)
+    "#);
 }

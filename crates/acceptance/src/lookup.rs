@@ -27,8 +27,7 @@ pub(super) fn tagged_document(
     tagged: &Tagged,
 ) -> Result<(Vec<u8>, Option<Index>), ImageError> {
     let unreadable = |source| ImageError::Document { tag: tagged.tag.clone(), source };
-    let descriptor: Descriptor =
-        serde_json::from_value(tagged.descriptor.clone()).map_err(unreadable)?;
+    let descriptor = tagged.entry.descriptor().map_err(unreadable)?;
     let bytes = layout.document(&descriptor.digest)?;
     let is_index = descriptor.media_type == media_type::INDEX;
     let index = is_index.then(|| serde_json::from_slice(&bytes)).transpose();

@@ -8,9 +8,9 @@ use divan::counter::BytesCount;
 use etcdimg::layer::format::Compression;
 use etcdimg::layer::{GzipWriter, LayerWriter, last_block};
 use etcdimg::program::{Expected, Identity, check};
-use etcdimg::store::Store;
 use etcdimg_bench::program_like;
 use oci::{Digest, Platform};
+use store::Store;
 
 const MIB: usize = 1 << 20;
 

@@ -2,8 +2,8 @@
 //!
 //! Two things set them apart from the types of the crate `oci-spec`: `os.version` of a platform is
 //! read under the name that the specification gives it, and a field that we do not know is kept,
-//! so that a document that is read and written again loses nothing (an empty list or a `null` may go). A digest is a [`Digest`] from
-//! the first byte on.
+//! so that a document that is read and written again loses nothing (an empty list or a `null` may
+//! go). A digest is a [`Digest`] from the first byte on.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::digest::Digest;
 use crate::json::canonical;
+use crate::media_type;
 
 /// Annotations and labels: text under a name.
 pub type Annotations = BTreeMap<String, String>;
@@ -86,6 +87,25 @@ pub struct Index {
     pub other: Map<String, Value>,
 }
 
+impl Index {
+    /// An OCI index without annotations.
+    pub fn new(manifests: Vec<Descriptor>) -> Self {
+        Self {
+            schema_version: 2,
+            media_type: Some(media_type::INDEX.to_owned()),
+            manifests,
+            annotations: None,
+            other: Map::new(),
+        }
+    }
+
+    /// Sorts the manifests by the canonical text of their platforms.
+    pub fn sort_by_platform(&mut self) {
+        let text = |it: &Descriptor| serde_json::to_value(&it.platform).unwrap_or_default();
+        self.manifests.sort_by_key(|it| canonical(&text(it)));
+    }
+}
+
 /// image-spec `manifest.md`, or Docker's manifest of schema 2.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -104,6 +124,21 @@ pub struct Manifest {
     pub annotations: Option<Annotations>,
     #[serde(flatten)]
     pub other: Map<String, Value>,
+}
+
+impl Manifest {
+    /// An OCI manifest without annotations.
+    pub fn new(config: Descriptor, layers: Vec<Descriptor>) -> Self {
+        Self {
+            schema_version: 2,
+            media_type: Some(media_type::MANIFEST.to_owned()),
+            config,
+            layers,
+            subject: None,
+            annotations: None,
+            other: Map::new(),
+        }
+    }
 }
 
 /// image-spec `config.md`.

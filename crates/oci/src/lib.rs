@@ -1,7 +1,7 @@
 //! What the OCI specifications define and etcdimg uses: digests, platforms, documents (index,
 //! manifest, config), references, and the image layout on disk.
 //!
-//! Not responsible for: the network (`registry` in etcdimg), or what an image contains.
+//! Not responsible for: the network (`registry`), or what an image contains.
 
 pub mod digest;
 pub mod docker_archive;

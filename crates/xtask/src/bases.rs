@@ -4,14 +4,14 @@
 use std::fs;
 use std::path::Path;
 
-use etcdimg::digest::Digest;
-use serde_json::{Value, json};
+use oci::document::{Annotations, PlatformFields, RunConfig};
+use oci::{Digest, ImageConfig};
 
 use crate::apt;
 use crate::busybox;
 use crate::debian_package::{self, Origin};
 use crate::failure::{Context as _, Failure, Result};
-use crate::oci_layout::{Writer, digest};
+use crate::oci_layout::Writer;
 use crate::part;
 use crate::root_tar::RootTar;
 use crate::workspace::say;
@@ -72,29 +72,28 @@ fn busybox_index(folder: &Path) -> Result<Digest> {
     }
     let manifests = platforms.iter().map(|platform| {
         let layer = layout.layer(&busybox::layer(None, platform)?, LEVEL)?;
-        let listed = listed(platform);
-        let mut config = listed.clone();
-        config["config"] = json!({});
-        let mut image = layout.image(&[layer], config, &json!({}))?;
-        image["platform"] = listed;
-        Ok(image)
+        layout.image(&[layer], config(listed(platform)), None)
     });
-    let index = layout.index(&manifests.collect::<Result<Vec<_>>>()?)?;
-    let found = digest(&index)?;
+    let index = layout.index(manifests.collect::<Result<Vec<_>>>()?)?;
+    let found = index.digest;
     layout.tag("busybox", index)?;
     Ok(found)
 }
 
+/// A config that says nothing but the platform.
+fn config(platform: PlatformFields) -> ImageConfig {
+    ImageConfig { platform, config: Some(RunConfig::default()), ..ImageConfig::default() }
+}
+
 /// A platform as OCI documents name it.
-fn listed(platform: &str) -> Value {
-    let mut words = platform.split('/');
-    let mut next = || words.next().map(str::to_owned);
-    let (os, architecture) = (next(), next());
-    let mut listed = json!({ "os": os, "architecture": architecture });
-    if let Some(variant) = next() {
-        listed["variant"] = variant.into();
+fn listed(platform: &str) -> PlatformFields {
+    let mut words = platform.split('/').map(str::to_owned);
+    PlatformFields {
+        os: words.next().unwrap_or_default(),
+        architecture: words.next().unwrap_or_default(),
+        variant: words.next(),
+        ..PlatformFields::default()
     }
-    listed
 }
 
 /// Writes a stand-in for Windows Nano Server; the digest of its manifest.
@@ -113,13 +112,12 @@ pub fn nanoserver(version: &str, folder: &Path) -> Result<Digest> {
     }
     let layout = Writer::create(folder)?;
     let layer = layout.layer(&root.bytes()?, LEVEL)?;
-    let listed = json!({ "os": "windows", "architecture": "amd64", "os.version": version });
-    let mut config = listed.clone();
-    config["config"] = json!({});
-    let annotation = json!({ etcdimg::image::STAND_IN: "no file of Windows is in it" });
-    let mut image = layout.image(&[layer], config, &json!({ "annotations": annotation }))?;
-    image["platform"] = listed;
-    let found = digest(&image)?;
+    let platform =
+        PlatformFields { os_version: Some(version.to_owned()), ..listed("windows/amd64") };
+    let stand_in = (etcdimg::image::STAND_IN.to_owned(), "no file of Windows is in it".to_owned());
+    let annotations = Some(Annotations::from([stand_in]));
+    let image = layout.image(&[layer], config(platform), annotations)?;
+    let found = image.digest;
     layout.tag(version, image)?;
     Ok(found)
 }
@@ -133,6 +131,8 @@ fn is_windows_version(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -145,11 +145,10 @@ mod tests {
 
     #[test]
     fn a_platform_is_listed_with_its_variant() {
-        assert_eq!(
-            listed("linux/arm/v7"),
-            json!({ "os": "linux", "architecture": "arm", "variant": "v7" })
-        );
-        assert_eq!(listed("linux/s390x"), json!({ "os": "linux", "architecture": "s390x" }));
+        let json = |platform| serde_json::to_value(listed(platform)).unwrap();
+        let arm = json!({ "os": "linux", "architecture": "arm", "variant": "v7" });
+        assert_eq!(json("linux/arm/v7"), arm);
+        assert_eq!(json("linux/s390x"), json!({ "os": "linux", "architecture": "s390x" }));
     }
 
     #[test]

@@ -13,12 +13,12 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use etcdimg::catalog::Versions;
-use etcdimg::digest::Digest;
-use serde_json::json;
+use oci::document::{PlatformFields, RunConfig};
+use oci::{Digest, ImageConfig};
 
 use crate::command::{Cmd, find};
 use crate::failure::{Context as _, Failure, Result};
-use crate::oci_layout::{Layer, Writer, digest};
+use crate::oci_layout::{Layer, Writer};
 use crate::workspace::{self, say};
 use crate::{busybox, cross, part};
 
@@ -67,12 +67,8 @@ pub fn make(request: &Request<'_>) -> Result<Digest> {
         say("packing Rust and zig");
         layers.push(image.rust()?);
     }
-    let platform = json!({ "architecture": "amd64", "os": "linux" });
-    let mut config = platform.clone();
-    config["config"] = json!({ "Env": ENVIRONMENT });
-    let mut manifest = image.layout.image(&layers, config, &json!({}))?;
-    manifest["platform"] = platform;
-    let found = digest(&manifest)?;
+    let manifest = image.layout.image(&layers, config(), None)?;
+    let found = manifest.digest;
     image.layout.tag("builder", manifest)?;
     drop(work);
     if let Some(repository) = request.repository {
@@ -82,6 +78,17 @@ pub fn make(request: &Request<'_>) -> Result<Digest> {
         Cmd::new(crane).args(["push", "--insecure"]).arg(request.out).arg(name).run()?;
     }
     Ok(found)
+}
+
+fn config() -> ImageConfig {
+    let environment = ENVIRONMENT.map(str::to_owned).to_vec();
+    let platform = PlatformFields {
+        architecture: "amd64".to_owned(),
+        os: "linux".to_owned(),
+        ..PlatformFields::default()
+    };
+    let config = Some(RunConfig { env: Some(environment), ..RunConfig::default() });
+    ImageConfig { platform, config, ..ImageConfig::default() }
 }
 
 struct Image<'a> {

@@ -5,22 +5,20 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 
-use etcdimg::digest::Digest;
-use etcdimg::image::{CONFIG_TYPE, Document, INDEX_TYPE, MANIFEST_TYPE};
-use etcdimg::layout::Layout;
 use flate2::read::GzDecoder;
 use flate2::{Compression, GzBuilder};
-use serde_json::{Value, json};
+use oci::document::{Annotations, RootFs};
+use oci::media_type::{CONFIG, INDEX, LAYER_GZIP, MANIFEST};
+use oci::{Descriptor, Digest, Document, ImageConfig, Index, Layout, Manifest};
 
 use crate::failure::{Context as _, Failure, Result};
 
 const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
-const TAR_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 /// A layer in a layout.
 #[derive(Debug)]
 pub struct Layer {
-    descriptor: Value,
+    descriptor: Descriptor,
     diff_id: Digest,
 }
 
@@ -42,7 +40,7 @@ impl Writer {
     pub fn layer(&self, tar: &[u8], level: u32) -> Result<Layer> {
         let mut gzip = GzBuilder::new().write(Vec::new(), Compression::new(level));
         gzip.write_all(tar)?;
-        let descriptor = self.document(TAR_GZIP, gzip.finish()?)?;
+        let descriptor = self.add(&Document { media_type: LAYER_GZIP, bytes: gzip.finish()? })?;
         Ok(Layer { descriptor, diff_id: Digest::of(tar) })
     }
 
@@ -50,66 +48,58 @@ impl Writer {
     pub fn plain_layer(&self, tar: &Path) -> Result<Layer> {
         let (digest, size) = Digest::of_reader(fs::File::open(tar).context(tar.display())?)?;
         fs::rename(tar, self.layout.blob_path(&digest)).context(tar.display())?;
-        let descriptor = json!({ "mediaType": TAR, "digest": digest, "size": size });
-        Ok(Layer { descriptor, diff_id: digest })
+        Ok(Layer { descriptor: Descriptor::new(TAR, digest, size), diff_id: digest })
     }
 
-    /// The config and manifest of an image; the descriptor of the manifest. `config` is everything
-    /// but the layers, `further` what else the manifest says.
-    pub fn image(&self, layers: &[Layer], mut config: Value, further: &Value) -> Result<Value> {
-        let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();
-        config["rootfs"] = json!({ "type": "layers", "diff_ids": diff_ids });
-        let mut manifest = further.clone();
-        manifest["schemaVersion"] = 2.into();
-        manifest["mediaType"] = MANIFEST_TYPE.into();
-        manifest["config"] = self.document(CONFIG_TYPE, serde_json::to_vec(&config)?)?;
-        manifest["layers"] = layers.iter().map(|layer| layer.descriptor.clone()).collect();
-        self.document(MANIFEST_TYPE, serde_json::to_vec(&manifest)?)
+    /// The config and manifest of an image; the descriptor of the manifest, with the platform.
+    /// `config` is everything but the layers.
+    pub fn image(
+        &self,
+        layers: &[Layer],
+        config: ImageConfig,
+        annotations: Option<Annotations>,
+    ) -> Result<Descriptor> {
+        let diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
+        let rootfs = RootFs { kind: "layers".to_owned(), diff_ids };
+        let platform = Some(config.platform.clone());
+        let config = self.add(&Document::new(CONFIG, &ImageConfig { rootfs, ..config }))?;
+        let layers = layers.iter().map(|layer| layer.descriptor.clone()).collect();
+        let manifest = Manifest { annotations, ..Manifest::new(config, layers) };
+        Ok(Descriptor { platform, ..self.add(&Document::new(MANIFEST, &manifest))? })
     }
 
     /// An index; its descriptor.
-    pub fn index(&self, manifests: &[Value]) -> Result<Value> {
-        let index = json!({ "schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests });
-        self.document(INDEX_TYPE, serde_json::to_vec(&index)?)
+    pub fn index(&self, manifests: Vec<Descriptor>) -> Result<Descriptor> {
+        self.add(&Document::new(INDEX, &Index::new(manifests)))
     }
 
     /// Makes index.json name an image or an index.
-    pub fn tag(&self, tag: &str, descriptor: Value) -> Result<()> {
-        let descriptor = serde_json::from_value(descriptor)?;
+    pub fn tag(&self, tag: &str, descriptor: Descriptor) -> Result<()> {
         Ok(self.layout.tag(&[(tag.to_owned(), descriptor)])?)
     }
 
-    fn document(&self, media_type: &'static str, bytes: Vec<u8>) -> Result<Value> {
-        let document = Document { media_type, bytes };
-        self.layout.add_bytes(&document)?;
-        Ok(serde_json::to_value(document.descriptor())?)
+    fn add(&self, document: &Document) -> Result<Descriptor> {
+        self.layout.add_bytes(document)?;
+        Ok(document.descriptor())
     }
-}
-
-/// The digest in a descriptor.
-pub fn digest(descriptor: &Value) -> Result<Digest> {
-    let text = descriptor["digest"].as_str().unwrap_or_default();
-    text.parse().context("a descriptor without a digest")
 }
 
 /// The layers of the only image of a layout, uncompressed.
 pub fn layers(root: &Path) -> Result<Vec<Vec<u8>>> {
     let layout = Layout::open(root)?;
-    let index = document(&layout, &serde_json::to_value(layout.only(None)?.descriptor)?)?;
-    let manifest = document(&layout, &index["manifests"][0])?;
-    let descriptors = manifest["layers"].as_array().cloned().unwrap_or_default();
-    descriptors.iter().map(|descriptor| layer(&layout, descriptor)).collect()
+    let index = layout.only(None)?.entry.descriptor()?;
+    let index: Index = serde_json::from_slice(&layout.document(&index.digest)?)?;
+    let no_image = || Failure::new(format!("{} contains no image", root.display()));
+    let image = index.manifests.first().ok_or_else(no_image)?;
+    let manifest: Manifest = serde_json::from_slice(&layout.document(&image.digest)?)?;
+    manifest.layers.iter().map(|descriptor| layer(&layout, descriptor)).collect()
 }
 
-fn document(layout: &Layout, descriptor: &Value) -> Result<Value> {
-    Ok(serde_json::from_slice(&layout.document(&digest(descriptor)?)?)?)
-}
-
-fn layer(layout: &Layout, descriptor: &Value) -> Result<Vec<u8>> {
-    let path = layout.blob_path(&digest(descriptor)?);
+fn layer(layout: &Layout, descriptor: &Descriptor) -> Result<Vec<u8>> {
+    let path = layout.blob_path(&descriptor.digest);
     let blob = fs::read(&path).context(path.display())?;
-    if descriptor["mediaType"] != TAR_GZIP {
-        let kind = &descriptor["mediaType"];
+    if descriptor.media_type != LAYER_GZIP {
+        let kind = &descriptor.media_type;
         return Err(Failure::new(format!("{} is a layer of the type {kind}", path.display())));
     }
     let mut tar = Vec::new();
@@ -126,9 +116,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let writer = Writer::create(folder.path()).unwrap();
         let layer = writer.layer(b"a tar", 9).unwrap();
-        let config = json!({ "os": "linux", "architecture": "amd64", "config": {} });
-        let image = writer.image(&[layer], config, &json!({})).unwrap();
-        let index = writer.index(&[image]).unwrap();
+        let image = writer.image(&[layer], ImageConfig::default(), None).unwrap();
+        let index = writer.index(vec![image]).unwrap();
         writer.tag("it", index).unwrap();
         assert_eq!(layers(folder.path()).unwrap(), [b"a tar"]);
     }

@@ -18,7 +18,7 @@ pub(super) fn run(
     let go = Go::in_builder(context.options, buildx, source);
     let platform = go.platform();
     let inputs = ["go.mod", "go.sum"].map(|name| format!("sources/{version}/{name}"));
-    let recipes = programs(source).map(|(name, package)| go.recipe(name, &package, &out(name)));
+    let recipes = programs(source).map(|(name, package)| go.recipe(name, package, &out(name)));
     BuilderRun {
         what: format!("etcd {version} for {platform}"),
         log: format!("buildx-etcd-{version}-{}", platform.replace('/', "-")),

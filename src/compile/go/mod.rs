@@ -52,8 +52,8 @@ fn compile_here(
     let go = Go::here(context.options, source)?;
     toolchain::check(&go, context)?;
     let scratch = Scratch::new(&context.options.work)?;
-    let compile = |(name, package): (&'static str, String)| {
-        host::run(context, &go.recipe(name, &package, &scratch.path().join(name)))
+    let compile = |(name, package): (&'static str, &str)| {
+        host::run(context, &go.recipe(name, package, &scratch.path().join(name)))
     };
     programs(source).map(compile).collect()
 }
@@ -121,7 +121,7 @@ fn linker_flags(source: &ModulesSource) -> String {
     etcd_version::release_linker_flags(&source.version, &source.commit[..7])
 }
 
-fn programs(source: &ModulesSource) -> impl Iterator<Item = (&'static str, String)> {
+fn programs(source: &ModulesSource) -> impl Iterator<Item = (&'static str, &'static str)> {
     let version = &source.version;
     etcd_version::programs_of(version)
         .iter()

@@ -61,7 +61,8 @@ fn compile_here(
     source: &WorkspaceSource,
     usual: Digest,
 ) -> Result<Compiled, CompileError> {
-    let CompileContext { store, options, ui, .. } = *context;
+    let CompileContext { store, ui, .. } = *context;
+    let options = &toolchain::pinned(context.options, source);
     let cross = Cross::find(options, source, || toolchain::sysroot(options, source))?;
     let is_particular = cross.is_particular(source);
     let key = if is_particular { key(options, source, &cross.identity()?)? } else { usual };
@@ -98,7 +99,7 @@ pub fn download_crates(
     context: &CompileContext<'_>,
     source: &WorkspaceSource,
 ) -> Result<(), CompileError> {
-    let options = context.options;
+    let options = &toolchain::pinned(context.options, source);
     let cross = Cross::find(options, source, || toolchain::sysroot(options, source))?;
     let command = cargo_here(options, source, cross)?.fetch();
     context.ui.command(command.to_string());

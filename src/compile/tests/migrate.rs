@@ -105,6 +105,81 @@ fn migrate_is_compiled_by_the_host() {
     "#);
 }
 
+/// rustup, whose default is another release than the one of versions.yaml.
+const OTHER_DEFAULT: &str = r"
+case ${RUSTUP_TOOLCHAIN-default} in
+  1.95.0*) echo 'rustc 1.95.0 (0123 2026-01-01)' ;;
+  *) echo 'rustc 1.90.0 (0123 2025-01-01)' ;;
+esac
+";
+
+/// rustup, with that release.
+const RUSTUP: &str = r#"
+[ "$*" = "run 1.95.0 rustc --version" ] && echo 'rustc 1.95.0 (0123 2026-01-01)'
+"#;
+
+#[test]
+fn rustup_is_told_the_release_that_it_has() {
+    let usual = Fake::new(Builder::Host);
+    let source = workspace("x86_64-pc-windows-gnu", "windows/amd64");
+    compile_migrate(&usual.context(), &source).unwrap();
+
+    let fake = Fake::new(Builder::Host);
+    fake.set_program("rustc", OTHER_DEFAULT);
+    fake.set_program("rustup", RUSTUP);
+    compile_migrate(&fake.context(), &source).unwrap();
+    assert_eq!(fake.keys(), usual.keys());
+    let calls = fake.calls();
+    insta::assert_snapshot!(calls.lines().take(12).collect::<Vec<_>>().join("\n"), @r"
+    rustup in /work
+      CALLS=/calls
+      HOME=/home/builder
+      RUSTUP_AUTO_INSTALL=0
+      <run>
+      <1.95.0>
+      <rustc>
+      <--version>
+    rustc in /work
+      CALLS=/calls
+      HOME=/home/builder
+      RUSTUP_TOOLCHAIN=1.95.0
+    ");
+    let told = |call: &str| {
+        let rest = calls.split_once(&format!("{call} in ")).unwrap().1;
+        rest.split_once("\n  <").unwrap().0.contains("RUSTUP_TOOLCHAIN=1.95.0")
+    };
+    assert!(told("rustc") && told("cargo"), "{calls}");
+}
+
+#[test]
+fn a_toolchain_that_the_user_chose_is_kept() {
+    let mut fake = Fake::new(Builder::Host);
+    fake.set_program("rustc", OTHER_DEFAULT);
+    fake.set_program("rustup", RUSTUP);
+    let source = workspace("x86_64-pc-windows-gnu", "windows/amd64");
+    let mut choose = |toolchain: &str| {
+        fake.options.environment.insert("RUSTUP_TOOLCHAIN".to_owned(), toolchain.into());
+        compile_migrate(&fake.context(), &source)
+    };
+    let error = choose("nightly").unwrap_err();
+    assert!(matches!(error, CompileError::WrongRust { received, .. } if received == "1.90.0"));
+    choose("1.95.0-x86_64-unknown-linux-gnu").unwrap();
+    assert!(!fake.calls().contains("rustup in"), "{}", fake.calls());
+}
+
+#[test]
+fn without_that_release_rustup_decides() {
+    let fake = Fake::new(Builder::Host);
+    fake.set_program("rustc", OTHER_DEFAULT);
+    let source = workspace("x86_64-pc-windows-gnu", "windows/amd64");
+    let error = compile_migrate(&fake.context(), &source).unwrap_err();
+    assert!(matches!(error, CompileError::WrongRust { .. }), "{error:?}");
+    // Its default may be of that release.
+    fake.set_program("rustc", RUSTC);
+    compile_migrate(&fake.context(), &source).unwrap();
+    assert!(!fake.calls().contains("RUSTUP_TOOLCHAIN"), "{}", fake.calls());
+}
+
 #[test]
 fn migrate_is_compiled_by_buildx() {
     let fake = Fake::new(buildx(Some("far")));

@@ -100,6 +100,8 @@ impl Fake {
         for (name, script) in programs {
             write(name, &format!("{RECORDER}{script}"));
         }
+        // Without any toolchain; and this machine's own rustup is not asked.
+        write("bin/rustup", "#!/bin/sh\nexit 1\n");
         let variable = |name: &str, value: OsString| (name.to_owned(), value);
         let search = format!("{}:/usr/bin:/bin", path("bin").display());
         let options = CompileOptions {
@@ -118,6 +120,12 @@ impl Fake {
         let store = Store::open(path("cache")).unwrap();
         let ui = Ui::new(Verbosity::Quiet, ProgressMode::None);
         Self { folder, store, options, lock: lock(), ui }
+    }
+
+    /// Puts a script in the place of a compiler.
+    fn set_program(&self, name: &str, script: &str) {
+        let path = self.folder.path().join("bin").join(name);
+        fs::write(path, format!("{RECORDER}{script}")).unwrap();
     }
 
     fn context(&self) -> CompileContext<'_> {

@@ -2,85 +2,64 @@
 
 use std::fmt::Write as _;
 
-use super::{Results, escaped, seconds};
-use crate::{CaseResult, Outcome};
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+
+use super::{Results, printable};
+use crate::{CaseResult, FailureDetail, Outcome};
 
 impl Results {
     /// As CI systems read it: one `testsuite` for each suite.
     pub fn junit(&self) -> String {
-        let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
-        let _ = writeln!(
-            out,
-            "<testsuites name=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\" \
-             time=\"{}\">",
-            escaped(&self.reference),
-            self.cases.len() + self.incomplete_reason().iter().len(),
-            self.failed().count(),
-            self.incomplete_reason().iter().len(),
-            self.skipped().count(),
-            seconds(self.took)
-        );
+        let mut report = Report::new(&self.reference);
+        report.set_time(self.took);
         let mut suites: Vec<_> = self.cases.iter().map(|case| case.suite).collect();
         suites.dedup();
         for suite in suites {
-            let cases: Vec<_> = self.cases.iter().filter(|case| case.suite == suite).collect();
-            let failed =
-                cases.iter().filter(|case| matches!(case.outcome, Outcome::Failed(_))).count();
-            let skipped =
-                cases.iter().filter(|case| matches!(case.outcome, Outcome::Skipped(_))).count();
-            let _ = writeln!(
-                out,
-                "  <testsuite name=\"{suite}\" tests=\"{}\" failures=\"{failed}\" \
-                 skipped=\"{skipped}\">",
-                cases.len()
-            );
-            for case in cases {
-                self.case(&mut out, case);
-            }
-            out.push_str("  </testsuite>\n");
+            let cases = self.cases.iter().filter(|case| case.suite == suite);
+            let mut test_suite = TestSuite::new(suite.to_string());
+            test_suite.add_test_cases(cases.map(|case| self.test_case(case)));
+            report.add_test_suite(test_suite);
         }
         // Readers count cases; they know no other place for what is wrong with all of them.
-        if let Some(incomplete_reason) = self.incomplete_reason() {
-            let _ = writeln!(
-                out,
-                "  <testsuite name=\"verdict\" tests=\"1\" failures=\"0\" errors=\"1\" \
-                 skipped=\"0\">\n    <testcase classname=\"{}.verdict\" name=\"complete\" time=\"0\">\
-                 <error message=\"{}\"/></testcase>\n  </testsuite>",
-                escaped(&self.platform),
-                escaped(&incomplete_reason.to_string())
-            );
+        if let Some(reason) = self.incomplete_reason() {
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+            status.set_message(printable(&reason.to_string()));
+            let mut case = TestCase::new("complete", status);
+            case.set_classname(format!("{}.verdict", self.platform));
+            let mut verdict = TestSuite::new("verdict");
+            verdict.add_test_case(case);
+            report.add_test_suite(verdict);
         }
-        out.push_str("</testsuites>\n");
-        out
+        report.to_string().expect("memory takes whatever is written")
     }
 
-    fn case(&self, out: &mut String, case: &CaseResult) {
-        let _ = write!(
-            out,
-            "    <testcase classname=\"{}.{}\" name=\"{}\" time=\"{}\"",
-            escaped(&self.platform),
-            case.suite,
-            escaped(&case.case),
-            seconds(case.took)
-        );
-        match &case.outcome {
-            Outcome::Passed => out.push_str("/>\n"),
+    fn test_case(&self, case: &CaseResult) -> TestCase {
+        let status = match &case.outcome {
+            Outcome::Passed => TestCaseStatus::success(),
             Outcome::Skipped(why) => {
-                let _ = writeln!(out, "><skipped message=\"{}\"/></testcase>", escaped(why));
+                let mut status = TestCaseStatus::skipped();
+                status.set_message(printable(why));
+                status
             }
             Outcome::Failed(detail) => {
-                let mut text = format!("step: {}\n", case.log.step);
-                if let Some(command) = &detail.command {
-                    let _ = writeln!(text, "command: {command}");
-                }
-                text.push_str(&detail.log.join("\n"));
-                let _ = writeln!(
-                    out,
-                    "><failure message=\"{}\">{}</failure></testcase>",
-                    escaped(&detail.what),
-                    escaped(&text)
-                );
+                let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+                status.set_message(printable(&detail.what));
+                status.set_description(printable(&description(case, detail)));
+                status
             }
-        }
+        };
+        let mut test_case = TestCase::new(&case.case, status);
+        test_case.set_classname(format!("{}.{}", self.platform, case.suite));
+        test_case.set_time(case.took);
+        test_case
     }
+}
+
+/// What was being done, by which command, and the last lines of its log.
+fn description(case: &CaseResult, detail: &FailureDetail) -> String {
+    let mut text = format!("step: {}\n", case.log.step);
+    if let Some(command) = &detail.command {
+        let _ = writeln!(text, "command: {command}");
+    }
+    text + &detail.log.join("\n")
 }

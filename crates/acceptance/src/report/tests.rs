@@ -63,18 +63,25 @@ fn a_failure_shows_step_command_and_log() {
 
 #[test]
 fn junit_is_xml_that_counts() {
-    let junit = results().junit();
-    for part in [
-        r#"<testsuites name="etcd:3.6.14-0" tests="3" failures="1" errors="0" skipped="1" time="3">"#,
-        r#"<testsuite name="run" tests="2" failures="1" skipped="1">"#,
-        r#"<testcase classname="linux/amd64.structure" name="paths" time="1.5"/>"#,
-        r#"<failure message="it did not stop"#,
-        "command: etcd --name &lt;m&gt;",
-        "the \u{fffd}[31mlast\u{fffd}[0m line</failure></testcase>",
-        r#"<skipped message="no other user here"/></testcase>"#,
-    ] {
-        assert!(junit.contains(part), "{part} in {junit}");
-    }
+    insta::assert_snapshot!(results().junit(), @r#"
+    <?xml version="1.0" encoding="UTF-8"?>
+    <testsuites name="etcd:3.6.14-0" tests="3" skipped="1" failures="1" errors="0" time="3.000">
+        <testsuite name="structure" tests="1" skipped="0" errors="0" failures="0">
+            <testcase name="paths" classname="linux/amd64.structure" time="1.500"/>
+        </testsuite>
+        <testsuite name="run" tests="2" skipped="1" errors="0" failures="1">
+            <testcase name="serve" classname="linux/amd64.run" time="1.500">
+                <failure message="it did not stop
+      expected 0">step: stop &quot;it&quot;
+    command: etcd --name &lt;m&gt;
+    the �[31mlast�[0m line</failure>
+            </testcase>
+            <testcase name="user" classname="linux/amd64.run" time="1.500">
+                <skipped message="no other user here"/>
+            </testcase>
+        </testsuite>
+    </testsuites>
+    "#);
 }
 
 #[test]
@@ -126,33 +133,33 @@ fn the_verdict_is_the_same_everywhere() {
         vec![passed(), skipped()],
         2,
         &[Suite::Run],
-        r#"tests="2" failures="0" errors="0" skipped="1"; 0 in JUnit; passed failed 0; passed; complete"#,
+        r#"tests="2" skipped="1" failures="0" errors="0"; 0 in JUnit; passed failed 0; passed; complete"#,
     );
     check(
         vec![passed(), failed()],
         2,
         &[],
-        r#"tests="2" failures="1" errors="0" skipped="0"; 1 in JUnit; failed failed 1; failed; complete"#,
+        r#"tests="2" skipped="0" failures="1" errors="0"; 1 in JUnit; failed failed 1; failed; complete"#,
     );
     // A skip of what is required is a failure.
     check(
         vec![passed(), skipped()],
         2,
         &[Suite::Kubernetes],
-        r#"tests="2" failures="1" errors="0" skipped="0"; 1 in JUnit; failed failed 1; failed; complete"#,
+        r#"tests="2" skipped="0" failures="1" errors="0"; 1 in JUnit; failed failed 1; failed; complete"#,
     );
     // So is a required suite of which no case was run.
     check(
         vec![passed()],
         1,
         &[Suite::Kubernetes],
-        r#"tests="2" failures="0" errors="1" skipped="0"; 1 in JUnit; incomplete failed 0; incomplete; no case of kubernetes was run, and --require asks for it"#,
+        r#"tests="2" skipped="0" failures="0" errors="1"; 1 in JUnit; incomplete failed 0; incomplete; no case of kubernetes was run, and --require asks for it"#,
     );
     check(
         vec![skipped()],
         1,
         &[],
-        r#"tests="2" failures="0" errors="1" skipped="1"; 1 in JUnit; incomplete failed 0; incomplete; nothing could be tested here"#,
+        r#"tests="2" skipped="1" failures="0" errors="1"; 1 in JUnit; incomplete failed 0; incomplete; nothing could be tested here"#,
     );
     let machine = FailureDetail { cause: Cause::Machine, ..FailureDetail::default() };
     let unable = || case(Suite::Run, "shell", Outcome::Failed(machine.clone()));
@@ -160,20 +167,20 @@ fn the_verdict_is_the_same_everywhere() {
         vec![passed(), unable()],
         2,
         &[],
-        r#"tests="3" failures="1" errors="1" skipped="0"; 2 in JUnit; incomplete failed 1; incomplete; 1 of 2 cases could not run"#,
+        r#"tests="3" skipped="0" failures="1" errors="1"; 2 in JUnit; incomplete failed 1; incomplete; 1 of 2 cases could not run"#,
     );
     check(
         vec![failed(), unable()],
         2,
         &[],
-        r#"tests="2" failures="2" errors="0" skipped="0"; 2 in JUnit; failed failed 2; failed; complete"#,
+        r#"tests="2" skipped="0" failures="2" errors="0"; 2 in JUnit; failed failed 2; failed; complete"#,
     );
     // Ctrl-C.
     check(
         vec![passed(), failed()],
         7,
         &[],
-        r#"tests="3" failures="1" errors="1" skipped="0"; 2 in JUnit; incomplete failed 1; incomplete; interrupted after 2 of 7 cases"#,
+        r#"tests="3" skipped="0" failures="1" errors="1"; 2 in JUnit; incomplete failed 1; incomplete; interrupted after 2 of 7 cases"#,
     );
 }
 

@@ -5,8 +5,8 @@ use std::fmt;
 use etcd_version::EtcdVersion;
 
 use crate::inspect::data_dir::{DataDir, DataDirContents};
-use crate::inspect::series::Series;
 use crate::inspect::version_pair::Storage;
+use etcd_version::Series;
 
 /// Which one is right when `version.txt` and the data disagree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

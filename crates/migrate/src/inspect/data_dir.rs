@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::failure::{Failure, Kind};
 use crate::inspect::bolt::{self, Database};
-use crate::inspect::series::Series;
 use crate::inspect::version_pair::VersionPair;
+use etcd_version::Series;
 
 /// The directory of this program, with its lock and its journal. It is inside the data directory,
 /// because that may be a mount point on a read-only root file system.

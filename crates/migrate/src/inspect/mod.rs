@@ -9,6 +9,5 @@ pub(crate) mod disk_space;
 pub mod keys;
 pub mod protobuf;
 pub(crate) mod raft_snapshot;
-pub(crate) mod series;
 pub mod version_pair;
 pub mod wal;

@@ -10,7 +10,8 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use crate::inspect::protobuf;
-use crate::inspect::series::Series;
+use etcd_version::facts::Requests;
+use etcd_version::{Facts, Series};
 
 /// In bytes. By default a server accepts no request of this size, while a damaged length may be as
 /// long as the file.
@@ -19,24 +20,6 @@ const LONGEST_RECORD: u64 = 16 << 20;
 /// `walpb.Record.Type`.
 const ENTRY: u64 = 2;
 const SNAPSHOT: u64 = 5;
-
-/// The minor versions that are the last to understand some request in a log:
-///
-/// * [`LAST_WITH_V2_STORE`] for requests of the v2 API, such as the one that etcd 3.4 logs each time
-///   somebody asks for `/health`. etcd 3.6 panics on them: "detected disallowed v2 WAL".
-/// * [`LAST_TO_CONVERT`] for the two v2 requests that etcd 3.6 still converts: a member's attributes
-///   and the cluster version. etcd 3.5 logs them at every start. etcd 3.7 takes every entry for a
-///   v3 request and panics: "unmarshal should never fail".
-const LIMITS: [Series; 2] = [LAST_WITH_V2_STORE, LAST_TO_CONVERT];
-/// See `LIMITS`.
-pub const LAST_WITH_V2_STORE: Series = Series::new(3, 5);
-/// See `LIMITS`.
-pub const LAST_TO_CONVERT: Series = Series::new(3, 6);
-
-/// Whether a log that this minor version can replay may be too old for the next one.
-pub fn is_limit(series: Series) -> bool {
-    LIMITS.contains(&series)
-}
 
 /// The last minor version that can replay the log, or `None` if every later one can. Requests count
 /// from the newest raft snapshot on, since a server replays nothing older.
@@ -151,7 +134,8 @@ fn request_until(request: &[u8]) -> Option<Series> {
     };
     let path = String::from_utf8_lossy(path.unwrap_or_default());
     let is_converted = method == Some(b"PUT") && (path == "/0/version" || is_attributes(&path));
-    Some(if is_converted { LAST_TO_CONVERT } else { LAST_WITH_V2_STORE })
+    let requests = if is_converted { Requests::Converted } else { Requests::V2 };
+    Facts::compiled_in().replayed_until(requests)
 }
 
 /// `/0/members/8e9e05c52164694d/attributes`.
@@ -207,8 +191,8 @@ mod tests {
         assert_eq!(log.replayed_until(&taken.iter().copied().collect()), expected);
     }
 
-    const V2_STORE: Option<Series> = Some(LAST_WITH_V2_STORE);
-    const CONVERTED: Option<Series> = Some(LAST_TO_CONVERT);
+    const V2_STORE: Option<Series> = Some(Series::new(3, 5));
+    const CONVERTED: Option<Series> = Some(Series::new(3, 6));
 
     #[test]
     fn requests_of_the_v2_api_end_at_3_5() {

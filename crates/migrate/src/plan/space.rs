@@ -2,7 +2,7 @@
 //! the first step.
 
 use super::steps::{DowngradeMethod, Step};
-use super::tools::has_schema;
+use super::tools::has_storage_version;
 
 /// The size of a file of the log (`wal.SegmentSizeBytes`). etcd allocates it as a whole, and does not
 /// start when there is no room for the next one.
@@ -18,7 +18,7 @@ pub fn bytes_written(steps: &[Step], db_bytes: u64) -> u64 {
         | Step::Downgrade { method: DowngradeMethod::InPlace, .. } => LOG_FILE_BYTES,
         // One more for the tool that removes from the database what the older version does not know.
         Step::Downgrade { from, method: DowngradeMethod::Snapshot, .. } => {
-            let count = if has_schema(from) { 2 } else { 1 };
+            let count = if has_storage_version(from) { 2 } else { 1 };
             count * (db_bytes + LOG_FILE_BYTES)
         }
     };

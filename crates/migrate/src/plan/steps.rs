@@ -4,15 +4,10 @@
 
 use std::fmt;
 
-use etcd_version::{Bundled, EtcdVersion};
+use etcd_version::{Bundled, EtcdVersion, Facts, Series};
 
 use crate::inspect::current_version::{CurrentVersion, Evidence, KnownVersion};
-use crate::inspect::series::Series;
 use crate::inspect::version_pair::{Storage, VersionPair};
-
-/// Before this patch etcd 3.5 could keep removed members in its v3 store, and 3.6 then brings them
-/// back to life ("zombie members").
-const SAFE_BEFORE_3_6: EtcdVersion = EtcdVersion::new(3, 5, 26);
 
 /// How far a downgrade may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +56,7 @@ pub enum NoPath {
     UnsafeSteppingStone {
         to: EtcdVersion,
         bundled: EtcdVersion,
+        required: EtcdVersion,
     },
     /// No version that can open the data can replay its log.
     LogBeforeData {
@@ -95,10 +91,11 @@ impl fmt::Display for NoPath {
             Self::NotBundled { to, missing } => {
                 write!(f, "cannot go to {to}: this image bundles no etcd {missing}")
             }
-            Self::UnsafeSteppingStone { to, bundled } => write!(
+            Self::UnsafeSteppingStone { to, bundled, required } => write!(
                 f,
-                "cannot go to {to}: the way leads through etcd 3.5, of which only \
-                 {SAFE_BEFORE_3_6} and later are safe, and this image bundles {bundled}"
+                "cannot go to {to}: the way leads through etcd {}, of which only {required} and \
+                 later are safe, and this image bundles {bundled}",
+                bundled.series()
             ),
             Self::LogBeforeData { until, data } => write!(
                 f,
@@ -185,20 +182,20 @@ pub fn steps(
 }
 
 fn up(from: &KnownVersion, to: &EtcdVersion, bundled: &Bundled) -> Result<Vec<Step>, NoPath> {
-    let crosses_3_6 = from.series.minor <= 5 && to.minor() >= 6;
-    let is_safe = from.exact.as_ref().is_some_and(|version| *version >= SAFE_BEFORE_3_6);
-    // Data of an old or unknown 3.5 is first served by a 3.5 that puts its members in order. In the
-    // middle of a rolling upgrade that was done before 3.6 took over, and the data is at 3.5 until
-    // all members have.
+    // Data of a patch that is too old, or unknown, is first served by one of its own minor version
+    // that puts it in order. In the middle of a rolling upgrade that was done before the next
+    // version took over, and the data is at its minor version until all members have.
     let is_cleared = from.evidence == Evidence::DataBeforeOurFile;
-    let has_old_members = crosses_3_6 && from.series.minor == 5 && !(is_cleared || is_safe);
+    let is_below_floor = required(from.series, to).is_some_and(|required| {
+        !is_cleared && from.exact.as_ref().is_none_or(|version| version < required)
+    });
     // If the next minor version cannot replay the log, the current one first writes a raft snapshot.
     let rises = Series::of(to) > from.series;
     let has_old_log = rises && from.replayed_until.is_some_and(|until| until <= from.series);
     if let Some(until) = from.replayed_until.filter(|until| rises && *until < from.series) {
         return Err(NoPath::LogBeforeData { until, data: from.series });
     }
-    let repeats_own = has_old_members || has_old_log;
+    let repeats_own = is_below_floor || has_old_log;
     let first = from.series.minor.saturating_add(u64::from(!repeats_own));
     let mut steps = Vec::new();
     if from.abandons_downgrade {
@@ -210,9 +207,11 @@ fn up(from: &KnownVersion, to: &EtcdVersion, bundled: &Bundled) -> Result<Vec<St
         steps.push(Step::CancelDowngrade(version));
     }
     for minor in first..to.minor() {
-        let version = newest(bundled, Series::new(3, minor), to)?;
-        if minor == 5 && crosses_3_6 && version < SAFE_BEFORE_3_6 {
-            return Err(NoPath::UnsafeSteppingStone { to: to.clone(), bundled: version });
+        let series = Series::new(3, minor);
+        let version = newest(bundled, series, to)?;
+        if let Some(required) = required(series, to).filter(|required| version < **required) {
+            let (to, required) = (to.clone(), required.clone());
+            return Err(NoPath::UnsafeSteppingStone { to, bundled: version, required });
         }
         steps.extend([Step::Serve(version.clone()), Step::Record(version)]);
     }
@@ -241,17 +240,23 @@ fn down(
             newest(bundled, Series::new(3, minor), to)?
         };
         // A downgrade in place needs the credentials of an administrator, which this program does
-        // not have. A restored database keeps its cluster version, and 3.6 refuses that of 3.7.
-        if minor >= 6 && from.needs_credentials {
+        // not have.
+        let facts = Facts::compiled_in().of(Series::of(&older));
+        let in_place = facts.downgrade_in_place && !from.needs_credentials;
+        if !(in_place || facts.downgrade_by_snapshot) {
             return Err(NoPath::DowngradeNeedsCredentials { from: from.series, to: to.clone() });
         }
-        let in_place = minor >= 5 && !from.needs_credentials;
         let method = if in_place { DowngradeMethod::InPlace } else { DowngradeMethod::Snapshot };
         let record = Step::Record(older.clone());
         steps.extend([Step::Downgrade { from: newer, to: older.clone(), method }, record]);
         newer = older;
     }
     Ok(steps)
+}
+
+/// The first patch of a minor version whose data may go on to `to`.
+fn required(series: Series, to: &EtcdVersion) -> Option<&'static EtcdVersion> {
+    Facts::compiled_in().floor(series, Series::of(to))?.required.as_ref()
 }
 
 fn newest(bundled: &Bundled, series: Series, to: &EtcdVersion) -> Result<EtcdVersion, NoPath> {

@@ -1,7 +1,11 @@
 //! Tables of versions and the steps between them.
 
 use super::*;
-use crate::inspect::wal::{LAST_TO_CONVERT, LAST_WITH_V2_STORE};
+
+/// The last minor version that can replay requests of the v2 API.
+const V2: Series = Series::new(3, 5);
+/// … and those of them that etcd converts.
+const CONVERTED: Series = Series::new(3, 6);
 
 const BUNDLED: &str = "3.4.27\n3.5.33\n3.6.14\n3.7.1\n";
 
@@ -113,9 +117,9 @@ fn a_restart_in_the_middle_of_a_rolling_upgrade_starts_no_server() {
     check_known(from("3.4.?"), "3.5.33", "record 3.5.33");
     check_known(from("3.6.?"), "3.7.1", "record 3.7.1");
     // The log overrides version.txt.
-    let v2 = KnownVersion { replayed_until: Some(LAST_WITH_V2_STORE), ..from("3.5.?") };
+    let v2 = KnownVersion { replayed_until: Some(V2), ..from("3.5.?") };
     check_known(v2, "3.6.14", "backup, serve 3.5.33, record 3.5.33, record 3.6.14");
-    let converted = KnownVersion { replayed_until: Some(LAST_TO_CONVERT), ..from("3.5.?") };
+    let converted = KnownVersion { replayed_until: Some(CONVERTED), ..from("3.5.?") };
     check_known(converted, "3.6.14", "record 3.6.14");
     // The old program recorded the next minor, whatever the patch of the data was.
     let theirs = KnownVersion { evidence: Evidence::DataBeforeFile, ..known("3.5.?") };
@@ -124,7 +128,7 @@ fn a_restart_in_the_middle_of_a_rolling_upgrade_starts_no_server() {
 
 #[test]
 fn a_log_with_requests_of_the_v2_api_is_served_by_3_5_before_3_6() {
-    let from = |text| KnownVersion { replayed_until: Some(LAST_WITH_V2_STORE), ..known(text) };
+    let from = |text| KnownVersion { replayed_until: Some(V2), ..known(text) };
     check_known(from("3.5.33"), "3.6.14", "backup, serve 3.5.33, record 3.5.33, record 3.6.14");
     check_known(from("3.5.33"), "3.5.33", "record 3.5.33");
     check_known(from("3.4.27"), "3.5.33", "record 3.5.33");
@@ -132,7 +136,7 @@ fn a_log_with_requests_of_the_v2_api_is_served_by_3_5_before_3_6() {
 
 #[test]
 fn a_log_with_requests_that_3_6_converts_is_served_by_3_6_before_3_7() {
-    let from = |text| KnownVersion { replayed_until: Some(LAST_TO_CONVERT), ..known(text) };
+    let from = |text| KnownVersion { replayed_until: Some(CONVERTED), ..known(text) };
     check_known(from("3.6.14"), "3.7.1", "backup, serve 3.6.14, record 3.6.14, record 3.7.1");
     check_known(from("3.6.?"), "3.7.1", "backup, serve 3.6.14, record 3.6.14, record 3.7.1");
     // Every server on the way writes a raft snapshot, so nothing is served twice.
@@ -150,7 +154,7 @@ fn a_log_with_requests_that_3_6_converts_is_served_by_3_6_before_3_7() {
 
 #[test]
 fn a_log_that_is_too_old_for_its_own_data_is_refused() {
-    let from = KnownVersion { replayed_until: Some(LAST_WITH_V2_STORE), ..known("3.6.14") };
+    let from = KnownVersion { replayed_until: Some(V2), ..known("3.6.14") };
     check_known(
         from,
         "3.7.1",
@@ -322,7 +326,7 @@ fn every_plan_ends_at_the_target_one_minor_at_a_time_and_backs_up_first() {
             for patch in ["0", "25", "26", "?"] {
                 for to in bundled.versions() {
                     let from = KnownVersion {
-                        replayed_until: (mask & 1 == 0).then_some(LAST_TO_CONVERT),
+                        replayed_until: (mask & 1 == 0).then_some(CONVERTED),
                         abandons_downgrade: mask & 2 == 0,
                         ..known(&format!("3.{from}.{patch}"))
                     };

@@ -1,6 +1,6 @@
 //! Which programs of etcd a step starts.
 
-use etcd_version::EtcdVersion;
+use etcd_version::{EtcdVersion, Facts, Series};
 
 use super::steps::{DowngradeMethod, Step};
 
@@ -14,7 +14,7 @@ pub fn needed<'a>(step: &'a Step, target: &'a EtcdVersion) -> Vec<(&'static str,
             vec![("etcd", from), ("etcdctl", from), ("etcd", to)]
         }
         Step::Downgrade { from, to, method: DowngradeMethod::Snapshot } => {
-            let schema = has_schema(from).then_some(("etcdutl", from));
+            let schema = has_storage_version(from).then_some(("etcdutl", from));
             let programs = [("etcd", from), ("etcd", to), (restorer(to), to)];
             programs.into_iter().chain(schema).collect()
         }
@@ -29,6 +29,6 @@ pub fn restorer(to: &EtcdVersion) -> &'static str {
 }
 
 /// Whether a database of this version holds its storage version, which `etcdutl migrate` changes.
-pub fn has_schema(version: &EtcdVersion) -> bool {
-    version.minor() >= 6
+pub fn has_storage_version(version: &EtcdVersion) -> bool {
+    Facts::compiled_in().of(Series::of(version)).has_storage_version
 }

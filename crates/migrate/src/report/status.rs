@@ -9,13 +9,13 @@ use crate::files::tree;
 use crate::inspect::bolt::Database;
 use crate::inspect::data_dir::{self, DataDir, DataDirContents};
 use crate::inspect::keys::{self, Keys};
-use crate::inspect::series::Series;
 use crate::inspect::version_pair::VersionPair;
 use crate::inspect::wal;
 use crate::state::backup_store::BackupStore;
 use crate::state::journal::{self, Journal};
 use crate::state::lock;
 use crate::state::swap::Swap;
+use etcd_version::Series;
 
 /// The state of a data directory.
 #[derive(Debug)]

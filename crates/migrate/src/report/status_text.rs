@@ -1,11 +1,13 @@
 //! Prints a status as text or JSON.
 
+use etcd_version::facts::Requests;
+use etcd_version::{Facts, Series};
+
 use std::fmt::Display;
 
 use crate::inspect::current_version;
 use crate::inspect::current_version::Trust;
 use crate::inspect::data_dir::{DataDirContents, MemberData};
-use crate::inspect::wal::LAST_WITH_V2_STORE;
 use crate::report::Report;
 use crate::report::json::Json;
 use crate::report::plan_text;
@@ -130,10 +132,7 @@ fn data_json(data: &MemberData, details: &StatusDetails) -> Json {
         ("logFiles", Json::number(details.log_files)),
         ("logBytes", Json::number(details.log_bytes)),
         ("raftSnapshots", Json::number(details.raft_snapshots)),
-        (
-            "replaysV2Requests",
-            Json::bool(details.replayed_until.is_some_and(|until| until <= LAST_WITH_V2_STORE)),
-        ),
+        ("replaysV2Requests", Json::bool(has_v2_requests(details.replayed_until))),
         ("logReplayedUntil", Json::optional(details.replayed_until, Json::text)),
         ("auth", Json::bool(data.needs_credentials)),
         ("isServed", Json::bool(details.is_served)),
@@ -158,7 +157,7 @@ impl Lines {
 
     fn data(&mut self, data: &MemberData, details: &StatusDetails) {
         let or_none = |series: Option<_>| {
-            series.map_or("not recorded".to_owned(), |series: crate::inspect::series::Series| {
+            series.map_or("not recorded".to_owned(), |series: etcd_version::Series| {
                 series.to_string()
             })
         };
@@ -216,6 +215,12 @@ fn mebibytes(bytes: u64) -> String {
     // Rounded to tenths, with whole numbers only.
     let tenths = (bytes * 10 + (1 << 19)) >> 20;
     format!("{}.{} MiB", tenths / 10, tenths % 10)
+}
+
+/// Whether the log has requests of the v2 API that no version converts.
+fn has_v2_requests(replayed_until: Option<Series>) -> bool {
+    let limit = Facts::compiled_in().replayed_until(Requests::V2);
+    replayed_until.zip(limit).is_some_and(|(until, limit)| until <= limit)
 }
 
 #[cfg(test)]

@@ -13,10 +13,10 @@ use super::subprocess;
 use crate::failure::{Failure, Kind};
 use crate::files::tree;
 use crate::inspect::data_dir::{self, DataDirContents, Member};
-use crate::inspect::series::Series;
-use crate::plan::tools::{has_schema, restorer};
+use crate::plan::tools::{has_storage_version, restorer};
 use crate::platform;
 use crate::state::swap::Swap;
+use etcd_version::Series;
 
 /// Downgrades the data by one minor version with `etcdctl downgrade`.
 pub fn in_place(
@@ -99,7 +99,7 @@ fn run_tools(
         let what = format!("the tools of etcd {version} could not restore the database");
         context.run_tool(command, &what)
     };
-    if !has_schema(from) {
+    if !has_storage_version(from) {
         return restore(restorer(to), to, &db(&swap.member), &swap.restored);
     }
     // First the newer tool removes from the database what the older etcd does not know. It refuses

@@ -4,15 +4,13 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use etcd_version::Bundled;
+use etcd_version::{Bundled, Facts, Series};
 
 use crate::cli::etcd_flags;
 use crate::cli::options::{Options, PlainBinaries, ServerOptions};
 use crate::failure::{Failure, Kind};
 use crate::inspect::current_version::{self, CurrentVersion, UnclearVersion};
 use crate::inspect::data_dir::{self, DataDir, DataDirContents};
-use crate::inspect::series::Series;
-use crate::inspect::wal;
 use crate::plan::bundled;
 use crate::plan::steps::{self, Step};
 use crate::platform;
@@ -238,7 +236,7 @@ fn look(options: &Options) -> Result<Migration, Failure> {
     {
         let to = Series::of(&options.target.version);
         // Only then an etcd may be unable to replay the log. The log may be long.
-        if wal::is_limit(known.series) && to > known.series {
+        if Facts::compiled_in().is_replay_limit(known.series) && to > known.series {
             known.replayed_until = replayed_until(&options.data_dir)?;
         }
         // A downgrade that an operator enabled is not cancelled.

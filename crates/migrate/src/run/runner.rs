@@ -12,13 +12,13 @@ use crate::cli::options::Options;
 use crate::failure::{Failure, Kind};
 use crate::inspect::data_dir::{self, DataDirContents};
 use crate::inspect::disk_space;
-use crate::inspect::series::Series;
 use crate::inspect::version_pair::VersionPair;
 use crate::plan::steps::{DowngradeMethod, Step};
 use crate::plan::{bundled, space, tools};
 use crate::state::backup_store::BackupStore;
 use crate::state::journal::Journal;
 use crate::state::version_file;
+use etcd_version::Series;
 
 /// The hint after a failure in a step.
 pub const GOES_ON: &str = "run migrate again: it goes on where it stopped";

@@ -16,7 +16,6 @@ use serde_json::Value;
 
 use crate::cli::options::{ServerLog, ServerOptions, Timeouts};
 use crate::failure::{Failure, Kind};
-use crate::inspect::series::Series;
 use crate::inspect::{raft_snapshot, wal};
 use crate::platform;
 use crate::report::event::EventLog;
@@ -27,6 +26,7 @@ use crate::run::poll::Poll;
 use crate::run::ports::{free_port, peer_urls};
 use crate::run::server_log::LogTail;
 use crate::run::signal::StopSignal;
+use etcd_version::Series;
 
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long other members may take until they listen: as long as their containers may take to start

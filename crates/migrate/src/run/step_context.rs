@@ -13,9 +13,9 @@ use super::subprocess;
 use crate::cli::options::Options;
 use crate::failure::{Failure, Kind};
 use crate::inspect::data_dir::Member;
-use crate::inspect::series::Series;
 use crate::inspect::{raft_snapshot, wal};
 use crate::plan::bundled;
+use etcd_version::Series;
 
 /// How long a server runs before it is asked to stop: at first not longer than its work takes, then
 /// longer, up to more time than a server keeps anything out of its database.

@@ -9,6 +9,8 @@ use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use fastrand::Rng;
+
 use crate::directory::{Directory, outcome};
 use crate::etcd::{amount, minor, real, side_by_side};
 use crate::require::require;
@@ -19,23 +21,10 @@ const LIMITS: [&str; 4] = ["prlimit", "--as=50000000", "--cpu=5", "--core=0"];
 const PAGE: usize = 4096;
 const META_BYTES: usize = 80;
 
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % limit as u64).unwrap()
-    }
-
-    fn byte(&mut self) -> u8 {
-        const TELLING: [u8; 7] = [0, 1, 2, 0x10, 0x7f, 0x80, 0xff];
-        match self.below(2) {
-            0 => TELLING[self.below(TELLING.len())],
-            _ => u8::try_from(self.below(256)).unwrap(),
-        }
-    }
+/// Half of them are values that decide something in a database.
+fn byte(random: &mut Rng) -> u8 {
+    const TELLING: [u8; 7] = [0, 1, 2, 0x10, 0x7f, 0x80, 0xff];
+    if random.bool() { TELLING[random.usize(..TELLING.len())] } else { random.u8(..) }
 }
 
 /// The pages that hold something, meta pages included: most of a database is reserve.
@@ -48,14 +37,14 @@ fn used_pages(bytes: &[u8]) -> Vec<usize> {
     (0..bytes.len() / PAGE).filter(is_used).collect()
 }
 
-fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
+fn damage(bytes: &mut Vec<u8>, random: &mut Rng) {
     let pages = used_pages(bytes);
-    let page = |random: &mut Random| pages[random.below(pages.len())] * PAGE;
-    match random.below(8) {
-        0 => bytes.truncate(random.below((pages[pages.len() - 1] + 1) * PAGE)),
+    let page = |random: &mut Rng| pages[random.usize(..pages.len())] * PAGE;
+    match random.usize(..8) {
+        0 => bytes.truncate(random.usize(..(pages[pages.len() - 1] + 1) * PAGE)),
         1 => {
-            let start = page(random) + random.below(PAGE);
-            let end = (start + random.below(4 * PAGE)).min(bytes.len());
+            let start = page(random) + random.usize(..PAGE);
+            let end = (start + random.usize(..4 * PAGE)).min(bytes.len());
             bytes[start..end].fill(0);
         }
         2 => {
@@ -65,19 +54,19 @@ fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
         }
         3 => {
             let page = page(random);
-            for _ in 0..random.below(400) {
-                bytes[page + random.below(PAGE)] = random.byte();
+            for _ in 0..random.usize(..400) {
+                bytes[page + random.usize(..PAGE)] = byte(random);
             }
         }
         _ => {
             // Headers and elements, where the numbers are.
-            for _ in 0..=random.below(20) {
-                let at = page(random) + random.below(200);
-                bytes[at] = random.byte();
+            for _ in 0..=random.usize(..20) {
+                let at = page(random) + random.usize(..200);
+                bytes[at] = byte(random);
             }
         }
     }
-    if random.below(2) == 0 {
+    if random.bool() {
         mend_meta(bytes);
     }
 }
@@ -131,7 +120,7 @@ fn a_damaged_database_is_an_error_or_a_value() {
         assert!(is_accepted(&directory, highest, "the whole file"));
         let mut refused = 0;
         for number in 0..count {
-            let mut random = Random(0x9E37_79B9_7F4A_7C15 ^ (number as u64 + 1));
+            let mut random = Rng::with_seed(0x9E37_79B9_7F4A_7C15 ^ (number as u64 + 1));
             let mut bytes = whole.clone();
             damage(&mut bytes, &mut random);
             fs::write(&db, &bytes).unwrap();
@@ -177,20 +166,20 @@ fn a_damaged_log_is_an_error_or_a_value() {
         assert_eq!(replays_old_requests(&directory, highest), has_old_requests, "{version}");
         let mut understood = 0;
         for number in 0..count {
-            let mut random = Random(0x9E37_79B9_7F4A_7C15 ^ (number as u64 + 1));
+            let mut random = Rng::with_seed(0x9E37_79B9_7F4A_7C15 ^ (number as u64 + 1));
             let mut bytes = whole[..used].to_vec();
-            for _ in 0..=random.below(20) {
-                let at = random.below(used);
-                bytes[at] = random.byte();
+            for _ in 0..=random.usize(..20) {
+                let at = random.usize(..used);
+                bytes[at] = byte(&mut random);
             }
-            if random.below(2) == 0 {
+            if random.bool() {
                 // The length of the first record, anything up to that of the file.
-                let length = random.below(whole.len()) as u64;
+                let length = random.usize(..whole.len()) as u64;
                 bytes[..8].copy_from_slice(&length.to_le_bytes());
             }
             file.write_all_at(&bytes, 0).unwrap();
             // Some of them end within a record.
-            let length = if random.below(3) == 0 { random.below(used) } else { whole.len() };
+            let length = if random.usize(..3) == 0 { random.usize(..used) } else { whole.len() };
             file.set_len(length as u64).unwrap();
             is_accepted(&directory, highest, &format!("{number}"));
             understood += usize::from(replays_old_requests(&directory, highest));
@@ -210,17 +199,17 @@ fn a_damaged_version_file_is_an_error_or_a_value() {
     directory.write("data/version.txt", TEXT);
     require(&[&LIMITS[..], &["true"]].concat());
     let refused = AtomicUsize::new(0);
-    let mut random = Random(99);
+    let mut random = Rng::with_seed(99);
     let files: Vec<Vec<u8>> = (0..400)
         .map(|number| {
             let mut bytes = TEXT.to_vec();
             match number % 4 {
-                0 => bytes.truncate(random.below(bytes.len())),
-                1 => bytes = (0..random.below(300)).map(|_| random.byte()).collect(),
-                2 => bytes = bytes.repeat(1 + random.below(100_000)),
+                0 => bytes.truncate(random.usize(..bytes.len())),
+                1 => bytes = (0..random.usize(..300)).map(|_| byte(&mut random)).collect(),
+                2 => bytes = bytes.repeat(1 + random.usize(..100_000)),
                 _ => {
-                    let at = random.below(bytes.len());
-                    bytes[at] = b"0123456789./+-etcdv \n\0"[random.below(22)];
+                    let at = random.usize(..bytes.len());
+                    bytes[at] = b"0123456789./+-etcdv \n\0"[random.usize(..22)];
                 }
             }
             bytes

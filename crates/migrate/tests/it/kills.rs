@@ -184,18 +184,6 @@ fn a_kill_while_programs_are_replaced_leaves_programs_that_run() {
     println!("swap of the plain programs: {survived} kills survived");
 }
 
-/// xorshift64: the same moments on every run, as far as the machine goes.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
-
 #[test]
 #[ignore = "needs etcd servers"]
 fn kills_at_random_moments_lose_nothing() {
@@ -213,10 +201,10 @@ fn kills_at_random_moments_lose_nothing() {
     side_by_side(&rounds, |round| {
         let (case, longest) = &cases[round % cases.len()];
         let directory = case.seed.copy();
-        let mut random = Random(0x2545_F491_4F6C_DD1D ^ (*round as u64 + 1).wrapping_mul(0x9E37));
+        let mut random = fastrand::Rng::with_seed(*round as u64);
         for _ in 0..IN_A_ROW {
             let mut child = case.command(&directory, &[]).stderr(Stdio::null()).spawn().unwrap();
-            thread::sleep(Duration::from_millis(random.below(*longest)));
+            thread::sleep(Duration::from_millis(random.u64(..*longest)));
             child.kill().unwrap();
             let is_killed = child.wait().unwrap().signal() == Some(9);
             survived.fetch_add(usize::from(is_killed), Ordering::Relaxed);

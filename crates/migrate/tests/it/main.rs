@@ -9,6 +9,7 @@ mod directory;
 mod disk;
 mod downgrades;
 mod etcd;
+mod etcd_flags;
 mod identity;
 mod interface;
 mod kills;

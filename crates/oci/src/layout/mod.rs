@@ -10,7 +10,7 @@ mod write;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use read::Tagged;
+pub use read::{IndexEntry, Tagged};
 
 use crate::digest::Digest;
 

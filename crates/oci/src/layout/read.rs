@@ -4,19 +4,40 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::{Layout, LayoutError, REF_NAME};
 use crate::digest::Digest;
+use crate::document::Descriptor;
 
 /// Documents are small; one that is not is no document.
 const DOCUMENT_LIMIT: u64 = 4 << 20;
+
+/// An entry of index.json as it was written, whether or not it can be read as a descriptor.
+#[derive(Clone, Debug)]
+pub struct IndexEntry(pub(super) Value);
+
+impl IndexEntry {
+    pub fn descriptor(&self) -> Result<Descriptor, serde_json::Error> {
+        Descriptor::deserialize(&self.0)
+    }
+
+    /// The name of the entry, if it has one.
+    pub(super) fn tag(&self) -> Option<&str> {
+        self.0["annotations"][REF_NAME].as_str()
+    }
+
+    fn is_untagged(&self) -> bool {
+        self.0["annotations"][REF_NAME].is_null()
+    }
+}
 
 /// A document that index.json names.
 #[derive(Clone, Debug)]
 pub struct Tagged {
     pub tag: String,
-    pub descriptor: Value,
+    pub entry: IndexEntry,
 }
 
 impl Layout {
@@ -41,10 +62,7 @@ impl Layout {
     pub fn tagged(&self) -> Result<Vec<Tagged>, LayoutError> {
         let entries = self.entries()?.into_iter();
         Ok(entries
-            .filter_map(|descriptor| {
-                let tag = descriptor["annotations"][REF_NAME].as_str()?.to_owned();
-                Some(Tagged { tag, descriptor })
-            })
+            .filter_map(|entry| Some(Tagged { tag: entry.tag()?.to_owned(), entry }))
             .collect())
     }
 
@@ -69,14 +87,13 @@ impl Layout {
         }
     }
 
-    /// Descriptors of what index.json names without a tag: things that belong to others.
-    pub fn untagged(&self) -> Result<Vec<Value>, LayoutError> {
-        let entries = self.entries()?.into_iter();
-        Ok(entries.filter(|entry| entry["annotations"][REF_NAME].is_null()).collect())
+    /// What index.json names without a tag: things that belong to others.
+    pub fn untagged(&self) -> Result<Vec<IndexEntry>, LayoutError> {
+        Ok(self.entries()?.into_iter().filter(IndexEntry::is_untagged).collect())
     }
 
-    /// The descriptors of index.json; none when there is no such file yet.
-    pub(super) fn entries(&self) -> Result<Vec<Value>, LayoutError> {
+    /// All entries of index.json; none when there is no such file yet.
+    pub(super) fn entries(&self) -> Result<Vec<IndexEntry>, LayoutError> {
         let path = self.root.join("index.json");
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
@@ -87,7 +104,9 @@ impl Layout {
         let index: Value = serde_json::from_slice(&bytes)
             .map_err(|error| not_a_layout(format!("index.json: {error}")))?;
         let manifests = index["manifests"].as_array().cloned();
-        manifests.ok_or_else(|| not_a_layout("index.json has no `manifests`".to_owned()))
+        let manifests =
+            manifests.ok_or_else(|| not_a_layout("index.json has no `manifests`".to_owned()))?;
+        Ok(manifests.into_iter().map(IndexEntry).collect())
     }
 
     /// A document by its digest, hashed before it is returned.

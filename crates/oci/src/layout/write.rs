@@ -8,9 +8,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
-use super::{Layout, LayoutError, REF_NAME};
+use super::{IndexEntry, Layout, LayoutError, REF_NAME};
 use crate::digest::Digest;
-use crate::document::Document;
+use crate::document::{Annotations, Descriptor, Document};
 use crate::json::canonical;
 use crate::media_type;
 
@@ -69,14 +69,15 @@ impl Layout {
     }
 
     /// Makes index.json name a document by a tag, beside what it names by other tags.
-    pub fn tag(&self, entries: &[(String, Value)]) -> Result<(), LayoutError> {
+    pub fn tag(&self, entries: &[(String, Descriptor)]) -> Result<(), LayoutError> {
         let mut manifests = self.entries()?;
         for (name, descriptor) in entries {
-            manifests.retain(|entry| entry["annotations"][REF_NAME] != json!(name));
-            let mut descriptor = descriptor.clone();
-            descriptor["annotations"] = json!({ REF_NAME: name });
-            manifests.push(descriptor);
+            manifests.retain(|entry| entry.tag() != Some(name));
+            let annotations = Annotations::from([(REF_NAME.to_owned(), name.clone())]);
+            let named = Descriptor { annotations, ..descriptor.clone() };
+            manifests.push(IndexEntry(serde_json::to_value(named).unwrap_or_default()));
         }
+        let mut manifests: Vec<Value> = manifests.into_iter().map(|entry| entry.0).collect();
         manifests.sort_by_key(|entry| entry["annotations"][REF_NAME].to_string());
         let index = json!({
             "schemaVersion": 2,

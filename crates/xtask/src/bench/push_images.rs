@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use etcdimg::digest::Digest;
-use serde_json::json;
+use oci::document::PlatformFields;
+use oci::{Digest, ImageConfig};
 
 use crate::failure::Result;
 use crate::oci_layout::Writer;
@@ -37,13 +37,16 @@ pub fn write(folder: &Path, revision: u32) -> Result<()> {
         let small = (format!("{architecture}-last{revision}"), SMALL_BYTES);
         let layers =
             large.chain([small]).map(|(name, size)| layout.layer(&tar(&name, size)?, LEVEL));
-        let platform = json!({ "os": "linux", "architecture": architecture });
         let layers = layers.collect::<Result<Vec<_>>>()?;
-        let mut manifest = layout.image(&layers, platform.clone(), &json!({}))?;
-        manifest["platform"] = platform;
-        manifests.push(manifest);
+        let platform = PlatformFields {
+            os: "linux".to_owned(),
+            architecture: architecture.to_owned(),
+            ..PlatformFields::default()
+        };
+        let config = ImageConfig { platform, ..ImageConfig::default() };
+        manifests.push(layout.image(&layers, config, None)?);
     }
-    layout.tag(&tag(revision), layout.index(&manifests)?)
+    layout.tag(&tag(revision), layout.index(manifests)?)
 }
 
 /// A tar that an engine can unpack.

@@ -2,6 +2,8 @@
 
 use std::io::Cursor;
 
+use fastrand::Rng;
+
 use super::*;
 
 fn example() -> Vec<u8> {
@@ -66,15 +68,15 @@ fn a_file_cut_anywhere_is_an_error_or_still_whole_never_a_panic() {
 #[test]
 fn damage_anywhere_is_an_error_or_harmless_never_a_panic() {
     let whole = example();
-    let mut random = Random(7);
+    let mut random = Rng::with_seed(7);
     let mut refused = 0;
     for _ in 0..20_000 {
         let mut bytes = whole.clone();
-        for _ in 0..=random.below(3) {
+        for _ in 0..=random.usize(..3) {
             // Beyond the meta pages, whose hash would end most runs at once.
-            let page = 3 + random.below(3);
-            let at = page * 4096 + random.below(200);
-            bytes[at] = [0, 1, 2, 0x10, 0x7f, 0x80, 0xff][random.below(7)];
+            let page = 3 + random.usize(..3);
+            let at = page * 4096 + random.usize(..200);
+            bytes[at] = [0, 1, 2, 0x10, 0x7f, 0x80, 0xff][random.usize(..7)];
         }
         refused += u32::from(read_all(bytes).is_err());
     }
@@ -83,10 +85,10 @@ fn damage_anywhere_is_an_error_or_harmless_never_a_panic() {
 
 #[test]
 fn arbitrary_bytes_are_refused() {
-    let mut random = Random(11);
+    let mut random = Rng::with_seed(11);
     for _ in 0..500 {
-        let length = random.below(20_000);
-        let bytes = (0..length).map(|_| u8::try_from(random.below(256)).unwrap()).collect();
+        let length = random.usize(..20_000);
+        let bytes = (0..length).map(|_| random.u8(..)).collect();
         assert!(read_all(bytes).is_err());
     }
 }
@@ -109,16 +111,4 @@ fn an_overflow_beyond_the_file_reserves_no_memory() {
     let mut bytes = example();
     bytes[3 * 4096 + 12..3 * 4096 + 16].copy_from_slice(&u32::MAX.to_ne_bytes());
     assert!(matches!(read_all(bytes), Err(Error::Damaged("a page is longer than the file"))));
-}
-
-/// xorshift64: enough to be thorough, the same on every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % limit as u64).unwrap()
-    }
 }

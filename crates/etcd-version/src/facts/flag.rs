@@ -1,0 +1,66 @@
+//! The flags of `etcd`.
+
+use crate::Series;
+
+/// A flag of `etcd`. Its variable is `ETCD_` and the name in capitals.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flag {
+    /// Without its dashes.
+    pub name: String,
+    pub kind: Kind,
+    /// The first minor version that knows it; `None`: all that are in the table do.
+    pub since: Option<Series>,
+    /// The last minor version that knows it; `None`: the newest does.
+    pub until: Option<Series>,
+    /// What says the same to a version that does not know it.
+    pub replacement: Option<Replacement>,
+    /// A value that is right, where the kind does not say it.
+    pub sample: Option<String>,
+    /// Why later versions do not know it.
+    pub reason: Option<String>,
+    pub source: Option<String>,
+}
+
+/// What stands behind the `=`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Bool,
+    Duration,
+    /// A list of features, each with `=true` or `=false`.
+    Gates,
+    Integer,
+    Text,
+    Urls,
+    /// One of a few words.
+    Word,
+}
+
+/// What says the same as a flag, to other versions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replacement {
+    /// Another flag with the same value.
+    Twin(String),
+    /// A feature of `--feature-gates`.
+    Gate(String),
+    /// Another flag with a value of its own, if this one has the value `when`.
+    Instead { name: String, value: String, when: String },
+}
+
+impl Flag {
+    /// Whether a minor version starts with it.
+    pub fn is_known_to(&self, series: Series) -> bool {
+        self.since.is_none_or(|since| since <= series)
+            && self.until.is_none_or(|until| series <= until)
+    }
+
+    /// A value that every version which knows the flag takes.
+    pub fn sample(&self) -> &str {
+        self.sample.as_deref().unwrap_or(match self.kind {
+            Kind::Bool => "true",
+            Kind::Duration => "1s",
+            Kind::Integer => "1",
+            Kind::Urls => "http://127.0.0.1:1",
+            Kind::Gates | Kind::Text | Kind::Word => "x",
+        })
+    }
+}

@@ -1,0 +1,173 @@
+//! What differs between the versions of etcd, as `etcd-versions.json` has it: programs, packages,
+//! machines, ways back, what a log allows, floors, flags. One table, read by everybody who needs
+//! such a fact; each row has its reason and its source.
+
+mod flag;
+mod reader;
+
+use std::sync::OnceLock;
+
+pub use flag::{Flag, Kind, Replacement};
+pub use reader::FactsError;
+
+use crate::{EtcdVersion, Series};
+
+/// The programs of every version that there is.
+pub const ALL_PROGRAMS: [&str; 3] = ["etcd", "etcdctl", "etcdutl"];
+
+/// The table that this program was compiled with.
+const TEXT: &str = include_str!("../../etcd-versions.json");
+
+/// Everything that the file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// In ascending order. The first row holds for every version before the second one, too.
+    series: Vec<SeriesFacts>,
+    limits: Vec<ReplayLimit>,
+    floors: Vec<Floor>,
+    flags: Vec<Flag>,
+}
+
+/// The facts of all versions from one minor version on, up to the next row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeriesFacts {
+    since: Series,
+    pub programs: Vec<&'static str>,
+    /// The Go packages of the programs, in their order, and the one whose variable `GitSHA` is the
+    /// commit.
+    packages: Vec<(String, String)>,
+    /// What the release build tells the Go linker to strip.
+    strip: String,
+    /// `GOARCH` of the machines on which etcd starts without `ETCD_UNSUPPORTED_ARCH`.
+    pub architectures: Vec<String>,
+    /// Whether a database holds its storage version, which `etcdutl migrate` changes.
+    pub has_storage_version: bool,
+    /// Whether the next minor version can be lowered to this one while it serves.
+    pub downgrade_in_place: bool,
+    /// Whether this version starts on a restored database of the next minor version.
+    pub downgrade_by_snapshot: bool,
+}
+
+/// The last minor version that can replay some requests of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplayLimit {
+    pub requests: Requests,
+    pub until: Series,
+}
+
+/// Requests in a log that some later version cannot replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requests {
+    /// Of the v2 API.
+    V2,
+    /// Of the v2 API, and converted for some time: the attributes of a member and the cluster
+    /// version.
+    Converted,
+}
+
+/// A patch that the data should have been served by before it goes to another minor version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Floor {
+    pub minor: Series,
+    /// The way up to this minor version, or the way down from it.
+    pub way: Way,
+    /// Data of an older patch is in danger.
+    pub required: Option<EtcdVersion>,
+    /// etcd's own guides ask for it.
+    pub wanted: Option<EtcdVersion>,
+    pub reason: String,
+    pub source: String,
+}
+
+/// See [`Floor`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    UpTo(Series),
+    DownFrom(Series),
+}
+
+impl Facts {
+    /// The table that this program was compiled with.
+    #[expect(clippy::expect_used, reason = "a test reads it, so no release has another one")]
+    pub fn compiled_in() -> &'static Self {
+        static FACTS: OnceLock<Facts> = OnceLock::new();
+        FACTS.get_or_init(|| Self::parse(TEXT).expect("etcd-versions.json is right"))
+    }
+
+    /// Reads the text of `etcd-versions.json`.
+    pub fn parse(text: &str) -> Result<Self, FactsError> {
+        reader::read(text)
+    }
+
+    /// The facts of a minor version, known or not.
+    pub fn of(&self, series: Series) -> &SeriesFacts {
+        let later = self.series.iter().rev().find(|row| row.since <= series);
+        later.unwrap_or(&self.series[0])
+    }
+
+    /// The last minor version that can replay such requests.
+    pub fn replayed_until(&self, requests: Requests) -> Option<Series> {
+        let limit = self.limits.iter().find(|limit| limit.requests == requests);
+        limit.map(|limit| limit.until)
+    }
+
+    /// Whether a log that this minor version can replay may be too old for the next one.
+    pub fn is_replay_limit(&self, series: Series) -> bool {
+        self.limits.iter().any(|limit| limit.until == series)
+    }
+
+    /// What is asked of a minor version before its data goes up to `to`, which may be minors away.
+    pub fn floor(&self, series: Series, to: Series) -> Option<&Floor> {
+        self.floors.iter().find(|floor| {
+            floor.minor == series && matches!(floor.way, Way::UpTo(next) if next <= to)
+        })
+    }
+
+    pub fn floors(&self) -> &[Floor] {
+        &self.floors
+    }
+
+    /// By name, without its dashes.
+    pub fn flag(&self, name: &str) -> Option<&Flag> {
+        self.flags.iter().find(|flag| flag.name == name)
+    }
+
+    pub fn flags(&self) -> &[Flag] {
+        &self.flags
+    }
+}
+
+impl SeriesFacts {
+    fn package(&self, name: &str) -> &str {
+        self.packages.iter().find(|(known, _)| known == name).map_or("", |(_, package)| package)
+    }
+}
+
+fn facts(version: &EtcdVersion) -> &'static SeriesFacts {
+    Facts::compiled_in().of(Series::of(version))
+}
+
+/// The programs that a version consists of.
+pub fn programs_of(version: &EtcdVersion) -> &'static [&'static str] {
+    &facts(version).programs
+}
+
+/// The Go package of a program of a version, which is its `main`.
+pub fn go_package(version: &EtcdVersion, program: &str) -> &'static str {
+    facts(version).package(program)
+}
+
+/// What etcd's release build gives the Go linker (`-ldflags`), for a commit in its short form.
+pub fn release_linker_flags(version: &EtcdVersion, short_commit: &str) -> String {
+    let facts = facts(version);
+    format!("{} -X={}.GitSHA={short_commit}", facts.strip, facts.package("version"))
+}
+
+/// Whether etcd starts on a machine (by its `GOARCH`) without being told by
+/// `ETCD_UNSUPPORTED_ARCH`.
+pub fn supports_architecture(version: &EtcdVersion, goarch: &str) -> bool {
+    facts(version).architectures.iter().any(|known| known == goarch)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! Reads `etcd-versions.json`. Unknown keys are left alone, so that an older program can read a
+//! newer table; a key that is missing or has another type is an error that names its place.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde_json::Value;
+
+use super::{
+    ALL_PROGRAMS, Facts, Flag, Floor, Kind, Replacement, ReplayLimit, Requests, SeriesFacts, Way,
+};
+use crate::{EtcdVersion, Series};
+
+/// The shape that this program reads.
+const SCHEMA_VERSION: u64 = 1;
+
+/// What is wrong with the table, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FactsError {
+    /// For example `flags[3].until`.
+    pub at: String,
+    pub problem: String,
+}
+
+impl fmt::Display for FactsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "etcd-versions.json, {}: {}", self.at, self.problem)
+    }
+}
+
+impl std::error::Error for FactsError {}
+
+pub(super) fn read(text: &str) -> Result<Facts, FactsError> {
+    let value: Value = serde_json::from_str(text)
+        .map_err(|error| FactsError { at: "the text".to_owned(), problem: error.to_string() })?;
+    let root = Node { value: &value, at: String::new() };
+    let schema = root.get("schemaVersion")?;
+    if schema.value.as_u64() != Some(SCHEMA_VERSION) {
+        return Err(schema.error(format!("this program reads version {SCHEMA_VERSION} only")));
+    }
+    let series = root.rows("series", series)?;
+    if series.is_empty() || !series.is_sorted_by(|a, b| a.since < b.since) {
+        return Err(root.get("series")?.error("the rows are not in ascending order".to_owned()));
+    }
+    Ok(Facts {
+        series,
+        limits: root.rows("replay", limit)?,
+        floors: root.rows("floors", floor)?,
+        flags: root.rows("flags", flag)?,
+    })
+}
+
+fn series(row: &Node<'_>) -> Result<SeriesFacts, FactsError> {
+    let packages = row.get("packages")?;
+    let names = packages.value.as_object().ok_or_else(|| packages.error("no object".to_owned()))?;
+    let names = names.keys().map(|name| Ok((name.clone(), packages.text(name)?.to_owned())));
+    let program = |node: &Node<'_>| {
+        let name = node.as_text()?;
+        let known = ALL_PROGRAMS.iter().find(|known| **known == name);
+        known.copied().ok_or_else(|| node.error(format!("`{name}` is no program of etcd")))
+    };
+    Ok(SeriesFacts {
+        since: row.parsed("since")?,
+        programs: row.rows("programs", program)?,
+        packages: names.collect::<Result<_, _>>()?,
+        strip: row.text("strip")?.to_owned(),
+        architectures: row.rows("architectures", |node| node.as_text().map(str::to_owned))?,
+        has_storage_version: row.flag("storageVersion")?,
+        downgrade_in_place: row.flag("downgradeInPlace")?,
+        downgrade_by_snapshot: row.flag("downgradeBySnapshot")?,
+    })
+}
+
+fn limit(row: &Node<'_>) -> Result<ReplayLimit, FactsError> {
+    let requests = match row.text("requests")? {
+        "v2" => Requests::V2,
+        "converted" => Requests::Converted,
+        _ => return Err(row.get("requests")?.error("neither `v2` nor `converted`".to_owned())),
+    };
+    Ok(ReplayLimit { requests, until: row.parsed("until")? })
+}
+
+fn floor(row: &Node<'_>) -> Result<Floor, FactsError> {
+    let way = match row.optional("before") {
+        Some(_) => Way::UpTo(row.parsed("before")?),
+        None => Way::DownFrom(row.parsed("after")?),
+    };
+    let version = |key| row.optional(key).map(|_| row.parsed::<EtcdVersion>(key)).transpose();
+    Ok(Floor {
+        minor: row.parsed("minor")?,
+        way,
+        required: version("required")?,
+        wanted: version("wanted")?,
+        reason: row.text("reason")?.to_owned(),
+        source: row.text("source")?.to_owned(),
+    })
+}
+
+fn flag(row: &Node<'_>) -> Result<Flag, FactsError> {
+    let series = |key| row.optional(key).map(|_| row.parsed::<Series>(key)).transpose();
+    let text = |key| row.optional(key).map(|_| row.text(key).map(str::to_owned)).transpose();
+    Ok(Flag {
+        name: row.text("name")?.to_owned(),
+        kind: kind(&row.get("kind")?)?,
+        since: series("since")?,
+        until: series("until")?,
+        replacement: replacement(row)?,
+        sample: text("sample")?,
+        reason: text("reason")?,
+        source: text("source")?,
+    })
+}
+
+fn kind(node: &Node<'_>) -> Result<Kind, FactsError> {
+    Ok(match node.as_text()? {
+        "bool" => Kind::Bool,
+        "duration" => Kind::Duration,
+        "gates" => Kind::Gates,
+        "integer" => Kind::Integer,
+        "text" => Kind::Text,
+        "urls" => Kind::Urls,
+        "word" => Kind::Word,
+        other => return Err(node.error(format!("`{other}` is no kind of value"))),
+    })
+}
+
+fn replacement(row: &Node<'_>) -> Result<Option<Replacement>, FactsError> {
+    if let Some(instead) = row.optional("instead") {
+        let text = |key| instead.text(key).map(str::to_owned);
+        let (name, value, when) = (text("name")?, text("value")?, text("when")?);
+        return Ok(Some(Replacement::Instead { name, value, when }));
+    }
+    if row.optional("gate").is_some() {
+        return Ok(Some(Replacement::Gate(row.text("gate")?.to_owned())));
+    }
+    let twin = row.optional("twin").map(|twin| twin.as_text().map(str::to_owned)).transpose()?;
+    Ok(twin.map(Replacement::Twin))
+}
+
+/// A value of the document, and its place for errors.
+struct Node<'a> {
+    value: &'a Value,
+    at: String,
+}
+
+impl<'a> Node<'a> {
+    fn error(&self, problem: String) -> FactsError {
+        FactsError { at: self.at.clone(), problem }
+    }
+
+    fn optional(&self, key: &str) -> Option<Node<'a>> {
+        let dot = if self.at.is_empty() { "" } else { "." };
+        let at = format!("{}{dot}{key}", self.at);
+        self.value.get(key).map(|value| Node { value, at })
+    }
+
+    fn get(&self, key: &str) -> Result<Node<'a>, FactsError> {
+        self.optional(key).ok_or_else(|| self.error(format!("`{key}` is missing")))
+    }
+
+    fn as_text(&self) -> Result<&'a str, FactsError> {
+        self.value.as_str().ok_or_else(|| self.error("no text".to_owned()))
+    }
+
+    fn text(&self, key: &str) -> Result<&'a str, FactsError> {
+        self.get(key)?.as_text()
+    }
+
+    fn flag(&self, key: &str) -> Result<bool, FactsError> {
+        let node = self.get(key)?;
+        node.value.as_bool().ok_or_else(|| node.error("neither true nor false".to_owned()))
+    }
+
+    fn parsed<T: FromStr>(&self, key: &str) -> Result<T, FactsError>
+    where
+        T::Err: fmt::Display,
+    {
+        let node = self.get(key)?;
+        node.as_text()?.parse().map_err(|error: T::Err| node.error(error.to_string()))
+    }
+
+    fn rows<T>(
+        &self,
+        key: &str,
+        read: impl Fn(&Node<'_>) -> Result<T, FactsError>,
+    ) -> Result<Vec<T>, FactsError> {
+        let list = self.get(key)?;
+        let rows = list.value.as_array().ok_or_else(|| list.error("no list".to_owned()))?;
+        let rows = rows.iter().enumerate();
+        rows.map(|(i, value)| read(&Node { value, at: format!("{}[{i}]", list.at) })).collect()
+    }
+}
