@@ -131,7 +131,7 @@ fn rustup_is_told_the_release_that_it_has() {
     assert_eq!(fake.keys(), usual.keys());
     let calls = fake.calls();
     insta::assert_snapshot!(calls.lines().take(12).collect::<Vec<_>>().join("\n"), @r"
-    rustup in /work
+    rustup in /cache
       CALLS=/calls
       HOME=/home/builder
       RUSTUP_AUTO_INSTALL=0
@@ -139,7 +139,7 @@ fn rustup_is_told_the_release_that_it_has() {
       <1.95.0>
       <rustc>
       <--version>
-    rustc in /work
+    rustc in /cache
       CALLS=/calls
       HOME=/home/builder
       RUSTUP_TOOLCHAIN=1.95.0
