@@ -2,7 +2,7 @@
 //!
 //! `parts/rust-VERSION/library` has the sources of Rust's standard library, of the version in
 //! versions.yaml: the toolchain's own where it has them, else those of Debian's package rust-src.
-//! `parts/zig-VERSION` has zig, which is the linker and brings a C library for every platform, and
+//! `parts/zig-VERSION` has zig, which is the linker and has a C library for every platform, and
 //! cargo-zigbuild, both from PyPI by the digests in zig.txt.
 //! `scripts/builder-toolchain` does the same in the images of docker buildx, which need no Rust.
 

@@ -1,4 +1,4 @@
-//! The laboratory of etcdimg, in place of scripts: it brings the real programs that tests meet,
+//! The laboratory of etcdimg, in place of scripts: it installs the real programs that tests use,
 //! makes fixtures where registries cannot be reached, and measures. Nothing of it is shipped.
 //!
 //! `cargo xtask` lists the tasks. Their results go to standard output, what happens to standard

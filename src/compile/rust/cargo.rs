@@ -117,7 +117,7 @@ impl Cargo<'_> {
 /// Static, and the same on every machine.
 fn flags(cross: &Cross) -> [String; 2] {
     let linker = match &cross.linker {
-        // The C library is zig's, not the one that Rust brings for some platforms.
+        // The C library is zig's, not the one that Rust has for some platforms.
         Linker::Zig { .. } => "-Clink-self-contained=no".to_owned(),
         Linker::Cc(path) => format!("-Clinker={}", path.display()),
     };

@@ -27,7 +27,7 @@ pub(super) enum Library {
     Installed,
 }
 
-/// What links the program and brings the C library.
+/// What links the program, and where its C library is from.
 #[derive(Clone, Debug)]
 pub(super) enum Linker {
     /// `cargo-zigbuild`, which lets zig link.
@@ -64,7 +64,7 @@ impl Cross {
         Ok(Self { library, linker })
     }
 
-    /// What `scripts/builder-toolchain` brings into a builder image.
+    /// What `scripts/builder-toolchain` installs in a builder image.
     pub(super) fn of_builder(site: &Site, source: &WorkspaceSource) -> Self {
         let library = Library::Sources(site.part(format!("rust-{}/library", source.rust)));
         let folder = site.part(format!("zig-{}", source.zig));

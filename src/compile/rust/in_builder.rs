@@ -1,5 +1,5 @@
-//! Compiles `migrate` by one run of buildx. `scripts/builder-toolchain` brings the same parts into
-//! the builder that `cargo xtask cross` brings to a host.
+//! Compiles `migrate` by one run of buildx. `scripts/builder-toolchain` installs the same
+//! parts in the builder that `cargo xtask cross` installs on a host.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use super::stage::{Stage, recipe};
 use super::wrapper;
 use crate::plan::WorkspaceSource;
 
-/// What brings the compilers into the builder.
+/// What installs the compilers in the builder.
 const TOOLING: &[&str] = &["scripts/builder-toolchain", "crates/xtask/zig.txt", "versions.yaml"];
 
 pub(in crate::compile) fn run(
