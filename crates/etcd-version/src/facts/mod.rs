@@ -23,7 +23,7 @@ const TEXT: &str = include_str!("../../etcd-versions.json");
 pub struct Facts {
     /// In ascending order. The first row holds for every version before the second one, too.
     series: Vec<SeriesFacts>,
-    limits: Vec<ReplayLimit>,
+    replay: ReplayLimits,
     floors: Vec<Floor>,
     flags: Vec<Flag>,
 }
@@ -48,11 +48,11 @@ pub struct SeriesFacts {
     pub downgrade_by_snapshot: bool,
 }
 
-/// The last minor version that can replay some requests of a log.
+/// The last minor versions that can replay requests of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReplayLimit {
-    pub requests: Requests,
-    pub until: Series,
+struct ReplayLimits {
+    v2: Series,
+    converted: Series,
 }
 
 /// Requests in a log that some later version cannot replay.
@@ -106,14 +106,16 @@ impl Facts {
     }
 
     /// The last minor version that can replay such requests.
-    pub fn replayed_until(&self, requests: Requests) -> Option<Series> {
-        let limit = self.limits.iter().find(|limit| limit.requests == requests);
-        limit.map(|limit| limit.until)
+    pub fn replayed_until(&self, requests: Requests) -> Series {
+        match requests {
+            Requests::V2 => self.replay.v2,
+            Requests::Converted => self.replay.converted,
+        }
     }
 
     /// Whether a log that this minor version can replay may be too old for the next one.
     pub fn is_replay_limit(&self, series: Series) -> bool {
-        self.limits.iter().any(|limit| limit.until == series)
+        [self.replay.v2, self.replay.converted].contains(&series)
     }
 
     /// What is asked of a minor version before its data goes up to `to`, which may be minors away.
@@ -121,10 +123,6 @@ impl Facts {
         self.floors.iter().find(|floor| {
             floor.minor == series && matches!(floor.way, Way::UpTo(next) if next <= to)
         })
-    }
-
-    pub fn floors(&self) -> &[Floor] {
-        &self.floors
     }
 
     /// By name, without its dashes.

@@ -6,9 +6,7 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
-use super::{
-    ALL_PROGRAMS, Facts, Flag, Floor, Kind, Replacement, ReplayLimit, Requests, SeriesFacts, Way,
-};
+use super::{ALL_PROGRAMS, Facts, Flag, Floor, Kind, Replacement, ReplayLimits, SeriesFacts, Way};
 use crate::{EtcdVersion, Series};
 
 /// The shape that this program reads.
@@ -44,7 +42,7 @@ pub(super) fn read(text: &str) -> Result<Facts, FactsError> {
     }
     Ok(Facts {
         series,
-        limits: root.rows("replay", limit)?,
+        replay: replay(&root)?,
         floors: root.rows("floors", floor)?,
         flags: root.rows("flags", flag)?,
     })
@@ -71,13 +69,16 @@ fn series(row: &Node<'_>) -> Result<SeriesFacts, FactsError> {
     })
 }
 
-fn limit(row: &Node<'_>) -> Result<ReplayLimit, FactsError> {
-    let requests = match row.text("requests")? {
-        "v2" => Requests::V2,
-        "converted" => Requests::Converted,
-        _ => return Err(row.get("requests")?.error("neither `v2` nor `converted`".to_owned())),
+/// Both kinds of requests must have a limit: without it, `migrate` would take such a request for one
+/// that every version can replay.
+fn replay(root: &Node<'_>) -> Result<ReplayLimits, FactsError> {
+    let rows = root.rows("replay", |row| Ok((row.text("requests")?, row.parsed("until")?)))?;
+    let until = |requests: &str| {
+        let row = rows.iter().find(|(name, _)| *name == requests);
+        row.map(|(_, until)| *until)
+            .ok_or_else(|| root.error(format!("`replay` has no row for the requests `{requests}`")))
     };
-    Ok(ReplayLimit { requests, until: row.parsed("until")? })
+    Ok(ReplayLimits { v2: until("v2")?, converted: until("converted")? })
 }
 
 fn floor(row: &Node<'_>) -> Result<Floor, FactsError> {
@@ -145,7 +146,8 @@ struct Node<'a> {
 
 impl<'a> Node<'a> {
     fn error(&self, problem: String) -> FactsError {
-        FactsError { at: self.at.clone(), problem }
+        let at = if self.at.is_empty() { "the table" } else { &self.at };
+        FactsError { at: at.to_owned(), problem }
     }
 
     fn optional(&self, key: &str) -> Option<Node<'a>> {
@@ -182,7 +184,7 @@ impl<'a> Node<'a> {
     fn rows<T>(
         &self,
         key: &str,
-        read: impl Fn(&Node<'_>) -> Result<T, FactsError>,
+        read: impl Fn(&Node<'a>) -> Result<T, FactsError>,
     ) -> Result<Vec<T>, FactsError> {
         let list = self.get(key)?;
         let rows = list.value.as_array().ok_or_else(|| list.error("no list".to_owned()))?;

@@ -79,6 +79,7 @@ fn an_error_names_its_place() {
         broken("\"schemaVersion\": 1", "\"schemaVersion\": 2"),
         broken("\"since\": \"3.5\"", "\"since\": \"3.7\""),
         broken("\"until\": \"3.5\"", "\"until\": 3.5"),
+        broken("\"requests\": \"converted\"", "\"requests\": \"later\""),
         broken("\"etcdutl\"]", "\"etcdlib\"]"),
         broken("\"kind\": \"text\"", "\"kind\": \"words\""),
         broken("\"strip\": \"-s\",", ""),
@@ -88,6 +89,7 @@ fn an_error_names_its_place() {
     etcd-versions.json, schemaVersion: this program reads version 1 only
     etcd-versions.json, series: the rows are not in ascending order
     etcd-versions.json, replay[0].until: no text
+    etcd-versions.json, the table: `replay` has no row for the requests `converted`
     etcd-versions.json, series[1].programs[2]: `etcdlib` is no program of etcd
     etcd-versions.json, flags[1].kind: `words` is no kind of value
     etcd-versions.json, series[0]: `strip` is missing

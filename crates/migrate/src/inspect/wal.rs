@@ -135,7 +135,7 @@ fn request_until(request: &[u8]) -> Option<Series> {
     let path = String::from_utf8_lossy(path.unwrap_or_default());
     let is_converted = method == Some(b"PUT") && (path == "/0/version" || is_attributes(&path));
     let requests = if is_converted { Requests::Converted } else { Requests::V2 };
-    Facts::compiled_in().replayed_until(requests)
+    Some(Facts::compiled_in().replayed_until(requests))
 }
 
 /// `/0/members/8e9e05c52164694d/attributes`.

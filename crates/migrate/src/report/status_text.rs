@@ -219,8 +219,7 @@ fn mebibytes(bytes: u64) -> String {
 
 /// Whether the log has requests of the v2 API that no version converts.
 fn has_v2_requests(replayed_until: Option<Series>) -> bool {
-    let limit = Facts::compiled_in().replayed_until(Requests::V2);
-    replayed_until.zip(limit).is_some_and(|(until, limit)| until <= limit)
+    replayed_until.is_some_and(|until| until <= Facts::compiled_in().replayed_until(Requests::V2))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::{Command, Output};
 
+use etcd_version::facts::Replacement;
 use etcd_version::{EtcdVersion, Facts, Series};
 
 use crate::etcd::real;
@@ -52,4 +53,23 @@ fn the_table_has_every_flag_that_etcd_explains() {
         let unknown: Vec<_> = names.iter().filter(|name| facts.flag(name).is_none()).collect();
         assert!(unknown.is_empty(), "etcd {version}: {unknown:?}");
     }
+}
+
+/// etcd refuses a feature that it does not have.
+#[test]
+#[ignore = "needs etcd servers"]
+fn every_feature_that_replaces_a_flag_is_one_of_etcd() {
+    let facts = Facts::compiled_in();
+    let gates = facts.flag("feature-gates").unwrap();
+    let mut tried = 0;
+    for version in real().versions.values() {
+        let series = Series::of(&version.parse::<EtcdVersion>().unwrap());
+        for flag in facts.flags().iter().filter(|_| gates.is_known_to(series)) {
+            let Some(Replacement::Gate(name)) = &flag.replacement else { continue };
+            let output = etcd(version, &[&format!("--feature-gates={name}=true"), "--version"]);
+            assert!(output.status.success(), "etcd {version}, {}: {}", flag.name, text(&output));
+            tried += 1;
+        }
+    }
+    assert!(tried > 0, "no version has features");
 }
