@@ -3,14 +3,14 @@
 use std::fs;
 
 use crate::command::{Cmd, find};
-use crate::failure::{Failure, Result};
+use crate::error::{Result, TaskError};
 use crate::workspace::say;
 
 /// Installs packages, and says so.
 pub fn install(packages: &[&str]) -> Result<()> {
     let names = packages.join(" ");
     if !is_here() {
-        return Err(Failure::new(format!(
+        return Err(TaskError::new(format!(
             "this system has no apt, and these are missing: {names}"
         ))
         .hint("install them by your own means and run this again"));
@@ -44,7 +44,7 @@ pub fn os_release(key: &str) -> Option<String> {
 /// The suite of this machine, which Debian's codename is.
 pub fn suite() -> Result<String> {
     os_release("VERSION_CODENAME").ok_or_else(|| {
-        Failure::new("this system does not say its suite in /etc/os-release")
+        TaskError::new("this system does not say its suite in /etc/os-release")
             .hint("use --suite, as in --suite bookworm")
     })
 }

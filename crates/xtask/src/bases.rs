@@ -9,9 +9,9 @@ use oci::{Digest, ImageConfig};
 
 use crate::apt;
 use crate::busybox;
-use crate::debian_package::{self, Origin};
-use crate::failure::{Context as _, Failure, Result};
-use crate::oci_layout::Writer;
+use crate::debian_package::{self, DebianSuite};
+use crate::error::{ErrorContext as _, Result, TaskError};
+use crate::oci_layout::LayoutWriter;
 use crate::part;
 use crate::root_tar::RootTar;
 use crate::workspace::say;
@@ -62,11 +62,11 @@ fn anew(place: &Path, fill: impl FnOnce(&Path) -> Result<Digest>) -> Result<Dige
 }
 
 fn busybox_index(folder: &Path) -> Result<Digest> {
-    let layout = Writer::create(folder)?;
+    let layout = LayoutWriter::create(folder)?;
     let mut platforms = LINUX.to_vec();
     let suite = apt::suite()?;
-    let origin = Origin { suite: &suite, architecture: "riscv64" };
-    match debian_package::files(origin, &["busybox-static"]) {
+    let debian = DebianSuite { suite: &suite, architecture: "riscv64" };
+    match debian_package::files(debian, &["busybox-static"]) {
         Ok(_) => platforms.push(RISCV64),
         Err(_) => say(format_args!("{suite} has no busybox for {RISCV64}: it is left out")),
     }
@@ -103,14 +103,14 @@ fn listed(platform: &str) -> PlatformFields {
 /// manifest says so in an annotation, which every image on top of it carries on.
 pub fn nanoserver(version: &str, folder: &Path) -> Result<Digest> {
     if !is_windows_version(version) {
-        return Err(Failure::new(format!("`{version}` is no version of Windows"))
+        return Err(TaskError::new(format!("`{version}` is no version of Windows"))
             .hint("for example 10.0.20348.5499"));
     }
     let mut root = RootTar::default();
     for path in ["Files/Windows/System32", "Hives"] {
         root.folder(path, 0o755);
     }
-    let layout = Writer::create(folder)?;
+    let layout = LayoutWriter::create(folder)?;
     let layer = layout.layer(&root.bytes()?, LEVEL)?;
     let platform =
         PlatformFields { os_version: Some(version.to_owned()), ..listed("windows/amd64") };

@@ -13,8 +13,8 @@ use etcdimg::digest::Digest;
 
 use crate::apt;
 use crate::command::Cmd;
-use crate::debian_package::{self, Origin};
-use crate::failure::{Context as _, Failure, Result};
+use crate::debian_package::{self, DebianSuite};
+use crate::error::{ErrorContext as _, Result, TaskError};
 use crate::root_tar::RootTar;
 use crate::workspace::{self, say};
 
@@ -78,14 +78,14 @@ fn kept(platform: &str) -> Result<PathBuf> {
 pub fn layer(suite: Option<&str>, platform: &str) -> Result<Vec<u8>> {
     let architecture = debian_architecture(platform)?;
     let suite = suite.map_or_else(apt::suite, |suite| Ok(suite.to_owned()))?;
-    let origin = Origin { suite: &suite, architecture };
-    let package = debian_package::files(origin, &["busybox-static"])?.remove(0);
+    let debian = DebianSuite { suite: &suite, architecture };
+    let package = debian_package::files(debian, &["busybox-static"])?.remove(0);
     let version = debian_package::field(&package, "Version")?;
-    let Content { busybox, copyright } = content(&package)?;
+    let BusyboxPackage { busybox, copyright } = content(&package)?;
     let missing = missing_applets(&busybox);
     if !missing.is_empty() {
         let names = missing.join(", ");
-        return Err(Failure::new(format!("busybox {version} lacks the applets {names}")));
+        return Err(TaskError::new(format!("busybox {version} lacks the applets {names}")));
     }
     say(format_args!("busybox {version} of {suite} for {platform}"));
     Ok(tree(busybox, copyright).bytes()?)
@@ -102,20 +102,20 @@ pub fn debian_architecture(platform: &str) -> Result<&'static str> {
         "linux/s390x" => "s390x",
         "linux/riscv64" => "riscv64",
         _ => {
-            return Err(Failure::new(format!("no busybox for the platform {platform}"))
+            return Err(TaskError::new(format!("no busybox for the platform {platform}"))
                 .hint("known: linux/{amd64,arm64,arm/v7,386,ppc64le,s390x,riscv64}"));
         }
     })
 }
 
 /// What we take of the package.
-struct Content {
+struct BusyboxPackage {
     busybox: Vec<u8>,
     /// The licence wants to travel with the program.
     copyright: Vec<u8>,
 }
 
-fn content(package: &Path) -> Result<Content> {
+fn content(package: &Path) -> Result<BusyboxPackage> {
     let bytes = Cmd::new("dpkg-deb").arg("--fsys-tarfile").arg(package).bytes()?;
     let (mut busybox, mut copyright) = (None, None);
     for entry in tar::Archive::new(&bytes[..]).entries()? {
@@ -134,8 +134,8 @@ fn content(package: &Path) -> Result<Content> {
         entry.read_to_end(&mut content)?;
         *place = Some(content);
     }
-    let missing = |what| Failure::new(format!("{} has no {what}", package.display()));
-    Ok(Content {
+    let missing = |what| TaskError::new(format!("{} has no {what}", package.display()));
+    Ok(BusyboxPackage {
         busybox: busybox.ok_or_else(|| missing("bin/busybox"))?,
         copyright: copyright.ok_or_else(|| missing("copyright"))?,
     })

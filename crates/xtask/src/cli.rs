@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 /// `$XDG_CACHE_HOME/etcdimg`, else `~/.cache/etcdimg`.
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo xtask")]
-pub struct Cli {
+pub struct XtaskCli {
     #[command(subcommand)]
     pub task: Task,
 }
@@ -91,13 +91,13 @@ pub struct BenchArgs {
 #[derive(Debug, Subcommand)]
 pub enum BenchPart {
     /// Pushes beside crane and Docker
-    Push(PushArgs),
+    Push(BenchPushArgs),
     /// `migrate` on a large data directory, beside the servers alone
-    Migrate(MigrateArgs),
+    Migrate(BenchMigrateArgs),
 }
 
 #[derive(Debug, Args)]
-pub struct PushArgs {
+pub struct BenchPushArgs {
     /// How often everything is timed
     #[arg(long, default_value_t = 5, value_parser = at_least_one)]
     pub runs: usize,
@@ -106,12 +106,12 @@ pub struct PushArgs {
     pub delay: u64,
 }
 
-impl PushArgs {
+impl BenchPushArgs {
     pub const DELAY: u64 = 20;
 }
 
 #[derive(Debug, Args)]
-pub struct MigrateArgs {
+pub struct BenchMigrateArgs {
     /// How often everything is timed
     #[arg(long, default_value_t = 5, value_parser = at_least_one)]
     pub runs: usize,
@@ -120,7 +120,7 @@ pub struct MigrateArgs {
     pub mib: u64,
 }
 
-impl MigrateArgs {
+impl BenchMigrateArgs {
     pub const MIB: u64 = 1024;
 }
 
@@ -174,13 +174,13 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        <Cli as clap::CommandFactory>::command().debug_assert();
+        <XtaskCli as clap::CommandFactory>::command().debug_assert();
     }
 
     #[test]
     fn a_command_keeps_its_own_flags() {
         let words = ["xtask", "real-parts", "run", "cargo", "test", "--test", "it", "--", "-q"];
-        let Task::RealParts { what: RealParts::Run { command } } = Cli::parse_from(words).task
+        let Task::RealParts { what: RealParts::Run { command } } = XtaskCli::parse_from(words).task
         else {
             panic!("another task");
         };
@@ -189,8 +189,8 @@ mod tests {
 
     #[test]
     fn a_bench_runs_at_least_once() {
-        assert!(Cli::try_parse_from(["xtask", "bench", "--runs", "0"]).is_err());
-        assert!(Cli::try_parse_from(["xtask", "bench", "push", "--runs", "1"]).is_ok());
-        assert!(Cli::try_parse_from(["xtask", "bench", "--json", "it.json"]).is_ok());
+        assert!(XtaskCli::try_parse_from(["xtask", "bench", "--runs", "0"]).is_err());
+        assert!(XtaskCli::try_parse_from(["xtask", "bench", "push", "--runs", "1"]).is_ok());
+        assert!(XtaskCli::try_parse_from(["xtask", "bench", "--json", "it.json"]).is_ok());
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 
-use crate::failure::{Context as _, Failure, Result};
+use crate::error::{ErrorContext as _, Result, TaskError};
 use crate::interrupt;
 
 /// How many lines of a failed program's messages are shown.
@@ -210,7 +210,7 @@ impl Cmd {
         }
         let said = tail(&String::from_utf8_lossy(&output.stderr));
         let status = output.status;
-        Err(Failure::new(format!("`{}` failed with {status}{said}", self.name()))
+        Err(TaskError::new(format!("`{}` failed with {status}{said}", self.name()))
             .with_code(code(status)))
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::command::{Cmd, is_root};
-use crate::failure::Result;
+use crate::error::Result;
 use crate::interrupt;
 
 /// How long a program may take to start.

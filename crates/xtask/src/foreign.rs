@@ -5,7 +5,7 @@
 //! user emulation. The first run compiles the standard library.
 
 use crate::command::{Cmd, code, find};
-use crate::failure::{Failure, Result};
+use crate::error::{Result, TaskError};
 use crate::{cross, workspace};
 
 /// Tests of a triple, with a program of qemu, by default the one for its architecture.
@@ -14,10 +14,10 @@ pub fn test(triple: &str, qemu: Option<&str>) -> Result<()> {
     let qemu = qemu.map_or_else(|| format!("qemu-{architecture}-static"), str::to_owned);
     if find(&qemu).is_none() {
         return Err(
-            Failure::new(format!("there is no {qemu}")).hint("apt-get install qemu-user-static")
+            TaskError::new(format!("there is no {qemu}")).hint("apt-get install qemu-user-static")
         );
     }
-    let cross::Cross { zig, library } = cross::provide()?;
+    let cross::CrossParts { zig, library } = cross::provide()?;
     let cache = workspace::cache()?;
     let name = triple.replace('-', "_").to_uppercase();
     let status = Cmd::new(zig.join("cargo-zigbuild"))
@@ -46,5 +46,5 @@ pub fn test(triple: &str, qemu: Option<&str>) -> Result<()> {
     if status.success() {
         return Ok(());
     }
-    Err(Failure::new(format!("the tests on {triple} failed")).with_code(code(status)))
+    Err(TaskError::new(format!("the tests on {triple} failed")).with_code(code(status)))
 }

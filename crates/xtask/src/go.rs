@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::apt;
 use crate::command::{Cmd, find};
-use crate::debian_package::{self, Origin};
-use crate::failure::{Context as _, Failure, Result};
+use crate::debian_package::{self, DebianSuite};
+use crate::error::{ErrorContext as _, Result, TaskError};
 use crate::part;
 use crate::workspace::{self, say};
 
@@ -31,7 +31,7 @@ pub fn provide() -> Result<Option<PathBuf>> {
         return Ok(Some(own));
     }
     if !apt::is_here() {
-        return Err(Failure::new("there is no Go 1.21 or later").hint(WHERE));
+        return Err(TaskError::new("there is no Go 1.21 or later").hint(WHERE));
     }
     if apt::os_release("ID").is_some_and(|id| id == "debian") {
         unpack()?;
@@ -44,7 +44,7 @@ pub fn provide() -> Result<Option<PathBuf>> {
     if is_recent(&own.join("go")) {
         return Ok(Some(own));
     }
-    Err(Failure::new("the Go that this system has is older than 1.21").hint(WHERE))
+    Err(TaskError::new("the Go that this system has is older than 1.21").hint(WHERE))
 }
 
 fn is_recent(go: &Path) -> bool {
@@ -64,8 +64,8 @@ fn unpack() -> Result<()> {
     let work = part::temporary(&parts)?;
     let unpacked = work.path().join("unpacked");
     let architecture = apt::architecture()?;
-    let origin = Origin { suite: "trixie", architecture: &architecture };
-    for package in debian_package::files(origin, &PACKAGES)? {
+    let debian = DebianSuite { suite: "trixie", architecture: &architecture };
+    for package in debian_package::files(debian, &PACKAGES)? {
         debian_package::unpack(&package, &unpacked)?;
     }
     let root = work.path().join("root");

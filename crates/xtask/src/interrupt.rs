@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::failure::{Failure, Result};
+use crate::error::{Result, TaskError};
 
 /// The first signal that arrived; 0 when none did.
 static RECEIVED: AtomicI32 = AtomicI32::new(0);
@@ -45,7 +45,7 @@ pub fn check() -> Result<()> {
         _ if SHIELDS.load(Ordering::SeqCst) > 0 => Ok(()),
         signal => {
             let code = u8::try_from(128 + signal).unwrap_or(u8::MAX);
-            Err(Failure::new("interrupted").with_code(code))
+            Err(TaskError::new("interrupted").with_code(code))
         }
     }
 }

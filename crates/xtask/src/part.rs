@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use crate::failure::{Context as _, Failure, Result};
+use crate::error::{ErrorContext as _, Result, TaskError};
 
 /// A temporary folder in `parent`, on the file system that its content is renamed on.
 pub fn temporary(parent: &Path) -> Result<TempDir> {
@@ -35,7 +35,7 @@ pub fn entry(folder: &Path, begin: &str, end: &str) -> Result<std::path::PathBuf
     found
         .into_iter()
         .next()
-        .ok_or_else(|| Failure::new(format!("there is no {begin}…{end} in {}", folder.display())))
+        .ok_or_else(|| TaskError::new(format!("there is no {begin}…{end} in {}", folder.display())))
 }
 
 /// Everything in a folder, by name. Nothing is in a folder that is not there.

@@ -15,8 +15,8 @@ use etcdimg::catalog::{LOCK_FILE, VERSIONS_FILE};
 use etcdimg::digest::Digest;
 
 use crate::command::{Cmd, path_with};
-use crate::debian_package::{self, Origin};
-use crate::failure::{Context as _, Failure, Result};
+use crate::debian_package::{self, DebianSuite};
+use crate::error::{ErrorContext as _, Result, TaskError};
 use crate::workspace::{self, say};
 use crate::{go, oci_layout, part};
 
@@ -28,7 +28,7 @@ const UNAVAILABLE: u8 = 5;
 /// The folder of the programs, which are made when they are not there.
 pub fn provide(with_debian: bool) -> Result<PathBuf> {
     if std::env::consts::ARCH != "x86_64" {
-        return Err(Failure::new("these are programs for x86_64 machines"));
+        return Err(TaskError::new("these are programs for x86_64 machines"));
     }
     let parts = workspace::parts()?;
     let folder = parts.join(format!("etcd-{}", &key()?[..16]));
@@ -99,7 +99,7 @@ fn unpack(layer: &[u8], folder: &Path) -> Result<()> {
         let path = entry.path()?.into_owned();
         let Some(name) = program(&path) else { continue };
         if !entry.header().entry_type().is_file() {
-            return Err(Failure::new(format!("{} is not a file of its own", path.display())));
+            return Err(TaskError::new(format!("{} is not a file of its own", path.display())));
         }
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes)?;
@@ -122,9 +122,9 @@ fn debians(work: &Path) -> Result<PathBuf> {
     let made = work.join("debian");
     fs::create_dir(&made)?;
     for suite in SUITES {
-        let origin = Origin { suite, architecture: "amd64" };
+        let debian = DebianSuite { suite, architecture: "amd64" };
         // Not every mirror still has the oldest and already has the newest.
-        let Ok(packages) = debian_package::files(origin, &["etcd-server", "etcd-client"]) else {
+        let Ok(packages) = debian_package::files(debian, &["etcd-server", "etcd-client"]) else {
             crate::interrupt::check()?;
             say(format_args!("no etcd of {suite}"));
             continue;

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use crate::command::Cmd;
 use crate::daemon::Daemon;
-use crate::failure::{Failure, Result};
+use crate::error::{Result, TaskError};
 
 /// How a registry is run.
 #[derive(Debug)]
-pub struct Options<'a> {
+pub struct RegistryOptions<'a> {
     pub program: &'a Path,
     /// For its configuration and logs.
     pub work: &'a Path,
@@ -22,15 +22,15 @@ pub struct Options<'a> {
 
 /// A registry that runs.
 #[derive(Debug)]
-pub struct Registry {
+pub struct RegistryDaemon {
     pub address: String,
     /// One line for each request.
     pub access_log: PathBuf,
     _daemon: Daemon,
 }
 
-pub fn start(options: &Options<'_>) -> Result<Registry> {
-    let Options { program, work, data, prefix, allows_delete } = options;
+pub fn start(options: &RegistryOptions<'_>) -> Result<RegistryDaemon> {
+    let RegistryOptions { program, work, data, prefix, allows_delete } = options;
     fs::create_dir_all(data)?;
     let configuration = work.join("registry.yml");
     fs::write(
@@ -61,10 +61,10 @@ pub fn start(options: &Options<'_>) -> Result<Registry> {
     let mut daemon = Daemon::start(command)?;
     let read = || fs::read_to_string(&log).unwrap_or_default();
     if !daemon.until(|| address(&read()).is_some())? {
-        return Err(Failure::new(format!("the registry does not start\n{}", read())));
+        return Err(TaskError::new(format!("the registry does not start\n{}", read())));
     }
     let address = address(&read()).unwrap_or_default();
-    Ok(Registry { address, access_log, _daemon: daemon })
+    Ok(RegistryDaemon { address, access_log, _daemon: daemon })
 }
 
 /// Where it says that it listens.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use etcdimg::catalog::{self, Versions};
 
-use crate::failure::{Failure, Result};
+use crate::error::{Result, TaskError};
 
 /// The folder of the repository.
 pub fn root() -> PathBuf {
@@ -20,7 +20,7 @@ pub fn versions(folder: &Path) -> Result<Versions> {
 /// The cache that the program has, too.
 pub fn cache() -> Result<PathBuf> {
     let folder = cache_dir::cache_folder().ok_or_else(|| {
-        Failure::new("none of ETCDIMG_CACHE, XDG_CACHE_HOME and HOME is set")
+        TaskError::new("none of ETCDIMG_CACHE, XDG_CACHE_HOME and HOME is set")
             .hint("name a folder by ETCDIMG_CACHE")
     })?;
     Ok(std::path::absolute(folder)?)

@@ -12,7 +12,7 @@ use etcdimg::catalog::{LOCK_FILE, VERSIONS_FILE};
 use etcdimg::digest::Digest;
 
 use crate::command::Cmd;
-use crate::failure::{Context as _, Result};
+use crate::error::{ErrorContext as _, Result};
 use crate::workspace;
 use crate::{oci_layout, part};
 
@@ -21,11 +21,11 @@ const LINKS: [&str; 5] = ["sources", "crates", "manifests", "Cargo.toml", "Cargo
 
 /// Folders of the bench.
 #[derive(Debug)]
-pub struct Content {
+pub struct BenchContent {
     work: PathBuf,
 }
 
-impl Content {
+impl BenchContent {
     /// Takes the layers of the image in `layout` apart, all but that of the base.
     pub fn write(work: &Path, layout: &Path) -> Result<Self> {
         let content = Self { work: work.to_owned() };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::long_link;
 use crate::command::{Cmd, is_root};
 use crate::daemon::Daemon;
-use crate::failure::{Failure, Result};
+use crate::error::{Result, TaskError};
 use crate::workspace::say;
 
 /// Decides how the delay is made.
@@ -15,14 +15,14 @@ const VARIABLE: &str = "BENCH_LINK";
 
 /// How the delay is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum LinkKind {
     /// By the kernel, in a network namespace.
     Netem,
     /// By a thread of ours that holds every byte back.
     Proxy,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for LinkKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Netem => "netem",
@@ -31,7 +31,7 @@ impl fmt::Display for Kind {
     }
 }
 
-impl Kind {
+impl LinkKind {
     /// The kernel's, where it has one.
     pub fn choose() -> Result<Self> {
         match std::env::var(VARIABLE).unwrap_or_default().as_str() {
@@ -39,7 +39,7 @@ impl Kind {
             "netem" => return Ok(Self::Netem),
             "proxy" => return Ok(Self::Proxy),
             other => {
-                return Err(Failure::new(format!("{VARIABLE} is `{other}`"))
+                return Err(TaskError::new(format!("{VARIABLE} is `{other}`"))
                     .hint("it may be `netem` or `proxy`"));
             }
         }
@@ -70,8 +70,8 @@ impl Link {
     }
 
     /// `delay` is the time there and back.
-    pub fn open(kind: Kind, delay: Duration) -> Result<Self> {
-        if kind == Kind::Proxy {
+    pub fn open(kind: LinkKind, delay: Duration) -> Result<Self> {
+        if kind == LinkKind::Proxy {
             return Ok(Self { delay: Some(delay), ..Self::default() });
         }
         let holder = Daemon::start(Cmd::new("unshare").args(["--net", "sleep", "100000"]))?;

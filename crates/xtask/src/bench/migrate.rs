@@ -21,20 +21,20 @@ use super::statistics::{Goal, highest, lowest, median};
 use super::timing::cores;
 use super::xfs::Xfs;
 use crate::command::Cmd;
-use crate::failure::{Context as _, Failure, Result};
+use crate::error::{ErrorContext as _, Result, TaskError};
 use crate::real_etcd;
 use crate::work::Work;
 use crate::workspace::{self, say};
 
 /// What is measured.
 #[derive(Debug)]
-pub struct Options {
+pub struct MigrateBenchOptions {
     pub runs: usize,
     /// The size of the data directory.
     pub mib: u64,
 }
 
-struct Bench {
+struct MigrateBench {
     servers: Servers,
     migrate: PathBuf,
     /// Goes before the folder that it is mounted in.
@@ -53,7 +53,7 @@ struct MigrationTiming {
     copy_seconds: f64,
 }
 
-pub fn run(options: &Options) -> Result<()> {
+pub fn run(options: &MigrateBenchOptions) -> Result<()> {
     let servers = Servers::new(real_etcd::provide(false)?)?;
     say("building migrate");
     Cmd::cargo().args(["build", "--release", "--locked", "--quiet", "--package=migrate"]).run()?;
@@ -67,7 +67,7 @@ pub fn run(options: &Options) -> Result<()> {
     let n_keys = servers.seed(&seed, options.mib)?;
     let size = super::content::size_of_files(&seed)?;
     fs::write(seed.join("version.txt"), format!("{first}/etcd3"))?;
-    let mut bench = Bench { servers, migrate, xfs, work, seed, seconds: Vec::new() };
+    let mut bench = MigrateBench { servers, migrate, xfs, work, seed, seconds: Vec::new() };
     for number in 1..=options.runs {
         say(format_args!("run {number} of {}", options.runs));
         bench.turn(size)?;
@@ -84,7 +84,7 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-impl Bench {
+impl MigrateBench {
     /// Everything once.
     fn turn(&mut self, size: u64) -> Result<()> {
         let data = self.work.path().join("run/data");
@@ -114,7 +114,7 @@ impl Bench {
         let shared = xfs.shared_bytes()?;
         if shared < size / 2 {
             let text = format!("the copy on XFS shares only {} MiB with the data", shared >> 20);
-            return Err(Failure::new(text));
+            return Err(TaskError::new(text));
         }
         self.note("copy, shared", timing.copy_seconds);
         Ok(())
@@ -172,7 +172,7 @@ impl Bench {
         })?;
         crate::interrupt::check()?;
         if !status.success() {
-            return Err(Failure::new(format!("migrate failed with {status}\n{text}")));
+            return Err(TaskError::new(format!("migrate failed with {status}\n{text}")));
         }
         Ok(MigrationTiming { seconds: begin.elapsed().as_secs_f64(), copy_seconds: copy.seconds })
     }

@@ -16,12 +16,12 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use super::link::{Kind, Link};
+use super::link::{Link, LinkKind};
 use super::push_images;
 use super::statistics::{Goal, median};
 use super::timing::{cores, load};
 use crate::command::{Cmd, find};
-use crate::failure::{Context as _, Failure, Result};
+use crate::error::{ErrorContext as _, Result, TaskError};
 use crate::real_parts::tools::{self, Tools};
 use crate::registry;
 use crate::work::Work;
@@ -29,7 +29,7 @@ use crate::workspace::say;
 
 /// What is measured, and with what.
 #[derive(Debug)]
-pub struct Options<'a> {
+pub struct PushBenchOptions<'a> {
     pub runs: usize,
     /// There and back.
     pub delay: Duration,
@@ -38,7 +38,7 @@ pub struct Options<'a> {
 }
 
 /// One push.
-struct Sample {
+struct PushSample {
     wall_seconds: f64,
     peak_kib: f64,
     requests: f64,
@@ -47,28 +47,28 @@ struct Sample {
 /// Link, case and who pushed, in the order of the report.
 type Key = (&'static str, &'static str, &'static str);
 
-struct Bench<'a> {
-    options: &'a Options<'a>,
+struct PushBench<'a> {
+    options: &'a PushBenchOptions<'a>,
     tools: Tools,
     time: PathBuf,
-    kind: Kind,
+    kind: LinkKind,
     work: Work,
     data: Work,
     order: Vec<Key>,
-    samples: BTreeMap<Key, Vec<Sample>>,
+    samples: BTreeMap<Key, Vec<PushSample>>,
 }
 
-pub fn run(options: &Options<'_>) -> Result<()> {
-    let time = find("time").ok_or_else(|| Failure::new("there is no program `time`"))?;
+pub fn run(options: &PushBenchOptions<'_>) -> Result<()> {
+    let time = find("time").ok_or_else(|| TaskError::new("there is no program `time`"))?;
     let tools = tools::install()?;
     let work = Work::new(&std::env::temp_dir(), "bench-push.")?;
     let data = Work::new(&memory(), "bench-push-registry.")?;
     for revision in [0, 1] {
         push_images::write(&layout(work.path(), revision), revision)?;
     }
-    let kind = Kind::choose()?;
+    let kind = LinkKind::choose()?;
     let (order, samples) = (Vec::new(), BTreeMap::new());
-    let mut bench = Bench { options, tools, time, kind, work, data, order, samples };
+    let mut bench = PushBench { options, tools, time, kind, work, data, order, samples };
     for link in ["loopback", "delay"] {
         bench.link(link)?;
     }
@@ -96,13 +96,13 @@ struct Far {
     access_log: PathBuf,
 }
 
-impl Bench<'_> {
+impl PushBench<'_> {
     /// Everything over one link.
     fn link(&mut self, name: &'static str) -> Result<()> {
         let link =
             if name == "delay" { Link::open(self.kind, self.options.delay)? } else { Link::none() };
         let data = self.data.path().join(name);
-        let registry = registry::start(&registry::Options {
+        let registry = registry::start(&registry::RegistryOptions {
             program: self.tools.get("DOCKER_REGISTRY")?,
             work: self.work.path(),
             data: &data,
@@ -205,7 +205,7 @@ impl Bench<'_> {
         let text = fs::read_to_string(&file).context(file.display())?;
         let mut numbers = text.split_whitespace().map(str::parse::<f64>);
         let (Some(Ok(wall_seconds)), Some(Ok(peak_kib))) = (numbers.next(), numbers.next()) else {
-            return Err(Failure::new(format!("`time` wrote `{}`", text.trim())));
+            return Err(TaskError::new(format!("`time` wrote `{}`", text.trim())));
         };
         #[expect(clippy::cast_precision_loss, reason = "a count of requests")]
         let requests = (after - before) as f64;
@@ -213,11 +213,11 @@ impl Bench<'_> {
         if !self.order.contains(&key) {
             self.order.push(key);
         }
-        self.samples.entry(key).or_default().push(Sample { wall_seconds, peak_kib, requests });
+        self.samples.entry(key).or_default().push(PushSample { wall_seconds, peak_kib, requests });
         Ok(())
     }
 
-    fn values(&self, key: Key, value: fn(&Sample) -> f64) -> Vec<f64> {
+    fn values(&self, key: Key, value: fn(&PushSample) -> f64) -> Vec<f64> {
         self.samples.get(&key).into_iter().flatten().map(value).collect()
     }
 

@@ -6,8 +6,8 @@ use std::path::Path;
 use oci::document::PlatformFields;
 use oci::{Digest, ImageConfig};
 
-use crate::failure::Result;
-use crate::oci_layout::Writer;
+use crate::error::Result;
+use crate::oci_layout::LayoutWriter;
 use crate::root_tar::RootTar;
 
 const ARCHITECTURES: [&str; 7] =
@@ -30,7 +30,7 @@ pub fn tag(revision: u32) -> String {
 
 /// Writes the layout of a revision. Another revision has other last layers.
 pub fn write(folder: &Path, revision: u32) -> Result<()> {
-    let layout = Writer::create(folder)?;
+    let layout = LayoutWriter::create(folder)?;
     let mut manifests = Vec::new();
     for architecture in ARCHITECTURES {
         let large = (0..N_LARGE).map(|number| (format!("{architecture}{number}"), LARGE_BYTES));

@@ -9,7 +9,7 @@ use etcdimg::digest::Digest;
 use etcdimg::layer::format::Compression;
 use libdeflater::{CompressionLvl, Compressor, Decompressor};
 
-use crate::failure::{Failure, Result};
+use crate::error::{Result, TaskError};
 
 const CHUNK: usize = 1 << 20;
 const N_ROUNDS: usize = 3;
@@ -79,7 +79,7 @@ impl Rates {
 }
 
 fn compressor(level: i32) -> Result<Compressor> {
-    let level = CompressionLvl::new(level).map_err(|_| Failure::new("no such level of gzip"))?;
+    let level = CompressionLvl::new(level).map_err(|_| TaskError::new("no such level of gzip"))?;
     Ok(Compressor::new(level))
 }
 

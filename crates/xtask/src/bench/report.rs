@@ -12,12 +12,12 @@ const ARCHIVES: &str = "etcdimg, archives";
 const NO_CHANGE: &str = "etcdimg, no change";
 const BUILDX: [&str; 2] = ["buildx", "buildx, epoch"];
 
-/// The samples of each subject, in the order in which they first ran.
+/// The samples of each candidate, in the order in which they first ran.
 #[derive(Debug, Default)]
-pub struct Results(Vec<Subject>);
+pub struct BenchSamples(Vec<BuildCandidate>);
 
 #[derive(Clone, Debug)]
-struct Subject {
+struct BuildCandidate {
     name: &'static str,
     samples: Vec<Sample>,
     output_bytes: Option<u64>,
@@ -25,27 +25,27 @@ struct Subject {
 
 /// Everything that is told.
 #[derive(Debug)]
-pub struct Report {
-    subjects: Vec<Subject>,
+pub struct BenchReport {
+    subjects: Vec<BuildCandidate>,
     rates: Rates,
     archive_bytes: u64,
     connections: usize,
     runs: usize,
 }
 
-impl Results {
+impl BenchSamples {
     pub fn add(&mut self, name: &'static str, sample: Sample) {
-        self.subject(name).samples.push(sample);
+        self.candidate(name).samples.push(sample);
     }
 
-    /// What the output of a subject holds, in bytes of layers.
+    /// What the output of a candidate holds, in bytes of layers.
     pub fn size(&mut self, name: &'static str, bytes: u64) {
-        self.subject(name).output_bytes = Some(bytes);
+        self.candidate(name).output_bytes = Some(bytes);
     }
 
-    fn subject(&mut self, name: &'static str) -> &mut Subject {
+    fn candidate(&mut self, name: &'static str) -> &mut BuildCandidate {
         let index = self.0.iter().position(|it| it.name == name).unwrap_or_else(|| {
-            self.0.push(Subject { name, samples: Vec::new(), output_bytes: None });
+            self.0.push(BuildCandidate { name, samples: Vec::new(), output_bytes: None });
             self.0.len() - 1
         });
         &mut self.0[index]
@@ -57,12 +57,12 @@ impl Results {
         archive_bytes: u64,
         connections: usize,
         runs: usize,
-    ) -> Report {
-        Report { subjects: self.0.clone(), rates, archive_bytes, connections, runs }
+    ) -> BenchReport {
+        BenchReport { subjects: self.0.clone(), rates, archive_bytes, connections, runs }
     }
 }
 
-impl Subject {
+impl BuildCandidate {
     fn values(&self, value: fn(&Sample) -> f64) -> Vec<f64> {
         self.samples.iter().map(value).collect()
     }
@@ -81,10 +81,10 @@ impl Subject {
     }
 }
 
-impl Report {
+impl BenchReport {
     fn wall(&self, name: &str) -> f64 {
-        let subject = self.subjects.iter().find(|it| it.name == name);
-        subject.map_or(f64::NAN, |it| median(&it.values(|sample| sample.wall_seconds)))
+        let candidate = self.subjects.iter().find(|it| it.name == name);
+        candidate.map_or(f64::NAN, |it| median(&it.values(|sample| sample.wall_seconds)))
     }
 
     /// The seconds that a build cannot do without, on all cores: reading, hashing, compressing.
@@ -142,7 +142,7 @@ impl Report {
                 "-".repeat(20)
             ),
         ];
-        lines.extend(self.subjects.iter().map(|subject| self.row(subject)));
+        lines.extend(self.subjects.iter().map(|candidate| self.row(candidate)));
         lines.push(String::new());
         lines.extend(self.goals().iter().map(Goal::line));
         lines.push(String::new());
@@ -155,20 +155,20 @@ impl Report {
         lines.join("\n") + "\n"
     }
 
-    fn row(&self, subject: &Subject) -> String {
-        let wall = subject.values(|it| it.wall_seconds);
-        let bytes = subject.output_bytes.and_then(|it| usize::try_from(it).ok());
+    fn row(&self, candidate: &BuildCandidate) -> String {
+        let wall = candidate.values(|it| it.wall_seconds);
+        let bytes = candidate.output_bytes.and_then(|it| usize::try_from(it).ok());
         let size = bytes.map_or(String::new(), |it| megabytes(it, 1));
-        let floor = self.floors().into_iter().find(|(name, _)| *name == subject.name);
+        let floor = self.floors().into_iter().find(|(name, _)| *name == candidate.name);
         let near =
             floor.map_or(String::new(), |(_, floor)| format!("{:.2} x", median(&wall) / floor));
         format!(
             "| {:18} | {:6.2} | {:6.2} | {:5.2} | {:8.0} | {size:>9} | {near:>12} |",
-            subject.name,
+            candidate.name,
             median(&wall),
             lowest(&wall),
-            median(&subject.values(|it| it.cpu_seconds)),
-            highest(&subject.values(|it| it.peak_kib)) / 1024.0,
+            median(&candidate.values(|it| it.cpu_seconds)),
+            highest(&candidate.values(|it| it.peak_kib)) / 1024.0,
         )
     }
 
@@ -234,8 +234,8 @@ fn megabytes(bytes: usize, decimals: usize) -> String {
 mod tests {
     use super::*;
 
-    fn report() -> Report {
-        let mut results = Results::default();
+    fn report() -> BenchReport {
+        let mut results = BenchSamples::default();
         let sample = |wall_seconds| Sample {
             wall_seconds,
             cpu_seconds: 2.0 * wall_seconds,

@@ -11,7 +11,7 @@ use etcd_version::EtcdVersion;
 
 use crate::command::Cmd;
 use crate::daemon::Daemon;
-use crate::failure::{Failure, Result};
+use crate::error::{Result, TaskError};
 use crate::{interrupt, part};
 
 /// How long a server may take to be at its version.
@@ -35,7 +35,7 @@ pub struct Servers {
 }
 
 /// A server that runs.
-struct Server {
+struct EtcdServer {
     daemon: Daemon,
     port: u16,
 }
@@ -50,7 +50,7 @@ impl Servers {
         versions.sort();
         if versions.len() < 2 {
             let text = format!("{} has no etcd of two versions", folder.display());
-            return Err(Failure::new(text));
+            return Err(TaskError::new(text));
         }
         let versions = versions.iter().map(ToString::to_string).collect();
         Ok(Self { folder, versions })
@@ -108,7 +108,7 @@ impl Servers {
         Ok(n_keys)
     }
 
-    fn start(&self, version: &str, data: &Path, flags: &[&str]) -> Result<Server> {
+    fn start(&self, version: &str, data: &Path, flags: &[&str]) -> Result<EtcdServer> {
         let (port, peer) = (free_port()?, free_port()?);
         let url = format!("http://127.0.0.1:{port}");
         let command = Cmd::new(self.folder.join(format!("etcd-{version}")))
@@ -122,11 +122,11 @@ impl Servers {
             .arg(QUOTA)
             .args(flags)
             .silent();
-        Ok(Server { daemon: Daemon::start(command)?, port })
+        Ok(EtcdServer { daemon: Daemon::start(command)?, port })
     }
 }
 
-impl Server {
+impl EtcdServer {
     /// Until it is healthy and the cluster is at its version.
     fn wait(&mut self, version: &str) -> Result<()> {
         let series = version.rsplit_once('.').map_or(version, |(series, _)| series);
@@ -144,7 +144,7 @@ impl Server {
             }
             thread::sleep(Duration::from_millis(5));
         }
-        Err(Failure::new(format!("etcd {version} does not become healthy")))
+        Err(TaskError::new(format!("etcd {version} does not become healthy")))
     }
 }
 

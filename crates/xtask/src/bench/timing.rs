@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::command::{Cmd, find};
-use crate::failure::{Context as _, Failure, Result};
+use crate::error::{ErrorContext as _, Result, TaskError};
 
 /// What one run took.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +27,7 @@ pub struct Clock {
 impl Clock {
     pub fn new(work: &Path) -> Result<Self> {
         let time = find("time").ok_or_else(|| {
-            Failure::new("there is no program `time`").hint("apt-get install time")
+            TaskError::new("there is no program `time`").hint("apt-get install time")
         })?;
         Ok(Self { time, work: work.to_owned() })
     }
@@ -51,7 +51,7 @@ fn numbers(text: &str) -> Result<[f64; 3]> {
     let words = text.split_whitespace().map(str::parse);
     let all: std::result::Result<Vec<f64>, _> = words.collect();
     let all = all.ok().and_then(|all| all.try_into().ok());
-    all.ok_or_else(|| Failure::new(format!("`time` wrote `{}`", text.trim())))
+    all.ok_or_else(|| TaskError::new(format!("`time` wrote `{}`", text.trim())))
 }
 
 /// The load average of the last minute.

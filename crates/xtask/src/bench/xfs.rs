@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::command::{Cmd, find};
-use crate::failure::Result;
+use crate::error::Result;
 use crate::workspace::say;
 use crate::{interrupt, part};
 

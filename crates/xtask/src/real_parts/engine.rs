@@ -4,10 +4,10 @@
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
 
-use super::network::Network;
+use super::network::NetworkState;
 use crate::command::{Cmd, is_root};
 use crate::daemon::{self, Daemon};
-use crate::failure::{Context as _, Failure, Result};
+use crate::error::{ErrorContext as _, Result, TaskError};
 use crate::interrupt;
 use crate::workspace::{self, say};
 
@@ -32,7 +32,7 @@ pub struct Engine {
 #[derive(Debug)]
 struct Private {
     daemon: Option<Daemon>,
-    network: Network,
+    network: NetworkState,
     work: std::path::PathBuf,
     host: String,
     /// Two private engines would share the bridge and hand out the same addresses.
@@ -65,13 +65,13 @@ pub fn provide(work: &Path) -> Result<Engine> {
         return Ok(Engine { host, _private: None });
     }
     if !is_root() && Cmd::root("docker").arg("version").succeeds() {
-        return Err(Failure::new("a Docker engine runs here, but not for this user")
+        return Err(TaskError::new("a Docker engine runs here, but not for this user")
             .hint("become a member of the group docker, or run this with sudo"));
     }
     let parts = workspace::parts()?;
     let mut private = Private {
         _lock: lock(&parts.join("engine.lock"))?,
-        network: Network::remember(&parts, work)?,
+        network: NetworkState::remember(&parts, work)?,
         daemon: None,
         work: work.to_owned(),
         host: format!("unix://{}/docker.sock", work.display()),
@@ -84,7 +84,7 @@ pub fn provide(work: &Path) -> Result<Engine> {
             let last = log.lines().rev().take(10).collect::<Vec<_>>();
             let last: Vec<_> = last.into_iter().rev().collect();
             let text = format!("the Docker engine does not start\n{}", last.join("\n"));
-            return Err(Failure::new(text));
+            return Err(TaskError::new(text));
         }
     }
     Ok(Engine { host: private.host.clone(), _private: Some(private) })

@@ -24,9 +24,9 @@ use tools::Tools;
 use crate::buildkit;
 use crate::command::{Cmd, code, path_with};
 use crate::daemon::{self, Daemon};
-use crate::failure::{Failure, Result};
+use crate::error::{Result, TaskError};
 use crate::interrupt;
-use crate::registry::{self, Registry};
+use crate::registry::{self, RegistryDaemon};
 use crate::work::Work;
 use crate::workspace::{self, say};
 
@@ -35,7 +35,7 @@ const BUILDER: &str = "etcdimg-test";
 /// Everything that runs beside the command. It ends in the order of the fields.
 struct Laboratory {
     builder: Option<Daemon>,
-    registry: Registry,
+    registry: RegistryDaemon,
     emulators: Emulators,
     engine: Engine,
     tools: Tools,
@@ -50,7 +50,7 @@ pub fn run(command: &[String]) -> Result<()> {
     if status.success() {
         return Ok(());
     }
-    Err(Failure::new(format!("`{}` failed with {status}", command.join(" ")))
+    Err(TaskError::new(format!("`{}` failed with {status}", command.join(" ")))
         .with_code(code(status)))
 }
 
@@ -63,7 +63,7 @@ impl Laboratory {
         symlink(tools.get("BUILDX")?, plugins.join("docker-buildx"))?;
         let engine = engine::provide(work.path())?;
         let emulators = Emulators::provide();
-        let registry = registry::start(&registry::Options {
+        let registry = registry::start(&registry::RegistryOptions {
             program: tools.get("DOCKER_REGISTRY")?,
             work: work.path(),
             data: &work.path().join("registry"),
@@ -81,7 +81,7 @@ impl Laboratory {
         let Some(program) = self.tools.find("BUILDKITD") else { return Ok(None) };
         let work = self.work.path();
         let root = workspace::parts()?.join("buildkit");
-        let started = buildkit::start(&buildkit::Options { program, work, root: &root })?;
+        let started = buildkit::start(&buildkit::BuildkitOptions { program, work, root: &root })?;
         let create = ["buildx", "create", "--name", BUILDER, "--driver", "remote"];
         let client = self.docker().args(create).arg(buildkit::address(work));
         if started.is_some() && client.succeeds() {
@@ -100,7 +100,7 @@ impl Laboratory {
 
     fn command(&self, words: &[String]) -> Result<std::process::Child> {
         let Some((program, arguments)) = words.split_first() else {
-            return Err(Failure::new("there is no command to run"));
+            return Err(TaskError::new("there is no command to run"));
         };
         let command = Cmd::new(program)
             .args(arguments)

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::command::Cmd;
 use crate::daemon;
-use crate::failure::{Context as _, Result};
+use crate::error::{ErrorContext as _, Result};
 use crate::part;
 use crate::workspace::say;
 
@@ -16,12 +16,12 @@ const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 
 /// What was there before.
 #[derive(Debug)]
-pub struct Network {
+pub struct NetworkState {
     /// The folder with what was written down.
     before: PathBuf,
 }
 
-impl Network {
+impl NetworkState {
     /// Writes down what the engine in the folder `work` will change.
     pub fn remember(parts: &Path, work: &Path) -> Result<Self> {
         let before = parts.join("engine.before");

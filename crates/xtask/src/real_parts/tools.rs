@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use crate::apt;
 use crate::command::{Cmd, find, find_in, is_executable, path_with};
-use crate::debian_package::{self, Origin};
-use crate::failure::{Context as _, Failure, Result};
+use crate::debian_package::{self, DebianSuite};
+use crate::error::{ErrorContext as _, Result, TaskError};
 use crate::workspace::{self, say};
 use crate::{go, part};
 
@@ -50,7 +50,7 @@ impl Tools {
 
     /// One that a task cannot do without.
     pub fn get(&self, name: &str) -> Result<&Path> {
-        self.find(name).ok_or_else(|| Failure::new(format!("there is no {name}")))
+        self.find(name).ok_or_else(|| TaskError::new(format!("there is no {name}")))
     }
 
     pub fn find(&self, name: &str) -> Option<&Path> {
@@ -96,7 +96,7 @@ fn locate(name: &str) -> Result<Option<PathBuf>> {
 
 /// How a missing program gets here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum InstallMethod {
     /// By apt.
     Install,
     /// Of this machine's suite, but not installed: docker-registry's package starts a service
@@ -108,12 +108,12 @@ enum Way {
     Build,
 }
 
-fn way(distribution: &str, package: &str) -> Way {
+fn way(distribution: &str, package: &str) -> InstallMethod {
     match (distribution, package) {
-        (_, "docker-registry") => Way::Unpack,
-        ("debian", "crane" | "docker-buildx") => Way::UnpackNewer,
-        (_, "crane") => Way::Build,
-        _ => Way::Install,
+        (_, "docker-registry") => InstallMethod::Unpack,
+        ("debian", "crane" | "docker-buildx") => InstallMethod::UnpackNewer,
+        (_, "crane") => InstallMethod::Build,
+        _ => InstallMethod::Install,
     }
 }
 
@@ -123,16 +123,16 @@ pub fn install() -> Result<Tools> {
     if !missing.is_empty() && !apt::is_here() {
         return Err(no_apt(&missing));
     }
-    let packages = by_way(&missing, Way::Install);
-    let here = by_way(&missing, Way::Unpack);
-    let newer = by_way(&missing, Way::UnpackNewer);
+    let packages = by_way(&missing, InstallMethod::Install);
+    let here = by_way(&missing, InstallMethod::Unpack);
+    let newer = by_way(&missing, InstallMethod::UnpackNewer);
     if !here.is_empty() {
         unpack(&apt::suite()?, &here)?;
     }
     if !newer.is_empty() {
         unpack("forky", &newer)?;
     }
-    if !by_way(&missing, Way::Build).is_empty() {
+    if !by_way(&missing, InstallMethod::Build).is_empty() {
         build_crane()?;
     }
     if !packages.is_empty() {
@@ -149,7 +149,7 @@ pub fn install() -> Result<Tools> {
     Tools::locate()
 }
 
-fn by_way<'a>(packages: &[&'a str], wanted: Way) -> Vec<&'a str> {
+fn by_way<'a>(packages: &[&'a str], wanted: InstallMethod) -> Vec<&'a str> {
     let distribution = apt::os_release("ID").unwrap_or_default();
     packages.iter().copied().filter(|it| way(&distribution, it) == wanted).collect()
 }
@@ -182,9 +182,9 @@ fn missing() -> Result<Vec<&'static str>> {
     Ok(missing)
 }
 
-fn no_apt(missing: &[&str]) -> Failure {
+fn no_apt(missing: &[&str]) -> TaskError {
     let names = missing.join(" ");
-    Failure::new(format!("this system has no apt, and these are missing: {names}"))
+    TaskError::new(format!("this system has no apt, and these are missing: {names}"))
         .hint(
             "install them by your own means: they are found on PATH, or by the names CRANE, \
              SKOPEO, UMOCI, DOCKER_REGISTRY, BUILDX",
@@ -209,7 +209,9 @@ fn unpack(suite: &str, packages: &[&str]) -> Result<()> {
     let bin = parts.join("bin");
     fs::create_dir_all(&bin)?;
     let architecture = apt::architecture()?;
-    for package in debian_package::files(Origin { suite, architecture: &architecture }, packages)? {
+    for package in
+        debian_package::files(DebianSuite { suite, architecture: &architecture }, packages)?
+    {
         let name = package.file_stem().unwrap_or_default();
         let folder = parts.join("unpacked").join(name);
         if !folder.is_dir() {
@@ -276,11 +278,11 @@ mod tests {
 
     #[test]
     fn a_package_has_one_way_here() {
-        assert_eq!(way("ubuntu", "docker-registry"), Way::Unpack);
-        assert_eq!(way("debian", "crane"), Way::UnpackNewer);
-        assert_eq!(way("ubuntu", "crane"), Way::Build);
-        assert_eq!(way("ubuntu", "docker-buildx"), Way::Install);
-        assert_eq!(way("debian", "skopeo"), Way::Install);
+        assert_eq!(way("ubuntu", "docker-registry"), InstallMethod::Unpack);
+        assert_eq!(way("debian", "crane"), InstallMethod::UnpackNewer);
+        assert_eq!(way("ubuntu", "crane"), InstallMethod::Build);
+        assert_eq!(way("ubuntu", "docker-buildx"), InstallMethod::Install);
+        assert_eq!(way("debian", "skopeo"), InstallMethod::Install);
     }
 
     #[test]

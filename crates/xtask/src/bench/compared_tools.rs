@@ -5,22 +5,22 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::content::{Content, size_of_tar};
-use super::report::Results;
+use super::content::{BenchContent, size_of_tar};
+use super::report::BenchSamples;
 use super::timing::Clock;
 use crate::buildkit;
 use crate::command::Cmd;
 use crate::daemon::{self, Daemon};
-use crate::failure::{Context as _, Failure, Result};
+use crate::error::{ErrorContext as _, Result, TaskError};
 use crate::real_parts::tools::Tools;
-use crate::registry::{self, Registry};
+use crate::registry::{self, RegistryDaemon};
 
 /// Programs and daemons that are measured beside etcdimg.
 #[derive(Debug)]
-pub struct Peers {
+pub struct ComparedTools {
     crane: PathBuf,
     buildx: PathBuf,
-    registry: Registry,
+    registry: RegistryDaemon,
     /// Its process, which `time` does not see.
     builder: u32,
     _builder: Daemon,
@@ -34,10 +34,10 @@ pub struct Peers {
     ticks: f64,
 }
 
-impl Peers {
-    pub fn start(tools: &Tools, work: &Path, content: &Content) -> Result<Self> {
+impl ComparedTools {
+    pub fn start(tools: &Tools, work: &Path, content: &BenchContent) -> Result<Self> {
         let program = tools.get("BUILDKITD")?;
-        let registry = registry::start(&registry::Options {
+        let registry = registry::start(&registry::RegistryOptions {
             program: tools.get("DOCKER_REGISTRY")?,
             work,
             data: &work.join("registry"),
@@ -45,17 +45,17 @@ impl Peers {
             allows_delete: false,
         })?;
         let root = work.join("buildkitd");
-        let started = buildkit::start(&buildkit::Options { program, work, root: &root })?;
+        let started = buildkit::start(&buildkit::BuildkitOptions { program, work, root: &root })?;
         let builder = started.ok_or_else(|| {
             let log = fs::read_to_string(buildkit::log(work)).unwrap_or_default();
-            Failure::new(format!("BuildKit does not start\n{log}"))
+            TaskError::new(format!("BuildKit does not start\n{log}"))
         })?;
         // By sudo the process of ours is another one.
         let line = format!("{} --root {}", program.display(), root.display());
         let found = daemon::with_command_line(|known| known.starts_with(&line));
         let tars = content.tars()?;
         let tars = tars.iter().flat_map(|tar| ["-f".to_owned(), tar.display().to_string()]);
-        let mut peers = Self {
+        let mut compared = Self {
             crane: tools.get("CRANE")?.to_owned(),
             buildx: tools.get("BUILDX")?.to_owned(),
             registry,
@@ -69,9 +69,9 @@ impl Peers {
         };
         let create = ["create", "--name", "bench", "--driver", "remote"];
         let address = buildkit::address(work);
-        peers.client(Cmd::new(&peers.buildx).args(create).arg(address)).text()?;
-        peers.base = peers.base()?;
-        Ok(peers)
+        compared.client(Cmd::new(&compared.buildx).args(create).arg(address)).text()?;
+        compared.base = compared.base()?;
+        Ok(compared)
     }
 
     fn client(&self, command: Cmd) -> Cmd {
@@ -106,7 +106,7 @@ impl Peers {
         [&[program][..], &fixed, &self.appended, further].concat()
     }
 
-    pub fn crane_file(&self, clock: &Clock, results: &mut Results) -> Result<()> {
+    pub fn crane_file(&self, clock: &Clock, results: &mut BenchSamples) -> Result<()> {
         let name = "crane append, file";
         let out = self.work.join("crane.tar");
         let _ = fs::remove_file(&out);
@@ -117,17 +117,17 @@ impl Peers {
     }
 
     /// Into another repository each time: a layer that is there already is not sent again.
-    pub fn crane_push(&self, clock: &Clock, results: &mut Results, run: usize) -> Result<()> {
+    pub fn crane_push(&self, clock: &Clock, results: &mut BenchSamples, run: usize) -> Result<()> {
         let further = ["-t".to_owned(), format!("{}/etcd-{run}:1", self.registry.address)];
         results.add("crane append, push", clock.run(&self.append(&further), |command| command)?);
         Ok(())
     }
 
-    pub fn buildx(&mut self, clock: &Clock, results: &mut Results) -> Result<()> {
+    pub fn buildx(&mut self, clock: &Clock, results: &mut BenchSamples) -> Result<()> {
         self.build("buildx", "", &[], clock, results)
     }
 
-    pub fn buildx_epoch(&mut self, clock: &Clock, results: &mut Results) -> Result<()> {
+    pub fn buildx_epoch(&mut self, clock: &Clock, results: &mut BenchSamples) -> Result<()> {
         let variables = [("SOURCE_DATE_EPOCH", "0")];
         self.build("buildx, epoch", ",rewrite-timestamp=true", &variables, clock, results)
     }
@@ -138,7 +138,7 @@ impl Peers {
         output: &str,
         variables: &[(&str, &str)],
         clock: &Clock,
-        results: &mut Results,
+        results: &mut BenchSamples,
     ) -> Result<()> {
         let out = self.work.join("buildx.tar");
         let _ = fs::remove_file(&out);
@@ -181,7 +181,7 @@ impl Peers {
         let text = fs::read_to_string(&path).context(path.display())?;
         let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        number.ok_or_else(|| Failure::new(format!("{} has no VmHWM", path.display())))
+        number.ok_or_else(|| TaskError::new(format!("{} has no VmHWM", path.display())))
     }
 }
 
