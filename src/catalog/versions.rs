@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use etcd_version::facts::{Floor, Way};
+use etcd_version::facts::{Floor, MinorChange};
 use etcd_version::{EtcdVersion, Facts, ImageTag, Series};
 use serde::Deserialize;
 
@@ -245,8 +245,13 @@ fn check_stepping_stone(
         }
         let floor = Facts::compiled_in().floor(Series::of(version), newest);
         let below = |floor: &&Floor| floor.required.as_ref().is_some_and(|it| version < it);
-        let Some(Floor { required: Some(required), way: Way::UpTo(next), reason, source, .. }) =
-            floor.filter(below)
+        let Some(Floor {
+            required: Some(required),
+            change: MinorChange::UpTo(next),
+            reason,
+            source,
+            ..
+        }) = floor.filter(below)
         else {
             continue;
         };

@@ -15,7 +15,7 @@ use super::image_location::ImageLocation;
 use crate::acceptance::runtime::{Docker, Rootfs, Runtime, RuntimeError};
 use crate::acceptance::{
     self, Case, CaseResult, ImageError, ImageUnderTest, IncompleteReason, Outcome, Owner, Results,
-    Run, Sizes, Suite, Verdict,
+    Sizes, Suite, SuiteRun, Verdict,
 };
 use crate::cli::{Format, RuntimeChoice, TestArgs};
 use crate::docker::EngineError;
@@ -133,7 +133,7 @@ fn run_cases(
         let report = verify::verify_sparse(layout).map_err(|error| error.to_string())?;
         Ok(report.faults.iter().map(ToString::to_string).collect())
     };
-    let run = Run {
+    let run = SuiteRun {
         verify: &verify,
         under_test,
         runtime: means.as_deref(),

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use etcdimg::digest::Digest;
-use etcdimg::fetch::{Cause, FetchError, FetchOrigin, PinnedFile, fetch};
+use etcdimg::fetch::{FetchError, FetchOrigin, PinnedFile, TransferError, fetch};
 use etcdimg::store::Store;
 
 use crate::fetch::{FILE, FetchFixture, ui, wanted};
@@ -233,7 +233,7 @@ fn what_can_be_shared_between_threads_is() {
     }
     let fixture = FetchFixture::new();
     check(async move { fetch(&fixture.store, &[], &fixture.options, &ui()).await });
-    check(Cause::Url);
+    check(TransferError::Url);
 }
 
 /// A file system of 512 KiB, less than [`FILE`].

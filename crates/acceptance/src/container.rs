@@ -12,7 +12,7 @@ pub struct Container {
     pub environment: BTreeMap<String, String>,
     pub volumes: Vec<Volume>,
     pub user: Option<(u32, u32)>,
-    pub root: Root,
+    pub root: RootFilesystem,
     /// What it reads from standard input.
     pub input: String,
 }
@@ -26,7 +26,7 @@ pub struct Volume {
 
 /// Whether the container may write into its own copy of the image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Root {
+pub enum RootFilesystem {
     #[default]
     Writable,
     ReadOnly,
@@ -67,7 +67,7 @@ impl Container {
 
     #[must_use]
     pub fn read_only(mut self) -> Self {
-        self.root = Root::ReadOnly;
+        self.root = RootFilesystem::ReadOnly;
         self
     }
 

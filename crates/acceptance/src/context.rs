@@ -15,7 +15,7 @@ use super::image_under_test::ImageUnderTest;
 use super::log::{CaseLog, ProvenMigration};
 use super::pod::Pod;
 use super::runtime::Runtime;
-use super::{Run, VerifyLayout};
+use super::{SuiteRun, VerifyLayout};
 
 /// How long a command may take.
 pub(super) const PATIENCE: Duration = Duration::from_mins(3);
@@ -53,7 +53,7 @@ impl fmt::Debug for CaseContext<'_> {
 }
 
 impl<'a> CaseContext<'a> {
-    pub fn new(run: &'a Run<'a>, folder: &'a Path) -> Self {
+    pub fn new(run: &'a SuiteRun<'a>, folder: &'a Path) -> Self {
         Self {
             under_test: run.under_test,
             runtime: run.runtime,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use etcd_version::EtcdVersion;
 
 use super::certificates::Certificates;
-use super::container::{Container, Ended, Root};
+use super::container::{Container, Ended, RootFilesystem};
 use super::error::CaseError;
 use super::image_under_test::ImageUnderTest;
 use super::pod::{Pod, Process};
@@ -34,10 +34,10 @@ pub struct ClusterOptions {
 pub struct Cluster<'a> {
     pub pod: &'a Pod<'a>,
     pub options: ClusterOptions,
-    pub members: Vec<Member<'a>>,
+    pub members: Vec<ClusterMember<'a>>,
 }
 
-pub struct Member<'a> {
+pub struct ClusterMember<'a> {
     pub name: String,
     pub version: EtcdVersion,
     pub data: PathBuf,
@@ -70,14 +70,14 @@ impl<'a> Cluster<'a> {
     }
 
     /// One more member. The caller adds it to the running cluster and starts it.
-    pub fn add(&mut self, version: &EtcdVersion) -> Result<&mut Member<'a>, CaseError> {
+    pub fn add(&mut self, version: &EtcdVersion) -> Result<&mut ClusterMember<'a>, CaseError> {
         // Names and ports are never used again, as etcd's guide recommends.
         let index = self.members.last().map_or(0, |last| last.index + 1);
         let data = self.pod.context().folder(&format!("member-{index}"))?;
         if let Some((uid, gid)) = self.options.user {
             std::os::unix::fs::chown(&data, Some(uid), Some(gid))?;
         }
-        self.members.push(Member {
+        self.members.push(ClusterMember {
             name: format!("member{index}"),
             version: version.clone(),
             data,
@@ -105,8 +105,8 @@ impl<'a> Cluster<'a> {
 
     /// Starts all at once and waits until every one of them is healthy.
     pub fn start_all(&mut self) -> Result<(), CaseError> {
-        self.members.iter_mut().try_for_each(Member::start)?;
-        self.members.iter_mut().try_for_each(Member::wait_until_healthy)
+        self.members.iter_mut().try_for_each(ClusterMember::start)?;
+        self.members.iter_mut().try_for_each(ClusterMember::wait_until_healthy)
     }
 
     pub fn stop_all(&mut self) -> Result<(), CaseError> {
@@ -120,7 +120,7 @@ impl<'a> Cluster<'a> {
     /// All members that run.
     pub fn endpoints(&self) -> String {
         let running = self.members.iter().filter(|it| it.is_running());
-        running.map(Member::client_url).collect::<Vec<_>>().join(",")
+        running.map(ClusterMember::client_url).collect::<Vec<_>>().join(",")
     }
 
     /// Asks whichever member answers, with the oldest tool that runs.
@@ -175,7 +175,7 @@ pub fn admitted(
     }
 }
 
-impl Member<'_> {
+impl ClusterMember<'_> {
     fn scheme(&self) -> &'static str {
         if self.options.tls.is_some() { "https" } else { "http" }
     }
@@ -241,7 +241,7 @@ impl Member<'_> {
         }
         container.user = self.options.user;
         if self.options.read_only_root {
-            container.root = Root::ReadOnly;
+            container.root = RootFilesystem::ReadOnly;
         }
         container
     }

@@ -7,10 +7,10 @@ use etcd_version::EtcdVersion;
 use serde::Deserialize;
 
 #[derive(Debug)]
-pub struct Events(Vec<Event>);
+pub struct Events(Vec<LoggedEvent>);
 
 #[derive(Debug, Deserialize)]
-struct Event {
+struct LoggedEvent {
     event: String,
     /// The version of the server that the event is about.
     etcd: Option<String>,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::container::{Container, Root};
+use super::container::{Container, RootFilesystem};
 use super::error::CaseError;
 
 /// Makes containers of what a manifest says, as a kubelet does: command, arguments, environment,
@@ -54,7 +54,7 @@ impl Kubelet {
         }
         container.user = user(&pod.spec["securityContext"]);
         if spec["securityContext"]["readOnlyRootFilesystem"] == true {
-            container.root = Root::ReadOnly;
+            container.root = RootFilesystem::ReadOnly;
         }
         Ok(container)
     }

@@ -51,7 +51,7 @@ use runtime::{Runtime, RuntimeError};
 
 /// The parameters of one run of the suites.
 #[expect(missing_debug_implementations, reason = "a runtime has nothing to show")]
-pub struct Run<'a> {
+pub struct SuiteRun<'a> {
     pub under_test: &'a ImageUnderTest,
     pub runtime: Option<&'a dyn Runtime>,
     /// Below it every case gets a folder.
@@ -91,7 +91,7 @@ fn probe(folder: &Path) -> Result<std::path::PathBuf, RuntimeError> {
     Ok(folder)
 }
 
-impl Run<'_> {
+impl SuiteRun<'_> {
     /// Runs the cases, several at a time; `ended` hears of each as it ends.
     pub fn run(
         &self,

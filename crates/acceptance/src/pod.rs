@@ -13,7 +13,7 @@ const SHOWN_LINES_EACH: usize = 6;
 
 /// A network with containers in it.
 pub struct Pod<'a> {
-    inner: Box<dyn runtime::Pod>,
+    inner: Box<dyn runtime::RuntimePod>,
     context: &'a CaseContext<'a>,
 }
 
@@ -24,7 +24,7 @@ impl fmt::Debug for Pod<'_> {
 }
 
 impl<'a> Pod<'a> {
-    pub(super) fn new(inner: Box<dyn runtime::Pod>, context: &'a CaseContext<'a>) -> Self {
+    pub(super) fn new(inner: Box<dyn runtime::RuntimePod>, context: &'a CaseContext<'a>) -> Self {
         Self { inner, context }
     }
 

@@ -4,7 +4,8 @@ use super::expected::ExpectedFile;
 use super::partial::Partial;
 use super::receive::{AttemptError, DownloadState};
 use super::{
-    Attempts, Cause, DownloadSource, FetchError, FetchOptions, HttpGet, MirrorFailure, Progress,
+    Attempts, DownloadSource, FetchError, FetchOptions, HttpGet, MirrorFailure, Progress,
+    TransferError,
 };
 use oci::digest::Digest;
 use oci::document::size_text as size;
@@ -135,7 +136,7 @@ impl Downloader<'_> {
             match download.partial.seal(&expected)? {
                 None => return Ok(()),
                 Some(received) if is_from_one => {
-                    return Err(Cause::WrongDigest { expected, received }.into());
+                    return Err(TransferError::WrongDigest { expected, received }.into());
                 }
                 // The wrong bytes may be those of an earlier response: ask this mirror for all.
                 Some(_) => self.progress.note(&format!(

@@ -9,7 +9,7 @@ use crate::error::{Result, TaskError};
 
 /// How a registry is run.
 #[derive(Debug)]
-pub struct RegistryOptions<'a> {
+pub struct RegistryDaemonOptions<'a> {
     pub program: &'a Path,
     /// For its configuration and logs.
     pub work: &'a Path,
@@ -29,8 +29,8 @@ pub struct RegistryDaemon {
     _daemon: Daemon,
 }
 
-pub fn start(options: &RegistryOptions<'_>) -> Result<RegistryDaemon> {
-    let RegistryOptions { program, work, data, prefix, allows_delete } = options;
+pub fn start(options: &RegistryDaemonOptions<'_>) -> Result<RegistryDaemon> {
+    let RegistryDaemonOptions { program, work, data, prefix, allows_delete } = options;
     fs::create_dir_all(data)?;
     let configuration = work.join("registry.yml");
     fs::write(

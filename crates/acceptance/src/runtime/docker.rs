@@ -21,8 +21,8 @@ use bollard::query_parameters::{
 use futures_util::{Stream, StreamExt};
 use tokio::runtime::Runtime as Tokio;
 
-use super::{GoesOn, Inside, OTHER_USER, Pod, Running, Runtime, RuntimeError, Signal};
-use crate::container::{Container, Ended, Root};
+use super::{GoesOn, Inside, OTHER_USER, Running, Runtime, RuntimeError, RuntimePod, Signal};
+use crate::container::{Container, Ended, RootFilesystem};
 use crate::image_under_test::ImageUnderTest;
 use crate::owner::Owner;
 use docker::{self, EngineError};
@@ -43,10 +43,10 @@ const PATIENCE: Duration = Duration::from_mins(1);
 #[derive(Clone)]
 #[expect(missing_debug_implementations, reason = "an engine has nothing to show")]
 pub struct Docker {
-    inner: Arc<Inner>,
+    inner: Arc<DockerImage>,
 }
 
-struct Inner {
+struct DockerImage {
     engine: Engine,
     tokio: Tokio,
     owner: String,
@@ -67,7 +67,7 @@ impl Docker {
         let reference = format!("{REPOSITORY}:{owner}");
         let user = tokio.block_on(user(&engine));
         // From here on: half a load may have brought it.
-        let inner = Arc::new(Inner { engine, tokio, owner, reference, user });
+        let inner = Arc::new(DockerImage { engine, tokio, owner, reference, user });
         let source = under_test.archive(inner.reference.clone());
         let watching = async {
             while !interrupted.load(Ordering::Relaxed) {
@@ -118,7 +118,7 @@ async fn remove_leftovers(engine: &Engine) {
     }
 }
 
-impl Drop for Inner {
+impl Drop for DockerImage {
     fn drop(&mut self) {
         let options = RemoveImageOptions { force: true, ..RemoveImageOptions::default() };
         let removing = self.engine.remove_image(&self.reference, Some(options), None);
@@ -143,7 +143,7 @@ impl Runtime for Docker {
         self.inner.user.ok_or_else(|| "an engine without root has no other user here".to_owned())
     }
 
-    fn pod(&self, _folder: &Path) -> Result<Box<dyn Pod>, RuntimeError> {
+    fn pod(&self, _folder: &Path) -> Result<Box<dyn RuntimePod>, RuntimeError> {
         // The shell ends at once when it is told to: it has set a trap, as the first process must.
         let wait = "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done";
         let holder = Container::new(["/bin/sh", "-c", wait]);
@@ -155,7 +155,7 @@ impl Runtime for Docker {
     }
 }
 
-impl Inner {
+impl DockerImage {
     fn start(
         self: &Arc<Self>,
         container: &Container,
@@ -167,7 +167,7 @@ impl Inner {
         let host_config = HostConfig {
             binds: Some(binds),
             network_mode: Some(network.to_owned()),
-            readonly_rootfs: Some(container.root == Root::ReadOnly),
+            readonly_rootfs: Some(container.root == RootFilesystem::ReadOnly),
             ..HostConfig::default()
         };
         let body = ContainerCreateBody {
@@ -219,11 +219,11 @@ fn environment(container: &Container) -> Vec<String> {
 }
 
 struct DockerPod {
-    inner: Arc<Inner>,
+    inner: Arc<DockerImage>,
     holder: DockerRunning,
 }
 
-impl Pod for DockerPod {
+impl RuntimePod for DockerPod {
     fn start(&self, container: &Container) -> Result<Box<dyn Running>, RuntimeError> {
         let network = format!("container:{}", self.holder.id);
         Ok(Box::new(self.inner.start(container, &network)?))
@@ -236,7 +236,7 @@ impl Pod for DockerPod {
     ) -> Option<Result<Inside, RuntimeError>> {
         let is_plain = container.volumes.is_empty()
             && container.user.is_none()
-            && container.root == Root::Writable;
+            && container.root == RootFilesystem::Writable;
         is_plain.then(|| self.execute(container, goes_on))
     }
 }
@@ -305,7 +305,7 @@ async fn collect(
 }
 
 struct DockerRunning {
-    inner: Arc<Inner>,
+    inner: Arc<DockerImage>,
     id: String,
     /// Why the engine did not start the program.
     refused: Option<String>,

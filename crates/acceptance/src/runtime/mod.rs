@@ -73,11 +73,11 @@ pub trait Runtime: Send + Sync {
     fn other_user(&self) -> Result<(u32, u32), String>;
 
     /// A pod with a network of its own, which has nothing but a loopback device.
-    fn pod(&self, folder: &Path) -> Result<Box<dyn Pod>, RuntimeError>;
+    fn pod(&self, folder: &Path) -> Result<Box<dyn RuntimePod>, RuntimeError>;
 }
 
 /// Containers that share a network, as in Kubernetes. All of them end with it.
-pub trait Pod: Send + Sync {
+pub trait RuntimePod: Send + Sync {
     fn start(&self, container: &Container) -> Result<Box<dyn Running>, RuntimeError>;
 
     /// Runs to the end in a way that is faster than a container of its own, if there is one.

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{OTHER_USER, Pod, Running, Runtime, RuntimeError, Signal, find};
-use crate::container::{Container, Root};
+use super::{OTHER_USER, Running, Runtime, RuntimeError, RuntimePod, Signal, find};
+use crate::container::{Container, RootFilesystem};
 use crate::image_under_test::ImageUnderTest;
 use process::{Child, Invocation, Streams};
 
@@ -99,7 +99,7 @@ impl Runtime for Rootfs {
         if self.is_root { Ok(OTHER_USER) } else { Err(why.to_owned()) }
     }
 
-    fn pod(&self, folder: &Path) -> Result<Box<dyn Pod>, RuntimeError> {
+    fn pod(&self, folder: &Path) -> Result<Box<dyn RuntimePod>, RuntimeError> {
         Ok(Box::new(self.hold(folder)?))
     }
 }
@@ -149,7 +149,7 @@ struct RootfsPod {
     count: AtomicU32,
 }
 
-impl Pod for RootfsPod {
+impl RuntimePod for RootfsPod {
     fn start(&self, container: &Container) -> Result<Box<dyn Running>, RuntimeError> {
         let mut inside = vec![path_of("chroot")];
         if let Some((uid, gid)) = container.user {
@@ -207,7 +207,7 @@ impl RootfsPod {
             .iter()
             .map(|volume| format!("{}|{}", volume.host.display(), volume.at))
             .collect();
-        let read_only = if container.root == Root::ReadOnly { "yes" } else { "no" };
+        let read_only = if container.root == RootFilesystem::ReadOnly { "yes" } else { "no" };
         let environment = BTreeMap::from([
             ("IMAGE".to_owned(), self.image.clone().into()),
             ("OWN".to_owned(), own.into()),

@@ -11,23 +11,23 @@ use crate::context::CaseContext;
 use crate::error::{CaseError, ensure, same};
 use crate::runtime::Node;
 use docker;
-use kube_manifests::{self as manifests, Kind, Setting};
+use kube_manifests::{self as manifests, ManifestKind, Setting};
 
 const ADDRESSES: [&str; 3] = ["10.0.0.10", "10.0.0.11", "10.0.0.12"];
 
 pub fn cases() -> Vec<Case> {
     vec![
         Case::new("static-pod", "migrate runs first, then etcd serves", |context| {
-            single(context, Kind::StaticPod)
+            single(context, ManifestKind::StaticPod)
         }),
         Case::new("static-pod-shell", "the form of the old manifests does the same", |context| {
-            single(context, Kind::StaticPodShell)
+            single(context, ManifestKind::StaticPodShell)
         }),
         Case::new("static-pod-ha", "a member of three starts, with its certificates", |context| {
-            one_of_three(context, Kind::StaticPodHa)
+            one_of_three(context, ManifestKind::StaticPodHa)
         }),
         Case::new("static-pod-shell-ha", "the same in the form of the old manifests", |context| {
-            one_of_three(context, Kind::StaticPodShellHa)
+            one_of_three(context, ManifestKind::StaticPodShellHa)
         }),
     ]
 }
@@ -77,7 +77,7 @@ fn log(node: &Node<'_>, container: &str) -> String {
     node.podman(&["logs", container]).map(|ended| ended.stdout + &ended.stderr).unwrap_or_default()
 }
 
-fn single(context: &CaseContext<'_>, kind: Kind) -> Result<(), CaseError> {
+fn single(context: &CaseContext<'_>, kind: ManifestKind) -> Result<(), CaseError> {
     let node = node(context)?;
     context.step("play the manifest");
     for file in manifests::files(kind, &setting(context)) {
@@ -106,7 +106,7 @@ fn single(context: &CaseContext<'_>, kind: Kind) -> Result<(), CaseError> {
 }
 
 /// The first of three: it starts and asks for the others.
-fn one_of_three(context: &CaseContext<'_>, kind: Kind) -> Result<(), CaseError> {
+fn one_of_three(context: &CaseContext<'_>, kind: ManifestKind) -> Result<(), CaseError> {
     let node = node(context)?;
     let folder = node.pki().join("etcd");
     fs::create_dir_all(&folder)?;

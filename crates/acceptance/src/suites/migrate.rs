@@ -68,9 +68,9 @@ pub fn cases(under_test: &ImageUnderTest) -> Vec<Case> {
     cases
 }
 
-type Procedure = fn(&CaseContext<'_>, &EtcdVersion, &EtcdVersion) -> Result<(), CaseError>;
+type MigrationProcedure = fn(&CaseContext<'_>, &EtcdVersion, &EtcdVersion) -> Result<(), CaseError>;
 
-fn case(name: &str, from: &EtcdVersion, to: &EtcdVersion, procedure: Procedure) -> Case {
+fn case(name: &str, from: &EtcdVersion, to: &EtcdVersion, procedure: MigrationProcedure) -> Case {
     let proves = match name {
         "auth" => format!("the same from {from} to {to} with authentication enabled"),
         _ => format!("data of {from} is whole under {to}"),

@@ -13,7 +13,7 @@ use crate::certificates::Certificates;
 use crate::container::Container;
 use crate::context::CaseContext;
 use crate::error::{CaseError, ensure};
-use crate::etcd::{Cluster, ClusterOptions, Member, ctl};
+use crate::etcd::{Cluster, ClusterMember, ClusterOptions, ctl};
 use crate::events::Events;
 use crate::image_under_test::ImageUnderTest;
 use crate::pod::Pod;
@@ -71,8 +71,8 @@ fn upgrade(context: &CaseContext<'_>, versions: &[EtcdVersion]) -> Result<(), Ca
     let pod = context.pod()?;
     let from = versions.first().ok_or_else(|| CaseError::failed("no versions"))?;
     let mut cluster = secure(&pod, from)?;
-    let endpoints: Vec<_> = cluster.members.iter().map(Member::client_url).collect();
-    let writer = Writer::new(&cluster.options, from, endpoints.join(","));
+    let endpoints: Vec<_> = cluster.members.iter().map(ClusterMember::client_url).collect();
+    let writer = WritingClient::new(&cluster.options, from, endpoints.join(","));
     thread::scope(|scope| {
         let writing = scope.spawn(|| writer.run(&pod));
         let mut hops = versions.windows(2);
@@ -92,13 +92,13 @@ fn roll_members(
     context: &CaseContext<'_>,
     cluster: &mut Cluster<'_>,
     hop: &[EtcdVersion],
-    writer: &Writer,
+    writer: &WritingClient,
 ) -> Result<(), CaseError> {
     let [from, to] = hop else { return Err(CaseError::failed("a hop leads from one to another")) };
     for index in 0..cluster.members.len() {
         let name = cluster.members[index].name.clone();
         context.step(format_args!("1. the cluster is healthy before {name} is upgraded"));
-        cluster.members.iter_mut().try_for_each(Member::wait_until_healthy)?;
+        cluster.members.iter_mut().try_for_each(ClusterMember::wait_until_healthy)?;
         if index == 0 {
             context.step("a snapshot is saved from the leader");
             snapshot_from_leader(context, cluster)?;
@@ -217,7 +217,7 @@ fn go_back(
 }
 
 /// A client that writes all the time and remembers what was acknowledged.
-struct Writer {
+struct WritingClient {
     options: ClusterOptions,
     version: EtcdVersion,
     endpoints: String,
@@ -233,7 +233,7 @@ struct Written {
     longest_window: Duration,
 }
 
-impl Writer {
+impl WritingClient {
     fn new(options: &ClusterOptions, version: &EtcdVersion, endpoints: String) -> Self {
         Self {
             options: options.clone(),

@@ -17,7 +17,7 @@ use crate::etcd::{ClusterOptions, ctl};
 use crate::kubelet::{Kubelet, Template};
 use crate::pod::{Pod, Process};
 use crate::runtime::Signal;
-use kube_manifests::{self as manifests, Kind, Setting};
+use kube_manifests::{self as manifests, ManifestKind, Setting};
 
 /// The pods of the StatefulSet, all of them on the loopback device.
 const MEMBERS: [(&str, &str); 3] =
@@ -30,7 +30,7 @@ const KEYS: usize = 50;
 
 pub fn backup_and_restore(context: &CaseContext<'_>) -> Result<(), CaseError> {
     let pod = context.pod()?;
-    let site = Site::new(&pod)?;
+    let site = StatefulSetFixture::new(&pod)?;
     let mut members = site.start()?;
     context.step("write, and save a snapshot as the CronJob does");
     site.write("saved")?;
@@ -58,14 +58,14 @@ pub fn backup_and_restore(context: &CaseContext<'_>) -> Result<(), CaseError> {
 }
 
 /// Claims, secrets and names, as the cluster would have them.
-struct Site<'a> {
+struct StatefulSetFixture<'a> {
     pod: &'a Pod<'a>,
     kubelet: Kubelet,
     tls: Certificates,
     backup: PathBuf,
 }
 
-impl<'a> Site<'a> {
+impl<'a> StatefulSetFixture<'a> {
     fn new(pod: &'a Pod<'a>) -> Result<Self, CaseError> {
         let context = pod.context();
         let addresses = MEMBERS.map(|(_, address)| address);
@@ -90,7 +90,7 @@ impl<'a> Site<'a> {
     }
 
     /// What the generator makes for this image, of one kind of Kubernetes.
-    fn documents(&self, kind: Kind, of: &str) -> Vec<Value> {
+    fn documents(&self, kind: ManifestKind, of: &str) -> Vec<Value> {
         let under_test = self.pod.context().under_test;
         let image = format!("registry.example.com/etcd:{}", under_test.tag);
         let files = manifests::files(kind, &Setting { image, target: under_test.newest().clone() });
@@ -101,7 +101,7 @@ impl<'a> Site<'a> {
     fn start(&self) -> Result<Vec<Process<'a>>, CaseError> {
         let context = self.pod.context();
         context.step("start the pods of the StatefulSet");
-        let set = self.documents(Kind::StatefulSet, "StatefulSet").remove(0);
+        let set = self.documents(ManifestKind::StatefulSet, "StatefulSet").remove(0);
         let mut members = Vec::new();
         for (name, address) in MEMBERS {
             let pod = Template { name, address, spec: &set["spec"]["template"]["spec"] };
@@ -151,7 +151,7 @@ impl<'a> Site<'a> {
         for second in 0..KEPT + 2 {
             File::create(self.backup.join(format!("snapshot-20010101T0000{second:02}Z.db")))?;
         }
-        let job = self.documents(Kind::Backup, "CronJob").remove(0);
+        let job = self.documents(ManifestKind::Backup, "CronJob").remove(0);
         let spec = &job["spec"]["jobTemplate"]["spec"]["template"]["spec"];
         let pod = Template { name: "etcd-backup-1", address: MEMBERS[0].1, spec };
         for container in self.kubelet.containers(pod)? {
@@ -174,7 +174,7 @@ impl<'a> Site<'a> {
     fn restore(&self, index: usize) -> Result<Ended, CaseError> {
         give(&self.backup, 0)?;
         fs::set_permissions(&self.backup, fs::Permissions::from_mode(0o555))?;
-        let job = self.documents(Kind::Restore, "Job").remove(index);
+        let job = self.documents(ManifestKind::Restore, "Job").remove(index);
         let (name, address) = MEMBERS[index];
         let pod = Template { name, address, spec: &job["spec"]["template"]["spec"] };
         let containers = self.kubelet.containers(pod)?;

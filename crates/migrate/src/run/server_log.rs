@@ -75,11 +75,11 @@ fn is_final_log_line(line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::format::Format;
+    use crate::report::format::OutputFormat;
 
     fn follow(log: &str) -> LogTail {
         let tail = LogTail::default();
-        tail.follow(log.as_bytes(), ServerLog::OnFailure, EventLog::new(Format::Text));
+        tail.follow(log.as_bytes(), ServerLog::OnFailure, EventLog::new(OutputFormat::Text));
         tail
     }
 

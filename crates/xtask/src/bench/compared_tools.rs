@@ -37,7 +37,7 @@ pub struct ComparedTools {
 impl ComparedTools {
     pub fn start(tools: &Tools, work: &Path, content: &BenchContent) -> Result<Self> {
         let program = tools.get("BUILDKITD")?;
-        let registry = registry::start(&registry::RegistryOptions {
+        let registry = registry::start(&registry::RegistryDaemonOptions {
             program: tools.get("DOCKER_REGISTRY")?,
             work,
             data: &work.join("registry"),

@@ -102,7 +102,7 @@ impl PushBench<'_> {
         let link =
             if name == "delay" { Link::open(self.kind, self.options.delay)? } else { Link::none() };
         let data = self.data.path().join(name);
-        let registry = registry::start(&registry::RegistryOptions {
+        let registry = registry::start(&registry::RegistryDaemonOptions {
             program: self.tools.get("DOCKER_REGISTRY")?,
             work: self.work.path(),
             data: &data,

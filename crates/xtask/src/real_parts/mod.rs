@@ -63,7 +63,7 @@ impl Laboratory {
         symlink(tools.get("BUILDX")?, plugins.join("docker-buildx"))?;
         let engine = engine::provide(work.path())?;
         let emulators = Emulators::provide();
-        let registry = registry::start(&registry::RegistryOptions {
+        let registry = registry::start(&registry::RegistryDaemonOptions {
             program: tools.get("DOCKER_REGISTRY")?,
             work: work.path(),
             data: &work.path().join("registry"),
