@@ -183,7 +183,7 @@ fn base(locked: &Locked, choice: &Choice, target: &Target) -> Result<BasePlan, P
 
 /// `ETCD_UNSUPPORTED_ARCH`, if the last version (plain `etcd`) needs it on this platform.
 fn environment(locked: &Locked, target: &Target) -> BTreeMap<String, String> {
-    let last = locked.catalog.versions.tag.etcd.series();
+    let last = locked.catalog.versions.tag.etcd.series().to_string();
     let is_unsupported = target.unsupported_arch.contains(&last);
     is_unsupported
         .then(|| (contract::run::UNSUPPORTED_ARCH.to_owned(), target.goarch.clone()))

@@ -4,7 +4,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use etcd_version::{EtcdVersion, Facts, Series};
+use etcd_version::{EtcdVersion, Facts};
 
 use crate::case::Case;
 use crate::container::Container;
@@ -82,7 +82,7 @@ fn case(name: &str, from: &EtcdVersion, to: &EtcdVersion, procedure: MigrationPr
 /// Whether a way back from `newer` needs a login, which `migrate` does not have: some minor version on
 /// it does not start on a restored database of the next one.
 fn has_stuck_auth(older: &EtcdVersion, newer: &EtcdVersion) -> bool {
-    let (mut minor, newer) = (Series::of(older), Series::of(newer));
+    let (mut minor, newer) = (older.series(), newer.series());
     while minor < newer {
         if !Facts::compiled_in().of(minor).downgrade_by_snapshot {
             return true;

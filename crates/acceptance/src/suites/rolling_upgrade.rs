@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use etcd_version::EtcdVersion;
+use etcd_version::{EtcdVersion, Series};
 
 use crate::case::Case;
 use crate::certificates::Certificates;
@@ -109,7 +109,7 @@ fn roll_members(
         let said = cluster.members[index].migrate(to)?;
         // Its own version may have to take a raft snapshot first, with the consent of the others.
         let started = Events::of(&said).started();
-        ensure(started.iter().all(|version| version.is_same_series(from)), || {
+        ensure(started.iter().all(|version| version.series() == from.series()), || {
             format!("migrate started a server for {name} that its cluster is not ready for")
         })
         .map_err(|stop| stop.log(&said))?;
@@ -125,9 +125,9 @@ fn roll_members(
             context.step("5. the cluster keeps the old version while members differ");
             context.until(&format!("the cluster to be at {}", from.series()), || {
                 let version = cluster_version(cluster)?;
-                let is_ahead = version == to.series();
+                let is_ahead = version == Some(to.series());
                 ensure(!is_ahead, || "the cluster version went ahead".to_owned())?;
-                Ok(version == from.series())
+                Ok(version == Some(from.series()))
             })?;
         }
     }
@@ -138,12 +138,12 @@ fn becomes(cluster: &Cluster<'_>, version: &EtcdVersion) -> Result<(), CaseError
     let (context, series) = (cluster.pod.context(), version.series());
     context.step(format_args!("the cluster version becomes {series}"));
     context.until(&format!("the cluster to be at {series}"), || {
-        Ok(cluster_version(cluster)? == series)
+        Ok(cluster_version(cluster)? == Some(series))
     })
 }
 
-/// The version that a member reports for the cluster, as `3.6`; empty where it cannot be read yet.
-fn cluster_version(cluster: &Cluster<'_>) -> Result<String, CaseError> {
+/// The version that a member reports for the cluster, or `None` if it cannot be read yet.
+fn cluster_version(cluster: &Cluster<'_>) -> Result<Option<Series>, CaseError> {
     // Read from the data, because /version asks for a client with a certificate.
     let member = cluster.members.last().expect("clusters have members");
     let status = Container::new([
@@ -156,7 +156,7 @@ fn cluster_version(cluster: &Cluster<'_>) -> Result<String, CaseError> {
     .volume(&member.data, crate::etcd::DATA);
     let said = cluster.pod.run(&status)?;
     let json: serde_json::Value = serde_json::from_str(&said.stdout).unwrap_or_default();
-    Ok(json["data"]["clusterVersion"].as_str().unwrap_or_default().to_owned())
+    Ok(json["data"]["clusterVersion"].as_str().and_then(|text| text.parse().ok()))
 }
 
 fn snapshot_from_leader(context: &CaseContext<'_>, cluster: &Cluster<'_>) -> Result<(), CaseError> {

@@ -142,7 +142,7 @@ impl SeriesFacts {
 }
 
 fn facts(version: &EtcdVersion) -> &'static SeriesFacts {
-    Facts::compiled_in().of(Series::of(version))
+    Facts::compiled_in().of(version.series())
 }
 
 /// The programs that a version consists of.

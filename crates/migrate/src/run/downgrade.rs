@@ -25,7 +25,7 @@ pub fn in_place(
     to: &EtcdVersion,
 ) -> Result<(), MigrateError> {
     let newer_tool = context.program("etcdctl", from)?;
-    let goal = Series::of(to);
+    let goal = to.series();
     let limit = context.options.timeouts.start;
     context.serve(from, |server| {
         server.wait_until_healthy()?;
@@ -106,7 +106,9 @@ fn run_tools(
     // to do so while the log has such entries, so it works on a restored copy without a log.
     restore("etcdutl", from, &db(&swap.member), &swap.staged)?;
     let mut migrate = Command::new(context.program("etcdutl", from)?);
-    migrate.args(["migrate", "--target-version", &to.series(), "--data-dir"]).arg(&swap.staged);
+    migrate
+        .args(["migrate", "--target-version", &to.series().to_string(), "--data-dir"])
+        .arg(&swap.staged);
     context.run_tool(migrate, &format!("etcd {from} could not write the schema of {to}"))?;
     restore(restorer(to), to, &db(&swap.staged.join("member")), &swap.restored)
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use etcd_version::{Bundled, Facts, Series};
+use etcd_version::{Bundled, Facts};
 
 use crate::cli::etcd_flags;
 use crate::cli::options::{Options, PlainBinaries, ServerOptions};
@@ -241,7 +241,7 @@ fn look(options: &Options) -> Result<Migration, MigrateError> {
     if let (CurrentVersion::Etcd3(known), DataDirContents::Etcd3(data)) =
         (&mut origin, &found.contents)
     {
-        let to = Series::of(&options.target.version);
+        let to = options.target.version.series();
         // Only then an etcd may be unable to replay the log. The log may be long.
         if Facts::compiled_in().is_replay_limit(known.series) && to > known.series {
             known.replayed_until = replayed_until(&options.data_dir)?;

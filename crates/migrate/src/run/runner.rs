@@ -18,7 +18,6 @@ use crate::plan::{bundled, space, tools};
 use crate::state::backup_store::BackupStore;
 use crate::state::journal::Journal;
 use crate::state::version_file;
-use etcd_version::Series;
 
 /// The hint after a failure in a step.
 pub const GOES_ON: &str = "run migrate again: it goes on where it stopped";
@@ -105,7 +104,7 @@ impl Runner<'_> {
     /// leaves in the log what its cluster has agreed on, and the next minor version checks the
     /// database before it reads the log.
     fn confirm(&self, version: &EtcdVersion) -> Result<(), MigrateError> {
-        let wanted = Series::of(version);
+        let wanted = version.series();
         let DataDirContents::Etcd3(data) = data_dir::read(&self.context.options.data_dir)?.contents
         else {
             return Ok(());
@@ -123,7 +122,7 @@ impl Runner<'_> {
     /// An error if the next minor version cannot replay the log that a server left: the target would
     /// not start.
     fn confirm_log(&self, version: &EtcdVersion) -> Result<(), MigrateError> {
-        let own = Series::of(version);
+        let own = version.series();
         match replayed_until(&self.context.options.data_dir)? {
             Some(until) if until <= own => Err(MigrateError::new(
                 MigrateErrorKind::StepFailed,

@@ -128,7 +128,7 @@ impl<'a> Server<'a> {
 
     /// Waits until the server is healthy and the whole cluster is at its minor version.
     pub fn wait_until_upgraded(&mut self) -> Result<(), MigrateError> {
-        let wanted = Series::of(&self.version);
+        let wanted = self.version.series();
         let mut was_healthy = false;
         // The two need not be true at the same time: in a cluster whose other members also migrate,
         // the quorum may be lost a moment later.
@@ -159,7 +159,7 @@ impl<'a> Server<'a> {
     }
 
     fn without_quorum(&self, reachable: usize, peers: &Peers) -> MigrateError {
-        let series = Series::of(&self.version);
+        let series = self.version.series();
         let next = series.next();
         MigrateError::new(
             MigrateErrorKind::NoQuorum,
@@ -179,7 +179,7 @@ impl<'a> Server<'a> {
     /// Waits until every later minor version can replay the log: until there is a raft snapshot after
     /// the last request that they do not understand.
     pub fn wait_for_replayable_log(&mut self, data_dir: &Path) -> Result<(), MigrateError> {
-        let own = Series::of(&self.version);
+        let own = self.version.series();
         let member = data_dir.join("member");
         let mut newest = None;
         let mut is_replayable = None;

@@ -42,7 +42,7 @@ impl StepContext<'_> {
         // A member that stays at its minor version needs only the consent of the others, which run
         // already. On the way to another minor version the others may be migrating, too, and are
         // waited for.
-        let stays = self.from == Some(Series::of(version));
+        let stays = self.from == Some(version.series());
         let peers = Peers::of(self.members, &self.options.member.name);
         let peers = (stays && !is_alone).then_some(&peers);
         self.serve(version, |server| {
