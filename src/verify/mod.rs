@@ -55,15 +55,15 @@ impl fmt::Display for Finding {
 
 /// Verifies everything that index.json names.
 pub fn verify(layout: &Layout) -> Result<VerifyReport, LayoutError> {
-    walk(layout, false)
+    verify_images(layout, false)
 }
 
 /// Verifies a layout that may lack layers of Windows bases.
 pub fn verify_sparse(layout: &Layout) -> Result<VerifyReport, LayoutError> {
-    walk(layout, true)
+    verify_images(layout, true)
 }
 
-fn walk(layout: &Layout, is_sparse: bool) -> Result<VerifyReport, LayoutError> {
+fn verify_images(layout: &Layout, is_sparse: bool) -> Result<VerifyReport, LayoutError> {
     let mut verifier =
         Verifier { layout, is_sparse, report: VerifyReport::default(), seen: BTreeSet::new() };
     let tagged = layout.tagged()?;

@@ -94,7 +94,7 @@ fn a_layer_of_windows_is_fetched_only_for_a_destination_that_lacks_it() {
     let sparse = build(&["--sparse"]);
     assert_eq!(base.asked(&origin), 0);
 
-    // Whoever does not know that something is left out is told.
+    // `verify` without `--sparse` reports the missing base layer.
     let said = fixture.refused(&["verify", "layout"]);
     assert!(said.contains(&base.layer.short()) && said.contains("`verify --sparse`"), "{said}");
     let left = |place: &str, more: &[&str]| {

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What is to run, in the words that all runtimes understand.
+/// A container to run, in a form that every runtime can start.
 #[derive(Clone, Debug, Default)]
 pub struct Container {
     pub command: Vec<String>,
-    /// Beside what the image's config says.
+    /// In addition to the environment of the image's config.
     pub environment: BTreeMap<String, String>,
     pub volumes: Vec<Volume>,
     pub user: Option<(u32, u32)>,
     pub root: RootFilesystem,
-    /// What it reads from standard input.
+    /// Its standard input.
     pub input: String,
 }
 

@@ -27,7 +27,7 @@ impl Events {
         self.versions("started")
     }
 
-    /// The versions of the servers that have done what they were started for.
+    /// The versions of the servers that finished their step.
     pub fn stopped(&self) -> Vec<EtcdVersion> {
         self.versions("stopped")
     }

@@ -8,13 +8,13 @@ use serde_json::Value;
 use super::container::{Container, RootFilesystem};
 use super::error::CaseError;
 
-/// Makes containers of what a manifest says, as a kubelet does: command, arguments, environment,
+/// Makes containers from a manifest, as a kubelet does: command, arguments, environment,
 /// volumes, user and root.
 #[derive(Clone, Debug)]
 pub struct Kubelet {
     /// Folders by the name of their claim or secret.
     pub volumes: BTreeMap<String, PathBuf>,
-    /// Names of pods and services: what is to be /etc/hosts.
+    /// The file for /etc/hosts, with the names of pods and services.
     pub hosts: PathBuf,
 }
 

@@ -1,4 +1,4 @@
-//! Which of the bundled versions data goes between.
+//! The pairs of bundled versions that data is migrated between.
 
 use etcd_version::EtcdVersion;
 

@@ -131,7 +131,7 @@ impl Downloader<'_> {
     ) -> Result<(), AttemptError> {
         loop {
             download.receive(source).await?;
-            let is_from_one = download.partial.is_one_piece();
+            let is_from_one = download.partial.is_one_response();
             let expected = download.file.digest;
             match download.partial.seal(&expected)? {
                 None => return Ok(()),

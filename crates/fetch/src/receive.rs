@@ -93,7 +93,7 @@ impl DownloadState<'_> {
 
     async fn read_body(&mut self, mut response: Response) -> Result<(), AttemptError> {
         let stall = self.stall_timeout;
-        self.partial.begin_piece();
+        self.partial.begin_response();
         loop {
             let read = tokio::time::timeout(stall, response.chunk()).await;
             let read = read.map_err(|_| TransferError::Stalled(stall))?;
@@ -108,7 +108,7 @@ impl DownloadState<'_> {
     async fn receive_file(&mut self, path: &Path) -> Result<(), AttemptError> {
         let mut source = tokio::fs::File::open(path).await.map_err(TransferError::File)?;
         self.partial.restart()?;
-        self.partial.begin_piece();
+        self.partial.begin_response();
         let mut buffer = vec![0; 1 << 17];
         loop {
             match source.read(&mut buffer).await.map_err(TransferError::File)? {

@@ -29,10 +29,10 @@ const WINDOWS: [(&str, &str); 3] = [
     ("ltsc2025", "10.0.26100.33296"),
 ];
 
-/// The best that gzip has.
+/// The highest level of gzip.
 const LEVEL: u32 = 9;
 
-/// Makes every base in a folder; the arguments that make etcdimg use them.
+/// Makes every base in a folder; returns the arguments for etcdimg that use them.
 pub fn all(out: &Path) -> Result<Vec<String>> {
     fs::create_dir_all(out).context(out.display())?;
     let out = fs::canonicalize(out)?;
@@ -51,7 +51,7 @@ fn base(name: &str, layout: &Path, digest: &Digest) -> String {
     format!("{name}=oci:{}@{digest}", layout.display())
 }
 
-/// Makes a folder beside its place, and puts it there instead of what was there.
+/// Makes a folder under a temporary name, then replaces the folder at `place` by it.
 fn anew(place: &Path, fill: impl FnOnce(&Path) -> Result<Digest>) -> Result<Digest> {
     let work = part::temporary(place.parent().unwrap_or(place))?;
     let made = work.path().join("new");
@@ -80,7 +80,7 @@ fn busybox_index(folder: &Path) -> Result<Digest> {
     Ok(found)
 }
 
-/// A config that says nothing but the platform.
+/// A config that contains only the platform.
 fn config(platform: PlatformFields) -> ImageConfig {
     ImageConfig { platform, config: Some(RunConfig::default()), ..ImageConfig::default() }
 }
@@ -96,11 +96,11 @@ fn listed(platform: &str) -> PlatformFields {
     }
 }
 
-/// Writes a stand-in for Windows Nano Server; the digest of its manifest.
+/// Writes a stand-in for Windows Nano Server; returns the digest of its manifest.
 ///
-/// It has the documents of a Windows base and the two roots of its layer, and not one file of
-/// Windows: what is built on it can be looked into, verified and pushed, but runs nowhere. The
-/// manifest says so in an annotation, which every image on top of it carries on.
+/// It has the documents of a Windows base and the two root folders of its layer, but no file of
+/// Windows: an image on top of it can be inspected, verified and pushed, but it cannot run. An
+/// annotation of the manifest says so; images on top of it get the same annotation.
 pub fn nanoserver(version: &str, folder: &Path) -> Result<Digest> {
     if !is_windows_version(version) {
         return Err(TaskError::new(format!("`{version}` is no version of Windows"))

@@ -1,11 +1,11 @@
-//! An image for `etcdimg build --builder buildx`, made of this machine's own toolchains where the
-//! locked one cannot be reached.
+//! An image for `etcdimg build --builder buildx`, made of this machine's own toolchains, for use
+//! where the locked builder image cannot be pulled.
 //!
-//! In it are the shell of busybox, every Go release of versions.yaml with the modules of sources/
-//! as a proxy, what [`crate::cross`] brings, Rust itself, and its crates: all that a compile asks
-//! for, so that no step needs a network. Linux on x86_64 only. It packs what is in the caches:
-//! `etcdimg fetch --only modules --from source --platform P` brings all modules and crates before,
-//! which a build alone does not.
+//! It contains the shell of busybox, every Go release of versions.yaml with the modules of sources/
+//! as a Go proxy, the parts that [`crate::cross`] installs, Rust and its crates. With them no step
+//! of a compile needs a network. Linux on x86_64 only. It packs the content of the caches; a build
+//! alone does not fetch all modules and crates, so first run
+//! `etcdimg fetch --only modules --from source --platform P`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -42,11 +42,11 @@ pub struct BuilderImageOptions<'a> {
     pub with_rust: bool,
     /// Where the layout goes.
     pub out: &'a Path,
-    /// `HOST:PORT/NAME`, where it is pushed as well.
+    /// `HOST:PORT/NAME` of a repository that the image is also pushed to.
     pub repository: Option<&'a str>,
 }
 
-/// Makes the image; the digest of its manifest.
+/// Makes the image; returns the digest of its manifest.
 pub fn make(options: &BuilderImageOptions<'_>) -> Result<Digest> {
     if (std::env::consts::OS, std::env::consts::ARCH) != ("linux", "x86_64") {
         return Err(TaskError::new("builder images are made on linux/amd64 only"));
@@ -93,7 +93,7 @@ fn config() -> ImageConfig {
 
 struct BuilderImageWriter<'a> {
     layout: LayoutWriter,
-    /// On the file system of the layout, so that layers are renamed.
+    /// On the file system of the layout, so that layers can be renamed into it.
     work: &'a Path,
     cache: PathBuf,
     versions: Versions,
@@ -106,7 +106,7 @@ impl BuilderImageWriter<'_> {
         self.layout.plain_layer(&tar)
     }
 
-    /// bash for the scripts, and the C library that the compilers themselves want.
+    /// bash for the scripts, and the C library that the compilers need.
     fn libraries(&self, with_rust: bool) -> Result<LayoutLayer> {
         let bash = find("bash").ok_or_else(|| TaskError::new("there is no bash"))?;
         let mut programs = vec![bash.clone()];
@@ -120,7 +120,7 @@ impl BuilderImageWriter<'_> {
         copy(&bash, &root.join("bin"))?;
         let mut libraries = BTreeSet::new();
         for program in programs {
-            // One that is static has none, and says so by its status.
+            // A static program has no libraries; `ldd` then exits with an error.
             let text = Cmd::new("ldd").arg(&program).text().unwrap_or_default();
             libraries.extend(libraries_of(&text).map(PathBuf::from));
         }
@@ -224,7 +224,7 @@ impl BuilderImageWriter<'_> {
         Ok(folder)
     }
 
-    /// A layer of paths in folders. Uncompressed: it is used where it is made.
+    /// A layer of paths in folders. Uncompressed, because it is used on the machine that makes it.
     fn pack(
         &self,
         name: &str,

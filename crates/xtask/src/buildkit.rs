@@ -6,7 +6,7 @@ use crate::command::{Cmd, path_with};
 use crate::daemon::Daemon;
 use crate::error::Result;
 
-/// How a BuildKit is run.
+/// How a BuildKit is started.
 #[derive(Debug)]
 pub struct BuildkitOptions<'a> {
     pub program: &'a Path,
@@ -16,7 +16,7 @@ pub struct BuildkitOptions<'a> {
     pub root: &'a Path,
 }
 
-/// Starts it; `None` when it does not start here, as its log tells.
+/// Starts it; `None` if it does not start on this machine. Its log has the reason.
 pub fn start(options: &BuildkitOptions<'_>) -> Result<Option<Daemon>> {
     let BuildkitOptions { program, work, root } = options;
     let group = Cmd::new("id").arg("-g").text()?;

@@ -2,8 +2,8 @@
 //! layer.
 //!
 //! busybox comes from Debian's or Ubuntu's own package, by default of the suite that this machine
-//! runs; only what is named below gets in. The same package gives the same bytes on every machine,
-//! and nothing of a foreign architecture is executed.
+//! runs; the layer contains only what is named below. The same package gives the same bytes on
+//! every machine, and nothing of a foreign architecture is executed.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -21,7 +21,7 @@ use crate::workspace::{self, say};
 /// The name of the base in versions.yaml.
 const NAME: &str = "busybox";
 
-/// What shells, scripts and people look for in a container. Written down instead of asked from the
+/// The commands that scripts and people expect in a container. A fixed list, not asked from the
 /// binary, so that the layer does not depend on what can be executed here. Every suite since
 /// bookworm has all of them; a missing one is an error.
 const APPLETS: &str = "\
@@ -49,7 +49,7 @@ nobody:x:65534:
 /// Without it programs made by Go 1.12 to 1.15, old etcds among them, ask DNS before /etc/hosts.
 const NSSWITCH: &str = "hosts: files dns\n";
 
-/// Writes the layer of a platform to a file; its digest.
+/// Writes the layer of a platform to a file; returns its digest.
 pub fn write(suite: Option<&str>, platform: &str, out: &Path) -> Result<Digest> {
     let bytes = layer(suite, platform)?;
     let folder = out.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -63,7 +63,7 @@ pub fn write(suite: Option<&str>, platform: &str, out: &Path) -> Result<Digest> 
     Ok(Digest::of(&bytes))
 }
 
-/// The base for this machine's containers, kept in the cache; what etcdimg's `--base` wants.
+/// The base for this machine's containers, kept in the cache; returns the value for `--base`.
 pub fn base_of_cache(suite: Option<&str>, platform: &str) -> Result<String> {
     let path = kept(platform)?;
     let digest = write(suite, platform, &path)?;
@@ -108,10 +108,10 @@ pub fn debian_architecture(platform: &str) -> Result<&'static str> {
     })
 }
 
-/// What we take of the package.
+/// The files of the package that are used.
 struct BusyboxPackage {
     busybox: Vec<u8>,
-    /// The licence wants to travel with the program.
+    /// The licence must be distributed with the program.
     copyright: Vec<u8>,
 }
 
@@ -151,8 +151,8 @@ fn tree(busybox: Vec<u8>, copyright: Vec<u8>) -> RootTar {
         root.folder(path, 0o1777);
     }
     root.file("bin/busybox", 0o755, busybox);
-    // Links are symbolic: a layer that replaces one of several hard links would break up the
-    // inode.
+    // Links are symbolic: a layer that replaces one of several hard links would separate it from
+    // the others.
     for applet in APPLETS.split(' ') {
         root.link(&format!("bin/{applet}"), "busybox");
     }

@@ -1,4 +1,4 @@
-//! What compiles `migrate` for every platform, in the cache and nowhere else.
+//! Installs the parts that compile `migrate` for every platform, in the cache and nowhere else.
 //!
 //! `parts/rust-VERSION/library` has the sources of Rust's standard library, of the version in
 //! versions.yaml: the toolchain's own where it has them, else those of Debian's package rust-src.
@@ -25,7 +25,7 @@ const SUITES: [&str; 4] = ["trixie-backports", "trixie", "forky", "sid"];
 
 const RUST_SRC: &str = "rustup component add rust-src";
 
-/// Where the parts are.
+/// Where the installed parts are.
 #[derive(Debug)]
 pub struct CrossParts {
     /// The folder of zig and cargo-zigbuild.
@@ -34,7 +34,7 @@ pub struct CrossParts {
     pub library: PathBuf,
 }
 
-/// Brings what is missing.
+/// Installs the parts that are missing.
 pub fn provide() -> Result<CrossParts> {
     let versions = workspace::versions(&workspace::root())?;
     if find("rustc").is_none() {
@@ -89,7 +89,7 @@ fn standard_library(rust: &str, parts: &Path, place: &Path) -> Result<()> {
     finish(&made, place)
 }
 
-/// So that a build does not have to ask rustc where it is.
+/// Links the library into the cache, so that a build does not have to ask rustc for its path.
 fn link(library: &Path, place: &Path) -> Result<()> {
     fs::create_dir_all(place)?;
     let link = place.join("library");

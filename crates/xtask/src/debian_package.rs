@@ -24,7 +24,7 @@ pub struct DebianSuite<'a> {
     pub architecture: &'a str,
 }
 
-/// The file of each package. `NAME=VERSION` asks for a version by how it begins, where the suite
+/// The file of each package. `NAME=VERSION` selects a version by its beginning, where the suite
 /// has several.
 pub fn files(debian: DebianSuite<'_>, packages: &[&str]) -> Result<Vec<PathBuf>> {
     let DebianSuite { suite, architecture } = debian;
@@ -89,7 +89,7 @@ fn fetch(debian: DebianSuite<'_>, cache: &Path, packages: &[&str]) -> Result<()>
     Ok(())
 }
 
-/// The distribution's own keys, as apt wants to hear of them.
+/// The distribution's own keys, in the form of apt's `signed-by`.
 fn keyrings() -> Result<String> {
     let names = ["debian-archive-keyring.", "ubuntu-archive-keyring."];
     let is_one = |path: &PathBuf| {
@@ -106,7 +106,7 @@ fn keyrings() -> Result<String> {
     Ok(paths.join(","))
 }
 
-/// An apt with folders of its own, which leaves the system's alone.
+/// An apt with its own folders; those of the system are not changed.
 struct Apt<'a> {
     work: &'a Path,
     debian: DebianSuite<'a>,
@@ -128,7 +128,7 @@ impl Apt<'_> {
         Ok(archives(&text))
     }
 
-    /// Brings the packages into `fetched`.
+    /// Downloads the packages into `fetched`.
     fn download(&self, archive: &str, packages: &[&str]) -> Result<()> {
         let DebianSuite { suite, architecture } = self.debian;
         let is_ubuntu = apt::os_release("ID").is_some_and(|id| id == "ubuntu");
@@ -174,14 +174,14 @@ impl Apt<'_> {
     }
 }
 
-/// apt takes the beginning of a version only with a wildcard.
+/// apt accepts the beginning of a version only with a wildcard.
 fn wanted(package: &str) -> String {
     if package.contains('=') { format!("{package}*") } else { package.to_owned() }
 }
 
-/// The archives that `apt-get --print-uris update` names, the most promising first. Which of the
-/// sites is the distribution's own archive is not written anywhere: most likely the one that has
-/// an `-updates` suite.
+/// The archives that `apt-get --print-uris update` names, the most likely one first. apt does not
+/// say which of the sites is the distribution's own archive: most likely it is the one that has an
+/// `-updates` suite.
 fn archives(text: &str) -> Vec<String> {
     let site = |line: &str| {
         let uri = line.strip_prefix('\'')?.split_once("/InRelease'")?.0;

@@ -55,7 +55,7 @@ impl fmt::Display for TaskError {
     }
 }
 
-/// Says what was being done when something failed.
+/// Adds to an error what was being done.
 pub trait ErrorContext<T> {
     fn context(self, what: impl fmt::Display) -> Result<T>;
 }

@@ -11,17 +11,17 @@ use crate::error::{ErrorContext as _, Result, TaskError};
 use crate::part;
 use crate::workspace::{self, say};
 
-/// Since this minor version Go fetches the release that it is asked for.
+/// Since this minor version Go fetches the release that `GOTOOLCHAIN` names.
 const OLDEST: u32 = 21;
 
-/// The packages of trixie, which keep to this folder name.
+/// The packages of trixie, and the folder name in them.
 const PACKAGES: [&str; 2] = ["golang-1.24-go", "golang-1.24-src"];
 const FOLDER: &str = "go-1.24";
 
 const WHERE: &str = "install one from https://go.dev/dl";
 
 /// The folder of a Go that is not on `PATH`, or `None` when the one there is recent. On Debian and
-/// Ubuntu a missing one is brought.
+/// Ubuntu a missing one is put into the cache.
 pub fn provide() -> Result<Option<PathBuf>> {
     if find("go").is_some_and(|go| is_recent(&go)) {
         return Ok(None);
@@ -56,7 +56,7 @@ fn minor(version: &str) -> Option<u32> {
     version.strip_prefix("go1.")?.split('.').next()?.parse().ok()
 }
 
-/// The package splits the toolchain between two folders, tied by absolute links.
+/// The package splits the toolchain between two folders, connected by absolute links.
 fn unpack() -> Result<()> {
     let parts = workspace::parts()?;
     let place = parts.join("go");

@@ -1,8 +1,8 @@
 //! The laboratory of etcdimg, in place of scripts: it installs the real programs that tests use,
-//! makes fixtures where registries cannot be reached, and measures. Nothing of it is shipped.
+//! makes fixtures where registries cannot be reached, and runs benchmarks. Nothing of it is
+//! shipped.
 //!
-//! `cargo xtask` lists the tasks. Their results go to standard output, what happens to standard
-//! error.
+//! `cargo xtask` lists the tasks. Their results go to standard output, messages to standard error.
 
 mod apt;
 mod bases;

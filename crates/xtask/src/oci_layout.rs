@@ -1,5 +1,5 @@
-//! OCI image layouts that the program's own writer makes of small images, and layers that are read
-//! back from what it built.
+//! Writes OCI image layouts of small images by etcdimg's own code, and reads the layers of an image
+//! that etcdimg built.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -26,7 +26,7 @@ pub struct LayoutLayer {
 #[derive(Debug)]
 pub struct LayoutWriter {
     layout: Layout,
-    /// Held as long as we write.
+    /// Held as long as the layout is written.
     _lock: fs::File,
 }
 

@@ -144,11 +144,11 @@ fn rustup_is_told_the_release_that_it_has() {
       HOME=/home/builder
       RUSTUP_TOOLCHAIN=1.95.0
     ");
-    let told = |call: &str| {
+    let is_called_with_toolchain = |call: &str| {
         let rest = calls.split_once(&format!("{call} in ")).unwrap().1;
         rest.split_once("\n  <").unwrap().0.contains("RUSTUP_TOOLCHAIN=1.95.0")
     };
-    assert!(told("rustc") && told("cargo"), "{calls}");
+    assert!(is_called_with_toolchain("rustc") && is_called_with_toolchain("cargo"), "{calls}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The pods of `manifests/`, as they are: init container first, volumes and network as a kubelet
+//! The pods of `manifests/`, unchanged: init container first, volumes and network as a kubelet
 //! would set them up. Podman takes the place of the kubelet.
 
 use std::fs::{self, File};
@@ -64,11 +64,11 @@ fn must(node: &Node<'_>, words: &[&str]) -> Result<String, CaseError> {
 
 /// Writes the manifest to a folder that the node sees, and runs `podman kube play` on it.
 fn play(node: &Node<'_>, file: &manifests::File) -> Result<(), CaseError> {
-    // Its folder of data is the one place that node and host share.
+    // A folder that node and host share.
     let path = node.pki().join(&file.name);
     fs::write(&path, &file.text)?;
     let path = Path::new("/etc/kubernetes/pki").join(&file.name);
-    // Podman would remove an init container that has ended, and with some luck before it knows.
+    // Podman would remove an init container that has ended, sometimes before it has its exit code.
     let keep = "--annotation=io.podman.annotations.init.container.type=always";
     must(node, &["kube", "play", keep, &path.display().to_string()]).map(drop)
 }
@@ -105,7 +105,7 @@ fn single(context: &CaseContext<'_>, kind: ManifestKind) -> Result<(), CaseError
     same("the value", "b\n", must(&node, &get)?.as_str())
 }
 
-/// The first of three: it starts and asks for the others.
+/// The first of three members: it starts and looks for the others.
 fn one_of_three(context: &CaseContext<'_>, kind: ManifestKind) -> Result<(), CaseError> {
     let node = node(context)?;
     let folder = node.pki().join("etcd");

@@ -1,5 +1,5 @@
-//! etcd's upgrade guide (<https://etcd.io/docs/v3.6/upgrades/upgrade_3_4/>), for every pair and chain
-//! of bundled minors: three members with TLS are upgraded one by one while a client writes.
+//! etcd's upgrade guide (<https://etcd.io/docs/v3.6/upgrades/upgrade_3_4/>), for every pair and
+//! chain of bundled minors: three members with TLS are upgraded one by one while a client writes.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,7 +66,7 @@ fn secure<'a>(pod: &'a Pod<'a>, version: &EtcdVersion) -> Result<Cluster<'a>, Ca
     Ok(cluster)
 }
 
-/// From each version to the next, while a client writes.
+/// Upgrades the cluster from each version to the next, while a client writes.
 fn upgrade(context: &CaseContext<'_>, versions: &[EtcdVersion]) -> Result<(), CaseError> {
     let pod = context.pod()?;
     let from = versions.first().ok_or_else(|| CaseError::failed("no versions"))?;
@@ -107,7 +107,7 @@ fn roll_members(
         cluster.members[index].stop()?;
         context.step(format_args!("3. migrate {name}, which must start no server but its own"));
         let said = cluster.members[index].migrate(to)?;
-        // Its own version may have to take a raft snapshot first, with the consent of the others.
+        // migrate may have to run the old version for a raft snapshot first, which needs a quorum.
         let started = Events::of(&said).started();
         ensure(started.iter().all(|version| version.series() == from.series()), || {
             format!("migrate started a server for {name} that its cluster is not ready for")
@@ -126,7 +126,9 @@ fn roll_members(
             context.until(&format!("the cluster to be at {}", from.series()), || {
                 let version = cluster_version(cluster)?;
                 let is_ahead = version == Some(to.series());
-                ensure(!is_ahead, || "the cluster version went ahead".to_owned())?;
+                ensure(!is_ahead, || {
+                    "the cluster version rose before all members were upgraded".to_owned()
+                })?;
                 Ok(version == Some(from.series()))
             })?;
         }
@@ -216,7 +218,7 @@ fn go_back(
     cluster.stop_all()
 }
 
-/// A client that writes all the time and remembers what was acknowledged.
+/// A client that writes all the time and records the acknowledged writes.
 struct WritingClient {
     options: ClusterOptions,
     version: EtcdVersion,

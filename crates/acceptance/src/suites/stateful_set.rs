@@ -57,7 +57,7 @@ pub fn backup_and_restore(context: &CaseContext<'_>) -> Result<(), CaseError> {
     stop(&mut members)
 }
 
-/// Claims, secrets and names, as the cluster would have them.
+/// The volumes, secrets and names that a Kubernetes cluster would provide.
 struct StatefulSetFixture<'a> {
     pod: &'a Pod<'a>,
     kubelet: Kubelet,
@@ -89,7 +89,7 @@ impl<'a> StatefulSetFixture<'a> {
         Ok(Self { pod, kubelet: Kubelet { volumes, hosts }, tls, backup })
     }
 
-    /// What the generator makes for this image, of one kind of Kubernetes.
+    /// The generated manifests for this image, only documents of the Kubernetes kind `of`.
     fn documents(&self, kind: ManifestKind, of: &str) -> Vec<Value> {
         let under_test = self.pod.context().under_test;
         let image = format!("registry.example.com/etcd:{}", under_test.tag);
@@ -146,7 +146,7 @@ impl<'a> StatefulSetFixture<'a> {
         Ok(all)
     }
 
-    /// The pod of the CronJob, where there are more old snapshots than it keeps.
+    /// Runs the pod of the CronJob with more old snapshots in the volume than it keeps.
     fn save(&self) -> Result<(), CaseError> {
         for second in 0..KEPT + 2 {
             File::create(self.backup.join(format!("snapshot-20010101T0000{second:02}Z.db")))?;
@@ -170,7 +170,7 @@ impl<'a> StatefulSetFixture<'a> {
         })
     }
 
-    /// The pod of a member's Job, for which the backups are read-only.
+    /// Runs the pod of a member's restore Job. The volume of the backups is read-only for it.
     fn restore(&self, index: usize) -> Result<Ended, CaseError> {
         give(&self.backup, 0)?;
         fs::set_permissions(&self.backup, fs::Permissions::from_mode(0o555))?;
@@ -193,7 +193,7 @@ fn give(folder: &Path, user: u32) -> Result<(), CaseError> {
     })
 }
 
-/// An error when it ended by itself.
+/// An error if the member ended by itself.
 fn runs(member: &mut Process<'_>) -> Result<(), CaseError> {
     let Some(code) = member.has_ended()? else { return Ok(()) };
     let what = format!("a member ended by itself with exit code {code}");

@@ -332,7 +332,7 @@ fn what_only_the_log_of_a_killed_server_knows_is_not_lost() {
         for key in &keys {
             etcd.run(&["put", key, "late"]);
         }
-        // Ten times a second it brings its database to where its log is.
+        // Ten times a second etcd commits to its database what its log already has.
         let contents = etcd.contents();
         etcd.kill();
         succeed(&directory, &mut case.command(&directory, &[]), case.to);

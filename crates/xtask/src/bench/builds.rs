@@ -1,4 +1,4 @@
-//! How long a build takes, beside what others need for the same files, in one run.
+//! Compares how long etcdimg, crane and buildx take for an image of the same files, in one run.
 //!
 //!   etcdimg, programs   `etcdimg build` from compiled programs, no layer made yet
 //!   etcdimg, archives   the same from .tar.gz archives as etcd releases them
@@ -8,9 +8,9 @@
 //!   buildx              a Dockerfile that copies the same files, --no-cache, type=oci
 //!   buildx, epoch       the same with SOURCE_DATE_EPOCH and rewrite-timestamp=true
 //!
-//! Everything is timed in turns, with files in the page cache. docs/performance.md tells what it
-//! means. It sets itself up: programs are compiled if they are not in the cache. The daemons are
-//! private and end with it.
+//! Everything is timed in turns, with files in the page cache. docs/performance.md explains the
+//! results. Programs that are not in the cache are compiled first. The daemons are private and end
+//! with the benchmark.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ pub struct BuildBenchOptions<'a> {
     pub json: Option<&'a Path>,
 }
 
-/// Everything that a run needs.
+/// The parameters and results of one run of the benchmark.
 struct BuildBench {
     program: PathBuf,
     root: PathBuf,
@@ -49,7 +49,7 @@ struct BuildBench {
     work: Work,
 }
 
-/// Measures; the program that was measured.
+/// Runs the benchmark; returns the etcdimg that was measured.
 pub fn run(options: &BuildBenchOptions<'_>) -> Result<PathBuf> {
     let tools = set_up()?;
     let work = Work::new(&workspace::cache()?, "bench.")?;
@@ -120,7 +120,7 @@ impl BuildBench {
         let kept = ["blobs", "records"].map(|name| user_cache.join(name));
         Cmd::new("cp").arg("-rl").args(kept).arg(&programs).run()?;
         forget_layers(&programs)?;
-        say("writing the layers, files and archives for all");
+        say("writing the same layers, files and archives for all programs");
         let content = BenchContent::write(&place, &place.join("layout"))?;
         bench.catalog = content.catalog()?;
         let archived = place.join("archived");
@@ -132,7 +132,7 @@ impl BuildBench {
         Ok((bench, content))
     }
 
-    /// A build with a cache.
+    /// The command line of a build with a cache.
     fn words(&self, catalog: &Path, cache: &Path, origin: &str) -> Vec<String> {
         let text = |path: &Path| path.display().to_string();
         let fixed = ["build", "--arch", "amd64", "--from", origin, "--base", &self.base, "--out"];
@@ -157,7 +157,7 @@ impl BuildBench {
         self.work.path().join("cache")
     }
 
-    /// A cache without layers, and nothing built.
+    /// Removes what was built, and makes a cache without layers.
     fn cold(&self, cache: &str) -> Result<()> {
         let _ = fs::remove_dir_all(self.out());
         let _ = fs::remove_dir_all(self.cache());
@@ -190,7 +190,7 @@ impl BuildBench {
         Ok(())
     }
 
-    /// Of a build that has nothing to do.
+    /// Counts the connections of a build that has nothing to do.
     fn count_connections(&self) -> Result<usize> {
         self.cold("programs")?;
         let words = self.words(&self.root, &self.cache(), "source");

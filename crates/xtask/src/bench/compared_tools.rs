@@ -1,4 +1,4 @@
-//! What others need for the same files: crane, and buildx with a BuildKit of its own.
+//! Builds of the same files by other tools: crane, and buildx with its own BuildKit.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ pub struct ComparedTools {
     context: PathBuf,
     /// The arguments with the tars of all layers.
     appended: Vec<String>,
-    /// The manifest of the base, as BuildKit wants it.
+    /// The digest of the manifest of the base, for BuildKit.
     base: String,
     /// Clock ticks in a second.
     ticks: f64,
@@ -50,7 +50,7 @@ impl ComparedTools {
             let log = fs::read_to_string(buildkit::log(work)).unwrap_or_default();
             TaskError::new(format!("BuildKit does not start\n{log}"))
         })?;
-        // By sudo the process of ours is another one.
+        // With sudo, our child process is sudo and not BuildKit.
         let line = format!("{} --root {}", program.display(), root.display());
         let found = daemon::with_command_line(|known| known.starts_with(&line));
         let tars = content.tars()?;
@@ -78,7 +78,8 @@ impl ComparedTools {
         command.env("BUILDX_CONFIG", self.work.join("buildx"))
     }
 
-    /// The base as a registry and BuildKit want it; the digest of its manifest.
+    /// Writes the base into the registry, and into a layout for BuildKit. Returns the digest of its
+    /// manifest.
     fn base(&self) -> Result<String> {
         let name = |tag| format!("{}/base:{tag}", self.registry.address);
         let crane = || Cmd::new(&self.crane);
@@ -116,7 +117,7 @@ impl ComparedTools {
         Ok(())
     }
 
-    /// Into another repository each time: a layer that is there already is not sent again.
+    /// Into another repository each time, because a layer that exists is not sent again.
     pub fn crane_push(&self, clock: &Clock, results: &mut BenchSamples, run: usize) -> Result<()> {
         let further = ["-t".to_owned(), format!("{}/etcd-{run}:1", self.registry.address)];
         results.add("crane append, push", clock.run(&self.append(&further), |command| command)?);
@@ -142,7 +143,7 @@ impl ComparedTools {
     ) -> Result<()> {
         let out = self.work.join("buildx.tar");
         let _ = fs::remove_file(&out);
-        // Forgets the peak of the last run.
+        // Resets the peak of the last run.
         Cmd::root("tee").arg(self.proc("clear_refs")).fed(b"5\n")?;
         let before = self.cpu_seconds()?;
         let words = [
@@ -186,7 +187,7 @@ impl ComparedTools {
 }
 
 /// The fields 14 to 17 of /proc/PID/stat (proc(5)): utime, stime, cutime and cstime. The name of
-/// the program, in parentheses, may hold spaces.
+/// the program, in parentheses, may contain spaces.
 fn cpu_ticks(stat: &str) -> f64 {
     let rest = stat.rsplit_once(") ").map_or(stat, |(_, rest)| rest);
     let fields = rest.split(' ').skip(11).take(4);

@@ -1,5 +1,5 @@
-//! The same content for everybody that `bench` measures: the layers of an image as tars, as files
-//! of a Dockerfile and as archives of releases.
+//! The same content for every program that `bench` measures: the layers of an image as tars, as
+//! files of a Dockerfile and as archives of releases.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -19,7 +19,7 @@ use crate::{oci_layout, part};
 /// Links of the catalog to what a build reads beside it.
 const LINKS: [&str; 5] = ["sources", "crates", "manifests", "Cargo.toml", "Cargo.lock"];
 
-/// Folders of the bench.
+/// The folders that the content of a benchmark is in.
 #[derive(Debug)]
 pub struct BenchContent {
     work: PathBuf,
@@ -75,7 +75,7 @@ impl BenchContent {
         Ok(catalog)
     }
 
-    /// Hard links stay out: COPY would make files of them, and more work than the others have.
+    /// Hard links are left out: COPY would turn them into files, more work than for other tools.
     fn unpack(&self, number: usize, tar: &[u8]) -> Result<()> {
         for entry in tar::Archive::new(tar).entries()? {
             let mut entry = entry?;

@@ -10,7 +10,7 @@ use crate::daemon::Daemon;
 use crate::error::{Result, TaskError};
 use crate::workspace::say;
 
-/// Decides how the delay is made.
+/// The variable that chooses how the delay is made.
 const VARIABLE: &str = "BENCH_LINK";
 
 /// How the delay is made.
@@ -18,7 +18,7 @@ const VARIABLE: &str = "BENCH_LINK";
 pub enum LinkKind {
     /// By the kernel, in a network namespace.
     Netem,
-    /// By a thread of ours that holds every byte back.
+    /// By a thread of this program that delays every byte.
     Proxy,
 }
 
@@ -32,7 +32,7 @@ impl fmt::Display for LinkKind {
 }
 
 impl LinkKind {
-    /// The kernel's, where it has one.
+    /// netem if the kernel has it, unless the variable chooses.
     pub fn choose() -> Result<Self> {
         match std::env::var(VARIABLE).unwrap_or_default().as_str() {
             "" => {}
@@ -55,11 +55,11 @@ impl LinkKind {
 /// A link that is open as long as this value lives.
 #[derive(Debug, Default)]
 pub struct Link {
-    /// Words before a program, which put it at an end of the link.
+    /// The start of a command line, which runs a program at one end of the link.
     prefix: Vec<String>,
-    /// What a proxy holds bytes back for; `None` where there is no proxy.
+    /// The delay of the proxy, there and back; `None` without a proxy.
     delay: Option<Duration>,
-    /// Keeps the network namespace.
+    /// Keeps the network namespace alive.
     _holder: Option<Daemon>,
 }
 
@@ -91,7 +91,7 @@ impl Link {
         &self.prefix
     }
 
-    /// Where a server at an address is found through the link.
+    /// The address at which a server is reached through the link.
     pub fn address(&self, address: &str) -> Result<String> {
         let Some(delay) = self.delay else { return Ok(address.to_owned()) };
         let port = address.rsplit(':').next().unwrap_or_default().parse()?;

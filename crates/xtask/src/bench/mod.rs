@@ -1,5 +1,5 @@
 //! Benchmarks: builds beside crane and buildx, pushes beside crane and Docker, and `migrate` on a
-//! large data directory. docs/performance.md tells what the numbers mean.
+//! large data directory. docs/performance.md explains the results.
 
 mod builds;
 mod compared_tools;
@@ -24,7 +24,7 @@ use crate::command::Cmd;
 use crate::error::{Result, TaskError};
 use crate::workspace::{self, say};
 
-/// Names a program that is built already.
+/// The variable with the path of an etcdimg that is already built.
 const PROGRAM: &str = "ETCDIMG";
 
 pub fn run(arguments: &BenchArgs) -> Result<()> {

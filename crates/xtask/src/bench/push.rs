@@ -1,13 +1,13 @@
-//! How long a push takes beside crane's and Docker's, in one run, into one registry on this
-//! machine.
+//! Compares how long etcdimg, crane and Docker take to push to one registry on this machine, in one
+//! run.
 //!
-//!   first      an index into a repository that has nothing
+//!   first      an index into an empty repository
 //!   again      the same once more
 //!   revision   the same after a revision bump: new last layers, configs, manifests and index
 //!
 //! Each on loopback and over a link with a delay: by netem in a network namespace where the kernel
 //! has it, else by [`super::long_link`]. Requests are counted in the registry's access log.
-//! docs/performance.md tells what it means. Docker's row, with the first of the seven images,
+//! docs/performance.md explains the results. Docker's row, with the first of the seven images,
 //! appears where an engine answers.
 
 use std::collections::BTreeMap;
@@ -80,7 +80,7 @@ fn layout(work: &Path, revision: u32) -> PathBuf {
     work.join(format!("layout{revision}"))
 }
 
-/// The registry syncs each blob. In memory, so that its disk is not what is measured.
+/// A folder in memory. The registry syncs each blob, and the disk is not to be measured.
 fn memory() -> PathBuf {
     const WANTED_BYTES: u64 = 2_000_000_000;
     let memory = PathBuf::from("/dev/shm");
@@ -89,7 +89,7 @@ fn memory() -> PathBuf {
 }
 
 /// A registry at the end of a link.
-struct Far {
+struct LinkedRegistry {
     link: &'static str,
     prefix: Vec<String>,
     address: String,
@@ -109,22 +109,22 @@ impl PushBench<'_> {
             prefix: link.prefix(),
             allows_delete: false,
         })?;
-        let far = Far {
+        let far = LinkedRegistry {
             link: name,
             prefix: link.prefix().to_vec(),
             address: link.address(&registry.address)?,
             access_log: registry.access_log.clone(),
         };
-        // The very first push meets a registry that it does not know.
-        self.ours(&far, "first, unknown registry", 0, "unknown")?;
+        // The very first push: etcdimg knows nothing about the registry yet.
+        self.push_by_etcdimg(&far, "first, unknown registry", 0, "unknown")?;
         for run in 1..=self.options.runs {
             say(format_args!("{name}, run {run} of {}", self.options.runs));
             for (case, revision) in [("first", 0), ("again", 0), ("revision", 1)] {
-                self.ours(&far, case, revision, &format!("ours{run}"))?;
-                self.cranes(&far, case, revision, &format!("cranes{run}"))?;
+                self.push_by_etcdimg(&far, case, revision, &format!("ours{run}"))?;
+                self.push_by_crane(&far, case, revision, &format!("cranes{run}"))?;
             }
             if name == "loopback" && Cmd::new("docker").arg("version").succeeds() {
-                self.dockers(&far, run)?;
+                self.push_by_docker(&far, run)?;
             }
         }
         drop(registry);
@@ -132,12 +132,18 @@ impl PushBench<'_> {
         Ok(())
     }
 
-    fn ours(&mut self, far: &Far, case: &'static str, revision: u32, name: &str) -> Result<()> {
+    fn push_by_etcdimg(
+        &mut self,
+        far: &LinkedRegistry,
+        case: &'static str,
+        revision: u32,
+        name: &str,
+    ) -> Result<()> {
         let words = self.push(far, revision, name);
         self.timed(far, "etcdimg", case, &words)
     }
 
-    fn push(&self, far: &Far, revision: u32, repository: &str) -> Vec<String> {
+    fn push(&self, far: &LinkedRegistry, revision: u32, repository: &str) -> Vec<String> {
         let work = self.work.path();
         let words = [
             self.options.program.display().to_string(),
@@ -154,7 +160,13 @@ impl PushBench<'_> {
         words.to_vec()
     }
 
-    fn cranes(&mut self, far: &Far, case: &'static str, revision: u32, name: &str) -> Result<()> {
+    fn push_by_crane(
+        &mut self,
+        far: &LinkedRegistry,
+        case: &'static str,
+        revision: u32,
+        name: &str,
+    ) -> Result<()> {
         let words = [
             self.tools.get("CRANE")?.display().to_string(),
             "push".into(),
@@ -166,8 +178,8 @@ impl PushBench<'_> {
         self.timed(far, "crane", case, &words)
     }
 
-    /// One image: an engine pushes what it can run.
-    fn dockers(&mut self, far: &Far, run: usize) -> Result<()> {
+    /// Only one image: an engine pushes only images for its own platform.
+    fn push_by_docker(&mut self, far: &LinkedRegistry, run: usize) -> Result<()> {
         let image = format!("{}/ours1:{}", far.address, push_images::tag(0));
         if run == 1 {
             let tar = self.work.path().join("one.tar");
@@ -186,7 +198,7 @@ impl PushBench<'_> {
 
     fn timed(
         &mut self,
-        far: &Far,
+        far: &LinkedRegistry,
         who: &'static str,
         case: &'static str,
         words: &[String],
@@ -267,7 +279,7 @@ impl PushBench<'_> {
             ),
             Goal::new("first push on loopback: not slower than crane", near, near >= 1.0),
             Goal::new("nothing to do: requests", again, again <= 2.0),
-            Goal::new("first push: crane's requests, in ours", share, share > 1.5),
+            Goal::new("first push: crane's requests divided by etcdimg's", share, share > 1.5),
             Goal::new("peak memory under 128 MiB", peak, peak < 128.0),
         ]
     }

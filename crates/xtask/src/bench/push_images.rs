@@ -1,5 +1,5 @@
-//! What `bench push` pushes: an index of seven images, 42 blobs, 117 MB, of bytes that no
-//! compressor makes smaller.
+//! What `bench push` pushes: an index of seven images, 42 blobs, 117 MB, of bytes that
+//! cannot be compressed.
 
 use std::path::Path;
 

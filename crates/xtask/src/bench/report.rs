@@ -23,10 +23,10 @@ struct BuildCandidate {
     output_bytes: Option<u64>,
 }
 
-/// Everything that is told.
+/// Everything that the benchmark reports.
 #[derive(Debug)]
 pub struct BenchReport {
-    subjects: Vec<BuildCandidate>,
+    candidates: Vec<BuildCandidate>,
     rates: Rates,
     archive_bytes: u64,
     connections: usize,
@@ -38,7 +38,7 @@ impl BenchSamples {
         self.candidate(name).samples.push(sample);
     }
 
-    /// What the output of a candidate holds, in bytes of layers.
+    /// The size of the output of a candidate, in bytes of layers.
     pub fn size(&mut self, name: &'static str, bytes: u64) {
         self.candidate(name).output_bytes = Some(bytes);
     }
@@ -58,7 +58,7 @@ impl BenchSamples {
         connections: usize,
         runs: usize,
     ) -> BenchReport {
-        BenchReport { subjects: self.0.clone(), rates, archive_bytes, connections, runs }
+        BenchReport { candidates: self.0.clone(), rates, archive_bytes, connections, runs }
     }
 }
 
@@ -83,11 +83,11 @@ impl BuildCandidate {
 
 impl BenchReport {
     fn wall(&self, name: &str) -> f64 {
-        let candidate = self.subjects.iter().find(|it| it.name == name);
+        let candidate = self.candidates.iter().find(|it| it.name == name);
         candidate.map_or(f64::NAN, |it| median(&it.values(|sample| sample.wall_seconds)))
     }
 
-    /// The seconds that a build cannot do without, on all cores: reading, hashing, compressing.
+    /// The least time that a build needs, in seconds on all cores: reading, hashing, compressing.
     #[expect(clippy::cast_precision_loss, reason = "sizes in bytes, far below 2^52")]
     fn floors(&self) -> [(&'static str, f64); 2] {
         let level = deflate(Compression::Gzip.level());
@@ -115,7 +115,7 @@ impl BenchReport {
         }
         let seconds = self.wall(NO_CHANGE);
         let connections = self.connections as f64;
-        let ours = self.subjects.iter().filter(|it| it.name.starts_with("etcdimg"));
+        let ours = self.candidates.iter().filter(|it| it.name.starts_with("etcdimg"));
         let peaks: Vec<_> = ours.flat_map(|it| it.values(|sample| sample.peak_kib)).collect();
         let peak = highest(&peaks) / 1024.0;
         goals.push(Goal::new("no change: under 0.3 s", seconds, seconds < 0.3));
@@ -142,7 +142,7 @@ impl BenchReport {
                 "-".repeat(20)
             ),
         ];
-        lines.extend(self.subjects.iter().map(|candidate| self.row(candidate)));
+        lines.extend(self.candidates.iter().map(|candidate| self.row(candidate)));
         lines.push(String::new());
         lines.extend(self.goals().iter().map(Goal::line));
         lines.push(String::new());
@@ -182,9 +182,9 @@ impl BenchReport {
 
     #[expect(clippy::cast_precision_loss, reason = "a number of cores")]
     fn load_line(&self) -> String {
-        let loads: Vec<_> = self.subjects.iter().flat_map(|it| it.values(|it| it.load)).collect();
+        let loads: Vec<_> = self.candidates.iter().flat_map(|it| it.values(|it| it.load)).collect();
         let is_busy = lowest(&loads) > cores() as f64 / 2.0 + 1.0;
-        let note = "; others were busy here, so only the ratios mean something";
+        let note = "; other programs used this machine, so only the ratios are meaningful";
         format!(
             "load average before the runs: {:.1} to {:.1}{}",
             lowest(&loads),
@@ -194,8 +194,8 @@ impl BenchReport {
     }
 
     pub fn json(&self) -> Value {
-        let subjects: Map<_, _> =
-            self.subjects.iter().map(|it| (it.name.to_owned(), it.json())).collect();
+        let candidates: Map<_, _> =
+            self.candidates.iter().map(|it| (it.name.to_owned(), it.json())).collect();
         let rates: Map<_, _> =
             self.rates.speeds.iter().map(|(name, speed)| (name.clone(), (*speed).into())).collect();
         let sizes: Map<_, _> =
@@ -210,7 +210,7 @@ impl BenchReport {
             "runs": self.runs,
             "plain_bytes": self.rates.n_bytes,
             "archive_bytes": self.archive_bytes,
-            "subjects": subjects,
+            "subjects": candidates,
             "floor_seconds": floors,
             "rates": rates,
             "sizes": sizes,
@@ -220,7 +220,7 @@ impl BenchReport {
     }
 }
 
-/// Where the number of a level begins in the name of its rate.
+/// The index at which the level begins in the name of a rate.
 fn deflate_prefix() -> usize {
     "deflate".len()
 }
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn a_row_has_every_column() {
         let report = report();
-        let row = report.row(&report.subjects[0]);
+        let row = report.row(&report.candidates[0]);
         let start = "| etcdimg, programs  |   1.10 |   1.00 |  2.20 |       50 |     123.5 |";
         assert!(row.starts_with(start), "{row}");
         assert!(row.ends_with(" x |"), "{row}");

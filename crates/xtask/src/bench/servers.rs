@@ -14,14 +14,15 @@ use crate::daemon::Daemon;
 use crate::error::{Result, TaskError};
 use crate::{interrupt, part};
 
-/// How long a server may take to be at its version.
+/// How long a server may take until the cluster version is its own version.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// Values of this size, so many in a transaction.
+/// The size of each value.
 const VALUE_BYTES: usize = 10_000;
+/// How many keys a transaction writes.
 const N_KEYS: usize = 100;
 
-/// What the database may grow beyond the keys, with the logs.
+/// How much larger than the database the data directory is, because of its logs.
 const LOGS_MIB: u64 = 160;
 
 const QUOTA: &str = "--quota-backend-bytes=8589934592";
@@ -34,7 +35,7 @@ pub struct Servers {
     versions: Vec<String>,
 }
 
-/// A server that runs.
+/// A running server.
 struct EtcdServer {
     daemon: Daemon,
     port: u16,
@@ -68,7 +69,7 @@ impl Servers {
         &self.versions[self.versions.len() - 1]
     }
 
-    /// Every version between the first and the last, one after the other.
+    /// Runs every version between the first and the last, one after the other.
     pub fn serve_all(&self, data: &Path) -> Result<()> {
         for version in &self.versions[1..self.versions.len() - 1] {
             let mut server = self.start(version, data, &["--snapshot-count=1"])?;
@@ -77,7 +78,7 @@ impl Servers {
         Ok(())
     }
 
-    /// Writes keys until the directory is as large as wanted; how many.
+    /// Writes keys until the directory has about this size; returns how many.
     pub fn seed(&self, data: &Path, mib: u64) -> Result<usize> {
         let flags = ["--snapshot-count=100", "--max-wals=1"];
         let mut server = self.start(self.first(), data, &flags)?;
@@ -95,7 +96,7 @@ impl Servers {
             command.fed(transaction.as_bytes())?;
             n_keys += N_KEYS;
         }
-        // Logs that a snapshot covers go away every half a minute.
+        // etcd removes logs that a snapshot covers every 30 seconds.
         for _ in 0..400 {
             let files = part::entries(&data.join("member/wal"))?;
             let is_log = |path: &&PathBuf| path.extension().is_some_and(|it| it == "wal");
@@ -127,7 +128,7 @@ impl Servers {
 }
 
 impl EtcdServer {
-    /// Until it is healthy and the cluster is at its version.
+    /// Waits until it is healthy and the cluster version is its own.
     fn wait(&mut self, version: &str) -> Result<()> {
         let series = version.rsplit_once('.').map_or(version, |(series, _)| series);
         let reached = format!("\"etcdcluster\":\"{series}.0\"");
@@ -148,7 +149,7 @@ impl EtcdServer {
     }
 }
 
-/// What a server answers; nothing when it does not.
+/// The response of a server; empty if there is none.
 fn get(port: u16, path: &str) -> String {
     let ask = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
@@ -161,7 +162,7 @@ fn get(port: u16, path: &str) -> String {
     ask().unwrap_or_default()
 }
 
-/// A port of loopback that nothing listens on.
+/// A free port on loopback.
 pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

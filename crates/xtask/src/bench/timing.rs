@@ -1,4 +1,4 @@
-//! How long a program takes, and how much it needs: by `time`, which sees its children as well.
+//! Time and memory of a program, measured by `time`, which includes its children.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,17 +7,17 @@ use std::time::Instant;
 use crate::command::{Cmd, find};
 use crate::error::{ErrorContext as _, Result, TaskError};
 
-/// What one run took.
+/// Time and memory of one run.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
     pub wall_seconds: f64,
     pub cpu_seconds: f64,
     pub peak_kib: f64,
-    /// The load average before.
+    /// The load average before the run.
     pub load: f64,
 }
 
-/// Where `time` writes.
+/// Measures programs with `time`.
 #[derive(Debug)]
 pub struct Clock {
     time: PathBuf,
@@ -32,7 +32,7 @@ impl Clock {
         Ok(Self { time, work: work.to_owned() })
     }
 
-    /// Runs a program with changes to its environment; it must go well.
+    /// Measures a program, with changes to its environment; an error if it fails.
     pub fn run(&self, words: &[String], change: impl FnOnce(Cmd) -> Cmd) -> Result<Sample> {
         let file = self.work.join("time");
         let load = load()?;

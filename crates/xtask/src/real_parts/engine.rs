@@ -1,5 +1,5 @@
-//! A Docker engine: one that answers already, or a private one that is gone afterwards with its
-//! data and with everything that it did to the network.
+//! A Docker engine: one that already runs, or a private one. The private one is removed afterwards,
+//! with its data and with all its changes to the network.
 
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::error::{ErrorContext as _, Result, TaskError};
 use crate::interrupt;
 use crate::workspace::{self, say};
 
-/// What is left out where there is no bridge and no overlay.
+/// Options for a machine that supports neither a bridge nor overlay.
 const WITHOUT_BRIDGE: [&str; 5] = [
     "--storage-driver=vfs",
     "--bridge=none",
@@ -28,7 +28,7 @@ pub struct Engine {
     _private: Option<Private>,
 }
 
-/// Ends with its value.
+/// A private engine, which ends when this value is dropped.
 #[derive(Debug)]
 struct Private {
     daemon: Option<Daemon>,
@@ -39,7 +39,7 @@ struct Private {
     _lock: File,
 }
 
-/// Whether an engine answers, at a host or where the client looks for it.
+/// Whether an engine answers, at a host or at the client's default address.
 pub fn answers(host: Option<&str>) -> bool {
     let ask = Cmd::new("timeout").args(["20", "docker", "version"]);
     let ask = ask.args(["--format", "{{.Server.Version}}"]);
@@ -49,7 +49,7 @@ pub fn answers(host: Option<&str>) -> bool {
     }
 }
 
-/// The processes of an engine in a folder.
+/// The processes of an engine whose data is in a folder.
 pub fn processes(work: &Path) -> Vec<u32> {
     let folder = format!("{}/engine/", work.display());
     daemon::with_command_line(|line| line.contains(&folder))
@@ -77,7 +77,7 @@ pub fn provide(work: &Path) -> Result<Engine> {
         host: format!("unix://{}/docker.sock", work.display()),
     };
     if !private.start(&[])? {
-        say("no engine with a bridge and overlay here; trying without both");
+        say("an engine with a bridge and overlay does not start here; trying without both");
         private.end();
         if !private.start(&WITHOUT_BRIDGE)? {
             let log = fs::read_to_string(work.join("dockerd.log")).unwrap_or_default();
@@ -105,7 +105,7 @@ fn lock(path: &Path) -> Result<File> {
 }
 
 impl Private {
-    /// In a mount namespace of its own, which takes its mounts along when it ends.
+    /// Starts it in its own mount namespace, so that its mounts disappear when it ends.
     fn start(&mut self, further: &[&str]) -> Result<bool> {
         let folder = self.work.join("engine");
         Cmd::root("rm").arg("-rf").arg(&folder).run()?;
@@ -129,7 +129,7 @@ impl Private {
             "--containerd-namespace=etcdimg".into(),
             "--containerd-plugins-namespace=etcdimg-plugins".into(),
         ];
-        // TMPDIR is for containerd, which likes to leave stack traces there.
+        // TMPDIR is for containerd, which leaves stack traces there.
         let command = Cmd::root("env")
             .args(options)
             .args(further)
@@ -152,7 +152,7 @@ impl Private {
                 daemon::end_all(&[pid]);
             }
             self.daemon = None;
-            // containerd and its shims end with it, but not after a crash.
+            // containerd and its shims end with the engine, but not if the engine crashes.
             for id in processes(&self.work) {
                 daemon::signal(id, rustix::process::Signal::KILL);
             }
@@ -162,7 +162,7 @@ impl Private {
         });
     }
 
-    /// A command of the client, on everything that another one lists.
+    /// Runs a command of the client on everything that another command lists.
     fn docker(&self, command: &[&str], list: &[&str]) {
         let docker = |words: &[&str]| {
             Cmd::new("timeout").args(["60", "docker"]).args(words).env("DOCKER_HOST", &self.host)

@@ -1,11 +1,11 @@
-//! The real Docker engine, registry and image tools that tests meet, around a command.
+//! Runs a command beside the real Docker engine, registry and image tools that tests use.
 //!
 //! The command gets the variables of [`tools`], `ETCDIMG_REAL=1`, `DOCKER_HOST`, `DOCKER_CONFIG`
 //! (an empty one that knows buildx), `ETCDIMG_TEST_REGISTRY=127.0.0.1:PORT` and
 //! `ETCDIMG_TEST_REGISTRY_LOG` (its access log), `ETCDIMG_TEST_EMULATED` (the platforms of other
-//! machines whose containers run here, by qemu), and `ETCDIMG_TEST_BUILDER` (a buildx builder with a
-//! BuildKit of its own, which keeps what it made). Afterwards every process, mount, bridge and
-//! firewall rule of ours is gone again.
+//! machines whose containers run here, by qemu), and `ETCDIMG_TEST_BUILDER` (a buildx builder with
+//! its own BuildKit, which keeps its cache). Afterwards every process, mount, bridge and firewall
+//! rule of ours is removed.
 
 mod emulators;
 mod engine;
@@ -42,7 +42,7 @@ struct Laboratory {
     work: Work,
 }
 
-/// Runs a command in the laboratory.
+/// Runs a command beside the engine, the registry and the builder.
 pub fn run(command: &[String]) -> Result<()> {
     let laboratory = Laboratory::open()?;
     let child = laboratory.command(command)?;
@@ -76,7 +76,7 @@ impl Laboratory {
     }
 
     /// A BuildKit beside the engine, whose own may be too old for what etcdimg asks of it. It
-    /// keeps its caches from run to run. Where it does not start, tests have to do without.
+    /// keeps its caches from run to run. If it does not start, tests run without it.
     fn start_builder(&self) -> Result<Option<Daemon>> {
         let Some(program) = self.tools.find("BUILDKITD") else { return Ok(None) };
         let work = self.work.path();
@@ -120,7 +120,7 @@ impl Laboratory {
     }
 }
 
-/// Waits for the command. When we are interrupted, it ends with everything that it has started.
+/// Waits for the command. On a signal it is ended, with all processes that it has started.
 fn await_child(mut child: std::process::Child) -> Result<std::process::ExitStatus> {
     loop {
         if let Some(status) = child.try_wait()? {
