@@ -55,15 +55,15 @@ impl fmt::Display for Finding {
 
 /// Verifies everything that index.json names.
 pub fn verify(layout: &Layout) -> Result<VerifyReport, LayoutError> {
-    verify_images(layout, false)
+    verify_layout(layout, false)
 }
 
 /// Verifies a layout that may lack layers of Windows bases.
 pub fn verify_sparse(layout: &Layout) -> Result<VerifyReport, LayoutError> {
-    verify_images(layout, true)
+    verify_layout(layout, true)
 }
 
-fn verify_images(layout: &Layout, is_sparse: bool) -> Result<VerifyReport, LayoutError> {
+fn verify_layout(layout: &Layout, is_sparse: bool) -> Result<VerifyReport, LayoutError> {
     let mut verifier =
         Verifier { layout, is_sparse, report: VerifyReport::default(), seen: BTreeSet::new() };
     let tagged = layout.tagged()?;

@@ -182,7 +182,7 @@ fn what_was_pushed_is_pulled_by_others_and_runs() {
 
 #[test]
 #[ignore = "needs a registry"]
-fn the_registry_counts_the_requests_that_were_foretold() {
+fn the_registry_counts_the_requests_that_were_estimated() {
     let registry = part("ETCDIMG_TEST_REGISTRY");
     let log = part("ETCDIMG_TEST_REGISTRY_LOG");
     let home = tempfile::tempdir().unwrap();

@@ -35,12 +35,12 @@ pub struct CaseContext<'a> {
     log: Mutex<CaseLog>,
     /// Only commands of this thread are recorded as the last command.
     procedure_thread: ThreadId,
-    seen: Mutex<Seen>,
+    seen: Mutex<FailureContext>,
 }
 
 /// Details that are shown only with a failure.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct FailureContext {
     command: Option<String>,
     /// Last log lines of the processes that still ran when the case stopped.
     pub(super) logs: Vec<(String, Vec<String>)>,
@@ -67,7 +67,7 @@ impl<'a> CaseContext<'a> {
         }
     }
 
-    pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {
+    pub(super) fn seen(&self) -> MutexGuard<'_, FailureContext> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -43,14 +43,14 @@ impl Resume {
                 "206 Partial Content, but no range was asked for".to_owned(),
             )),
             StatusCode::PARTIAL_CONTENT => match range {
-                Some(Range { start: Some(start), total }) if start == position => {
+                Some(ContentRange { start: Some(start), total }) if start == position => {
                     check_total(total, file)?;
                     Ok(Self::Appends { total })
                 }
                 _ => Ok(Self::AskForAll),
             },
             StatusCode::RANGE_NOT_SATISFIABLE if position > 0 => match range {
-                Some(Range { start: None, total: Some(total) }) if total == position => {
+                Some(ContentRange { start: None, total: Some(total) }) if total == position => {
                     Ok(Self::Complete)
                 }
                 _ => Ok(Self::AskForAll),
@@ -87,20 +87,20 @@ pub fn status_cause(code: StatusCode, headers: &HeaderMap) -> TransferError {
     }
 }
 
-struct Range {
+struct ContentRange {
     start: Option<u64>,
     total: Option<u64>,
 }
 
 /// `bytes 5-9/10`, `bytes 5-9/*`, `bytes */10`.
-fn parse_range(value: &str) -> Option<Range> {
+fn parse_range(value: &str) -> Option<ContentRange> {
     let (range, total) = value.strip_prefix("bytes ")?.trim().split_once('/')?;
     let total = total.parse().ok();
     let start = match range {
         "*" => None,
         range => Some(range.split_once('-')?.0.parse().ok()?),
     };
-    Some(Range { start, total })
+    Some(ContentRange { start, total })
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {

@@ -156,8 +156,8 @@ impl<'a> Upload<'a> {
         let location = position.location.clone();
         let request = self.request(Method::PATCH, location, position.offset, end);
         let response = match self.send(&request).await? {
-            Sent::Response(response) => response,
-            Sent::Transient(cause) => return Ok(UploadProgress::Interrupted(cause)),
+            RequestOutcome::Response(response) => response,
+            RequestOutcome::Transient(cause) => return Ok(UploadProgress::Interrupted(cause)),
         };
         match response.status.as_u16() {
             200 | 202 | 204 => {
@@ -190,8 +190,8 @@ impl<'a> Upload<'a> {
         location.query_pairs_mut().append_pair("digest", &self.blob.digest.to_string());
         let request = self.request(Method::PUT, location, position.offset, self.blob.size);
         let response = match self.send(&request).await? {
-            Sent::Response(response) => response,
-            Sent::Transient(cause) => return Ok(UploadProgress::Interrupted(cause)),
+            RequestOutcome::Response(response) => response,
+            RequestOutcome::Transient(cause) => return Ok(UploadProgress::Interrupted(cause)),
         };
         match response.status.as_u16() {
             200 | 201 | 204 => {
@@ -277,14 +277,14 @@ impl<'a> Upload<'a> {
         request.with(if end > start { Payload::File(range) } else { Payload::Empty })
     }
 
-    async fn send(&self, request: &Request) -> Result<Sent, RegistryError> {
+    async fn send(&self, request: &Request) -> Result<RequestOutcome, RegistryError> {
         match self.remote.send_once(request).await {
             Ok(response) => Ok(match response.transient_failure() {
-                None => Sent::Response(response),
-                Some(cause) => Sent::Transient(cause),
+                None => RequestOutcome::Response(response),
+                Some(cause) => RequestOutcome::Transient(cause),
             }),
             Err(NoResponse::TransferError(cause)) if cause.is_transient() => {
-                Ok(Sent::Transient(cause))
+                Ok(RequestOutcome::Transient(cause))
             }
             Err(other) => Err(other.into_error(self.what, 1)),
         }
@@ -300,7 +300,7 @@ impl<'a> Upload<'a> {
 }
 
 /// What sending one request led to, when it was no error for good.
-enum Sent {
+enum RequestOutcome {
     Response(Response),
     Transient(TransferError),
 }

@@ -37,7 +37,7 @@ const ENVIRONMENT: [&str; 6] = [
 /// Which builder image is made, and where it goes.
 #[derive(Debug)]
 pub struct BuilderImageOptions<'a> {
-    /// The folder whose versions.yaml counts.
+    /// The folder with versions.yaml.
     pub catalog: &'a Path,
     pub with_rust: bool,
     /// Where the layout goes.

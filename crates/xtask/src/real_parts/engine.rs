@@ -25,12 +25,12 @@ const WITHOUT_BRIDGE: [&str; 5] = [
 pub struct Engine {
     pub host: String,
     /// Ends with the engine.
-    _private: Option<Private>,
+    _private: Option<PrivateEngine>,
 }
 
 /// A private engine, which ends when this value is dropped.
 #[derive(Debug)]
-struct Private {
+struct PrivateEngine {
     daemon: Option<Daemon>,
     network: NetworkState,
     work: std::path::PathBuf,
@@ -69,7 +69,7 @@ pub fn provide(work: &Path) -> Result<Engine> {
             .hint("become a member of the group docker, or run this with sudo"));
     }
     let parts = workspace::parts()?;
-    let mut private = Private {
+    let mut private = PrivateEngine {
         _lock: lock(&parts.join("engine.lock"))?,
         network: NetworkState::remember(&parts, work)?,
         daemon: None,
@@ -104,7 +104,7 @@ fn lock(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-impl Private {
+impl PrivateEngine {
     /// Starts it in its own mount namespace, so that its mounts disappear when it ends.
     fn start(&mut self, further: &[&str]) -> Result<bool> {
         let folder = self.work.join("engine");
@@ -174,7 +174,7 @@ impl Private {
     }
 }
 
-impl Drop for Private {
+impl Drop for PrivateEngine {
     fn drop(&mut self) {
         self.end();
         interrupt::shielded(|| self.network.restore());
