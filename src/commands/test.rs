@@ -248,12 +248,12 @@ fn listen(interrupted: &Arc<AtomicBool>) -> Result<tokio::runtime::Runtime, Fail
     let runtime = runtime()?;
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
         let entered = runtime.enter();
-        let heard = signal::unix::signal(kind);
+        let signals = signal::unix::signal(kind);
         drop(entered);
-        let mut heard = heard.map_err(|error| Failure::new(Kind::Other, error))?;
+        let mut signals = signals.map_err(|error| Failure::new(Kind::Other, error))?;
         let flag = Arc::clone(interrupted);
         runtime.spawn(async move {
-            if heard.recv().await.is_some() {
+            if signals.recv().await.is_some() {
                 flag.store(true, Ordering::Relaxed);
             }
         });

@@ -192,7 +192,7 @@ impl ReleaseServer {
     }
 
     /// Of each request, a header that may be missing.
-    pub fn heard(&self, header: &str) -> Vec<Option<String>> {
+    pub fn received(&self, header: &str) -> Vec<Option<String>> {
         self.requests().iter().map(|r| r.header(header).map(ToOwned::to_owned)).collect()
     }
 }

@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn servers_are_told_apart_by_what_happened_to_them() {
+    fn servers_are_distinguished_by_their_events() {
         let events = Events::of(
             "sh: a warning\n\
              {\"level\":\"info\",\"event\":\"started\",\"message\":\"x\",\"etcd\":\"3.5.33\"}\n\

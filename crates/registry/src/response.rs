@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_pass_is_told_from_what_will_not() {
+    fn transient_failures_are_distinguished_from_permanent_ones() {
         let limit = r#"{"errors": [{"code": "DENIED", "message": "secondary rate limit"}]}"#;
         let denied = r#"{"errors": [{"code": "DENIED", "message": "no"}]}"#;
         for (status, headers, body, expected) in [

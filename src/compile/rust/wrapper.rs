@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crate_is_told_apart_by_its_name_and_version() {
+    fn crates_are_distinguished_by_name_and_version() {
         check(
             "semver 1.0.0",
             &["-C", "metadata=0123", "a b", "", "*", "$HOME", "it's"],

@@ -119,7 +119,7 @@ const RUSTUP: &str = r#"
 "#;
 
 #[test]
-fn rustup_is_told_the_release_that_it_has() {
+fn rustup_gets_the_release_that_it_has() {
     let usual = FakeToolchains::new(Builder::Host);
     let source = workspace("x86_64-pc-windows-gnu", "windows/amd64");
     compile_migrate(&usual.context(), &source).unwrap();

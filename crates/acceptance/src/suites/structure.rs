@@ -268,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_machines_that_etcd_does_not_know_are_told_so() {
+    fn only_architectures_without_support_have_the_variable() {
         for (architecture, version, expected) in [
             ("amd64", "3.4.21", None),
             ("arm64", "3.4.21", Some("arm64")),

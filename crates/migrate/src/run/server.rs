@@ -280,7 +280,7 @@ impl<'a> Server<'a> {
             return Err(self.died(status));
         }
         self.read_to_the_end();
-        Ok(if self.tail.has_heard() { Stopped::InOrder } else { Stopped::TooEarly })
+        Ok(if self.tail.saw_stop_message() { Stopped::InOrder } else { Stopped::TooEarly })
     }
 
     fn end(&mut self) -> Result<ExitStatus, MigrateError> {

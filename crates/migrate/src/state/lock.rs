@@ -96,7 +96,7 @@ mod tests {
     use crate::scratch::ScratchDirectory;
 
     #[test]
-    fn the_second_is_told_who_holds_it_and_may_have_it_afterwards() {
+    fn the_second_learns_who_holds_it_and_may_have_it_afterwards() {
         let scratch = ScratchDirectory::new();
         let first = DataDirLock::take(scratch.path()).unwrap();
         let failure = DataDirLock::take(scratch.path()).unwrap_err();

@@ -249,7 +249,7 @@ fn assert_says_what_is_next(directory: &Directory, stderr: &str) {
 
 #[test]
 #[ignore = "needs etcd servers"]
-fn the_death_of_a_server_is_told_at_once_and_the_next_run_goes_on() {
+fn the_death_of_a_server_is_reported_at_once_and_the_next_run_goes_on() {
     let real = real();
     let (lowest, highest) = real.ends();
     let cases = [
