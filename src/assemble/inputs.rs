@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{BuildContext, BuildError, means, parallel};
+use super::{BuildContext, BuildError, fetch_context, parallel};
 use crate::base;
 use crate::compile::{self, CompileOptions, Compiled};
 use crate::digest::Digest;
@@ -112,7 +112,7 @@ pub fn fetch_modules(plan: &Plan, context: &BuildContext<'_>) -> Result<(), Buil
 /// Downloads the base images of the plan into the cache.
 pub fn fetch_bases(plan: &Plan, context: &BuildContext<'_>) -> Result<(), BuildError> {
     plan.images.iter().try_for_each(|image| {
-        base::resolve(&means(plan, context), &image.base.source, &image.platform)?;
+        base::resolve(&fetch_context(plan, context), &image.base.source, &image.platform)?;
         Ok(())
     })
 }

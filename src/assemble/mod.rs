@@ -103,8 +103,8 @@ fn attempt(plan: &Plan, context: &BuildContext<'_>, out: &Path) -> Result<Built,
     let mut images = Vec::new();
     let mut left = BTreeSet::new();
     for (image, layers) in plan.images.iter().zip(&layers) {
-        let means = means(plan, context);
-        let base = base::resolve(&means, &image.base.source, &image.platform)?;
+        let fetch_context = fetch_context(plan, context);
+        let base = base::resolve(&fetch_context, &image.base.source, &image.platform)?;
         if context.is_sparse && image.platform.is_windows() {
             let digests = base.layers.iter().map(|layer| layer.digest);
             left.extend(digests.filter(|digest| !context.store.has(digest)));
@@ -129,7 +129,7 @@ fn attempt(plan: &Plan, context: &BuildContext<'_>, out: &Path) -> Result<Built,
     Ok(Built { index: digest, images, layout })
 }
 
-fn means<'a>(plan: &Plan, context: &'a BuildContext<'a>) -> base::FetchContext<'a> {
+fn fetch_context<'a>(plan: &Plan, context: &'a BuildContext<'a>) -> base::FetchContext<'a> {
     base::FetchContext {
         store: context.store,
         registries: context.registries,

@@ -32,12 +32,12 @@ pub struct Target {
 }
 
 /// Where the programs of etcd come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, serde::Serialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
-    /// The release archives of the etcd project
+    /// The release archives of the etcd project.
     Release,
-    /// Compiled from Go modules
+    /// Compiled from Go modules.
     Source,
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::push::TrustArgs;
-use super::value::{docker_archive, linux, mirror, pinned_image};
+use super::value::{compressions, docker_archive, linux, mirror, origins, pinned_image};
 use crate::catalog::{Mirror, Origin};
 use crate::layer::format::Compression;
 use crate::plan::BaseOverride;
@@ -22,7 +22,7 @@ pub struct ChoiceArgs {
     #[arg(long, value_name = "OS/ARCH[:OSVERSION]")]
     pub platform: Vec<Platform>,
     /// Where the programs of etcd come from [default: what the target file says]
-    #[arg(long, value_name = "ORIGIN")]
+    #[arg(long, value_name = "ORIGIN", value_parser = origins())]
     pub from: Option<Origin>,
     /// Try this URL before the mirrors of versions.yaml; {version} and {file} in it are replaced
     #[arg(long, value_name = "URL", value_parser = mirror)]
@@ -31,7 +31,7 @@ pub struct ChoiceArgs {
     #[arg(long, value_name = "NAME=SOURCE@DIGEST")]
     pub base: Vec<BaseOverride>,
     /// Compression of the layers
-    #[arg(long, value_name = "KIND", default_value = "gzip")]
+    #[arg(long, value_name = "KIND", default_value = "gzip", value_parser = compressions())]
     pub compression: Compression,
     /// Time of everything in the image, in seconds since 1970
     #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH", default_value_t = 0)]

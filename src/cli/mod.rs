@@ -21,7 +21,7 @@ pub use push::{
     AccessArgs, AllPushArgs, CopyArgs, DestinationArgs, MediaTypes, PromoteArgs, PushArgs,
     TrustArgs,
 };
-use value::{kinds, linux_platform, mirror, report, suites};
+use value::{kinds, linux_platform, mirror, progress_modes, report, suites};
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -68,7 +68,7 @@ pub struct Global {
     #[arg(long, short, global = true)]
     pub quiet: bool,
     /// How progress is shown on stderr
-    #[arg(long, value_name = "MODE", default_value = "auto", global = true)]
+    #[arg(long, value_name = "MODE", default_value = "auto", global = true, value_parser = progress_modes())]
     pub progress: ProgressMode,
 }
 

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use crate::acceptance::Suite;
-use crate::catalog::Mirror;
+use crate::catalog::{Mirror, Origin};
 use crate::digest::Digest;
+use crate::layer::format::Compression;
 use crate::manifests;
 use crate::platform::Platform;
+use crate::ui::ProgressMode;
 
 pub(super) fn kinds() -> impl TypedValueParser<Value = manifests::ManifestKind> {
     let all = manifests::ManifestKind::ALL;
@@ -19,6 +21,48 @@ pub(super) fn kinds() -> impl TypedValueParser<Value = manifests::ManifestKind> 
 pub(super) fn suites() -> impl TypedValueParser<Value = Suite> {
     let all = Suite::ALL.map(|suite| PossibleValue::new(suite.name()).help(suite.summary()));
     PossibleValuesParser::new(all).try_map(|name| name.parse())
+}
+
+/// A value, how it is written, and what the help says of it.
+type Choice<T> = (T, &'static str, &'static str);
+
+const ORIGINS: &[Choice<Origin>] = &[
+    (Origin::Release, "release", "The release archives of the etcd project"),
+    (Origin::Source, "source", "Compiled from Go modules"),
+];
+
+const COMPRESSIONS: &[Choice<Compression>] = &[
+    (Compression::Gzip, "gzip", "Read by every client"),
+    (Compression::Zstd, "zstd", "Smaller and faster to unpack; needs a client of 2021 or later"),
+];
+
+const PROGRESS_MODES: &[Choice<ProgressMode>] = &[
+    (ProgressMode::Auto, "auto", "Bars on a terminal, lines elsewhere"),
+    (ProgressMode::Plain, "plain", "A line every few seconds"),
+    (ProgressMode::None, "none", "No progress is shown"),
+];
+
+pub(super) fn origins() -> impl TypedValueParser<Value = Origin> {
+    one_of(ORIGINS)
+}
+
+pub(super) fn compressions() -> impl TypedValueParser<Value = Compression> {
+    one_of(COMPRESSIONS)
+}
+
+pub(super) fn progress_modes() -> impl TypedValueParser<Value = ProgressMode> {
+    one_of(PROGRESS_MODES)
+}
+
+fn one_of<T>(choices: &'static [Choice<T>]) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + Send + Sync + 'static,
+{
+    let names = choices.iter().map(|(_, name, help)| PossibleValue::new(*name).help(*help));
+    PossibleValuesParser::new(names).try_map(move |written| {
+        let choice = choices.iter().find(|(_, name, _)| *name == written);
+        choice.map(|(value, ..)| *value).ok_or(ArgumentError("use one of the possible values"))
+    })
 }
 
 /// The Linux platform of an architecture. An empty `ARCH` of the environment means none.

@@ -53,7 +53,7 @@ impl From<LockError> for Failure {
 
 impl From<PlanError> for Failure {
     fn from(error: PlanError) -> Self {
-        let is_unlocked = matches!(error, PlanError::NoRelease(_));
+        let is_unlocked = matches!(error, PlanError::UnlockedRelease(_));
         let failure = Self::new(Kind::Catalog, error);
         if is_unlocked {
             failure.hint("set `origin: release` in the target file and run `etcdimg lock`")

@@ -118,13 +118,13 @@ fn run_cases(
     let interrupted = Arc::new(AtomicBool::new(false));
     let listening = listen(&interrupted)?;
     let folder = folder()?;
-    let means = if cases.iter().any(|(suite, _)| suite.needs_runtime()) {
+    let runtime = if cases.iter().any(|(suite, _)| suite.needs_runtime()) {
         let scratch = RunFolder { path: folder.path(), interrupted: &interrupted };
-        let means = means(context, arguments.runtime, under_test, scratch);
+        let runtime = container_runtime(context, arguments.runtime, under_test, scratch);
         if interrupted.load(Ordering::Relaxed) {
             return Err(stopped());
         }
-        Some(means?)
+        Some(runtime?)
     } else {
         None
     };
@@ -136,7 +136,7 @@ fn run_cases(
     let run = SuiteRun {
         verify: &verify,
         under_test,
-        runtime: means.as_deref(),
+        runtime: runtime.as_deref(),
         folder: folder.path(),
         interrupted: &interrupted,
         jobs: arguments
@@ -149,7 +149,7 @@ fn run_cases(
     let results = Results {
         reference: reference(arguments, under_test),
         platform: under_test.platform.to_string(),
-        runtime: means.as_ref().map_or("reading", |means| means.name()),
+        runtime: runtime.as_ref().map_or("reading", |runtime| runtime.name()),
         bundled: under_test.bundled.clone(),
         cases: ended,
         planned: cases.len(),
@@ -181,26 +181,26 @@ struct RunFolder<'a> {
     interrupted: &'a AtomicBool,
 }
 
-fn means(
+fn container_runtime(
     context: &Context,
     choice: RuntimeChoice,
     under_test: &ImageUnderTest,
     folder: RunFolder<'_>,
 ) -> Result<Box<dyn Runtime>, Failure> {
-    let means = native(context, choice, under_test, folder)?;
-    acceptance::check(&*means, folder.path).map_err(|error| no_containers(&*means, error))?;
-    if under_test.is_foreign() && !acceptance::runs(&*means, folder.path) {
+    let runtime = native(context, choice, under_test, folder)?;
+    acceptance::check(&*runtime, folder.path).map_err(|error| no_containers(&*runtime, error))?;
+    if under_test.is_foreign() && !acceptance::runs(&*runtime, folder.path) {
         let what = format!("this machine cannot run programs for {}", under_test.platform);
         return Err(Failure::new(Kind::Unavailable, what)
             .hint("install an emulator and register it with the kernel: `apt install qemu-user-static`")
             .hint("or `docker run --privileged --rm tonistiigi/binfmt --install all`"));
     }
-    Ok(means)
+    Ok(runtime)
 }
 
-fn no_containers(means: &dyn Runtime, error: RuntimeError) -> Failure {
+fn no_containers(runtime: &dyn Runtime, error: RuntimeError) -> Failure {
     let failure = Failure::new(Kind::Unavailable, error);
-    if means.name() == "docker" {
+    if runtime.name() == "docker" {
         return failure
             .hint("check with `docker run` of any image whether the engine starts containers")
             .hint("or use `--runtime rootfs`, which needs no engine");

@@ -18,13 +18,13 @@ const GZIP_LEVEL: i32 = 4;
 const ZSTD_LEVEL: i32 = 9;
 
 /// How layers are compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
-    /// Read by every client
+    /// Read by every client.
     #[default]
     Gzip,
-    /// Smaller and faster to unpack; needs a client of 2021 or later
+    /// Smaller and faster to unpack; needs a client of 2021 or later.
     Zstd,
 }
 

@@ -70,7 +70,8 @@ fn release(
     etcd: &BundledEtcd,
 ) -> Result<ReleaseSource, PlanError> {
     let file = release_file(&etcd.version, target);
-    let lock = locked.lock.release(&file).ok_or_else(|| PlanError::NoRelease(file.clone()))?;
+    let lock =
+        locked.lock.release(&file).ok_or_else(|| PlanError::UnlockedRelease(file.clone()))?;
     let mirrors = choice.mirrors.iter().chain(&locked.catalog.versions.mirrors);
     Ok(ReleaseSource {
         version: etcd.version.clone(),
@@ -173,8 +174,12 @@ fn base(locked: &Locked, choice: &Choice, target: &Target) -> Result<BasePlan, P
     if let Some(source) = choice.bases.get(&name) {
         return Ok(BasePlan { name, source: source.clone() });
     }
-    let reference =
-        locked.catalog.versions.bases.get(&name).ok_or_else(|| PlanError::NoBase(name.clone()))?;
+    let reference = locked
+        .catalog
+        .versions
+        .bases
+        .get(&name)
+        .ok_or_else(|| PlanError::UnknownBase(name.clone()))?;
     let lock = locked.lock.base(&name).and_then(|base| base.manifest(&target.platform));
     let digest = lock.expect("`Catalog::lock` wants one for every target");
     let source = BaseSource::Registry { reference: reference.clone(), digest };

@@ -157,20 +157,20 @@ pub enum EntryContent {
 pub enum PlanError {
     /// `--platform` or `--arch` names a platform without a target file.
     #[error("targets/ has no file for {0}")]
-    NoTarget(Platform),
+    UnknownPlatform(Platform),
     /// `--from release` is used for a platform whose target file says `origin: source`.
     #[error("etcdimg.lock has no release archive `{0}`")]
-    NoRelease(String),
+    UnlockedRelease(String),
     /// `--base` or a target file names an unknown base.
     #[error("versions.yaml has no base `{0}`")]
-    NoBase(String),
+    UnknownBase(String),
 }
 
 /// Decides everything and does nothing: no file is read, nothing is downloaded.
 pub fn plan(locked: &Locked, choice: &Choice) -> Result<Plan, PlanError> {
     let known = &locked.catalog.versions.bases;
     if let Some(name) = choice.bases.keys().find(|name| !known.contains_key(*name)) {
-        return Err(PlanError::NoBase(name.clone()));
+        return Err(PlanError::UnknownBase(name.clone()));
     }
     let targets = targets(&locked.catalog.targets, &choice.platforms)?;
     Ok(Plan {
@@ -196,7 +196,7 @@ fn targets<'a>(all: &'a [Target], wanted: &[Platform]) -> Result<Vec<&'a Target>
         let meant = |target: &&Target| target.is_default && platform.includes(&target.platform);
         let found: Vec<_> = all.iter().filter(|it| named(it) || meant(it)).collect();
         if found.is_empty() {
-            return Err(PlanError::NoTarget(platform.clone()));
+            return Err(PlanError::UnknownPlatform(platform.clone()));
         }
         chosen.extend(found);
     }

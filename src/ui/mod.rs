@@ -24,7 +24,7 @@ pub enum Verbosity {
 }
 
 /// How the progress of a transfer is shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ProgressMode {
     /// Bars on a terminal, lines elsewhere.
     #[default]

@@ -14,9 +14,9 @@ fn the_catalog_and_the_plan() {
         ("LoadError::Io", io.into()),
         ("LockError::Fault", LockError::Fault(fault()).into()),
         ("LockError::Stale", stale.into()),
-        ("PlanError::NoTarget", PlanError::NoTarget(platform).into()),
-        ("PlanError::NoRelease", PlanError::NoRelease(text("etcd.tar.gz")).into()),
-        ("PlanError::NoBase", PlanError::NoBase(text("busybox")).into()),
+        ("PlanError::UnknownPlatform", PlanError::UnknownPlatform(platform).into()),
+        ("PlanError::UnlockedRelease", PlanError::UnlockedRelease(text("etcd.tar.gz")).into()),
+        ("PlanError::UnknownBase", PlanError::UnknownBase(text("busybox")).into()),
     ];
     insta::assert_snapshot!(table(rows), @"
     Fault, exit 3
@@ -42,14 +42,14 @@ fn the_catalog_and_the_plan() {
       received sha256:RECEIVED, the catalog it was made from
     hint: run `etcdimg lock` and review the diff
 
-    PlanError::NoTarget, exit 3
+    PlanError::UnknownPlatform, exit 3
     error: targets/ has no file for linux/amd64
 
-    PlanError::NoRelease, exit 3
+    PlanError::UnlockedRelease, exit 3
     error: etcdimg.lock has no release archive `etcd.tar.gz`
     hint: set `origin: release` in the target file and run `etcdimg lock`
 
-    PlanError::NoBase, exit 3
+    PlanError::UnknownBase, exit 3
     error: versions.yaml has no base `busybox`
     ");
 }
