@@ -126,7 +126,7 @@ mod tests {
     const END: &[u8] = b"PK\x05\x06";
     const STORED: u16 = 0;
 
-    struct Made<'a> {
+    struct ZipFile<'a> {
         path: &'a str,
         bytes: &'a [u8],
         method: u16,
@@ -135,13 +135,13 @@ mod tests {
         size: u32,
     }
 
-    fn file<'a>(path: &'a str, bytes: &'a [u8]) -> Made<'a> {
+    fn file<'a>(path: &'a str, bytes: &'a [u8]) -> ZipFile<'a> {
         let size = u32::try_from(bytes.len()).unwrap();
-        Made { path, bytes, method: STORED, flags: 0, mode: 0o100_755, size }
+        ZipFile { path, bytes, method: STORED, flags: 0, mode: 0o100_755, size }
     }
 
     /// An archive of stored entries, whatever the headers say about them.
-    fn zip(files: &[Made<'_>]) -> Vec<u8> {
+    fn zip(files: &[ZipFile<'_>]) -> Vec<u8> {
         let (mut out, mut list) = (Vec::new(), Vec::new());
         for made in files {
             let mut crc = Crc::new();
@@ -194,16 +194,16 @@ mod tests {
             file(r"C:\etcd", b""),
             r"`C:\etcd` is an absolute path or holds a character that no file of ours has",
         );
-        check(Made { mode: 0o120_777, ..file("etcd/link", b"") }, "`etcd/link` is a link");
-        check(Made { size: 1 << 30, ..file("etcd/a", b"") }, "`etcd/a` is larger than 256 MiB");
+        check(ZipFile { mode: 0o120_777, ..file("etcd/link", b"") }, "`etcd/link` is a link");
+        check(ZipFile { size: 1 << 30, ..file("etcd/a", b"") }, "`etcd/a` is larger than 256 MiB");
         let unknown = "`etcd/a` is encrypted or compressed in a way that releases are not";
-        check(Made { flags: 1, ..file("etcd/a", b"") }, unknown);
-        check(Made { method: 12, ..file("etcd/a", b"") }, unknown);
+        check(ZipFile { flags: 1, ..file("etcd/a", b"") }, unknown);
+        check(ZipFile { method: 12, ..file("etcd/a", b"") }, unknown);
         check(file("etcd/etcd", b""), "`etcd/etcd` is in it twice");
     }
 
     #[track_caller]
-    fn check(made: Made<'_>, expected: &str) {
+    fn check(made: ZipFile<'_>, expected: &str) {
         let error = get(&zip(&[file("etcd/etcd", b"etcd"), made]), &["etcd"]).unwrap_err();
         assert_eq!(error.to_string(), format!("`etcd.zip`: {expected}"));
     }
@@ -213,8 +213,8 @@ mod tests {
         let mut deflated = flate2::write::DeflateEncoder::new(Vec::new(), Compression::fast());
         deflated.write_all(&vec![0; 1 << 20]).unwrap();
         let deflated = deflated.finish().unwrap();
-        let large = Made { method: 8, size: 4, ..file("etcd/etcd", &deflated) };
-        for made in [large, Made { size: 3, ..file("etcd/etcd", b"etcd") }] {
+        let large = ZipFile { method: 8, size: 4, ..file("etcd/etcd", &deflated) };
+        for made in [large, ZipFile { size: 3, ..file("etcd/etcd", b"etcd") }] {
             let error = get(&zip(&[made]), &["etcd"]).unwrap_err();
             assert_eq!(error.to_string(), "`etcd.zip` cannot be read as a zip archive");
         }

@@ -10,7 +10,7 @@ const BYTES_EACH: u64 = 1 << 30;
 
 /// How compilers share this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shares {
+pub(super) struct CompilerJobs {
     /// How many compilers run at once.
     pub n_workers: usize,
     /// How many jobs each of them may run.
@@ -19,9 +19,9 @@ pub(super) struct Shares {
 
 /// Shares the cores among compilers, as many as the memory allows. `at_once` is the user's own
 /// choice of their number: a builder may have other machines.
-pub(super) fn share(n_items: usize, n_cores: usize, at_once: Option<usize>) -> Shares {
+pub(super) fn share(n_items: usize, n_cores: usize, at_once: Option<usize>) -> CompilerJobs {
     let n_workers = at_once.unwrap_or_else(|| n_cores.min(by_memory())).min(n_items).max(1);
-    Shares { n_workers, jobs_each: n_cores.div_ceil(n_workers) }
+    CompilerJobs { n_workers, jobs_each: n_cores.div_ceil(n_workers) }
 }
 
 /// The number of cores of this machine.
@@ -82,15 +82,15 @@ mod tests {
 
     #[test]
     fn cores_are_shared_and_none_is_left_idle() {
-        assert_eq!(share(1, 8, None), Shares { n_workers: 1, jobs_each: 8 });
-        assert_eq!(share(3, 1, None), Shares { n_workers: 1, jobs_each: 1 });
+        assert_eq!(share(1, 8, None), CompilerJobs { n_workers: 1, jobs_each: 8 });
+        assert_eq!(share(3, 1, None), CompilerJobs { n_workers: 1, jobs_each: 1 });
         assert!(share(3, 8, None).jobs_each >= 3);
     }
 
     #[test]
     fn a_user_who_asks_for_more_compiles_than_cores_gets_them() {
         let shares = share(3, 1, Some(3));
-        assert_eq!(shares, Shares { n_workers: 3, jobs_each: 1 });
+        assert_eq!(shares, CompilerJobs { n_workers: 3, jobs_each: 1 });
         let barrier = std::sync::Barrier::new(3);
         // Only three workers at the same time get past the barrier.
         let done = each(&[1, 2, 3], shares.n_workers, |n| {

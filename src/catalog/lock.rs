@@ -107,7 +107,7 @@ impl Lock {
 
     /// Refuses an entry that the catalog does not need, and a duplicate entry: a reviewer would see
     /// two digests, and a build would use one of them.
-    pub(super) fn check_used(&self, at: At<'_>, used: &Used<'_>) -> Result<(), Fault> {
+    pub(super) fn check_used(&self, at: At<'_>, used: &NeededEntries<'_>) -> Result<(), Fault> {
         let releases = self
             .releases
             .iter()
@@ -138,7 +138,7 @@ impl Lock {
 }
 
 /// Whether the catalog needs an entry of the lock.
-pub(super) struct Used<'a> {
+pub(super) struct NeededEntries<'a> {
     pub release: &'a dyn Fn(&str) -> bool,
     pub source: &'a dyn Fn(&EtcdVersion) -> bool,
     pub toolchain: &'a dyn Fn(&str) -> bool,

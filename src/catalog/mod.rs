@@ -27,7 +27,7 @@ pub use versions::{BundledEtcd, Mirror, Versions};
 
 use crate::digest::Digest;
 use fault::At;
-use lock::Used;
+use lock::NeededEntries;
 
 /// The name in `bases` of the image that buildx compiles in; it is the base of no image.
 const BUILDER: &str = "builder";
@@ -145,7 +145,7 @@ impl Catalog {
         self.check_complete(at, &lock)?;
         lock.check_used(
             at,
-            &Used {
+            &NeededEntries {
                 release: &|file| self.releases().any(|(_, known)| known == file),
                 source: &|version| {
                     self.versions.bundled.iter().any(|etcd| etcd.version == *version)

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use etcd_version::facts::{Floor, Way};
-use etcd_version::{EtcdVersion, Facts, ImageTag, Series};
+use etcd_version::facts::{Floor, MinorChange};
+use etcd_version::{EtcdVersion, Facts, ImageTag};
 use serde::Deserialize;
 
 use super::fault::{At, Fault};
@@ -213,7 +213,7 @@ fn check_order(
                 .into(),
         );
     }
-    if next.is_same_series(previous) && !entry.also {
+    if next.series() == previous.series() && !entry.also {
         return fault(
             format!("etcd {previous} and {next} are two patches of {}", next.series()),
             format!("only {next}; or `also: true` beside it, if the image is to carry both"),
@@ -236,17 +236,22 @@ fn check_stepping_stone(
     bundled: &[BundledEtcd],
     entries: &[EtcdEntry],
 ) -> Result<(), Fault> {
-    let Some(newest) = bundled.last().map(|etcd| Series::of(&etcd.version)) else { return Ok(()) };
+    let Some(newest) = bundled.last().map(|etcd| etcd.version.series()) else { return Ok(()) };
     for (i, etcd) in bundled.iter().enumerate() {
         let version = &etcd.version;
         // If there are several patches of a minor version, data goes through the newest one.
-        if bundled.get(i + 1).is_some_and(|next| next.version.is_same_series(version)) {
+        if bundled.get(i + 1).is_some_and(|next| next.version.series() == version.series()) {
             continue;
         }
-        let floor = Facts::compiled_in().floor(Series::of(version), newest);
+        let floor = Facts::compiled_in().floor(version.series(), newest);
         let below = |floor: &&Floor| floor.required.as_ref().is_some_and(|it| version < it);
-        let Some(Floor { required: Some(required), way: Way::UpTo(next), reason, source, .. }) =
-            floor.filter(below)
+        let Some(Floor {
+            required: Some(required),
+            change: MinorChange::UpTo(next),
+            reason,
+            source,
+            ..
+        }) = floor.filter(below)
         else {
             continue;
         };

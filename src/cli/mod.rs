@@ -178,7 +178,7 @@ pub struct VerifyArgs {
 pub struct ManifestsArgs {
     /// Manifests to print (may be given several times) [default with --out: all]
     #[arg(long, value_name = "KIND", required_unless_present = "out", value_parser = kinds())]
-    pub kind: Vec<manifests::Kind>,
+    pub kind: Vec<manifests::ManifestKind>,
     /// Tag of the image; data is migrated to its etcd version [default: the tag of versions.yaml]
     #[arg(long, value_name = "TAG")]
     pub tag: Option<ImageTag>,

@@ -12,8 +12,8 @@ use crate::manifests;
 use crate::platform::Platform;
 use crate::ui::ProgressMode;
 
-pub(super) fn kinds() -> impl TypedValueParser<Value = manifests::Kind> {
-    let all = manifests::Kind::ALL;
+pub(super) fn kinds() -> impl TypedValueParser<Value = manifests::ManifestKind> {
+    let all = manifests::ManifestKind::ALL;
     let all = all.map(|kind| PossibleValue::new(kind.name()).help(kind.summary()));
     PossibleValuesParser::new(all).try_map(|name| name.parse())
 }

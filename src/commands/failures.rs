@@ -267,9 +267,9 @@ impl From<PushError> for Failure {
     fn from(error: PushError) -> Self {
         match error {
             PushError::Registry(error) | PushError::Documents(DocumentError::Registry(error)) => {
-                let is_told = !error.is_denied() && !error.is_local();
+                let needs_hint = !error.is_denied() && !error.is_local();
                 let failure = Self::from(error);
-                if is_told { failure.hint("no tag has moved") } else { failure }
+                if needs_hint { failure.hint("no tag has moved") } else { failure }
             }
             PushError::PartlyTagged { .. } | PushError::TagUnknown { .. } => {
                 reason(&error).on(error)

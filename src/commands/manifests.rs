@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::context::Context;
 use crate::cli::{Format, ManifestsArgs};
-use crate::failure::{Failure, Kind as FailureKind};
-use crate::manifests::{self, File, Kind, Setting};
+use crate::failure::{Failure, Kind};
+use crate::manifests::{self, File, ManifestKind, Setting};
 
 pub(super) fn run(context: &Context, arguments: &ManifestsArgs) -> Result<(), Failure> {
     let tag = match &arguments.tag {
@@ -14,7 +14,7 @@ pub(super) fn run(context: &Context, arguments: &ManifestsArgs) -> Result<(), Fa
         None => context.catalog()?.0.versions.tag,
     };
     let setting = Setting { image: format!("{}:{tag}", arguments.image), target: tag.etcd.clone() };
-    let kinds = if arguments.kind.is_empty() { &Kind::ALL[..] } else { &arguments.kind };
+    let kinds = if arguments.kind.is_empty() { &ManifestKind::ALL[..] } else { &arguments.kind };
     let files: Vec<_> = kinds.iter().flat_map(|kind| manifests::files(*kind, &setting)).collect();
     match &arguments.out {
         Some(folder) => files.iter().try_for_each(|file| write(context, file, folder)),
@@ -34,7 +34,7 @@ fn write(context: &Context, file: &File, folder: &Path) -> Result<(), Failure> {
     let path = folder.join(&file.name);
     fs::create_dir_all(folder)
         .and_then(|()| fs::write(&path, &file.text))
-        .map_err(|error| Failure::new(FailureKind::Io, error))?;
+        .map_err(|error| Failure::new(Kind::Io, error))?;
     context.ui.status("Wrote", path.display().to_string());
     Ok(())
 }

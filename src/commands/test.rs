@@ -15,7 +15,7 @@ use super::image_location::ImageLocation;
 use crate::acceptance::runtime::{Docker, Rootfs, Runtime, RuntimeError};
 use crate::acceptance::{
     self, Case, CaseResult, ImageError, ImageUnderTest, IncompleteReason, Outcome, Owner, Results,
-    Run, Sizes, Suite, Verdict,
+    Sizes, Suite, SuiteRun, Verdict,
 };
 use crate::cli::{Format, RuntimeChoice, TestArgs};
 use crate::docker::EngineError;
@@ -133,7 +133,7 @@ fn run_cases(
         let report = verify::verify_sparse(layout).map_err(|error| error.to_string())?;
         Ok(report.faults.iter().map(ToString::to_string).collect())
     };
-    let run = Run {
+    let run = SuiteRun {
         verify: &verify,
         under_test,
         runtime: runtime.as_deref(),
@@ -248,12 +248,12 @@ fn listen(interrupted: &Arc<AtomicBool>) -> Result<tokio::runtime::Runtime, Fail
     let runtime = runtime()?;
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
         let entered = runtime.enter();
-        let heard = signal::unix::signal(kind);
+        let signals = signal::unix::signal(kind);
         drop(entered);
-        let mut heard = heard.map_err(|error| Failure::new(Kind::Other, error))?;
+        let mut signals = signals.map_err(|error| Failure::new(Kind::Other, error))?;
         let flag = Arc::clone(interrupted);
         runtime.spawn(async move {
-            if heard.recv().await.is_some() {
+            if signals.recv().await.is_some() {
                 flag.store(true, Ordering::Relaxed);
             }
         });

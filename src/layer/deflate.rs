@@ -2,7 +2,7 @@
 //!
 //! libdeflate compresses whole buffers and marks the last block of each as final. To join the
 //! streams of several chunks into one, that mark must go from all but the last chunk, so the
-//! block's first bit must be found. This walks over the symbols without writing anything, about
+//! block's first bit must be found. This scans the symbols without writing anything, about
 //! ten times faster than the compressor wrote them.
 //! Not responsible for decompressing: the streams are our own and complete.
 

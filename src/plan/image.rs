@@ -6,7 +6,7 @@ use contract::labels::{self, standard};
 use contract::paths::{
     BIN, BUNDLED_PATH, DIRECTORY_MODE, FILE_MODE, MIGRATE, PROGRAM_MODE, SHARE, WINDOWS_BIN,
 };
-use contract::{EtcdOrigin, EtcdSource, LayerName, MigrateOrigin, Root};
+use contract::{EtcdOrigin, EtcdSource, LayerName, MigrateOrigin, PathStyle};
 use etcd_version::{Bundled, EtcdVersion};
 
 use super::{
@@ -100,7 +100,7 @@ fn modules(locked: &Locked, target: &Target, etcd: &BundledEtcd) -> ModulesSourc
 }
 
 fn etcd_entries(target: &Target, etcd: &BundledEtcd, is_last: bool) -> Vec<EntryPlan> {
-    let root = Root::of(&target.platform);
+    let root = PathStyle::of(&target.platform);
     let versioned = |name: &str| root.program(&format!("{name}-{}", etcd.version));
     let mut entries = directories(root, &["usr", "usr/local", BIN]);
     for name in etcd.programs() {
@@ -119,7 +119,7 @@ fn etcd_entries(target: &Target, etcd: &BundledEtcd, is_last: bool) -> Vec<Entry
 fn migrate(locked: &Locked, target: &Target) -> LayerPlan {
     let versions = locked.catalog.versions.bundled.iter().map(|etcd| etcd.version.clone());
     let bundled = Bundled::new(versions.collect()).to_string();
-    let root = Root::of(&target.platform);
+    let root = PathStyle::of(&target.platform);
     let file = |path: String, mode, content| EntryPlan { path, mode, content };
     let mut entries = directories(root, &["usr", "usr/local", BIN, "usr/local/share", SHARE]);
     let text = if root.is_windows() { WINDOWS_WRAPPER } else { WRAPPER };
@@ -153,7 +153,7 @@ fn directory(path: String) -> EntryPlan {
 }
 
 /// Folders, and before them the two root folders of a Windows layer.
-fn directories(root: Root, paths: &[&str]) -> Vec<EntryPlan> {
+fn directories(root: PathStyle, paths: &[&str]) -> Vec<EntryPlan> {
     let roots = root.roots().iter().map(|path| (*path).to_owned());
     roots.chain(paths.iter().map(|path| root.path(path))).map(directory).collect()
 }
@@ -188,7 +188,7 @@ fn base(locked: &Locked, choice: &Choice, target: &Target) -> Result<BasePlan, P
 
 /// `ETCD_UNSUPPORTED_ARCH`, if the last version (plain `etcd`) needs it on this platform.
 fn environment(locked: &Locked, target: &Target) -> BTreeMap<String, String> {
-    let last = locked.catalog.versions.tag.etcd.series();
+    let last = locked.catalog.versions.tag.etcd.series().to_string();
     let is_unsupported = target.unsupported_arch.contains(&last);
     is_unsupported
         .then(|| (contract::run::UNSUPPORTED_ARCH.to_owned(), target.goarch.clone()))

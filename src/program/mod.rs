@@ -65,7 +65,7 @@ pub fn check(bytes: &[u8], expected: &Expected<'_>) -> Vec<WrongProgram> {
         expected: wanted.to_owned(),
         received: received.to_owned(),
     };
-    let Some(facts) = Facts::read(bytes) else {
+    let Some(facts) = ProgramFacts::read(bytes) else {
         return vec![wrong("file format", format(expected.platform), "something else")];
     };
     let mut faults = Vec::new();
@@ -93,12 +93,12 @@ pub fn check(bytes: &[u8], expected: &Expected<'_>) -> Vec<WrongProgram> {
     faults
 }
 
-struct Facts {
+struct ProgramFacts {
     machine: String,
     linkage: String,
 }
 
-impl Facts {
+impl ProgramFacts {
     fn read(bytes: &[u8]) -> Option<Self> {
         if let Some(facts) = pe::facts(bytes) {
             return Some(facts);

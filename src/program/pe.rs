@@ -2,7 +2,7 @@
 
 use object::read::pe::{ImageNtHeaders, PeFile64};
 
-use super::Facts;
+use super::ProgramFacts;
 
 /// The only allowed linkage: libraries that Nano Server has.
 pub const SYSTEM_ONLY: &str = "libraries of Windows only";
@@ -28,7 +28,7 @@ const SYSTEM: &[&str] = &[
 ];
 
 /// `None` for anything but a 64-bit PE executable.
-pub(super) fn facts(bytes: &[u8]) -> Option<Facts> {
+pub(super) fn facts(bytes: &[u8]) -> Option<ProgramFacts> {
     let file = PeFile64::parse(bytes).ok()?;
     let machine = file.nt_headers().file_header().machine.get(object::LittleEndian);
     let foreign: Vec<_> = imports(&file)?.into_iter().filter(|name| !is_system(name)).collect();
@@ -37,7 +37,7 @@ pub(super) fn facts(bytes: &[u8]) -> Option<Facts> {
     } else {
         format!("also {}", foreign.join(", "))
     };
-    Some(Facts { machine: format!("PE machine 0x{machine:x}"), linkage })
+    Some(ProgramFacts { machine: format!("PE machine 0x{machine:x}"), linkage })
 }
 
 fn imports(file: &PeFile64<'_>) -> Option<Vec<String>> {

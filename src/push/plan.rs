@@ -55,7 +55,7 @@ pub struct ReferrerPlan {
     pub parts: PushPlan,
 }
 
-/// A tag, and what it is to name.
+/// A tag, and the document that it will name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagPlan {
     pub tag: String,

@@ -86,12 +86,16 @@ fn decompress(
         Ok(plain) => HashingReader::new(plain),
         Err(error) => return (Digest::of(""), Some(error)),
     };
-    let read = walk(&mut plain, is_ours, contents);
+    let read = read_entries(&mut plain, is_ours, contents);
     let rest = io::copy(&mut plain, &mut io::sink());
     (plain.hasher.finish().0, read.err().or(rest.err()))
 }
 
-fn walk(plain: &mut impl Read, is_ours: bool, contents: &mut ImageContents<'_>) -> io::Result<()> {
+fn read_entries(
+    plain: &mut impl Read,
+    is_ours: bool,
+    contents: &mut ImageContents<'_>,
+) -> io::Result<()> {
     let mut tar = tar::Archive::new(plain);
     for entry in tar.entries()? {
         let mut entry = entry?;

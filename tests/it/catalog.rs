@@ -392,7 +392,7 @@ fn sums_of_go_for_other_hosts_are_locked_when_somebody_asks() {
     let text = file();
     let host = "  - go: 1.16.15\n    host: linux-arm64\n    sum: \"h1:";
     assert!(text.contains(host) && text.contains("host: linux-amd64"), "{text}");
-    // Who does not ask keeps it.
+    // Without the flag the entry stays.
     lock(&[]).ok();
     assert_eq!(file(), text);
     let said = lock(&["--go-host=linux-vax"]).error();

@@ -119,8 +119,8 @@ async fn resumed(first: Answer) {
     let url = server.on("/etcd", [first, Answer::file(&FILE)]);
     fixture.fetch(&[url]).await.unwrap();
     fixture.assert_whole();
-    assert_eq!(server.heard("range"), [None, Some("bytes=100000-".to_owned())]);
-    assert_eq!(server.heard("if-range"), [None, Some("\"v1\"".to_owned())]);
+    assert_eq!(server.received("range"), [None, Some("bytes=100000-".to_owned())]);
+    assert_eq!(server.received("if-range"), [None, Some("\"v1\"".to_owned())]);
 }
 
 #[tokio::test]
@@ -129,8 +129,8 @@ async fn a_new_process_goes_on_where_a_killed_one_stopped() {
     fixture.leave(&FILE[..70_000]);
     fixture.fetch(&[server.on("/etcd", [Answer::file(&FILE)])]).await.unwrap();
     fixture.assert_whole();
-    assert_eq!(server.heard("range"), [Some("bytes=70000-".to_owned())]);
-    assert_eq!(server.heard("if-range"), [None]);
+    assert_eq!(server.received("range"), [Some("bytes=70000-".to_owned())]);
+    assert_eq!(server.received("if-range"), [None]);
 }
 
 #[tokio::test]
@@ -148,7 +148,7 @@ async fn a_corrupted_partial_file_is_thrown_away_and_blamed_on_nobody() {
         fixture.leave(&vec![7; left]);
         fixture.fetch(&[server.on("/etcd", [Answer::file(&FILE)])]).await.unwrap();
         fixture.assert_whole();
-        assert_eq!(server.heard("range").last().unwrap(), &None, "{left}");
+        assert_eq!(server.received("range").last().unwrap(), &None, "{left}");
     }
 }
 
@@ -169,7 +169,7 @@ async fn a_lying_content_range_is_not_believed() {
     let url = server.on("/etcd", [lie, Answer::file(&FILE)]);
     fixture.fetch(&[url]).await.unwrap();
     fixture.assert_whole();
-    assert_eq!(server.heard("range"), [Some("bytes=70000-".to_owned()), None]);
+    assert_eq!(server.received("range"), [Some("bytes=70000-".to_owned()), None]);
 }
 
 #[tokio::test]
@@ -213,9 +213,9 @@ async fn an_encoded_body_is_taken_as_it_is() {
     let answer = Answer::file(&FILE).header("content-encoding", "gzip");
     fixture.fetch(&[server.on("/etcd", [answer])]).await.unwrap();
     fixture.assert_whole();
-    assert_eq!(server.heard("accept-encoding"), [None]);
+    assert_eq!(server.received("accept-encoding"), [None]);
     let agent = concat!("etcdimg/", env!("CARGO_PKG_VERSION"));
-    assert_eq!(server.heard("user-agent"), [Some(agent.to_owned())]);
+    assert_eq!(server.received("user-agent"), [Some(agent.to_owned())]);
 }
 
 #[tokio::test]

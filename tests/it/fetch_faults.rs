@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use etcdimg::digest::Digest;
-use etcdimg::fetch::{Cause, FetchError, FetchOrigin, PinnedFile, fetch};
+use etcdimg::fetch::{FetchError, FetchOrigin, PinnedFile, TransferError, fetch};
 use etcdimg::store::Store;
 
 use crate::fetch::{FILE, FetchFixture, ui, wanted};
@@ -43,7 +43,7 @@ async fn a_mirror_is_not_blamed_for_the_half_that_another_sent() {
     fixture.assert_whole();
     let asked = [None, Some(100_000), Some(200_000), Some(300_000), Some(400_000), None];
     let range = |start: Option<u32>| start.map(|start| format!("bytes={start}-"));
-    assert_eq!(server.heard("range"), asked.map(range));
+    assert_eq!(server.received("range"), asked.map(range));
 }
 
 #[tokio::test]
@@ -167,7 +167,7 @@ async fn a_body_that_ends_early_without_an_error_is_resumed() {
     let cut = Answer::file(&FILE).without_length().closed_after(100_000);
     fixture.fetch(&[server.on("/etcd", [cut, Answer::file(&FILE)])]).await.unwrap();
     fixture.assert_whole();
-    assert_eq!(server.heard("range"), [None, Some("bytes=100000-".to_owned())]);
+    assert_eq!(server.received("range"), [None, Some("bytes=100000-".to_owned())]);
 }
 
 /// Starts itself again, since a proxy is chosen by the environment of a process.
@@ -233,7 +233,7 @@ fn what_can_be_shared_between_threads_is() {
     }
     let fixture = FetchFixture::new();
     check(async move { fetch(&fixture.store, &[], &fixture.options, &ui()).await });
-    check(Cause::Url);
+    check(TransferError::Url);
 }
 
 /// A file system of 512 KiB, less than [`FILE`].

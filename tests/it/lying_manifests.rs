@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 
 use crate::lies::Behaviour;
 use crate::lying_registry::State;
-use crate::wire::{Reply, Request};
+use crate::wire::{ReceivedRequest, Reply};
 
 pub fn manifests(
     behaviour: &Behaviour,
     state: &mut State,
-    request: &Request,
+    request: &ReceivedRequest,
     repository: &str,
     name: &str,
     body: &[u8],

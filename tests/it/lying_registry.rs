@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::lies::{Behaviour, Lie, Rule};
 use crate::lying_manifests::{created, manifests, referrers};
-use crate::wire::{Reply, Request, read_head, send};
+use crate::wire::{ReceivedRequest, Reply, read_head, send};
 
 #[derive(Default)]
 pub struct State {
@@ -22,7 +22,7 @@ pub struct State {
     pub manifests: BTreeMap<(String, Digest), (String, Vec<u8>)>,
     pub tags: BTreeMap<(String, String), Digest>,
     uploads: BTreeMap<u64, Vec<u8>>,
-    pub requests: Vec<Request>,
+    pub requests: Vec<ReceivedRequest>,
     /// Bytes of blobs that came over the wire, in vain or not.
     pub received: u64,
     /// Tokens that are good now.
@@ -41,7 +41,7 @@ impl State {
     }
 }
 
-struct Inner {
+struct RunningServer {
     address: SocketAddr,
     behaviour: Mutex<Behaviour>,
     rules: Mutex<Vec<Rule>>,
@@ -49,13 +49,13 @@ struct Inner {
     connections: AtomicUsize,
 }
 
-pub struct LyingRegistry(Arc<Inner>);
+pub struct LyingRegistry(Arc<RunningServer>);
 
 impl LyingRegistry {
     pub fn start(behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let inner = Arc::new(Inner {
+        let inner = Arc::new(RunningServer {
             address,
             behaviour: Mutex::new(behaviour),
             rules: Mutex::default(),
@@ -135,7 +135,7 @@ impl LyingRegistry {
     }
 }
 
-impl Inner {
+impl RunningServer {
     fn serve(&self, stream: &TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let mut reader = BufReader::new(stream.try_clone()?);
@@ -150,7 +150,7 @@ impl Inner {
         Ok(())
     }
 
-    fn lie(&self, request: &Request) -> Option<Lie> {
+    fn lie(&self, request: &ReceivedRequest) -> Option<Lie> {
         let mut rules = self.rules.lock().unwrap();
         for rule in rules.iter_mut() {
             if rule.method != request.method || !request.target.contains(&rule.part) {
@@ -169,7 +169,7 @@ impl Inner {
     /// Whether the connection lives on.
     fn tell_lie(
         &self,
-        request: &Request,
+        request: &ReceivedRequest,
         lie: Option<Lie>,
         reader: &mut BufReader<TcpStream>,
         writer: &mut TcpStream,
@@ -194,7 +194,7 @@ impl Inner {
                 return Ok(false);
             }
             Some(Lie::Cuts(bytes)) => {
-                let cut = Request { length: request.length.min(bytes), ..request.clone() };
+                let cut = ReceivedRequest { length: request.length.min(bytes), ..request.clone() };
                 self.receive(&cut, reader, request.length)?;
                 return Ok(false);
             }
@@ -248,7 +248,11 @@ impl Inner {
         Ok(true)
     }
 
-    fn handle(&self, request: &Request, reader: &mut BufReader<TcpStream>) -> io::Result<Reply> {
+    fn handle(
+        &self,
+        request: &ReceivedRequest,
+        reader: &mut BufReader<TcpStream>,
+    ) -> io::Result<Reply> {
         let behaviour = self.behaviour.lock().unwrap().clone();
         // By its other name it is another host, which gets no secrets and wants none.
         let is_elsewhere = request.header("host").is_some_and(|it| it.starts_with("localhost"));
@@ -311,7 +315,7 @@ impl Inner {
     fn upload(
         &self,
         behaviour: &Behaviour,
-        request: &Request,
+        request: &ReceivedRequest,
         repository: &str,
         id: &str,
         reader: &mut BufReader<TcpStream>,
@@ -366,7 +370,7 @@ impl Inner {
     fn start(
         &self,
         behaviour: &Behaviour,
-        request: &Request,
+        request: &ReceivedRequest,
         repository: &str,
         body: &[u8],
     ) -> Reply {
@@ -416,7 +420,7 @@ impl Inner {
     /// Bytes of an upload, as they come; `announced` is how many should.
     fn receive(
         &self,
-        request: &Request,
+        request: &ReceivedRequest,
         reader: &mut BufReader<TcpStream>,
         announced: usize,
     ) -> io::Result<()> {

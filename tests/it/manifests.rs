@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use etcdimg::manifests::{Kind, Setting, files};
+use etcdimg::manifests::{ManifestKind, Setting, files};
 
 use crate::stand_in;
 
@@ -63,7 +63,7 @@ fn restore_after(status: &str) -> (bool, String) {
         &format!("[ \"$*\" = \"status --json --data-dir $DATA\" ] || exit 9\n{status}"),
     );
     write("etcdutl", "mkdir -p restored/member && touch restored/member/new");
-    let jobs = files(Kind::Restore, &setting("3.7.1"));
+    let jobs = files(ManifestKind::Restore, &setting("3.7.1"));
     let job = &jobs[0].documents[0];
     let container = &job["spec"]["template"]["spec"]["containers"][0];
     let script = container["command"][2].as_str().unwrap();
@@ -134,7 +134,7 @@ fn contains(known: &Value, document: &Value, path: &str) {
 #[test]
 fn kubernetes_understands_every_field() {
     let mut documents = 0;
-    for file in Kind::ALL.iter().flat_map(|kind| files(*kind, &setting("3.7.1"))) {
+    for file in ManifestKind::ALL.iter().flat_map(|kind| files(*kind, &setting("3.7.1"))) {
         for document in &file.documents {
             documents += 1;
             match document["kind"].as_str().unwrap() {
@@ -146,10 +146,10 @@ fn kubernetes_understands_every_field() {
                 "Job" => is_understood::<Job>(document),
                 "PersistentVolumeClaim" => is_understood::<PersistentVolumeClaim>(document),
                 // Types of kubeadm and of the operator, which Kubernetes itself does not have.
-                "ClusterConfiguration" => is_understood::<own::Kubeadm>(document),
-                "EtcdCluster" => is_understood::<own::Custom<own::Cluster>>(document),
-                "EtcdBackup" => is_understood::<own::Custom<own::Backup>>(document),
-                "EtcdRestore" => is_understood::<own::Custom<own::Restore>>(document),
+                "ClusterConfiguration" => is_understood::<types::Kubeadm>(document),
+                "EtcdCluster" => is_understood::<types::Custom<types::EtcdClusterSpec>>(document),
+                "EtcdBackup" => is_understood::<types::Custom<types::EtcdBackupSpec>>(document),
+                "EtcdRestore" => is_understood::<types::Custom<types::EtcdRestoreSpec>>(document),
                 other => panic!("{other}"),
             }
         }
@@ -160,7 +160,7 @@ fn kubernetes_understands_every_field() {
 #[test]
 #[should_panic(expected = "Kubernetes knows no /spec/hostNetwrok")]
 fn a_field_that_does_not_exist_is_noticed() {
-    let mut pod = files(Kind::StaticPod, &setting("3.7.1"))[0].documents[0].clone();
+    let mut pod = files(ManifestKind::StaticPod, &setting("3.7.1"))[0].documents[0].clone();
     pod["spec"]["hostNetwrok"] = serde_json::json!(true);
     is_understood::<Pod>(&pod);
 }
@@ -168,7 +168,7 @@ fn a_field_that_does_not_exist_is_noticed() {
 #[test]
 fn probes_ask_what_the_version_answers() {
     let path = |version: &str| {
-        let pod = &files(Kind::StaticPod, &setting(version))[0].documents[0];
+        let pod = &files(ManifestKind::StaticPod, &setting(version))[0].documents[0];
         let probe = |name: &str| {
             pod["spec"]["containers"][0][name]["httpGet"]["path"].as_str().unwrap().to_owned()
         };
@@ -185,7 +185,7 @@ fn probes_ask_what_the_version_answers() {
 
 #[test]
 fn the_yaml_says_what_the_documents_say() {
-    for file in Kind::ALL.iter().flat_map(|kind| files(*kind, &setting("3.6.14"))) {
+    for file in ManifestKind::ALL.iter().flat_map(|kind| files(*kind, &setting("3.6.14"))) {
         let parsed: Vec<Value> =
             file.text.split("---\n").map(|text| serde_yaml::from_str(text).unwrap()).collect();
         assert_eq!(parsed, file.documents, "{}", file.name);
@@ -193,7 +193,7 @@ fn the_yaml_says_what_the_documents_say() {
 }
 
 /// Types that are no part of Kubernetes, with the fields that we may use.
-mod own {
+mod types {
     use serde::{Deserialize, Serialize};
 
     /// `kubeadm.k8s.io/v1beta4`
@@ -202,12 +202,12 @@ mod own {
     pub struct Kubeadm {
         api_version: String,
         kind: String,
-        etcd: Etcd,
+        etcd: KubeadmEtcd,
     }
 
     #[derive(Deserialize, Serialize)]
     #[serde(deny_unknown_fields)]
-    struct Etcd {
+    struct KubeadmEtcd {
         external: External,
     }
 
@@ -238,7 +238,7 @@ mod own {
 
     #[derive(Deserialize, Serialize)]
     #[serde(deny_unknown_fields)]
-    pub struct Cluster {
+    pub struct EtcdClusterSpec {
         size: u8,
         repository: String,
         version: String,
@@ -246,36 +246,36 @@ mod own {
 
     #[derive(Deserialize, Serialize)]
     #[serde(rename_all = "camelCase", deny_unknown_fields)]
-    pub struct Backup {
+    pub struct EtcdBackupSpec {
         etcd_endpoints: Vec<String>,
         storage_type: String,
-        s3: Store,
+        s3: S3Location,
     }
 
     #[derive(Deserialize, Serialize)]
     #[serde(rename_all = "camelCase", deny_unknown_fields)]
-    pub struct Restore {
+    pub struct EtcdRestoreSpec {
         etcd_cluster: Named,
         backup_storage_type: String,
-        s3: Store,
+        s3: S3Location,
     }
 
     #[derive(Deserialize, Serialize)]
     #[serde(rename_all = "camelCase", deny_unknown_fields)]
-    struct Store {
+    struct S3Location {
         path: String,
         aws_secret: String,
     }
 }
 
-fn documents(kind: Kind, of: &str) -> Vec<Value> {
+fn documents(kind: ManifestKind, of: &str) -> Vec<Value> {
     let files = files(kind, &setting("3.7.1")).into_iter();
     files.flat_map(|file| file.documents).filter(|document| document["kind"] == of).collect()
 }
 
 #[test]
 fn nobody_restores_by_applying_something_else() {
-    for file in Kind::ALL.iter().flat_map(|kind| files(*kind, &setting("3.7.1"))) {
+    for file in ManifestKind::ALL.iter().flat_map(|kind| files(*kind, &setting("3.7.1"))) {
         let is_restore = |document: &Value| {
             document["kind"] == "EtcdRestore"
                 || (document["kind"] == "Job"
@@ -285,7 +285,7 @@ fn nobody_restores_by_applying_something_else() {
         assert_eq!(restores > 0, file.name.contains("restore"), "{}", file.name);
         assert!(restores == 0 || restores == file.documents.len(), "{}", file.name);
     }
-    let restore = &files(Kind::OperatorRestore, &setting("3.7.1"))[0];
+    let restore = &files(ManifestKind::OperatorRestore, &setting("3.7.1"))[0];
     assert!(restore.text.starts_with("# APPLYING THIS DELETES THE CLUSTER `etcd`"));
     // Nor by printing everything.
     let everything = Command::new(env!("CARGO_BIN_EXE_etcdimg")).arg("manifests").output().unwrap();
@@ -300,9 +300,9 @@ fn claims(pod: &Value) -> Vec<&str> {
 
 #[test]
 fn a_restore_runs_wherever_the_volumes_are() {
-    let jobs = documents(Kind::Restore, "Job");
-    let claim = documents(Kind::Backup, "PersistentVolumeClaim").remove(0);
-    let set = documents(Kind::StatefulSet, "StatefulSet").remove(0);
+    let jobs = documents(ManifestKind::Restore, "Job");
+    let claim = documents(ManifestKind::Backup, "PersistentVolumeClaim").remove(0);
+    let set = documents(ManifestKind::StatefulSet, "StatefulSet").remove(0);
     let (mut own, mut shared) = (Vec::new(), Vec::new());
     for job in &jobs {
         let claims = claims(&job["spec"]["template"]);
@@ -327,7 +327,7 @@ fn a_restore_runs_wherever_the_volumes_are() {
 }
 
 /// Where the pods of a kind say that they are served.
-fn advertised(kind: Kind) -> String {
+fn advertised(kind: ManifestKind) -> String {
     let flags = files(kind, &setting("3.7.1"))
         .into_iter()
         .flat_map(|file| file.documents)
@@ -341,7 +341,7 @@ fn advertised(kind: Kind) -> String {
 
 #[test]
 fn an_api_server_is_told_where_the_members_are() {
-    let service = documents(Kind::StatefulSet, "Service").into_iter().find(|it| {
+    let service = documents(ManifestKind::StatefulSet, "Service").into_iter().find(|it| {
         // What has an address of its own, at which only members that are ready answer.
         it["spec"]["clusterIP"].is_null()
     });
@@ -351,12 +351,14 @@ fn an_api_server_is_told_where_the_members_are() {
         service["metadata"]["name"].as_str().unwrap(),
         service["spec"]["ports"][0]["port"]
     );
-    let [single, three, set] = &files(Kind::ApiServer, &setting("3.7.1"))[..] else { panic!() };
+    let [single, three, set] = &files(ManifestKind::ApiServer, &setting("3.7.1"))[..] else {
+        panic!()
+    };
     for (file, name, expected) in [
-        (single, "kubeadm-static-pod.yaml", advertised(Kind::StaticPod)),
-        (single, "kubeadm-static-pod.yaml", advertised(Kind::StaticPodShell)),
-        (three, "kubeadm-static-pod-ha.yaml", advertised(Kind::StaticPodHa)),
-        (three, "kubeadm-static-pod-ha.yaml", advertised(Kind::StaticPodShellHa)),
+        (single, "kubeadm-static-pod.yaml", advertised(ManifestKind::StaticPod)),
+        (single, "kubeadm-static-pod.yaml", advertised(ManifestKind::StaticPodShell)),
+        (three, "kubeadm-static-pod-ha.yaml", advertised(ManifestKind::StaticPodHa)),
+        (three, "kubeadm-static-pod-ha.yaml", advertised(ManifestKind::StaticPodShellHa)),
         (set, "kubeadm-statefulset.yaml", of_service),
     ] {
         assert_eq!(file.name, name);

@@ -49,7 +49,7 @@ async fn a_new_revision_sends_only_what_is_new() {
 }
 
 #[tokio::test]
-async fn requests_are_as_many_as_were_foretold() {
+async fn requests_are_as_many_as_were_estimated() {
     let mut fixture = PushFixture::honest();
     fixture.layout = LayoutFixture::new(&SEVEN, 20_000, 0);
     let (fixture, first) = fixture.arrives().await;

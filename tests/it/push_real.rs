@@ -46,20 +46,20 @@ fn etcdimg(home: &Path) -> Command {
 }
 
 /// A registry of our own, which ends with this.
-struct Registry {
+struct CncfRegistry {
     process: Child,
     host: String,
     folder: TempDir,
 }
 
-impl Drop for Registry {
+impl Drop for CncfRegistry {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-impl Registry {
+impl CncfRegistry {
     /// With TLS by a certificate that only `ca.pem` vouches for; `auth` is part of its YAML.
     fn start(program: &str, folder: TempDir, auth: &str) -> Self {
         let place = folder.path();
@@ -182,7 +182,7 @@ fn what_was_pushed_is_pulled_by_others_and_runs() {
 
 #[test]
 #[ignore = "needs a registry"]
-fn the_registry_counts_the_requests_that_were_foretold() {
+fn the_registry_counts_the_requests_that_were_estimated() {
     let registry = part("ETCDIMG_TEST_REGISTRY");
     let log = part("ETCDIMG_TEST_REGISTRY_LOG");
     let home = tempfile::tempdir().unwrap();
@@ -229,7 +229,7 @@ fn tls_and_a_password_file_let_in_who_should() {
     fs::write(folder.path().join("htpasswd"), HTPASSWD).unwrap();
     let auth =
         format!("auth: {{htpasswd: {{realm: here, path: {}/htpasswd}}}}", folder.path().display());
-    let registry = Registry::start(&program, folder, &auth);
+    let registry = CncfRegistry::start(&program, folder, &auth);
     let home = tempfile::tempdir().unwrap();
     let (layout, place) = (LayoutFixture::small(), format!("https://{}", registry.host));
     let push = |more: &[&str], password: &str| {
@@ -285,7 +285,7 @@ fn a_token_server_lets_in_who_should() {
         "auth: {{token: {{realm: {realm}, service: here, issuer: tests, rootcertbundle: {}}}}}",
         bundle.display()
     );
-    let registry = Registry::start(&program, folder, &auth);
+    let registry = CncfRegistry::start(&program, folder, &auth);
     let signing = registry.folder.path().to_owned();
     std::thread::spawn(move || {
         for stream in server.incoming() {

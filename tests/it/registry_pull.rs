@@ -68,7 +68,7 @@ async fn a_token_is_asked_for_once_and_only_what_is_needed_is_pulled() {
     let token = "/token?service=here&scope=repository%3Alibrary%2Fbusybox%3Apull";
     let blob = format!("/v2/library/busybox/blobs/{layer}");
     assert_eq!(registry.targets(), [&first, token, &first, &blob]);
-    let accept = registry.server.heard("accept")[0].clone().unwrap();
+    let accept = registry.server.received("accept")[0].clone().unwrap();
     for media_type in ["oci.image.index.v1", "oci.image.manifest.v1", "manifest.list.v2"] {
         assert!(accept.contains(media_type), "{accept}");
     }
@@ -106,7 +106,7 @@ async fn a_broken_blob_is_resumed_with_the_token() {
     let remote = remote(&fixture, &registry.reference(layer).repository).await;
     remote.get_blob(&fixture.store, layer, FILE.len() as u64).await.unwrap();
     fixture.assert_whole();
-    assert_eq!(registry.server.heard("range").last().unwrap().as_deref(), Some("bytes=5000-"));
+    assert_eq!(registry.server.received("range").last().unwrap().as_deref(), Some("bytes=5000-"));
 }
 
 #[tokio::test]
@@ -146,10 +146,10 @@ async fn a_token_is_never_sent_to_another_host() {
     let remote = remote(&fixture, &registry.reference(layer).repository).await;
     remote.get_blob(&fixture.store, layer, FILE.len() as u64).await.unwrap();
     fixture.assert_whole();
-    let sent = registry.server.heard("authorization");
+    let sent = registry.server.received("authorization");
     assert_eq!(sent.last().unwrap().as_deref(), Some("Bearer t0ken"));
-    assert_eq!(elsewhere.heard("authorization"), [None]);
-    assert_eq!(elsewhere.heard("referer"), [None]);
+    assert_eq!(elsewhere.received("authorization"), [None]);
+    assert_eq!(elsewhere.received("referer"), [None]);
 }
 
 #[tokio::test]
@@ -177,7 +177,7 @@ async fn nobody_a_redirect_leads_to_can_ask_who_we_are() {
         let error = remote.get_manifest(&latest).await.unwrap_err();
         assert!(error.to_string().ends_with("401 Unauthorized"), "{error}");
     }
-    assert!(elsewhere.heard("authorization").iter().all(Option::is_none));
+    assert!(elsewhere.received("authorization").iter().all(Option::is_none));
     assert!(elsewhere.requests().iter().all(|request| !request.target.starts_with("/token")));
 }
 

@@ -19,18 +19,18 @@ pub struct ReleaseServer {
 #[derive(Default)]
 struct Script {
     answers: Mutex<BTreeMap<String, VecDeque<Answer>>>,
-    requests: Mutex<Vec<Request>>,
+    requests: Mutex<Vec<RecordedRequest>>,
 }
 
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct RecordedRequest {
     /// With the query.
     pub target: String,
     pub at: Instant,
     headers: BTreeMap<String, String>,
 }
 
-impl Request {
+impl RecordedRequest {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
     }
@@ -115,7 +115,7 @@ impl Answer {
         Self { authorization: Some((authorization.to_owned(), challenge.to_owned())), ..self }
     }
 
-    fn to(&self, request: &Request) -> Self {
+    fn to(&self, request: &RecordedRequest) -> Self {
         if let Some((authorization, challenge)) = &self.authorization
             && request.header("authorization") != Some(authorization)
         {
@@ -187,12 +187,12 @@ impl ReleaseServer {
         self.url(path)
     }
 
-    pub fn requests(&self) -> Vec<Request> {
+    pub fn requests(&self) -> Vec<RecordedRequest> {
         self.script.requests.lock().unwrap().clone()
     }
 
     /// Of each request, a header that may be missing.
-    pub fn heard(&self, header: &str) -> Vec<Option<String>> {
+    pub fn received(&self, header: &str) -> Vec<Option<String>> {
         self.requests().iter().map(|r| r.header(header).map(ToOwned::to_owned)).collect()
     }
 }
@@ -205,7 +205,7 @@ impl Script {
         answer.send(&mut stream)
     }
 
-    fn answer(&self, request: &Request) -> Answer {
+    fn answer(&self, request: &RecordedRequest) -> Answer {
         let path = request.target.split('?').next().unwrap();
         match self.answers.lock().unwrap().get_mut(path) {
             Some(answers) if answers.len() > 1 => answers.pop_front().unwrap(),
@@ -217,7 +217,7 @@ impl Script {
 
 /// Leaves the very last byte unread, so that closing the socket resets the connection: the
 /// standard library has no stable way to set `SO_LINGER`.
-fn read_request(stream: &mut TcpStream) -> io::Result<Request> {
+fn read_request(stream: &mut TcpStream) -> io::Result<RecordedRequest> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r") {
         let mut byte = [0];
@@ -231,5 +231,5 @@ fn read_request(stream: &mut TcpStream) -> io::Result<Request> {
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    Ok(Request { target, at: Instant::now(), headers })
+    Ok(RecordedRequest { target, at: Instant::now(), headers })
 }

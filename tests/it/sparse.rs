@@ -31,13 +31,13 @@ const BUILD: [&str; 6] = [
 ];
 
 /// A base that no cache has, with one layer.
-struct Base {
+struct UncachedBase {
     manifest: Digest,
     layer: Digest,
     bytes: Vec<u8>,
 }
 
-impl Base {
+impl UncachedBase {
     /// With a layer of its own, and an `os.version`.
     fn new(registry: &LyingRegistry, layer_type: &str, os_version: &str) -> Self {
         let unique = format!("{} {:?}", process::id(), std::time::SystemTime::now());
@@ -82,7 +82,7 @@ impl Base {
 fn a_layer_of_windows_is_fetched_only_for_a_destination_that_lacks_it() {
     let start = || LyingRegistry::start(Behaviour::default());
     let (origin, lacking, having) = (start(), start(), start());
-    let base = Base::new(&origin, LAYER, "10.0.20348.1");
+    let base = UncachedBase::new(&origin, LAYER, "10.0.20348.1");
     let fixture = ReleaseFixture::without_bases().with_stand_ins();
     let bases =
         format!("--base=nanoserver-ltsc2022={}/{REPOSITORY}@{}", origin.host(), base.manifest);
@@ -94,7 +94,7 @@ fn a_layer_of_windows_is_fetched_only_for_a_destination_that_lacks_it() {
     let sparse = build(&["--sparse"]);
     assert_eq!(base.asked(&origin), 0);
 
-    // Whoever does not know that something is left out is told.
+    // `verify` without `--sparse` reports the missing base layer.
     let said = fixture.refused(&["verify", "layout"]);
     assert!(said.contains(&base.layer.short()) && said.contains("`verify --sparse`"), "{said}");
     let left = |place: &str, more: &[&str]| {
@@ -143,9 +143,9 @@ fn a_layer_of_windows_is_fetched_only_for_a_destination_that_lacks_it() {
 fn a_layer_that_must_not_be_distributed_stays_where_it_is() {
     let (origin, to) =
         (LyingRegistry::start(Behaviour::default()), LyingRegistry::start(Behaviour::default()));
-    let base = Base::new(&origin, FOREIGN, "10.0.20348.1");
+    let base = UncachedBase::new(&origin, FOREIGN, "10.0.20348.1");
     let fixture = ReleaseFixture::without_bases().with_stand_ins();
-    let build = |base: &Base| {
+    let build = |base: &UncachedBase| {
         let place = format!("{}/{REPOSITORY}@{}", origin.host(), base.manifest);
         let fixed = BUILD.into_iter().chain(["--platform=windows/amd64:ltsc2022"]);
         fixed.map(str::to_owned).chain([format!("--base=nanoserver-ltsc2022={place}")]).collect()
@@ -174,7 +174,7 @@ fn a_layer_that_must_not_be_distributed_stays_where_it_is() {
     assert!(said.contains("a Docker archive holds whole images"), "{said}");
 
     // Of another release than the platform.
-    let base = Base::new(&origin, LAYER, "10.0.26100.1");
+    let base = UncachedBase::new(&origin, LAYER, "10.0.26100.1");
     let words = build(&base);
     let said = fixture.refused(&words.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(said.contains("10.0.26100.1, the image for windows/amd64:ltsc2022"), "{said}");

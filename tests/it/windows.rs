@@ -19,12 +19,12 @@ use crate::release_fixture::{LAST, ReleaseFixture};
 const PLATFORM: &str = "--platform=windows/amd64:ltsc2022";
 
 /// An unchanged image; each test changes a copy of it.
-struct Good {
+struct UnchangedImage {
     fixture: ReleaseFixture,
     files: BTreeMap<String, Vec<u8>>,
 }
 
-impl Good {
+impl UnchangedImage {
     fn new() -> Self {
         let fixture = ReleaseFixture::new();
         fixture.build("build", &[PLATFORM]);
@@ -79,7 +79,7 @@ fn for_another_machine(mut program: Vec<u8>) -> Vec<u8> {
 #[test]
 #[ignore = "needs compilers, python3 and the network"]
 fn a_changed_image_for_windows_is_found() {
-    let good = Good::new();
+    let good = UnchangedImage::new();
     assert_snapshot!(good.after(|image| {
         image.index["manifests"][0]["platform"]["os.version"] = json!("10.0.17763.1");
     }), @r#"

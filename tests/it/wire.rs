@@ -7,14 +7,14 @@ use std::net::TcpStream;
 use serde_json::json;
 
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct ReceivedRequest {
     pub method: String,
     pub target: String,
     pub headers: BTreeMap<String, String>,
     pub length: usize,
 }
 
-impl Request {
+impl ReceivedRequest {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
     }
@@ -52,7 +52,7 @@ impl Reply {
     }
 }
 
-pub fn read_head(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
+pub fn read_head(reader: &mut BufReader<TcpStream>) -> io::Result<Option<ReceivedRequest>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);
@@ -72,10 +72,10 @@ pub fn read_head(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Request
         }
     }
     let length = headers.get("content-length").and_then(|it| it.parse().ok()).unwrap_or(0);
-    Ok(Some(Request { method, target, headers, length }))
+    Ok(Some(ReceivedRequest { method, target, headers, length }))
 }
 
-pub fn send(request: &Request, reply: &Reply, writer: &mut TcpStream) -> io::Result<()> {
+pub fn send(request: &ReceivedRequest, reply: &Reply, writer: &mut TcpStream) -> io::Result<()> {
     let mut head = format!("HTTP/1.1 {} Said\r\n", reply.status);
     for (name, value) in &reply.headers {
         head = format!("{head}{name}: {value}\r\n");

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What is to run, in the words that all runtimes understand.
+/// A container to run, in a form that every runtime can start.
 #[derive(Clone, Debug, Default)]
 pub struct Container {
     pub command: Vec<String>,
-    /// Beside what the image's config says.
+    /// In addition to the environment of the image's config.
     pub environment: BTreeMap<String, String>,
     pub volumes: Vec<Volume>,
     pub user: Option<(u32, u32)>,
-    pub root: Root,
-    /// What it reads from standard input.
+    pub root: RootFilesystem,
+    /// Its standard input.
     pub input: String,
 }
 
@@ -26,7 +26,7 @@ pub struct Volume {
 
 /// Whether the container may write into its own copy of the image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Root {
+pub enum RootFilesystem {
     #[default]
     Writable,
     ReadOnly,
@@ -67,7 +67,7 @@ impl Container {
 
     #[must_use]
     pub fn read_only(mut self) -> Self {
-        self.root = Root::ReadOnly;
+        self.root = RootFilesystem::ReadOnly;
         self
     }
 

@@ -5,8 +5,8 @@ use super::etcd::{Cluster, PUTS_IN_ONE};
 
 const LEASES: usize = 3;
 
-/// Writes keys as Kubernetes names them, some of them again, one away, some on leases, and
-/// compacts the history. Returns everything there is then.
+/// Writes keys as Kubernetes names them, changes one, deletes one, adds some with leases, and
+/// compacts the history. Returns the whole content.
 pub fn write(cluster: &Cluster<'_>, count: usize) -> Result<String, CaseError> {
     let keys: Vec<_> = (0..count).collect();
     for block in keys.chunks(PUTS_IN_ONE) {
@@ -38,7 +38,7 @@ pub fn read(cluster: &Cluster<'_>) -> Result<String, CaseError> {
         .ok_or_else(|| CaseError::failed("there are no keys any more"))?;
     let revision = header.split("\"revision\":").nth(1).and_then(|rest| rest.split(',').next());
     let leases = cluster.ctl(&["lease", "list"])?;
-    // Listed as they expire, which servers compute anew when they start.
+    // They are listed in the order of their expiry, which servers compute again when they start.
     let mut leases: Vec<_> = leases.lines().collect();
     leases.sort_unstable();
     Ok(format!("{} {keys}{}", revision.unwrap_or_default(), leases.join(" ")))

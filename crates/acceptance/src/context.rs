@@ -15,16 +15,16 @@ use super::image_under_test::ImageUnderTest;
 use super::log::{CaseLog, ProvenMigration};
 use super::pod::Pod;
 use super::runtime::Runtime;
-use super::{Run, VerifyLayout};
+use super::{SuiteRun, VerifyLayout};
 
 /// How long a command may take.
 pub(super) const PATIENCE: Duration = Duration::from_mins(3);
-/// How many times as long everything may take under an emulator.
+/// The factor by which all time limits are longer under an emulator.
 const EMULATED: u32 = 10;
 /// The polling interval of every wait.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
 
-/// Where a case runs: the image, what runs it, and a folder of its own.
+/// The image, the runtime, the folder and the log of one case.
 pub struct CaseContext<'a> {
     pub under_test: &'a ImageUnderTest,
     runtime: Option<&'a dyn Runtime>,
@@ -33,16 +33,16 @@ pub struct CaseContext<'a> {
     verify: &'a VerifyLayout,
     count: AtomicU32,
     log: Mutex<CaseLog>,
-    /// Only commands of this thread are steps of the procedure.
+    /// Only commands of this thread are recorded as the last command.
     procedure_thread: ThreadId,
-    seen: Mutex<Seen>,
+    seen: Mutex<FailureContext>,
 }
 
 /// Details that are shown only with a failure.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct FailureContext {
     command: Option<String>,
-    /// Last lines of what still ran when the case stopped.
+    /// Last log lines of the processes that still ran when the case stopped.
     pub(super) logs: Vec<(String, Vec<String>)>,
 }
 
@@ -53,7 +53,7 @@ impl fmt::Debug for CaseContext<'_> {
 }
 
 impl<'a> CaseContext<'a> {
-    pub fn new(run: &'a Run<'a>, folder: &'a Path) -> Self {
+    pub fn new(run: &'a SuiteRun<'a>, folder: &'a Path) -> Self {
         Self {
             under_test: run.under_test,
             runtime: run.runtime,
@@ -67,7 +67,7 @@ impl<'a> CaseContext<'a> {
         }
     }
 
-    pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {
+    pub(super) fn seen(&self) -> MutexGuard<'_, FailureContext> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -96,7 +96,7 @@ impl<'a> CaseContext<'a> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What the procedure does now: shown when it fails.
+    /// The current step, which is shown if the case fails.
     pub fn step(&self, what: impl Display) {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).step = what.to_string();
     }
@@ -106,7 +106,7 @@ impl<'a> CaseContext<'a> {
         (self.verify)(&self.under_test.layout).map_err(CaseError::failed)
     }
 
-    /// A figure for the report.
+    /// Adds a measured value to the report.
     pub fn note(&self, what: impl Display) {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         log.notes.push(what.to_string());
@@ -149,7 +149,7 @@ impl<'a> CaseContext<'a> {
         if self.interrupted.load(Ordering::Relaxed) { Err(CaseError::Interrupted) } else { Ok(()) }
     }
 
-    /// Asks again and again until the answer is yes.
+    /// Polls until the condition holds.
     pub fn until(
         &self,
         what: &str,

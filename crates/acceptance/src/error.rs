@@ -1,4 +1,4 @@
-//! Why a case did not get to its end, and the checks that say so.
+//! Why a case did not pass, and the checks that report it.
 
 use std::fmt::Display;
 
@@ -7,11 +7,11 @@ use super::runtime::{Cause, RuntimeError};
 /// How much of a log is shown with a failure.
 const SHOWN_LINES: usize = 12;
 
-/// Why a case did not get to its end.
+/// Why a case did not pass.
 #[derive(Clone, Debug)]
 pub enum CaseError {
     Failed(FailureDetail),
-    /// What is missing here.
+    /// What is missing on this machine.
     Skipped(String),
     Interrupted,
 }
@@ -31,7 +31,7 @@ impl CaseError {
         Self::Failed(FailureDetail { what: what.to_string(), ..FailureDetail::default() })
     }
 
-    /// It says nothing about the image.
+    /// A failure of the machine, which says nothing about the image.
     fn could_not_run(why: impl Display) -> Self {
         let what = format!("could not run: {why}");
         Self::Failed(FailureDetail { what, cause: Cause::Machine, ..FailureDetail::default() })
@@ -70,7 +70,7 @@ impl From<RuntimeError> for CaseError {
 
 impl From<std::io::Error> for CaseError {
     fn from(error: std::io::Error) -> Self {
-        let what = format!("the file system says: {error}");
+        let what = format!("file system error: {error}");
         match error.kind() {
             // A missing file should have been written by a program of the image.
             std::io::ErrorKind::NotFound => Self::failed(what),
@@ -85,12 +85,12 @@ pub(super) fn last_lines(text: &str, count: usize) -> Vec<String> {
     shown.iter().map(|line| (*line).to_owned()).collect()
 }
 
-/// An error when something is not as it should be.
+/// An error if the condition is false.
 pub fn ensure(is_so: bool, what: impl FnOnce() -> String) -> Result<(), CaseError> {
     if is_so { Ok(()) } else { Err(CaseError::failed(what())) }
 }
 
-/// An error that shows both when two things differ.
+/// An error that shows both values if they differ.
 pub fn same<T: PartialEq + Display + ?Sized>(
     what: &str,
     expected: &T,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use etcd_version::EtcdVersion;
 
 use super::certificates::Certificates;
-use super::container::{Container, Ended, Root};
+use super::container::{Container, Ended, RootFilesystem};
 use super::error::CaseError;
 use super::image_under_test::ImageUnderTest;
 use super::pod::{Pod, Process};
@@ -20,7 +20,7 @@ pub const PUTS_IN_ONE: usize = 2000;
 pub const DATA: &str = "/var/etcd/data";
 pub const TLS: &str = "/tls";
 
-/// How the servers of a cluster are to run.
+/// The options of the servers of a cluster.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterOptions {
     pub tls: Option<Certificates>,
@@ -34,10 +34,10 @@ pub struct ClusterOptions {
 pub struct Cluster<'a> {
     pub pod: &'a Pod<'a>,
     pub options: ClusterOptions,
-    pub members: Vec<Member<'a>>,
+    pub members: Vec<ClusterMember<'a>>,
 }
 
-pub struct Member<'a> {
+pub struct ClusterMember<'a> {
     pub name: String,
     pub version: EtcdVersion,
     pub data: PathBuf,
@@ -70,14 +70,14 @@ impl<'a> Cluster<'a> {
     }
 
     /// One more member. The caller adds it to the running cluster and starts it.
-    pub fn add(&mut self, version: &EtcdVersion) -> Result<&mut Member<'a>, CaseError> {
+    pub fn add(&mut self, version: &EtcdVersion) -> Result<&mut ClusterMember<'a>, CaseError> {
         // Names and ports are never used again, as etcd's guide recommends.
         let index = self.members.last().map_or(0, |last| last.index + 1);
         let data = self.pod.context().folder(&format!("member-{index}"))?;
         if let Some((uid, gid)) = self.options.user {
             std::os::unix::fs::chown(&data, Some(uid), Some(gid))?;
         }
-        self.members.push(Member {
+        self.members.push(ClusterMember {
             name: format!("member{index}"),
             version: version.clone(),
             data,
@@ -97,7 +97,7 @@ impl<'a> Cluster<'a> {
         urls.collect::<Vec<_>>().join(",")
     }
 
-    /// All clients log in with this from now on.
+    /// From now on all clients log in with this name and password.
     pub fn log_in(&mut self, login: &str) {
         let wishes = self.members.iter_mut().map(|it| &mut it.options).chain([&mut self.options]);
         wishes.for_each(|options| options.login = Some(login.to_owned()));
@@ -105,12 +105,13 @@ impl<'a> Cluster<'a> {
 
     /// Starts all at once and waits until every one of them is healthy.
     pub fn start_all(&mut self) -> Result<(), CaseError> {
-        self.members.iter_mut().try_for_each(Member::start)?;
-        self.members.iter_mut().try_for_each(Member::wait_until_healthy)
+        self.members.iter_mut().try_for_each(ClusterMember::start)?;
+        self.members.iter_mut().try_for_each(ClusterMember::wait_until_healthy)
     }
 
     pub fn stop_all(&mut self) -> Result<(), CaseError> {
-        // All of them are asked before the first is waited for: half a cluster stops slowly.
+        // All members get the signal before the first is waited for: without a quorum members stop
+        // slowly.
         for member in &mut self.members {
             member.ask_to_stop()?;
         }
@@ -120,10 +121,10 @@ impl<'a> Cluster<'a> {
     /// All members that run.
     pub fn endpoints(&self) -> String {
         let running = self.members.iter().filter(|it| it.is_running());
-        running.map(Member::client_url).collect::<Vec<_>>().join(",")
+        running.map(ClusterMember::client_url).collect::<Vec<_>>().join(",")
     }
 
-    /// Asks whichever member answers, with the oldest tool that runs.
+    /// Runs a command of the oldest etcdctl on any member that answers.
     pub fn ctl(&self, words: &[&str]) -> Result<String, CaseError> {
         self.pod.must(&self.asked(words))
     }
@@ -175,7 +176,7 @@ pub fn admitted(
     }
 }
 
-impl Member<'_> {
+impl ClusterMember<'_> {
     fn scheme(&self) -> &'static str {
         if self.options.tls.is_some() { "https" } else { "http" }
     }
@@ -192,7 +193,7 @@ impl Member<'_> {
         self.process.is_some()
     }
 
-    /// Asks this member alone.
+    /// Runs an etcdctl command on this member only.
     pub fn ctl(&self, words: &[&str]) -> Result<String, CaseError> {
         self.pod.must(&ctl(&self.options, &self.version, &self.client_url(), words))
     }
@@ -219,7 +220,7 @@ impl Member<'_> {
             format!("--initial-cluster={}", self.initial_cluster),
             format!("--initial-cluster-state={}", self.state),
             "--logger=zap".to_owned(),
-            // Cases write thousands of keys, and each call of a tool takes its time.
+            // Cases write thousands of keys, and one call for each would be slow.
             format!("--max-txn-ops={PUTS_IN_ONE}"),
         ];
         if self.options.tls.is_some() {
@@ -241,7 +242,7 @@ impl Member<'_> {
         }
         container.user = self.options.user;
         if self.options.read_only_root {
-            container.root = Root::ReadOnly;
+            container.root = RootFilesystem::ReadOnly;
         }
         container
     }
@@ -256,7 +257,7 @@ impl Member<'_> {
         outcome.map_err(|stop| stop.log(&self.log()))
     }
 
-    /// An error when it ended by itself.
+    /// An error if it ended by itself.
     pub fn check(&mut self) -> Result<(), CaseError> {
         let Some(process) = &mut self.process else { return Ok(()) };
         match process.has_ended()? {
@@ -279,7 +280,7 @@ impl Member<'_> {
         self.process.as_mut().map_or(Ok(()), |process| process.signal(Signal::Term))
     }
 
-    /// Stops it with SIGTERM; how long that took.
+    /// Stops it with SIGTERM; returns how long that took.
     pub fn stop(&mut self) -> Result<Duration, CaseError> {
         let started = Instant::now();
         self.ask_to_stop()?;
@@ -298,7 +299,7 @@ impl Member<'_> {
         Ok(())
     }
 
-    /// `migrate` on this member's data, as manifests call it.
+    /// The container that runs `migrate` on this member's data, as manifests do.
     pub fn migration(&self, to: &EtcdVersion) -> Container {
         let container = Container::new(["/usr/local/bin/migrate", "--log-format=json"])
             .env("TARGET_VERSION", to.to_string())
@@ -317,7 +318,7 @@ impl Member<'_> {
         self.dressed(container)
     }
 
-    /// Migrates the data, so that the member may start as that version; what was said.
+    /// Migrates the data, so that the member may start as that version. Returns the log.
     pub fn migrate(&mut self, to: &EtcdVersion) -> Result<String, CaseError> {
         let container = self.migration(to);
         let ended = self.pod.run(&container)?;
@@ -333,7 +334,7 @@ impl Member<'_> {
         Ok(ended.stderr)
     }
 
-    /// What `version.txt` says.
+    /// The content of `version.txt`.
     pub fn version_file(&self) -> String {
         std::fs::read_to_string(self.data.join("version.txt")).unwrap_or_default()
     }

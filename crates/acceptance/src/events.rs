@@ -7,10 +7,10 @@ use etcd_version::EtcdVersion;
 use serde::Deserialize;
 
 #[derive(Debug)]
-pub struct Events(Vec<Event>);
+pub struct Events(Vec<LoggedEvent>);
 
 #[derive(Debug, Deserialize)]
-struct Event {
+struct LoggedEvent {
     event: String,
     /// The version of the server that the event is about.
     etcd: Option<String>,
@@ -27,7 +27,7 @@ impl Events {
         self.versions("started")
     }
 
-    /// The versions of the servers that have done what they were started for.
+    /// The versions of the servers that finished their step.
     pub fn stopped(&self) -> Vec<EtcdVersion> {
         self.versions("stopped")
     }
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn servers_are_told_apart_by_what_happened_to_them() {
+    fn servers_are_distinguished_by_their_events() {
         let events = Events::of(
             "sh: a warning\n\
              {\"level\":\"info\",\"event\":\"started\",\"message\":\"x\",\"etcd\":\"3.5.33\"}\n\

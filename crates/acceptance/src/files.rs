@@ -1,4 +1,4 @@
-//! The files of an image: what the layers hold, one over the other.
+//! The files of an image: the content of its layers, one over the other.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -13,7 +13,7 @@ use oci::Descriptor;
 use super::image_under_test::ImageUnderTest;
 use super::lookup::ImageError;
 
-/// No file of a base or of ours is larger.
+/// No file of a base or of etcdimg is larger.
 const FILE_LIMIT: u64 = 4 << 30;
 
 /// A file of the image, as its tar entry describes it.
@@ -38,8 +38,8 @@ pub enum FileKind {
 }
 
 impl ImageUnderTest {
-    /// Reads all layers once for what is in them.
-    pub(super) fn look(&mut self) -> Result<(), ImageError> {
+    /// Reads the content of all layers, once.
+    pub(super) fn read_files(&mut self) -> Result<(), ImageError> {
         let bundled_path = if self.platform.is_windows() {
             format!("{FILES}/{BUNDLED_PATH}")
         } else {
@@ -96,7 +96,8 @@ impl ImageUnderTest {
     ) -> Result<(), ImageError> {
         for descriptor in &self.manifest.layers {
             let name = descriptor.annotations.get(LAYER_LABEL).map(String::as_str);
-            // Layers of Windows itself may be nowhere but at Microsoft, and are not ours to judge.
+            // Layers of Windows itself may exist only in the registry of Microsoft, and are not
+            // tested.
             if self.platform.is_windows() && name.is_none() {
                 continue;
             }
@@ -109,7 +110,8 @@ impl ImageUnderTest {
                 source,
             };
             let mut archive = tar::Archive::new(self.layer(descriptor).map_err(failed)?);
-            // Only root may give files to others; for a user all of them are their own.
+            // Only root can give files to other users; without root all of them belong to the
+            // caller.
             archive.set_preserve_ownerships(rustix::process::geteuid().is_root());
             for entry in archive.entries().map_err(failed)? {
                 entry.and_then(|mut entry| each(name, &mut entry)).map_err(failed)?;

@@ -26,11 +26,11 @@ pub struct ImageUnderTest {
     config_bytes: Vec<u8>,
     /// Everything in the image, as the topmost layer has it.
     pub files: BTreeMap<String, FileEntry>,
-    /// What `migrate` may use, in ascending order.
+    /// The versions that `migrate` may use, in ascending order.
     pub bundled: Vec<EtcdVersion>,
     pub size_bytes: u64,
     windows: Vec<(Descriptor, String)>,
-    /// Another image, which this one should not be much larger than.
+    /// Another image; this one should not be much larger.
     pub against: Option<Sizes>,
 }
 
@@ -82,16 +82,16 @@ impl ImageUnderTest {
             windows: Vec::new(),
             against: None,
         };
-        under_test.look()?;
+        under_test.read_files()?;
         Ok(under_test)
     }
 
-    /// What the same index has for Windows, each with its `os.version`.
+    /// The Windows images of the same index, each with its `os.version`.
     pub fn windows(&self) -> &[(Descriptor, String)] {
         &self.windows
     }
 
-    /// One of them.
+    /// Opens one of the Windows images.
     pub fn on_windows(&self, descriptor: &Descriptor) -> Result<Self, ImageError> {
         let platform = Platform {
             os: "windows".to_owned(),
@@ -112,7 +112,7 @@ impl ImageUnderTest {
         Document { media_type: media_type::MANIFEST, bytes: self.manifest_bytes.clone() }
     }
 
-    /// For an engine, under a name.
+    /// The image as an archive that an engine loads under the name `reference`.
     pub fn archive(&self, reference: String) -> ArchiveSource {
         ArchiveSource {
             layout: self.layout.clone(),
@@ -136,11 +136,11 @@ impl ImageUnderTest {
 
     /// The last bundled version, which plain `etcd` runs.
     pub fn newest(&self) -> &EtcdVersion {
-        self.bundled.last().expect("`look` refuses an image without versions")
+        self.bundled.last().expect("`read_files` refuses an image without versions")
     }
 
     pub fn oldest(&self) -> &EtcdVersion {
-        self.bundled.first().expect("`look` refuses an image without versions")
+        self.bundled.first().expect("`read_files` refuses an image without versions")
     }
 
     /// The newest patch of each minor: the one that `migrate` starts.
@@ -153,8 +153,8 @@ impl ImageUnderTest {
         steps(&self.bundled)
     }
 
-    /// Every run of three and of four minors: what one version leaves in its log is met by those
-    /// after the next one, too.
+    /// Every run of three and of four minors: log entries of one version are also read by versions
+    /// after the next one.
     pub fn chains(&self) -> Vec<Vec<&EtcdVersion>> {
         let minors = self.minors();
         let of = |length| minors.windows(length).map(<[_]>::to_vec).collect::<Vec<_>>();

@@ -5,16 +5,16 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::container::{Container, Root};
+use super::container::{Container, RootFilesystem};
 use super::error::CaseError;
 
-/// Makes containers of what a manifest says, as a kubelet does: command, arguments, environment,
+/// Makes containers from a manifest, as a kubelet does: command, arguments, environment,
 /// volumes, user and root.
 #[derive(Clone, Debug)]
 pub struct Kubelet {
     /// Folders by the name of their claim or secret.
     pub volumes: BTreeMap<String, PathBuf>,
-    /// Names of pods and services: what is to be /etc/hosts.
+    /// The file for /etc/hosts, with the names of pods and services.
     pub hosts: PathBuf,
 }
 
@@ -54,7 +54,7 @@ impl Kubelet {
         }
         container.user = user(&pod.spec["securityContext"]);
         if spec["securityContext"]["readOnlyRootFilesystem"] == true {
-            container.root = Root::ReadOnly;
+            container.root = RootFilesystem::ReadOnly;
         }
         Ok(container)
     }

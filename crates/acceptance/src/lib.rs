@@ -1,9 +1,9 @@
 //! `etcdimg test`: proves that a built image does what its documents promise, the way its users
 //! will run it.
 //!
-//! An `ImageUnderTest` is the image, a `Runtime` runs it, a `Suite` is one document as a list of cases,
-//! and each `Case` runs with a `CaseContext` of its own. Not responsible for how an image was made: it
-//! knows the layout and nothing else.
+//! An `ImageUnderTest` is the image, a `Runtime` runs it, a `Suite` is one document as a list of
+//! cases, and each `Case` runs with a `CaseContext` of its own. Not responsible for how an image
+//! was made: it knows the layout and nothing else.
 
 mod case;
 mod certificates;
@@ -51,10 +51,10 @@ use runtime::{Runtime, RuntimeError};
 
 /// The parameters of one run of the suites.
 #[expect(missing_debug_implementations, reason = "a runtime has nothing to show")]
-pub struct Run<'a> {
+pub struct SuiteRun<'a> {
     pub under_test: &'a ImageUnderTest,
     pub runtime: Option<&'a dyn Runtime>,
-    /// Below it every case gets a folder.
+    /// Every case gets a folder below it.
     pub folder: &'a Path,
     pub interrupted: &'a AtomicBool,
     pub jobs: usize,
@@ -73,14 +73,14 @@ pub fn cases(under_test: &ImageUnderTest, suites: &[Suite]) -> Vec<(Suite, Case)
     all.collect()
 }
 
-/// Whether programs of the image start at all.
+/// Whether programs of the image can be started at all.
 pub fn runs(runtime: &dyn Runtime, folder: &Path) -> bool {
     let asked = container::Container::new(["/bin/sh", "-c", "exit 42"]);
     let ended = || runtime.pod(&probe(folder)?)?.start(&asked)?.wait(Duration::from_mins(1));
     matches!(ended(), Ok(Some(42)))
 }
 
-/// An error when no image could be run here.
+/// An error if this machine cannot run any image.
 pub fn check(runtime: &dyn Runtime, folder: &Path) -> Result<(), RuntimeError> {
     runtime.check(&probe(folder)?)
 }
@@ -91,8 +91,8 @@ fn probe(folder: &Path) -> Result<std::path::PathBuf, RuntimeError> {
     Ok(folder)
 }
 
-impl Run<'_> {
-    /// Runs the cases, several at a time; `ended` hears of each as it ends.
+impl SuiteRun<'_> {
+    /// Runs the cases, several at a time; calls `ended` with each result.
     pub fn run(
         &self,
         cases: &[(Suite, Case)],
@@ -130,7 +130,7 @@ impl Run<'_> {
         let ended = std::fs::create_dir_all(&folder)
             .map_err(CaseError::from)
             .and_then(|()| (case.run)(&context));
-        // Hundreds of megabytes lie there; the next cases need the room.
+        // It may have hundreds of megabytes, and the next cases need the disk space.
         let _ = std::fs::remove_dir_all(&folder);
         let outcome = match ended {
             Ok(()) => Outcome::Passed,

@@ -10,7 +10,7 @@ pub struct CaseLog {
     pub migrations: Vec<ProvenMigration>,
 }
 
-/// Data that went from one version to another.
+/// Data was migrated from one version to another and is complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProvenMigration {
     pub from: EtcdVersion,

@@ -21,7 +21,7 @@ pub enum ImageError {
     Bundled { tag: String, why: String },
 }
 
-/// What a tag names, and the same as an index if it is one.
+/// The document that a tag names, and the parsed index if it is one.
 pub(super) fn tagged_document(
     layout: &Layout,
     tagged: &Tagged,

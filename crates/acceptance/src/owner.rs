@@ -8,10 +8,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::str::FromStr;
 
-/// The file that names the owner of a folder.
+/// The file in a folder with the owner of that folder.
 const FILE: &str = "owner";
 
-/// A process, by everything that makes its number unique.
+/// A process, with everything that makes its PID unique.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     boot: String,
@@ -29,7 +29,8 @@ impl Owner {
         Self { boot, namespace, process, started }
     }
 
-    /// Never true of other machines, and other containers on this one: they cannot be asked.
+    /// Whether the process has ended. `false` for other machines and other PID namespaces, where
+    /// that cannot be known.
     pub fn is_gone(&self) -> bool {
         let (boot, namespace) = here();
         let is_here = !boot.is_empty() && (&self.boot, &self.namespace) == (&boot, &namespace);
@@ -73,7 +74,7 @@ fn started(process: u32) -> Option<String> {
     fields.nth(18).filter(|_| !has_ended).map(str::to_owned)
 }
 
-/// Fit for the tag of an image and the value of a label.
+/// In a form that is valid as the tag of an image and as the value of a label.
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}-{}-{}", self.boot, self.namespace, self.process, self.started)

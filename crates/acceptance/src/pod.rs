@@ -8,12 +8,12 @@ use super::context::{CaseContext, LOOK, PATIENCE};
 use super::error::{CaseError, last_lines};
 use super::runtime::{self, Inside, Running, Signal};
 
-/// The same of each of several servers.
+/// How many last lines of each server are shown, if there are several servers.
 const SHOWN_LINES_EACH: usize = 6;
 
 /// A network with containers in it.
 pub struct Pod<'a> {
-    inner: Box<dyn runtime::Pod>,
+    inner: Box<dyn runtime::RuntimePod>,
     context: &'a CaseContext<'a>,
 }
 
@@ -24,7 +24,7 @@ impl fmt::Debug for Pod<'_> {
 }
 
 impl<'a> Pod<'a> {
-    pub(super) fn new(inner: Box<dyn runtime::Pod>, context: &'a CaseContext<'a>) -> Self {
+    pub(super) fn new(inner: Box<dyn runtime::RuntimePod>, context: &'a CaseContext<'a>) -> Self {
         Self { inner, context }
     }
 
@@ -45,7 +45,7 @@ impl<'a> Pod<'a> {
         })
     }
 
-    /// Runs to the end, whatever that is.
+    /// Runs to the end, with any exit code.
     pub fn run(&self, container: &Container) -> Result<Ended, CaseError> {
         self.context.check()?;
         self.context.saw(container);
@@ -61,7 +61,7 @@ impl<'a> Pod<'a> {
         }
     }
 
-    /// Runs to a good end; what was written to standard output.
+    /// Runs to the end and returns standard output. An error if the exit code is not 0.
     pub fn must(&self, container: &Container) -> Result<String, CaseError> {
         let ended = self.run(container)?;
         if ended.code == 0 {
@@ -78,7 +78,7 @@ fn too_long(patience: Duration, line: String) -> CaseError {
         .command(line)
 }
 
-/// A container that runs beside the case.
+/// A container that runs in the background of the case.
 pub struct Process<'a> {
     running: Box<dyn Running>,
     line: String,
@@ -122,7 +122,7 @@ impl Process<'_> {
         }
     }
 
-    /// What it has said so far.
+    /// Its standard error so far.
     pub fn log(&self) -> String {
         self.running.stderr().unwrap_or_default()
     }
@@ -132,7 +132,8 @@ impl Process<'_> {
     }
 }
 
-/// Cases end what they start; what is dropped before was running when something failed.
+/// Cases wait for the end of every process. One that is dropped before was running when the case
+/// failed, so the end of its log is shown.
 impl Drop for Process<'_> {
     fn drop(&mut self) {
         if !self.has_ended && self.context.check().is_ok() {

@@ -14,7 +14,7 @@ use super::verdict::{IncompleteReason, Verdict};
 pub enum Outcome {
     Passed,
     Failed(FailureDetail),
-    /// Something that the case needs is missing here; the reason.
+    /// Something that the case needs is missing on this machine; the text says what.
     Skipped(String),
 }
 

@@ -12,12 +12,12 @@ use super::lookup::{ImageError, child, tagged_document};
 pub struct Sizes {
     pub tag: String,
     pub total_bytes: u64,
-    /// The base, each minor of etcd, migrate.
+    /// By the name of the part: the base, each minor of etcd, migrate.
     pub parts: BTreeMap<String, u64>,
 }
 
 impl Sizes {
-    /// Of a platform's image; nothing but documents is read.
+    /// The sizes of a platform's image. Reads only documents, no layers.
     pub fn open(
         layout: &Layout,
         tag: Option<&str>,

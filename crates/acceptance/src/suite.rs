@@ -7,7 +7,7 @@ use super::case::Case;
 use super::image_under_test::ImageUnderTest;
 use super::suites;
 
-/// The suites, each a document made executable.
+/// The suites. Each one tests what one document promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Suite {

@@ -6,7 +6,7 @@ use super::results::{Outcome, Results};
 use crate::Suite;
 use crate::runtime::Cause;
 
-/// What all the results say together; every report shows it, and the exit code follows it.
+/// The verdict of all results together. Every report shows it, and the exit code depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Passed,
@@ -27,14 +27,14 @@ pub enum IncompleteReason {
         failed: usize,
         ended: usize,
     },
-    /// `--require` asks for it.
+    /// `--require` names this suite, but none of its cases was run.
     Missing(Suite),
 }
 
 impl Results {
     pub fn verdict(&self) -> Verdict {
         let (ended, planned) = (self.cases.len(), self.planned);
-        // First: what was interrupted may have failed for that.
+        // Checked first, because a case may have failed because of the interruption.
         if ended < planned {
             return Verdict::Incomplete(IncompleteReason::Interrupted { ended, planned });
         }

@@ -1,10 +1,10 @@
-//! Which of the bundled versions data goes between.
+//! The pairs of bundled versions that data is migrated between.
 
 use etcd_version::EtcdVersion;
 
 pub(super) fn minors(bundled: &[EtcdVersion]) -> Vec<&EtcdVersion> {
     // In ascending order, so the last one of a minor is its newest.
-    bundled.chunk_by(EtcdVersion::is_same_series).filter_map(<[_]>::last).collect()
+    bundled.chunk_by(|a, b| a.series() == b.series()).filter_map(<[_]>::last).collect()
 }
 
 pub(super) fn steps(bundled: &[EtcdVersion]) -> Vec<(&EtcdVersion, &EtcdVersion)> {
@@ -13,7 +13,7 @@ pub(super) fn steps(bundled: &[EtcdVersion]) -> Vec<(&EtcdVersion, &EtcdVersion)
 }
 
 pub(super) fn patches(bundled: &[EtcdVersion]) -> Vec<(&EtcdVersion, &EtcdVersion)> {
-    let of_minor = bundled.chunk_by(EtcdVersion::is_same_series);
+    let of_minor = bundled.chunk_by(|a, b| a.series() == b.series());
     let pairs = of_minor
         .filter_map(<[_]>::split_last)
         .flat_map(|(newest, older)| older.iter().map(move |it| (it, newest)));

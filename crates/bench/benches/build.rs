@@ -24,7 +24,7 @@ fn sha256(bencher: Bencher<'_, '_>) {
     bencher.counter(BytesCount::of_slice(&bytes)).bench(|| Digest::of(divan::black_box(&bytes)));
 }
 
-/// Deflate and the joining of its pieces.
+/// Deflate, and joining its chunks.
 #[divan::bench(args = [1, 4, 6], sample_count = 10)]
 fn gzip(bencher: Bencher<'_, '_>, level: i32) {
     let bytes = program_like(8 * MIB);
@@ -35,9 +35,9 @@ fn gzip(bencher: Bencher<'_, '_>, level: i32) {
     });
 }
 
-/// The joining alone: the walk over the symbols of one piece. Bytes are those of the stream.
+/// Joining alone: the scan of the symbols of one chunk. Bytes are those of the stream.
 #[divan::bench(sample_count = 10)]
-fn last_block_of_a_piece(bencher: Bencher<'_, '_>) {
+fn last_block_of_a_chunk(bencher: Bencher<'_, '_>) {
     let mut encoder =
         flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
     encoder.write_all(&program_like(MIB)).expect("written to memory");

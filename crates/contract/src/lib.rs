@@ -12,4 +12,4 @@ pub mod paths;
 pub mod run;
 
 pub use labels::{EtcdOrigin, EtcdSource, LabelError, LayerName, MigrateOrigin};
-pub use paths::Root;
+pub use paths::PathStyle;

@@ -28,13 +28,13 @@ pub const HIVES: &str = "Hives";
 
 /// How the layers of an operating system spell paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Root {
+pub enum PathStyle {
     Linux,
     /// Files are below [`FILES`], and programs end in `.exe`.
     Windows,
 }
 
-impl Root {
+impl PathStyle {
     pub fn of(platform: &oci::Platform) -> Self {
         if platform.is_windows() { Self::Windows } else { Self::Linux }
     }

@@ -18,11 +18,6 @@ impl Series {
         Self { major, minor }
     }
 
-    /// The version without its patch.
-    pub fn of(version: &EtcdVersion) -> Self {
-        Self::new(version.major(), version.minor())
-    }
-
     /// The next minor version.
     #[must_use]
     pub fn next(self) -> Self {
@@ -37,7 +32,7 @@ impl FromStr for Series {
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let has_patch = text.matches('.').count() > 1;
         let full = if has_patch { text.to_owned() } else { format!("{text}.0") };
-        full.parse::<EtcdVersion>().map(|version| Self::of(&version))
+        full.parse::<EtcdVersion>().map(|version| version.series())
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::Series;
+
 /// A version of etcd: three numbers, and perhaps a pre-release (`3.6.0-rc.3`).
 ///
 /// Ordered as semantic versions are, so a pre-release comes before its release.
@@ -31,12 +33,8 @@ impl EtcdVersion {
     }
 
     /// `3.6` of `3.6.14`: what etcd calls the cluster version.
-    pub fn series(&self) -> String {
-        format!("{}.{}", self.0.major, self.0.minor)
-    }
-
-    pub fn is_same_series(&self, other: &Self) -> bool {
-        self.0.major == other.0.major && self.0.minor == other.0.minor
+    pub fn series(&self) -> Series {
+        Series::new(self.0.major, self.0.minor)
     }
 }
 
@@ -105,7 +103,7 @@ mod tests {
             ["3.6.0-rc.3", "3.6.0"].map(|text| text.parse::<EtcdVersion>().unwrap());
         assert!(rc < release);
         assert!(rc.is_pre_release());
-        assert!(rc.is_same_series(&release));
-        assert_eq!(rc.series(), "3.6");
+        assert_eq!(rc.series(), release.series());
+        assert_eq!(rc.series().to_string(), "3.6");
     }
 }

@@ -4,7 +4,8 @@ use super::expected::ExpectedFile;
 use super::partial::Partial;
 use super::receive::{AttemptError, DownloadState};
 use super::{
-    Attempts, Cause, DownloadSource, FetchError, FetchOptions, HttpGet, MirrorFailure, Progress,
+    Attempts, DownloadSource, FetchError, FetchOptions, HttpGet, MirrorFailure, Progress,
+    TransferError,
 };
 use oci::digest::Digest;
 use oci::document::size_text as size;
@@ -38,7 +39,7 @@ pub struct Downloader<'a> {
 }
 
 /// Why one mirror did not deliver, or why none can.
-enum OneFailed {
+enum DownloadFailure {
     Mirror(MirrorFailure),
     Store(StoreError),
 }
@@ -89,8 +90,8 @@ impl Downloader<'_> {
         for (position, source) in sources.iter().enumerate() {
             let failure = match self.try_one(download, source).await {
                 Ok(()) => return Ok(FetchOrigin::Mirror(source.to_string())),
-                Err(OneFailed::Store(error)) => return Err(error.into()),
-                Err(OneFailed::Mirror(failure)) => failure,
+                Err(DownloadFailure::Store(error)) => return Err(error.into()),
+                Err(DownloadFailure::Mirror(failure)) => failure,
             };
             if position + 1 < sources.len() {
                 self.report_failure(download.file, &failure);
@@ -104,18 +105,18 @@ impl Downloader<'_> {
         &self,
         download: &mut DownloadState<'_>,
         source: &DownloadSource,
-    ) -> Result<(), OneFailed> {
+    ) -> Result<(), DownloadFailure> {
         download.validator = None;
         let mut attempts = Attempts::new(self.options);
         loop {
             let cause = match self.attempt(download, source).await {
                 Ok(()) => return Ok(()),
-                Err(AttemptError::Store(error)) => return Err(OneFailed::Store(error)),
+                Err(AttemptError::Store(error)) => return Err(DownloadFailure::Store(error)),
                 Err(AttemptError::Mirror(cause)) => cause,
             };
             let Some(wait) = attempts.next(&cause) else {
                 let (source, attempts) = (source.to_string(), attempts.made());
-                return Err(OneFailed::Mirror(MirrorFailure { source, attempts, cause }));
+                return Err(DownloadFailure::Mirror(MirrorFailure { source, attempts, cause }));
             };
             let text = attempts.describe(download.file.name, &cause, wait);
             self.progress.status("Retrying", &text);
@@ -130,12 +131,12 @@ impl Downloader<'_> {
     ) -> Result<(), AttemptError> {
         loop {
             download.receive(source).await?;
-            let is_from_one = download.partial.is_one_piece();
+            let is_from_one = download.partial.is_one_response();
             let expected = download.file.digest;
             match download.partial.seal(&expected)? {
                 None => return Ok(()),
                 Some(received) if is_from_one => {
-                    return Err(Cause::WrongDigest { expected, received }.into());
+                    return Err(TransferError::WrongDigest { expected, received }.into());
                 }
                 // The wrong bytes may be those of an earlier response: ask this mirror for all.
                 Some(_) => self.progress.note(&format!(

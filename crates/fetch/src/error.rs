@@ -47,7 +47,7 @@ pub struct MirrorFailure {
     /// The mirror's URL, as it may be shown.
     pub source: String,
     pub attempts: u32,
-    pub cause: Cause,
+    pub cause: TransferError,
 }
 
 impl fmt::Display for MirrorFailure {
@@ -62,7 +62,7 @@ impl fmt::Display for MirrorFailure {
 
 /// Why one mirror failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Cause {
+pub enum TransferError {
     #[error("not a URL of the form http://, https:// or file:///")]
     Url,
     #[error(transparent)]
@@ -95,7 +95,7 @@ pub enum Cause {
     WrongDigest { expected: Digest, received: Digest },
 }
 
-impl Cause {
+impl TransferError {
     pub(super) fn is_wrong_bytes(&self) -> bool {
         matches!(self, Self::WrongSize { .. } | Self::WrongDigest { .. } | Self::TooLong { .. })
     }

@@ -126,7 +126,7 @@ impl Client {
             0 => Policy::none(),
             // Takes the Authorization header away when the host, port or scheme changes.
             most => Policy::custom(move |attempt| match attempt.previous().last() {
-                Some(from) if loses_tls(from, attempt.url()) => attempt.error(LosesTls),
+                Some(from) if loses_tls(from, attempt.url()) => attempt.error(InsecureRedirect),
                 _ => Policy::limited(most).redirect(attempt),
             }),
         };
@@ -155,7 +155,7 @@ impl Client {
 /// Why a redirect is not followed.
 #[derive(Debug, thiserror::Error)]
 #[error("refusing a redirect from https to http")]
-struct LosesTls;
+struct InsecureRedirect;
 
 /// Whether a redirect from one URL to another gives up TLS. Within this machine that is harmless.
 pub fn loses_tls(from: &Url, to: &Url) -> bool {

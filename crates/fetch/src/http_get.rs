@@ -7,17 +7,25 @@ use futures_util::future::BoxFuture;
 use reqwest::header::HeaderMap;
 use reqwest::{Response, Url};
 
-use super::Cause;
+use super::TransferError;
 use crate::http::{self, Client};
 
 /// Sends a GET and returns the response before its body is read. Implemented by the plain client
 /// and by a repository of a registry, which logs in and keeps to the limits of its registry.
 pub trait HttpGet: Sync + std::fmt::Debug {
-    fn get_response(&self, url: Url, headers: HeaderMap) -> BoxFuture<'_, Result<Response, Cause>>;
+    fn get_response(
+        &self,
+        url: Url,
+        headers: HeaderMap,
+    ) -> BoxFuture<'_, Result<Response, TransferError>>;
 }
 
 impl HttpGet for Client {
-    fn get_response(&self, url: Url, headers: HeaderMap) -> BoxFuture<'_, Result<Response, Cause>> {
+    fn get_response(
+        &self,
+        url: Url,
+        headers: HeaderMap,
+    ) -> BoxFuture<'_, Result<Response, TransferError>> {
         async move {
             let sent = self.get(url)?.headers(headers).send().await;
             sent.map_err(|error| transport(&error, self.stall_timeout()))
@@ -27,15 +35,15 @@ impl HttpGet for Client {
 }
 
 /// What went wrong below HTTP.
-pub fn transport(error: &reqwest::Error, stall_timeout: Duration) -> Cause {
+pub fn transport(error: &reqwest::Error, stall_timeout: Duration) -> TransferError {
     let reason = http::reason(error);
     if error.is_redirect() || error.is_builder() {
-        Cause::Protocol(reason)
+        TransferError::Protocol(reason)
     } else if error.is_connect() {
-        Cause::Connect(reason)
+        TransferError::Connect(reason)
     } else if error.is_timeout() {
-        Cause::Stalled(stall_timeout)
+        TransferError::Stalled(stall_timeout)
     } else {
-        Cause::Broken(reason)
+        TransferError::Broken(reason)
     }
 }

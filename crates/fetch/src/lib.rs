@@ -23,7 +23,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 pub use download::Downloader;
 pub use download::{FetchOrigin, Fetched};
-pub use error::{Cause, FetchError, MirrorFailure};
+pub use error::{FetchError, MirrorFailure, TransferError};
 pub use expected::ExpectedFile;
 pub use http_get::{HttpGet, transport};
 pub use options::FetchOptions;

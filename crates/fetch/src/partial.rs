@@ -19,8 +19,8 @@ pub(super) struct Partial {
     file: File,
     path: PathBuf,
     hasher: Hasher,
-    /// From how many responses the bytes were put together.
-    pieces: u32,
+    /// The number of responses that the bytes come from.
+    n_responses: u32,
 }
 
 impl Partial {
@@ -60,8 +60,8 @@ impl Partial {
         let (file, hasher) =
             read.map_err(io::Error::from).flatten().map_err(StoreError::io("read", &path))?;
         // It is not known from how many responses they came: no single mirror is at fault.
-        let pieces = if hasher.size() > 0 { 2 } else { 0 };
-        Ok(Self { file, path, hasher, pieces })
+        let n_responses = if hasher.size() > 0 { 2 } else { 0 };
+        Ok(Self { file, path, hasher, n_responses })
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -69,12 +69,12 @@ impl Partial {
     }
 
     /// Whether all bytes came in one response, so that wrong ones are the fault of its mirror.
-    pub(super) fn is_one_piece(&self) -> bool {
-        self.pieces == 1
+    pub(super) fn is_one_response(&self) -> bool {
+        self.n_responses == 1
     }
 
-    pub(super) fn begin_piece(&mut self) {
-        self.pieces += 1;
+    pub(super) fn begin_response(&mut self) {
+        self.n_responses += 1;
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
@@ -86,7 +86,7 @@ impl Partial {
     /// Removes all bytes.
     pub(super) fn restart(&mut self) -> Result<(), StoreError> {
         self.hasher = Hasher::default();
-        self.pieces = 0;
+        self.n_responses = 0;
         self.file
             .set_len(0)
             .and_then(|()| self.file.seek(SeekFrom::Start(0)))

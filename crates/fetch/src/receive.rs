@@ -10,16 +10,16 @@ use tokio::io::AsyncReadExt as _;
 use super::expected::ExpectedFile;
 use super::partial::Partial;
 use super::resume::{self, Resume};
-use super::{Cause, DownloadSource, HttpGet, TransferListener, transport};
+use super::{DownloadSource, HttpGet, TransferError, TransferListener, transport};
 use store::StoreError;
 
 /// Why an attempt failed: another mirror helps against the one, nothing against the other.
 pub(super) enum AttemptError {
-    Mirror(Cause),
+    Mirror(TransferError),
     Store(StoreError),
 }
 
-impl<C: Into<Cause>> From<C> for AttemptError {
+impl<C: Into<TransferError>> From<C> for AttemptError {
     fn from(cause: C) -> Self {
         Self::Mirror(cause.into())
     }
@@ -48,7 +48,7 @@ impl DownloadState<'_> {
         match source {
             DownloadSource::Http { url, headers } => self.receive_http(url, headers).await,
             DownloadSource::File(path) => self.receive_file(path).await,
-            DownloadSource::Unknown(_) => Err(Cause::Url.into()),
+            DownloadSource::Unknown(_) => Err(TransferError::Url.into()),
         }
     }
 
@@ -73,7 +73,7 @@ impl DownloadState<'_> {
         self.check_length(total)
     }
 
-    async fn request(&self, url: &Url, headers: &HeaderMap) -> Result<Response, Cause> {
+    async fn request(&self, url: &Url, headers: &HeaderMap) -> Result<Response, TransferError> {
         let mut headers = headers.clone();
         let position = self.partial.len();
         if position > 0
@@ -87,16 +87,16 @@ impl DownloadState<'_> {
         self.http.get_response(url.clone(), headers).await
     }
 
-    fn resume(&self, response: &Response) -> Result<Resume, Cause> {
+    fn resume(&self, response: &Response) -> Result<Resume, TransferError> {
         Resume::of(response.status(), response.headers(), self.partial.len(), self.file)
     }
 
     async fn read_body(&mut self, mut response: Response) -> Result<(), AttemptError> {
         let stall = self.stall_timeout;
-        self.partial.begin_piece();
+        self.partial.begin_response();
         loop {
             let read = tokio::time::timeout(stall, response.chunk()).await;
-            let read = read.map_err(|_| Cause::Stalled(stall))?;
+            let read = read.map_err(|_| TransferError::Stalled(stall))?;
             match read.map_err(|error| transport(&error, stall))? {
                 Some(bytes) => self.write(&bytes)?,
                 None => return Ok(()),
@@ -106,12 +106,12 @@ impl DownloadState<'_> {
 
     /// Local files are so near that it is not worth while to continue in the middle.
     async fn receive_file(&mut self, path: &Path) -> Result<(), AttemptError> {
-        let mut source = tokio::fs::File::open(path).await.map_err(Cause::File)?;
+        let mut source = tokio::fs::File::open(path).await.map_err(TransferError::File)?;
         self.partial.restart()?;
-        self.partial.begin_piece();
+        self.partial.begin_response();
         let mut buffer = vec![0; 1 << 17];
         loop {
-            match source.read(&mut buffer).await.map_err(Cause::File)? {
+            match source.read(&mut buffer).await.map_err(TransferError::File)? {
                 0 => break,
                 n => self.write(&buffer[..n])?,
             }
@@ -121,7 +121,7 @@ impl DownloadState<'_> {
             Some(expected) if expected != self.partial.len() => {
                 let received = self.partial.len();
                 self.partial.restart()?;
-                Err(Cause::WrongSize { expected, received }.into())
+                Err(TransferError::WrongSize { expected, received }.into())
             }
             _ => Ok(()),
         }
@@ -131,7 +131,7 @@ impl DownloadState<'_> {
         let limit = self.file.limit;
         if self.partial.len() + bytes.len() as u64 > limit {
             self.partial.restart()?;
-            return Err(Cause::TooLong { limit }.into());
+            return Err(TransferError::TooLong { limit }.into());
         }
         self.partial.write(bytes)?;
         (self.listener)(self.partial.len());
@@ -143,7 +143,7 @@ impl DownloadState<'_> {
         let received = self.partial.len();
         match self.file.size.or(total) {
             Some(expected) if received < expected => {
-                Err(Cause::Short { expected, received }.into())
+                Err(TransferError::Short { expected, received }.into())
             }
             _ => Ok(()),
         }

@@ -9,7 +9,7 @@ use reqwest::header::{
 };
 
 use super::expected::ExpectedFile;
-use super::{Cause, retry};
+use super::{TransferError, retry};
 
 /// What to do with the body of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl Resume {
         headers: &HeaderMap,
         position: u64,
         file: &ExpectedFile<'_>,
-    ) -> Result<Self, Cause> {
+    ) -> Result<Self, TransferError> {
         let range = text(headers, &CONTENT_RANGE).and_then(parse_range);
         match status {
             StatusCode::OK => {
@@ -39,18 +39,18 @@ impl Resume {
                 check_total(total, file)?;
                 Ok(Self::StartsOver { total })
             }
-            StatusCode::PARTIAL_CONTENT if position == 0 => {
-                Err(Cause::Protocol("206 Partial Content, but no range was asked for".to_owned()))
-            }
+            StatusCode::PARTIAL_CONTENT if position == 0 => Err(TransferError::Protocol(
+                "206 Partial Content, but no range was asked for".to_owned(),
+            )),
             StatusCode::PARTIAL_CONTENT => match range {
-                Some(Range { start: Some(start), total }) if start == position => {
+                Some(ContentRange { start: Some(start), total }) if start == position => {
                     check_total(total, file)?;
                     Ok(Self::Appends { total })
                 }
                 _ => Ok(Self::AskForAll),
             },
             StatusCode::RANGE_NOT_SATISFIABLE if position > 0 => match range {
-                Some(Range { start: None, total: Some(total) }) if total == position => {
+                Some(ContentRange { start: None, total: Some(total) }) if total == position => {
                     Ok(Self::Complete)
                 }
                 _ => Ok(Self::AskForAll),
@@ -67,40 +67,40 @@ pub(super) fn validator(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// A file of the wrong size is refused before its bytes are sent.
-fn check_total(total: Option<u64>, file: &ExpectedFile<'_>) -> Result<(), Cause> {
+fn check_total(total: Option<u64>, file: &ExpectedFile<'_>) -> Result<(), TransferError> {
     match (file.size, total) {
         (Some(expected), Some(received)) if received != expected => {
-            Err(Cause::WrongSize { expected, received })
+            Err(TransferError::WrongSize { expected, received })
         }
-        (_, Some(total)) if total > file.limit => Err(Cause::TooLong { limit: file.limit }),
+        (_, Some(total)) if total > file.limit => Err(TransferError::TooLong { limit: file.limit }),
         _ => Ok(()),
     }
 }
 
 /// Why a response is not what was asked for.
-pub fn status_cause(code: StatusCode, headers: &HeaderMap) -> Cause {
+pub fn status_cause(code: StatusCode, headers: &HeaderMap) -> TransferError {
     #[expect(clippy::disallowed_methods, reason = "Retry-After may be a date; no image sees it")]
     let now = SystemTime::now();
-    Cause::Status {
+    TransferError::Status {
         code,
         retry_after: text(headers, &RETRY_AFTER).and_then(|value| retry::retry_after(value, now)),
     }
 }
 
-struct Range {
+struct ContentRange {
     start: Option<u64>,
     total: Option<u64>,
 }
 
 /// `bytes 5-9/10`, `bytes 5-9/*`, `bytes */10`.
-fn parse_range(value: &str) -> Option<Range> {
+fn parse_range(value: &str) -> Option<ContentRange> {
     let (range, total) = value.strip_prefix("bytes ")?.trim().split_once('/')?;
     let total = total.parse().ok();
     let start = match range {
         "*" => None,
         range => Some(range.split_once('-')?.0.parse().ok()?),
     };
-    Some(Range { start, total })
+    Some(ContentRange { start, total })
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Cause, FetchOptions};
+use super::{FetchOptions, TransferError};
 
 /// Counts the attempts of one request, and says how long to wait before the next one.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ impl<'a> Attempts<'a> {
 
     /// How long to wait before the next attempt, which then is the present one; `None` if another
     /// attempt cannot help, or all attempts are used up.
-    pub fn next(&mut self, cause: &Cause) -> Option<Duration> {
+    pub fn next(&mut self, cause: &TransferError) -> Option<Duration> {
         if !cause.is_transient() || self.made >= self.options.attempts {
             return None;
         }
@@ -34,7 +34,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// For people: why there is another attempt, and when.
-    pub fn describe(&self, what: &str, cause: &Cause, wait: Duration) -> String {
+    pub fn describe(&self, what: &str, cause: &TransferError, wait: Duration) -> String {
         let (made, attempts, seconds) = (self.made, self.options.attempts, wait.as_secs_f64());
         format!("{what}: {cause}; attempt {made} of {attempts} in {seconds:.1} s")
     }
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn what_a_server_asks_for_is_capped() {
-        let busy = |seconds| Cause::Status {
+        let busy = |seconds| TransferError::Status {
             code: StatusCode::TOO_MANY_REQUESTS,
             retry_after: Some(Duration::from_secs(seconds)),
         };
@@ -122,11 +122,11 @@ mod tests {
             (404, false),
         ] {
             let code = StatusCode::from_u16(code).unwrap();
-            let cause = Cause::Status { code, retry_after: None };
+            let cause = TransferError::Status { code, retry_after: None };
             assert_eq!(cause.is_transient(), expected, "{code}");
         }
         let code = StatusCode::FORBIDDEN;
-        assert!(Cause::RateLimited { code, retry_after: None }.is_transient());
-        assert!(!Cause::TooLong { limit: 1 }.is_transient());
+        assert!(TransferError::RateLimited { code, retry_after: None }.is_transient());
+        assert!(!TransferError::TooLong { limit: 1 }.is_transient());
     }
 }

@@ -4,7 +4,7 @@ use reqwest::header::HeaderMap;
 use reqwest::{RequestBuilder, StatusCode, Url};
 
 use super::{
-    Attempts, Cause, DownloadSource, FetchOptions, MirrorFailure, status_cause, transport,
+    Attempts, DownloadSource, FetchOptions, MirrorFailure, TransferError, status_cause, transport,
 };
 use crate::http::{Client, ClientError};
 
@@ -41,7 +41,7 @@ async fn attempt(
     client: &Client,
     options: &FetchOptions,
     request: &impl Fn(&Client) -> Result<RequestBuilder, ClientError>,
-) -> Result<Vec<u8>, Cause> {
+) -> Result<Vec<u8>, TransferError> {
     let asking = async {
         let broken = |error: reqwest::Error| transport(&error, options.stall_timeout);
         let mut response = request(client)?.send().await.map_err(broken)?;
@@ -52,13 +52,13 @@ async fn attempt(
         while let Some(chunk) = response.chunk().await.map_err(broken)? {
             bytes.extend_from_slice(&chunk);
             if bytes.len() > LIMIT {
-                return Err(Cause::TooLong { limit: LIMIT as u64 });
+                return Err(TransferError::TooLong { limit: LIMIT as u64 });
             }
         }
         Ok(bytes)
     };
     // It is short, so all of it may take as long as one chunk of a long one, and a connection.
     let patience = options.stall_timeout + options.connect_timeout;
-    let stalled = |_| Cause::Stalled(options.stall_timeout);
+    let stalled = |_| TransferError::Stalled(options.stall_timeout);
     tokio::time::timeout(patience, asking).await.map_err(stalled)?
 }

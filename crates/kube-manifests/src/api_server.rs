@@ -3,19 +3,19 @@
 
 use serde_json::{Value, json};
 
-use super::member::{MEMBERS, Member};
+use super::member::{MEMBERS, MemberSettings};
 use super::stateful::CLIENT_URL;
 
 const PKI: &str = "/etc/kubernetes/pki";
 
 /// The one on its own node.
 pub(super) fn of_single() -> Value {
-    kubeadm(&[Member::single().advertise_client], false)
+    kubeadm(&[MemberSettings::single().advertise_client], false)
 }
 
 /// Those on control plane nodes; each API server knows all of them.
 pub(super) fn of_three() -> Value {
-    let members: Vec<_> = (0..MEMBERS.len()).map(Member::on_node).collect();
+    let members: Vec<_> = (0..MEMBERS.len()).map(MemberSettings::on_node).collect();
     kubeadm(&members.into_iter().map(|it| it.advertise_client).collect::<Vec<_>>(), true)
 }
 

@@ -26,7 +26,7 @@ pub struct Setting {
 
 /// What can be printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum ManifestKind {
     StaticPod,
     StaticPodShell,
     StaticPodHa,
@@ -40,7 +40,7 @@ pub enum Kind {
     OperatorRestore,
 }
 
-impl Kind {
+impl ManifestKind {
     pub const ALL: [Self; 11] = [
         Self::StaticPod,
         Self::StaticPodShell,
@@ -164,7 +164,7 @@ impl Kind {
 #[error("there is no kind `{0}`")]
 pub struct UnknownKind(String);
 
-impl FromStr for Kind {
+impl FromStr for ManifestKind {
     type Err = UnknownKind;
 
     fn from_str(name: &str) -> Result<Self, UnknownKind> {
@@ -182,43 +182,51 @@ pub struct File {
 }
 
 /// The files of one kind: static pods of several nodes are several.
-pub fn files(kind: Kind, setting: &Setting) -> Vec<File> {
+pub fn files(kind: ManifestKind, setting: &Setting) -> Vec<File> {
     let named: Vec<(String, Vec<Value>)> = match kind {
-        Kind::StaticPod => vec![("static-pod.yaml".into(), vec![static_pod::single(setting)])],
-        Kind::StaticPodShell => {
+        ManifestKind::StaticPod => {
+            vec![("static-pod.yaml".into(), vec![static_pod::single(setting)])]
+        }
+        ManifestKind::StaticPodShell => {
             vec![("static-pod-shell.yaml".into(), vec![static_pod::shell(setting)])]
         }
-        Kind::StaticPodHa => (0..member::MEMBERS.len())
+        ManifestKind::StaticPodHa => (0..member::MEMBERS.len())
             .map(|i| {
                 (format!("static-pod-ha-{i}.yaml"), vec![static_pod::one_of_three(setting, i)])
             })
             .collect(),
-        Kind::StaticPodShellHa => (0..member::MEMBERS.len())
+        ManifestKind::StaticPodShellHa => (0..member::MEMBERS.len())
             .map(|i| {
                 let pod = static_pod::shell_of_three(setting, i);
                 (format!("static-pod-shell-ha-{i}.yaml"), vec![pod])
             })
             .collect(),
-        Kind::StatefulSet => vec![("statefulset.yaml".into(), stateful::documents(setting))],
-        Kind::Backup => vec![("backup.yaml".into(), backup::backup(setting))],
-        Kind::Restore => vec![("restore.yaml".into(), backup::restore(setting))],
-        Kind::ApiServer => vec![
+        ManifestKind::StatefulSet => {
+            vec![("statefulset.yaml".into(), stateful::documents(setting))]
+        }
+        ManifestKind::Backup => vec![("backup.yaml".into(), backup::backup(setting))],
+        ManifestKind::Restore => vec![("restore.yaml".into(), backup::restore(setting))],
+        ManifestKind::ApiServer => vec![
             ("kubeadm-static-pod.yaml".into(), vec![api_server::of_single()]),
             ("kubeadm-static-pod-ha.yaml".into(), vec![api_server::of_three()]),
             ("kubeadm-statefulset.yaml".into(), vec![api_server::of_stateful_set()]),
         ],
-        Kind::OperatorCluster => {
+        ManifestKind::OperatorCluster => {
             vec![("operator-cluster.yaml".into(), vec![operator::cluster(setting)])]
         }
-        Kind::OperatorBackup => vec![("operator-backup.yaml".into(), vec![operator::backup()])],
-        Kind::OperatorRestore => vec![("operator-restore.yaml".into(), vec![operator::restore()])],
+        ManifestKind::OperatorBackup => {
+            vec![("operator-backup.yaml".into(), vec![operator::backup()])]
+        }
+        ManifestKind::OperatorRestore => {
+            vec![("operator-restore.yaml".into(), vec![operator::restore()])]
+        }
     };
     named.into_iter().map(|(name, documents)| file(kind, name, documents)).collect()
 }
 
-fn file(kind: Kind, name: String, documents: Vec<Value>) -> File {
+fn file(kind: ManifestKind, name: String, documents: Vec<Value>) -> File {
     let mut says = kind.says().to_owned();
-    if kind == Kind::ApiServer {
+    if kind == ManifestKind::ApiServer {
         let flags = api_server::flags(&documents[0]).join("\n  ");
         says = format!("{says}\nWithout kubeadm, flags of kube-apiserver:\n  {flags}");
     }

@@ -12,7 +12,7 @@ pub(super) const DATA: &str = "/var/lib/etcd";
 const METRICS_PORT: u16 = 2381;
 
 /// Where a member listens and what it is called.
-pub(super) struct Member {
+pub(super) struct MemberSettings {
     pub name: String,
     pub listen_client: String,
     pub advertise_client: String,
@@ -25,7 +25,7 @@ pub(super) struct Member {
     pub tls: Option<&'static str>,
 }
 
-impl Member {
+impl MemberSettings {
     /// The only one.
     pub fn single() -> Self {
         let peer = "http://127.0.0.1:2380".to_owned();

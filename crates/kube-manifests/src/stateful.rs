@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Setting;
-use super::member::{DATA, MEMBERS, Member};
+use super::member::{DATA, MEMBERS, MemberSettings};
 
 /// Any member that is ready.
 pub(super) const CLIENT_URL: &str = "https://etcd-client:2379";
@@ -44,7 +44,7 @@ fn budget() -> Value {
 }
 
 fn stateful_set(setting: &Setting) -> Value {
-    let member = Member::stateful();
+    let member = MemberSettings::stateful();
     let tls = member.tls.unwrap_or_default();
     let mounts = json!([
         { "name": "data", "mountPath": DATA },

@@ -3,17 +3,17 @@
 use serde_json::{Value, json};
 
 use super::Setting;
-use super::member::{DATA, Member};
+use super::member::{DATA, MemberSettings};
 
 pub(super) fn single(setting: &Setting) -> Value {
-    pod(setting, &Member::single())
+    pod(setting, &MemberSettings::single())
 }
 
 pub(super) fn one_of_three(setting: &Setting, index: usize) -> Value {
-    pod(setting, &Member::on_node(index))
+    pod(setting, &MemberSettings::on_node(index))
 }
 
-fn pod(setting: &Setting, member: &Member) -> Value {
+fn pod(setting: &Setting, member: &MemberSettings) -> Value {
     let migrate = json!({
         "name": "migrate",
         "image": setting.image,
@@ -29,14 +29,14 @@ fn pod(setting: &Setting, member: &Member) -> Value {
 }
 
 pub(super) fn shell(setting: &Setting) -> Value {
-    shell_pod(setting, &Member::single())
+    shell_pod(setting, &MemberSettings::single())
 }
 
 pub(super) fn shell_of_three(setting: &Setting, index: usize) -> Value {
-    shell_pod(setting, &Member::on_node(index))
+    shell_pod(setting, &MemberSettings::on_node(index))
 }
 
-fn shell_pod(setting: &Setting, member: &Member) -> Value {
+fn shell_pod(setting: &Setting, member: &MemberSettings) -> Value {
     // The environment, which both programs see, names it; etcd refuses to be told twice.
     let flags: Vec<_> =
         member.server_flags().into_iter().filter(|flag| !flag.starts_with("--name=")).collect();
@@ -50,7 +50,7 @@ fn shell_pod(setting: &Setting, member: &Member) -> Value {
     frame(member, &container)
 }
 
-fn container(setting: &Setting, member: &Member, command: &Value) -> Value {
+fn container(setting: &Setting, member: &MemberSettings, command: &Value) -> Value {
     let mut container = json!({
         "name": "etcd",
         "image": setting.image,
@@ -64,7 +64,7 @@ fn container(setting: &Setting, member: &Member, command: &Value) -> Value {
     container
 }
 
-fn frame(member: &Member, container: &Value) -> Value {
+fn frame(member: &MemberSettings, container: &Value) -> Value {
     let mut volumes = vec![json!({
         "name": "data",
         "hostPath": { "path": DATA, "type": "DirectoryOrCreate" },
@@ -91,7 +91,7 @@ fn frame(member: &Member, container: &Value) -> Value {
     })
 }
 
-fn mounts(member: &Member) -> Value {
+fn mounts(member: &MemberSettings) -> Value {
     let mut mounts = vec![json!({ "name": "data", "mountPath": DATA })];
     if let Some(tls) = member.tls {
         mounts.push(json!({ "name": "tls", "mountPath": tls, "readOnly": true }));

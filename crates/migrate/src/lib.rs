@@ -7,7 +7,7 @@
 //! `plan`, `state`, `report`, `cli`, `run`.
 
 mod cli;
-mod failure;
+mod error;
 mod files;
 pub mod inspect;
 mod plan;
@@ -25,9 +25,9 @@ use std::process::ExitCode;
 
 use cli::arguments::Arguments;
 use cli::reader::OptionReader;
-use failure::Failure;
+use error::MigrateError;
 use report::event::EventLog;
-use report::format::Format;
+use report::format::OutputFormat;
 use run::migration;
 
 /// What `--version` prints. In one piece, because `etcdimg verify` searches the finished program
@@ -42,12 +42,12 @@ pub fn main(
 ) -> ExitCode {
     let arguments = match Arguments::parse(arguments) {
         Ok(arguments) => arguments,
-        Err(error) => return end(EventLog::new(Format::Text), &Failure::usage(error)),
+        Err(error) => return end(EventLog::new(OutputFormat::Text), &MigrateError::usage(error)),
     };
     let reader = OptionReader { arguments: &arguments, environment };
     let log = match reader.log_format() {
         Ok(format) => EventLog::new(format),
-        Err(failure) => return end(EventLog::new(Format::Text), &failure),
+        Err(failure) => return end(EventLog::new(OutputFormat::Text), &failure),
     };
     match run_command(&reader, log) {
         Ok(()) => ExitCode::SUCCESS,
@@ -55,7 +55,7 @@ pub fn main(
     }
 }
 
-fn run_command(reader: &OptionReader<'_>, log: EventLog) -> Result<(), Failure> {
+fn run_command(reader: &OptionReader<'_>, log: EventLog) -> Result<(), MigrateError> {
     let arguments = reader.arguments;
     if arguments.has("help") {
         return print(include_str!("cli/help.txt"));
@@ -68,25 +68,28 @@ fn run_command(reader: &OptionReader<'_>, log: EventLog) -> Result<(), Failure> 
             let format = reader.plan_format()?;
             print(&migration::plan(&reader.options()?, format)?)
         }
-        [] if arguments.has("json") => Err(Failure::usage("--json goes with `status` or --plan")),
+        [] if arguments.has("json") => {
+            Err(MigrateError::usage("--json goes with `status` or --plan"))
+        }
         [] => migration::run(&reader.options()?, log),
         [word] if word == "status" => {
             let backups = arguments.value("backup-dir").map(Path::new);
-            let format = if arguments.has("json") { Format::Json } else { Format::Text };
+            let format =
+                if arguments.has("json") { OutputFormat::Json } else { OutputFormat::Text };
             print(&migration::status(&reader.data_dir()?, backups, format)?)
         }
-        [word, ..] => Err(Failure::usage(format_args!("unknown command: {}", word.display()))),
+        [word, ..] => Err(MigrateError::usage(format_args!("unknown command: {}", word.display()))),
     }
 }
 
 /// Prints to stdout. Exit code 0 must mean that all of it arrived there.
-fn print(text: &str) -> Result<(), Failure> {
+fn print(text: &str) -> Result<(), MigrateError> {
     let mut stdout = io::stdout();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    written.map_err(|error| Failure::file("write to", Path::new("standard output"), &error))
+    written.map_err(|error| MigrateError::file("write to", Path::new("standard output"), &error))
 }
 
-fn end(log: EventLog, failure: &Failure) -> ExitCode {
+fn end(log: EventLog, failure: &MigrateError) -> ExitCode {
     log.error(&failure.cause, &failure.hints);
     failure.exit_code()
 }

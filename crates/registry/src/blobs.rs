@@ -21,7 +21,7 @@ use oci::digest::Digest;
 pub const SINGLE_POST_LIMIT: u64 = 64 << 10;
 
 /// What a POST to the uploads of a repository led to.
-enum Opened {
+enum UploadStart {
     Done(BlobOutcome),
     /// An upload was opened. `min_chunk` is the smallest chunk that it accepts, in bytes.
     Upload {
@@ -83,8 +83,8 @@ impl RemoteRepository {
             journal.forget();
         }
         match self.open(&what, upload).await? {
-            Opened::Done(outcome) => Ok(outcome),
-            Opened::Upload { location, min_chunk } => {
+            UploadStart::Done(outcome) => Ok(outcome),
+            UploadStart::Upload { location, min_chunk } => {
                 let file = blob.file().await?;
                 let sending = Upload::new(self, &what, blob, file, sent);
                 let start = Position { location, offset: 0 };
@@ -108,7 +108,7 @@ impl RemoteRepository {
             return Ok(Some(BlobOutcome::Exists));
         }
         for source in upload.mount_sources {
-            if let Some(Opened::Done(outcome)) = self.mount(what, blob, Some(source)).await? {
+            if let Some(UploadStart::Done(outcome)) = self.mount(what, blob, Some(source)).await? {
                 return Ok(Some(outcome));
             }
         }
@@ -132,7 +132,11 @@ impl RemoteRepository {
         Ok(Position::of(&response, location, blob))
     }
 
-    async fn open(&self, what: &str, upload: &BlobUpload<'_>) -> Result<Opened, RegistryError> {
+    async fn open(
+        &self,
+        what: &str,
+        upload: &BlobUpload<'_>,
+    ) -> Result<UploadStart, RegistryError> {
         let blob = upload.blob;
         if upload.existence == ExistenceCheck::Ignore {
             let response = self.post(what, &[], Payload::Empty).await?;
@@ -141,13 +145,13 @@ impl RemoteRepository {
         if self.registry.capabilities().mount_checks_existence == Some(Support::Yes) {
             let own = self.repository().path().to_owned();
             match self.mount(what, blob, Some(&own)).await? {
-                Some(Opened::Done(_)) => return Ok(Opened::Done(BlobOutcome::Exists)),
+                Some(UploadStart::Done(_)) => return Ok(UploadStart::Done(BlobOutcome::Exists)),
                 Some(session) => return self.mount_from(what, upload, Some(session)).await,
                 None => {}
             }
         }
         if self.has_blob(&blob.digest, blob.size).await? {
-            return Ok(Opened::Done(BlobOutcome::Exists));
+            return Ok(UploadStart::Done(BlobOutcome::Exists));
         }
         self.mount_from(what, upload, None).await
     }
@@ -156,11 +160,11 @@ impl RemoteRepository {
         &self,
         what: &str,
         upload: &BlobUpload<'_>,
-        mut session: Option<Opened>,
-    ) -> Result<Opened, RegistryError> {
+        mut session: Option<UploadStart>,
+    ) -> Result<UploadStart, RegistryError> {
         for source in upload.mount_sources {
             match self.mount(what, upload.blob, Some(source)).await? {
-                Some(Opened::Done(outcome)) => return Ok(Opened::Done(outcome)),
+                Some(UploadStart::Done(outcome)) => return Ok(UploadStart::Done(outcome)),
                 Some(other) => session = Some(other),
                 None => {}
             }
@@ -172,7 +176,7 @@ impl RemoteRepository {
     }
 
     /// Opens an upload, by a request that may make it unnecessary.
-    async fn start(&self, what: &str, blob: &Blob) -> Result<Opened, RegistryError> {
+    async fn start(&self, what: &str, blob: &Blob) -> Result<UploadStart, RegistryError> {
         let cache = &self.registry.capabilities;
         let known = cache.read();
         if blob.size <= SINGLE_POST_LIMIT && known.single_post != Some(Support::No) {
@@ -181,7 +185,7 @@ impl RemoteRepository {
             cache.update(|it| it.single_post = Some(is_taken.into()));
             if is_taken {
                 check_digest(what, &response, blob.digest)?;
-                return Ok(Opened::Done(BlobOutcome::Uploaded { sent: blob.size }));
+                return Ok(UploadStart::Done(BlobOutcome::Uploaded { sent: blob.size }));
             }
             if response.status == StatusCode::ACCEPTED {
                 return opened(what, &response);
@@ -210,7 +214,7 @@ impl RemoteRepository {
         what: &str,
         blob: &Blob,
         from: Option<&String>,
-    ) -> Result<Option<Opened>, RegistryError> {
+    ) -> Result<Option<UploadStart>, RegistryError> {
         let digest = blob.digest.to_string();
         let query = [("mount", digest.as_str())];
         let query = query.into_iter().chain(from.map(|from| ("from", from.as_str())));
@@ -218,7 +222,7 @@ impl RemoteRepository {
         match response.status {
             StatusCode::CREATED => {
                 check_digest(what, &response, blob.digest)?;
-                Ok(Some(Opened::Done(BlobOutcome::Mounted { from: from.cloned() })))
+                Ok(Some(UploadStart::Done(BlobOutcome::Mounted { from: from.cloned() })))
             }
             StatusCode::ACCEPTED => opened(what, &response).map(Some),
             // Not allowed to read there, or no such blob: it has to be uploaded.
@@ -234,7 +238,7 @@ impl RemoteRepository {
         let own = self.repository().path().to_owned();
         let what = format!("see how {} mounts", self.repository());
         let mounted = self.mount(&what, existing, Some(&own)).await?;
-        let is_supported = matches!(mounted, Some(Opened::Done(_)));
+        let is_supported = matches!(mounted, Some(UploadStart::Done(_)));
         let cache = &self.registry.capabilities;
         cache.update(|it| it.mount_checks_existence = Some(is_supported.into()));
         Ok(())
@@ -245,8 +249,8 @@ impl RemoteRepository {
     pub(super) async fn reopen(&self, what: &str) -> Result<(Url, u64), RegistryError> {
         let response = self.post(what, &[], Payload::Empty).await?;
         match opened(what, &response)? {
-            Opened::Upload { location, min_chunk } => Ok((location, min_chunk)),
-            Opened::Done(_) => {
+            UploadStart::Upload { location, min_chunk } => Ok((location, min_chunk)),
+            UploadStart::Done(_) => {
                 Err(RegistryError::unexpected(what, "an upload that is done at once"))
             }
         }
@@ -278,13 +282,13 @@ fn has_size(response: &Response, size: u64) -> bool {
 }
 
 /// A registry that opens an upload says where it continues.
-fn opened(what: &str, response: &Response) -> Result<Opened, RegistryError> {
+fn opened(what: &str, response: &Response) -> Result<UploadStart, RegistryError> {
     if response.status != StatusCode::ACCEPTED {
         return Err(RegistryError::refused(what, response));
     }
     let min_chunk = response.min_chunk();
     match response.location() {
-        Some(location) => Ok(Opened::Upload { location, min_chunk }),
+        Some(location) => Ok(UploadStart::Upload { location, min_chunk }),
         None => Err(RegistryError::unexpected(what, "202 Accepted without a usable Location")),
     }
 }

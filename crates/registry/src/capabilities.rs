@@ -27,7 +27,8 @@ pub struct Capabilities {
     pub chunks: Option<Support>,
     /// The largest body worth trying, in bytes; a body of twice the size was refused.
     pub largest_body: Option<u64>,
-    /// The last `WWW-Authenticate`, without its scope: the first request can then bring a token.
+    /// The last `WWW-Authenticate`, without its scope: with it, the first request can already carry
+    /// a token.
     pub challenge: Option<String>,
 }
 

@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 
 use super::auth::AuthError;
 use super::response::Response;
-use fetch::{Cause, FetchError};
+use fetch::{FetchError, TransferError};
 use oci::digest::Digest;
 
 /// Why a request to a registry failed. `what` completes the sentence "cannot …" and names things
@@ -14,7 +14,7 @@ use oci::digest::Digest;
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     #[error("cannot {what}: {cause}{}", times(*attempts))]
-    Failed { what: String, attempts: u32, cause: Cause },
+    Failed { what: String, attempts: u32, cause: TransferError },
     #[error("cannot {what}: {code}{}", with_comma(message))]
     Refused { what: String, code: StatusCode, message: String },
     #[error("cannot {what}: unexpected response from the registry: {why}")]

@@ -16,12 +16,12 @@ const SUCCESSES_PER_STEP: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct ConcurrencyLimiter {
-    state: Mutex<State>,
+    state: Mutex<LimiterState>,
     changed: Notify,
 }
 
 #[derive(Debug)]
-struct State {
+struct LimiterState {
     limit: usize,
     in_flight: usize,
     successes: usize,
@@ -36,7 +36,7 @@ pub(super) struct Permit(Arc<ConcurrencyLimiter>);
 
 impl ConcurrencyLimiter {
     pub(super) fn new() -> Arc<Self> {
-        let state = State {
+        let state = LimiterState {
             limit: INITIAL_LIMIT,
             in_flight: 0,
             successes: 0,
@@ -88,7 +88,7 @@ impl ConcurrencyLimiter {
         state.paused_until = Some(state.paused_until.map_or(until, |at| at.max(until)));
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LimiterState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

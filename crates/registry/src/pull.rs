@@ -8,7 +8,9 @@ use reqwest::{Method, Response, StatusCode, Url};
 use super::auth::AuthError;
 use super::request::{NoResponse, Request};
 use super::{MANIFEST_LIMIT, MANIFEST_TYPES, RegistryError, RemoteRepository};
-use fetch::{Cause, DownloadSource, Downloader, ExpectedFile, FetchError, HttpGet, status_cause};
+use fetch::{
+    DownloadSource, Downloader, ExpectedFile, FetchError, HttpGet, TransferError, status_cause,
+};
 use oci::digest::Digest;
 use store::{Store, StoreError};
 
@@ -80,7 +82,11 @@ impl RemoteRepository {
 }
 
 impl HttpGet for RemoteRepository {
-    fn get_response(&self, url: Url, headers: HeaderMap) -> BoxFuture<'_, Result<Response, Cause>> {
+    fn get_response(
+        &self,
+        url: Url,
+        headers: HeaderMap,
+    ) -> BoxFuture<'_, Result<Response, TransferError>> {
         async move {
             let request = Request { headers, ..Request::new(Method::GET, url) };
             let exchanged = self.exchange(&request).await;
@@ -102,9 +108,9 @@ impl HttpGet for RemoteRepository {
 fn login_error(name: &str, error: FetchError) -> RegistryError {
     let mut error = error;
     if let FetchError::Mirrors { failures, .. } = &mut error
-        && failures.last().is_some_and(|it| matches!(&it.cause, Cause::Login(_)))
+        && failures.last().is_some_and(|it| matches!(&it.cause, TransferError::Login(_)))
         && let Some(failure) = failures.pop()
-        && let Cause::Login(login) = failure.cause
+        && let TransferError::Login(login) = failure.cause
     {
         let what = format!("pull {name}");
         return match login.downcast::<AuthError>() {

@@ -14,7 +14,7 @@ use super::request::{NoResponse, Request};
 use super::response::Response;
 use super::scope::Scope;
 use super::{MANIFEST_LIMIT, Registry, RegistryError};
-use fetch::{self, Attempts, Cause};
+use fetch::{self, Attempts, TransferError};
 use oci::Repository;
 
 const MOST_REDIRECTS: u32 = 10;
@@ -86,13 +86,13 @@ impl RemoteRepository {
                     None => return Ok(response),
                     Some(cause) => (cause, Some(response)),
                 },
-                Err(NoResponse::Cause(cause)) => (cause, None),
+                Err(NoResponse::TransferError(cause)) => (cause, None),
                 Err(other) => return Err(other.into_error(what, attempts.made())),
             };
             let Some(wait) = attempts.next(&cause) else {
                 return Err(match response {
                     Some(response) => RegistryError::refused(what, &response),
-                    None => NoResponse::Cause(cause).into_error(what, attempts.made()),
+                    None => NoResponse::TransferError(cause).into_error(what, attempts.made()),
                 });
             };
             self.wait(what, &cause, &attempts, wait).await;
@@ -103,7 +103,7 @@ impl RemoteRepository {
     pub(super) async fn wait(
         &self,
         what: &str,
-        cause: &Cause,
+        cause: &TransferError,
         attempts: &Attempts<'_>,
         wait: Duration,
     ) {
@@ -145,7 +145,8 @@ impl RemoteRepository {
             } else if is_redirect(response.status()) && redirects < MOST_REDIRECTS {
                 redirects += 1;
                 let response = self.read(url, response).await?;
-                let no_target = || Cause::Protocol("a redirect without a usable Location".into());
+                let no_target =
+                    || TransferError::Protocol("a redirect without a usable Location".into());
                 request.url = response.location().ok_or_else(no_target)?;
             } else {
                 return Ok((response, url));
@@ -167,7 +168,7 @@ impl RemoteRepository {
         let registry = &self.registry;
         let permit = registry.limiter.acquire().await;
         let builder = registry.client.request(request.method.clone(), request.url.clone());
-        let mut builder = builder.map_err(Cause::from)?.headers(request.headers.clone());
+        let mut builder = builder.map_err(TransferError::from)?.headers(request.headers.clone());
         if let Some(authorization) = authorization {
             builder = builder.header(AUTHORIZATION, authorization.header.clone());
         }
@@ -190,7 +191,7 @@ impl RemoteRepository {
         &self,
         request: &Request,
         sending: impl Future<Output = T>,
-    ) -> Result<T, Cause> {
+    ) -> Result<T, TransferError> {
         let stall = self.registry.options.fetch.stall_timeout;
         let mut sending = std::pin::pin!(sending);
         let (mut before, mut stalls) = (request.sent.bytes(), 0);
@@ -205,7 +206,7 @@ impl RemoteRepository {
             stalls = if now == before { stalls + 1 } else { 0 };
             before = now;
         }
-        Err(Cause::Stalled(stall * most))
+        Err(TransferError::Stalled(stall * most))
     }
 
     /// Reads all of a response that is no blob, and tells the limiter how it went.
@@ -213,7 +214,7 @@ impl RemoteRepository {
         &self,
         url: Url,
         mut response: reqwest::Response,
-    ) -> Result<Response, Cause> {
+    ) -> Result<Response, TransferError> {
         let options = &self.registry.options.fetch;
         let stall = options.stall_timeout;
         let (status, headers) = (response.status(), response.headers().clone());
@@ -223,14 +224,14 @@ impl RemoteRepository {
             while let Some(bytes) = response.chunk().await.map_err(broken)? {
                 body.extend_from_slice(&bytes);
                 if body.len() as u64 > MANIFEST_LIMIT {
-                    return Err(Cause::TooLong { limit: MANIFEST_LIMIT });
+                    return Err(TransferError::TooLong { limit: MANIFEST_LIMIT });
                 }
             }
             Ok(body)
         };
         // It is short, so all of it may take as long as one chunk of a blob.
         let read = tokio::time::timeout(stall, reading).await;
-        let body = read.map_err(|_| Cause::Stalled(stall))??;
+        let body = read.map_err(|_| TransferError::Stalled(stall))??;
         let response = Response { status, headers, body, url };
         match response.throttles() {
             Some(pause) => self.registry.limiter.throttle(pause.min(options.longest_wait)),

@@ -8,7 +8,7 @@ use reqwest::{Method, Url};
 use super::RegistryError;
 use super::auth::AuthError;
 use super::payload::{ByteCounter, Payload};
-use fetch::Cause;
+use fetch::TransferError;
 
 /// A request that can be sent again. Without `Debug`: the location of an upload may contain a
 /// secret.
@@ -25,7 +25,7 @@ pub(super) struct Request {
 /// Why there was no response.
 #[derive(Debug)]
 pub(super) enum NoResponse {
-    Cause(Cause),
+    TransferError(TransferError),
     Auth(AuthError),
     /// The file that was to be sent cannot be read.
     File(io::Error),
@@ -53,9 +53,9 @@ impl Request {
     }
 }
 
-impl From<Cause> for NoResponse {
-    fn from(cause: Cause) -> Self {
-        Self::Cause(cause)
+impl From<TransferError> for NoResponse {
+    fn from(cause: TransferError) -> Self {
+        Self::TransferError(cause)
     }
 }
 
@@ -64,18 +64,18 @@ impl NoResponse {
     pub(super) fn into_error(self, what: &str, attempts: u32) -> RegistryError {
         let what = what.to_owned();
         match self {
-            Self::Cause(cause) => RegistryError::Failed { what, attempts, cause },
+            Self::TransferError(cause) => RegistryError::Failed { what, attempts, cause },
             Self::Auth(source) => RegistryError::Auth { what, source },
             Self::File(source) => RegistryError::Io { what, source },
         }
     }
 
     /// For a download, which reports causes of its own.
-    pub(super) fn into_cause(self) -> Cause {
+    pub(super) fn into_cause(self) -> TransferError {
         match self {
-            Self::Cause(cause) => cause,
-            Self::Auth(error) => Cause::Login(Box::new(error)),
-            Self::File(error) => Cause::File(error),
+            Self::TransferError(cause) => cause,
+            Self::Auth(error) => TransferError::Login(Box::new(error)),
+            Self::File(error) => TransferError::File(error),
         }
     }
 }

@@ -7,7 +7,7 @@ use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 
 use fetch::http::loses_tls;
-use fetch::{Cause, status_cause};
+use fetch::{TransferError, status_cause};
 use oci::digest::Digest;
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -70,12 +70,14 @@ impl Response {
     }
 
     /// Why the same request may succeed later; `None` if it will not.
-    pub(super) fn transient_failure(&self) -> Option<Cause> {
+    pub(super) fn transient_failure(&self) -> Option<TransferError> {
         match status_cause(self.status, &self.headers) {
-            Cause::Status { code: StatusCode::FORBIDDEN, retry_after } if self.is_rate_limit() => {
-                Some(Cause::RateLimited { code: self.status, retry_after })
+            TransferError::Status { code: StatusCode::FORBIDDEN, retry_after }
+                if self.is_rate_limit() =>
+            {
+                Some(TransferError::RateLimited { code: self.status, retry_after })
             }
-            cause => Some(cause).filter(Cause::is_transient),
+            cause => Some(cause).filter(TransferError::is_transient),
         }
     }
 
@@ -164,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_pass_is_told_from_what_will_not() {
+    fn transient_failures_are_distinguished_from_permanent_ones() {
         let limit = r#"{"errors": [{"code": "DENIED", "message": "secondary rate limit"}]}"#;
         let denied = r#"{"errors": [{"code": "DENIED", "message": "no"}]}"#;
         for (status, headers, body, expected) in [

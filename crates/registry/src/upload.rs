@@ -12,7 +12,7 @@ use super::payload::{ByteCounter, FileRange, Payload};
 use super::request::{NoResponse, Request};
 use super::response::Response;
 use super::{Blob, BlobOutcome, RegistryError, RemoteRepository, Support};
-use fetch::{Attempts, Cause};
+use fetch::{Attempts, TransferError};
 use oci::digest::Digest;
 
 /// The usual `RegistryOptions::chunk_bytes`.
@@ -42,11 +42,11 @@ pub(super) struct Position {
 }
 
 /// What one request led to.
-enum Progress {
+enum UploadProgress {
     Done,
     Continues(Position),
     /// A later request may succeed, from an offset that only the registry knows.
-    Interrupted(Cause),
+    Interrupted(TransferError),
     /// The registry cannot use the bytes that arrived so far.
     Lost(RegistryError),
 }
@@ -92,15 +92,15 @@ impl<'a> Upload<'a> {
             let recorded = journal.record(&position.location, self.min_chunk);
             recorded.map_err(|source| self.io(source))?;
             let (cause, lost) = match self.advance(&position).await? {
-                Progress::Done => break,
-                Progress::Continues(next) => {
+                UploadProgress::Done => break,
+                UploadProgress::Continues(next) => {
                     position = next;
                     furthest = self.restart_if_further(&position, furthest, &mut attempts);
                     continue;
                 }
-                Progress::Interrupted(cause) => (cause, None),
-                Progress::Lost(error) => {
-                    (Cause::Broken("the upload has to start over".to_owned()), Some(error))
+                UploadProgress::Interrupted(cause) => (cause, None),
+                UploadProgress::Lost(error) => {
+                    (TransferError::Broken("the upload has to start over".to_owned()), Some(error))
                 }
             };
             let Some(wait) = attempts.next(&cause) else {
@@ -134,7 +134,7 @@ impl<'a> Upload<'a> {
 
     /// Sends a chunk, or the rest together with the end: some registries answer an empty end with
     /// an error.
-    async fn advance(&mut self, position: &Position) -> Result<Progress, RegistryError> {
+    async fn advance(&mut self, position: &Position) -> Result<UploadProgress, RegistryError> {
         let left = self.blob.size - position.offset;
         let chunk = self.chunk.max(self.min_chunk);
         if left > chunk && self.may_use_chunks() {
@@ -148,12 +148,16 @@ impl<'a> Upload<'a> {
         self.remote.registry.capabilities().chunks != Some(Support::No)
     }
 
-    async fn patch(&mut self, position: &Position, end: u64) -> Result<Progress, RegistryError> {
+    async fn patch(
+        &mut self,
+        position: &Position,
+        end: u64,
+    ) -> Result<UploadProgress, RegistryError> {
         let location = position.location.clone();
         let request = self.request(Method::PATCH, location, position.offset, end);
         let response = match self.send(&request).await? {
-            Sent::Response(response) => response,
-            Sent::Transient(cause) => return Ok(Progress::Interrupted(cause)),
+            RequestOutcome::Response(response) => response,
+            RequestOutcome::Transient(cause) => return Ok(UploadProgress::Interrupted(cause)),
         };
         match response.status.as_u16() {
             200 | 202 | 204 => {
@@ -162,12 +166,12 @@ impl<'a> Upload<'a> {
                 let location = response.location().unwrap_or_else(|| position.location.clone());
                 if offset > self.blob.size || offset <= position.offset {
                     let why = format!("{offset} bytes have arrived after a chunk up to {end}");
-                    return Ok(Progress::Lost(RegistryError::unexpected(self.what, why)));
+                    return Ok(UploadProgress::Lost(RegistryError::unexpected(self.what, why)));
                 }
-                Ok(Progress::Continues(Position { location, offset }))
+                Ok(UploadProgress::Continues(Position { location, offset }))
             }
             413 => self.shrink(&response, end - position.offset),
-            404 | 416 => Ok(Progress::Interrupted(lost())),
+            404 | 416 => Ok(UploadProgress::Interrupted(lost())),
             // The registry supports no chunks: send all at once.
             400 | 405 | 411 | 501 if position.offset == 0 => {
                 let error = RegistryError::refused(self.what, &response);
@@ -175,37 +179,37 @@ impl<'a> Upload<'a> {
                     return Err(error);
                 }
                 self.note_chunks(Support::No);
-                Ok(Progress::Lost(error))
+                Ok(UploadProgress::Lost(error))
             }
             _ => Err(RegistryError::refused(self.what, &response)),
         }
     }
 
-    async fn put(&mut self, position: &Position) -> Result<Progress, RegistryError> {
+    async fn put(&mut self, position: &Position) -> Result<UploadProgress, RegistryError> {
         let mut location = position.location.clone();
         location.query_pairs_mut().append_pair("digest", &self.blob.digest.to_string());
         let request = self.request(Method::PUT, location, position.offset, self.blob.size);
         let response = match self.send(&request).await? {
-            Sent::Response(response) => response,
-            Sent::Transient(cause) => return Ok(Progress::Interrupted(cause)),
+            RequestOutcome::Response(response) => response,
+            RequestOutcome::Transient(cause) => return Ok(UploadProgress::Interrupted(cause)),
         };
         match response.status.as_u16() {
             200 | 201 | 204 => {
                 check_digest(self.what, &response, self.blob.digest)?;
-                Ok(Progress::Done)
+                Ok(UploadProgress::Done)
             }
             202 => {
                 let why = "202 Accepted, which does not end an upload";
-                Ok(Progress::Interrupted(Cause::Broken(why.to_owned())))
+                Ok(UploadProgress::Interrupted(TransferError::Broken(why.to_owned())))
             }
             413 => self.shrink(&response, self.blob.size - position.offset),
-            404 | 416 => Ok(Progress::Interrupted(lost())),
+            404 | 416 => Ok(UploadProgress::Interrupted(lost())),
             400 if response.has_code(&["DIGEST_INVALID"]) => {
                 self.check_file().await?;
-                Ok(Progress::Lost(RegistryError::refused(self.what, &response)))
+                Ok(UploadProgress::Lost(RegistryError::refused(self.what, &response)))
             }
             400 if response.has_code(&["BLOB_UPLOAD_INVALID", "SIZE_INVALID", "RANGE_INVALID"]) => {
-                Ok(Progress::Lost(RegistryError::refused(self.what, &response)))
+                Ok(UploadProgress::Lost(RegistryError::refused(self.what, &response)))
             }
             _ => Err(RegistryError::refused(self.what, &response)),
         }
@@ -238,7 +242,7 @@ impl<'a> Upload<'a> {
     }
 
     /// A front end of the registry limits the size of bodies: smaller chunks pass.
-    fn shrink(&mut self, response: &Response, size: u64) -> Result<Progress, RegistryError> {
+    fn shrink(&mut self, response: &Response, size: u64) -> Result<UploadProgress, RegistryError> {
         let largest = size / 2;
         let refused = RegistryError::refused(self.what, response);
         if largest < LEAST_CHUNK_BYTES || largest < self.min_chunk || !self.may_use_chunks() {
@@ -246,7 +250,7 @@ impl<'a> Upload<'a> {
         }
         self.chunk = self.chunk.min(largest);
         self.remote.registry.capabilities.update(|it| it.largest_body = Some(largest));
-        Ok(Progress::Lost(refused))
+        Ok(UploadProgress::Lost(refused))
     }
 
     /// The registry computed another digest: is the file at fault?
@@ -273,13 +277,15 @@ impl<'a> Upload<'a> {
         request.with(if end > start { Payload::File(range) } else { Payload::Empty })
     }
 
-    async fn send(&self, request: &Request) -> Result<Sent, RegistryError> {
+    async fn send(&self, request: &Request) -> Result<RequestOutcome, RegistryError> {
         match self.remote.send_once(request).await {
             Ok(response) => Ok(match response.transient_failure() {
-                None => Sent::Response(response),
-                Some(cause) => Sent::Transient(cause),
+                None => RequestOutcome::Response(response),
+                Some(cause) => RequestOutcome::Transient(cause),
             }),
-            Err(NoResponse::Cause(cause)) if cause.is_transient() => Ok(Sent::Transient(cause)),
+            Err(NoResponse::TransferError(cause)) if cause.is_transient() => {
+                Ok(RequestOutcome::Transient(cause))
+            }
             Err(other) => Err(other.into_error(self.what, 1)),
         }
     }
@@ -294,11 +300,11 @@ impl<'a> Upload<'a> {
 }
 
 /// What sending one request led to, when it was no error for good.
-enum Sent {
+enum RequestOutcome {
     Response(Response),
-    Transient(Cause),
+    Transient(TransferError),
 }
 
-fn lost() -> Cause {
-    Cause::Broken("the registry does not know the upload any more".to_owned())
+fn lost() -> TransferError {
+    TransferError::Broken("the registry does not know the upload any more".to_owned())
 }

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 pub use blob::{BlobWriter, Verified};
-pub use sweep::{StoredBlob, Swept};
+pub use sweep::{StoredBlob, SweepReport};
 
 use oci::digest::Digest;
 

@@ -18,7 +18,7 @@ pub struct StoredBlob {
 
 /// What `cache gc` removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Swept {
+pub struct SweepReport {
     pub files: u64,
     pub size_bytes: u64,
 }
@@ -42,8 +42,8 @@ impl Store {
     /// Removes records and blobs that were not used for this long, incomplete downloads, the state
     /// of uploads that were not continued, and files of killed processes. Files that another
     /// process is writing are kept.
-    pub fn sweep(&self, unused: Duration) -> Result<Swept, StoreError> {
-        let mut swept = Swept::default();
+    pub fn sweep(&self, unused: Duration) -> Result<SweepReport, StoreError> {
+        let mut swept = SweepReport::default();
         let keep = self.sweep_records(unused, &mut swept)?;
         for entry in self.entries()? {
             if is_recent(&self.blob_path(&entry.digest), unused) {
@@ -71,7 +71,7 @@ impl Store {
     }
 
     /// Removes folders of killed compiles; a running compile holds a lock on its folder.
-    fn sweep_compiles(&self, swept: &mut Swept) -> Result<(), StoreError> {
+    fn sweep_compiles(&self, swept: &mut SweepReport) -> Result<(), StoreError> {
         let Ok(entries) = fs::read_dir(self.root.join("compile")) else { return Ok(()) };
         for folder in entries.flatten().map(|entry| entry.path()) {
             if is_held(&folder) {
@@ -91,7 +91,7 @@ impl Store {
     fn sweep_records(
         &self,
         unused: Duration,
-        swept: &mut Swept,
+        swept: &mut SweepReport,
     ) -> Result<BTreeSet<Digest>, StoreError> {
         let mut keep = BTreeSet::new();
         for kind in folders(&self.root.join("records"))? {
@@ -119,7 +119,7 @@ fn is_recent(path: &Path, unused: Duration) -> bool {
     modified.is_ok_and(|time| now().duration_since(time).is_ok_and(|age| age < unused))
 }
 
-impl Swept {
+impl SweepReport {
     fn remove(&mut self, path: &Path, size_bytes: u64) -> Result<(), StoreError> {
         fs::remove_file(path).map_err(StoreError::io("remove", path))?;
         self.files += 1;
@@ -169,7 +169,7 @@ mod tests {
         for path in [store.blob_path(&kept), store.blob_path(&lost)] {
             File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
         }
-        assert_eq!(store.sweep(day).unwrap(), Swept { files: 2, size_bytes: 8 });
+        assert_eq!(store.sweep(day).unwrap(), SweepReport { files: 2, size_bytes: 8 });
         assert!(store.has(&kept) && !store.has(&lost));
         held.commit().unwrap();
         assert_eq!(store.sweep(Duration::ZERO).unwrap().files, 3);

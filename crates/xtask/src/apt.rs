@@ -3,14 +3,14 @@
 use std::fs;
 
 use crate::command::{Cmd, find};
-use crate::failure::{Failure, Result};
+use crate::error::{Result, TaskError};
 use crate::workspace::say;
 
 /// Installs packages, and says so.
 pub fn install(packages: &[&str]) -> Result<()> {
     let names = packages.join(" ");
     if !is_here() {
-        return Err(Failure::new(format!(
+        return Err(TaskError::new(format!(
             "this system has no apt, and these are missing: {names}"
         ))
         .hint("install them by your own means and run this again"));
@@ -18,7 +18,7 @@ pub fn install(packages: &[&str]) -> Result<()> {
     say(format_args!("installing with apt: {names}"));
     if Cmd::root("apt-get").args(["-q", "update"]).run().is_err() {
         crate::interrupt::check()?;
-        say("apt-get update failed; going on with the lists that are here");
+        say("apt-get update failed; using the package lists that are already here");
     }
     Cmd::root("env")
         .args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y", "install"])
@@ -36,7 +36,7 @@ pub fn architecture() -> Result<String> {
     Cmd::new("dpkg").arg("--print-architecture").text()
 }
 
-/// A value of /etc/os-release; `None` when the system does not say it.
+/// A value of /etc/os-release; `None` if the file does not have it.
 pub fn os_release(key: &str) -> Option<String> {
     value(&fs::read_to_string("/etc/os-release").ok()?, key)
 }
@@ -44,7 +44,7 @@ pub fn os_release(key: &str) -> Option<String> {
 /// The suite of this machine, which Debian's codename is.
 pub fn suite() -> Result<String> {
     os_release("VERSION_CODENAME").ok_or_else(|| {
-        Failure::new("this system does not say its suite in /etc/os-release")
+        TaskError::new("/etc/os-release does not name the suite of this system")
             .hint("use --suite, as in --suite bookworm")
     })
 }

@@ -9,9 +9,9 @@ use oci::{Digest, ImageConfig};
 
 use crate::apt;
 use crate::busybox;
-use crate::debian_package::{self, Origin};
-use crate::failure::{Context as _, Failure, Result};
-use crate::oci_layout::Writer;
+use crate::debian_package::{self, DebianSuite};
+use crate::error::{ErrorContext as _, Result, TaskError};
+use crate::oci_layout::LayoutWriter;
 use crate::part;
 use crate::root_tar::RootTar;
 use crate::workspace::say;
@@ -29,10 +29,10 @@ const WINDOWS: [(&str, &str); 3] = [
     ("ltsc2025", "10.0.26100.33296"),
 ];
 
-/// The best that gzip has.
+/// The highest level of gzip.
 const LEVEL: u32 = 9;
 
-/// Makes every base in a folder; the arguments that make etcdimg use them.
+/// Makes every base in a folder; returns the arguments for etcdimg that use them.
 pub fn all(out: &Path) -> Result<Vec<String>> {
     fs::create_dir_all(out).context(out.display())?;
     let out = fs::canonicalize(out)?;
@@ -51,7 +51,7 @@ fn base(name: &str, layout: &Path, digest: &Digest) -> String {
     format!("{name}=oci:{}@{digest}", layout.display())
 }
 
-/// Makes a folder beside its place, and puts it there instead of what was there.
+/// Makes a folder under a temporary name, then replaces the folder at `place` by it.
 fn anew(place: &Path, fill: impl FnOnce(&Path) -> Result<Digest>) -> Result<Digest> {
     let work = part::temporary(place.parent().unwrap_or(place))?;
     let made = work.path().join("new");
@@ -62,11 +62,11 @@ fn anew(place: &Path, fill: impl FnOnce(&Path) -> Result<Digest>) -> Result<Dige
 }
 
 fn busybox_index(folder: &Path) -> Result<Digest> {
-    let layout = Writer::create(folder)?;
+    let layout = LayoutWriter::create(folder)?;
     let mut platforms = LINUX.to_vec();
     let suite = apt::suite()?;
-    let origin = Origin { suite: &suite, architecture: "riscv64" };
-    match debian_package::files(origin, &["busybox-static"]) {
+    let debian = DebianSuite { suite: &suite, architecture: "riscv64" };
+    match debian_package::files(debian, &["busybox-static"]) {
         Ok(_) => platforms.push(RISCV64),
         Err(_) => say(format_args!("{suite} has no busybox for {RISCV64}: it is left out")),
     }
@@ -80,7 +80,7 @@ fn busybox_index(folder: &Path) -> Result<Digest> {
     Ok(found)
 }
 
-/// A config that says nothing but the platform.
+/// A config that contains only the platform.
 fn config(platform: PlatformFields) -> ImageConfig {
     ImageConfig { platform, config: Some(RunConfig::default()), ..ImageConfig::default() }
 }
@@ -96,21 +96,21 @@ fn listed(platform: &str) -> PlatformFields {
     }
 }
 
-/// Writes a stand-in for Windows Nano Server; the digest of its manifest.
+/// Writes a stand-in for Windows Nano Server; returns the digest of its manifest.
 ///
-/// It has the documents of a Windows base and the two roots of its layer, and not one file of
-/// Windows: what is built on it can be looked into, verified and pushed, but runs nowhere. The
-/// manifest says so in an annotation, which every image on top of it carries on.
+/// It has the documents of a Windows base and the two root folders of its layer, but no file of
+/// Windows: an image on top of it can be inspected, verified and pushed, but it cannot run. An
+/// annotation of the manifest says so; images on top of it get the same annotation.
 pub fn nanoserver(version: &str, folder: &Path) -> Result<Digest> {
     if !is_windows_version(version) {
-        return Err(Failure::new(format!("`{version}` is no version of Windows"))
+        return Err(TaskError::new(format!("`{version}` is no version of Windows"))
             .hint("for example 10.0.20348.5499"));
     }
     let mut root = RootTar::default();
     for path in ["Files/Windows/System32", "Hives"] {
         root.folder(path, 0o755);
     }
-    let layout = Writer::create(folder)?;
+    let layout = LayoutWriter::create(folder)?;
     let layer = layout.layer(&root.bytes()?, LEVEL)?;
     let platform =
         PlatformFields { os_version: Some(version.to_owned()), ..listed("windows/amd64") };

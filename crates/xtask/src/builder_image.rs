@@ -1,11 +1,11 @@
-//! An image for `etcdimg build --builder buildx`, made of this machine's own toolchains where the
-//! locked one cannot be reached.
+//! An image for `etcdimg build --builder buildx`, made of this machine's own toolchains, for use
+//! where the locked builder image cannot be pulled.
 //!
-//! In it are the shell of busybox, every Go release of versions.yaml with the modules of sources/
-//! as a proxy, what [`crate::cross`] brings, Rust itself, and its crates: all that a compile asks
-//! for, so that no step needs a network. Linux on x86_64 only. It packs what is in the caches:
-//! `etcdimg fetch --only modules --from source --platform P` brings all modules and crates before,
-//! which a build alone does not.
+//! It contains the shell of busybox, every Go release of versions.yaml with the modules of sources/
+//! as a Go proxy, the parts that [`crate::cross`] installs, Rust and its crates. With them no step
+//! of a compile needs a network. Linux on x86_64 only. It packs the content of the caches; a build
+//! alone does not fetch all modules and crates, so first run
+//! `etcdimg fetch --only modules --from source --platform P`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,8 +17,8 @@ use oci::document::{PlatformFields, RunConfig};
 use oci::{Digest, ImageConfig};
 
 use crate::command::{Cmd, find};
-use crate::failure::{Context as _, Failure, Result};
-use crate::oci_layout::{Layer, Writer};
+use crate::error::{ErrorContext as _, Result, TaskError};
+use crate::oci_layout::{LayoutLayer, LayoutWriter};
 use crate::workspace::{self, say};
 use crate::{busybox, cross, part};
 
@@ -34,36 +34,36 @@ const ENVIRONMENT: [&str; 6] = [
     "GOFLAGS=-modcacherw",
 ];
 
-/// What is wanted.
+/// Which builder image is made, and where it goes.
 #[derive(Debug)]
-pub struct Request<'a> {
-    /// The folder whose versions.yaml counts.
+pub struct BuilderImageOptions<'a> {
+    /// The folder with versions.yaml.
     pub catalog: &'a Path,
     pub with_rust: bool,
     /// Where the layout goes.
     pub out: &'a Path,
-    /// `HOST:PORT/NAME`, where it is pushed as well.
+    /// `HOST:PORT/NAME` of a repository that the image is also pushed to.
     pub repository: Option<&'a str>,
 }
 
-/// Makes the image; the digest of its manifest.
-pub fn make(request: &Request<'_>) -> Result<Digest> {
+/// Makes the image; returns the digest of its manifest.
+pub fn make(options: &BuilderImageOptions<'_>) -> Result<Digest> {
     if (std::env::consts::OS, std::env::consts::ARCH) != ("linux", "x86_64") {
-        return Err(Failure::new("builder images are made on linux/amd64 only"));
+        return Err(TaskError::new("builder images are made on linux/amd64 only"));
     }
-    let versions = workspace::versions(request.catalog)?;
-    fs::create_dir_all(request.out).context(request.out.display())?;
-    let work = part::temporary(request.out)?;
-    let image = Image {
-        layout: Writer::create(request.out)?,
+    let versions = workspace::versions(options.catalog)?;
+    fs::create_dir_all(options.out).context(options.out.display())?;
+    let work = part::temporary(options.out)?;
+    let image = BuilderImageWriter {
+        layout: LayoutWriter::create(options.out)?,
         work: work.path(),
         cache: workspace::cache()?,
         versions,
     };
-    let mut layers = vec![image.shell()?, image.libraries(request.with_rust)?];
+    let mut layers = vec![image.shell()?, image.libraries(options.with_rust)?];
     say("packing Go and its modules");
     layers.push(image.go()?);
-    if request.with_rust {
+    if options.with_rust {
         say("packing Rust and zig");
         layers.push(image.rust()?);
     }
@@ -71,11 +71,11 @@ pub fn make(request: &Request<'_>) -> Result<Digest> {
     let found = manifest.digest;
     image.layout.tag("builder", manifest)?;
     drop(work);
-    if let Some(repository) = request.repository {
+    if let Some(repository) = options.repository {
         say(format_args!("pushing to {repository}"));
         let crane = std::env::var_os("CRANE").unwrap_or_else(|| "crane".into());
         let name = format!("{repository}:latest");
-        Cmd::new(crane).args(["push", "--insecure"]).arg(request.out).arg(name).run()?;
+        Cmd::new(crane).args(["push", "--insecure"]).arg(options.out).arg(name).run()?;
     }
     Ok(found)
 }
@@ -91,24 +91,24 @@ fn config() -> ImageConfig {
     ImageConfig { platform, config, ..ImageConfig::default() }
 }
 
-struct Image<'a> {
-    layout: Writer,
-    /// On the file system of the layout, so that layers are renamed.
+struct BuilderImageWriter<'a> {
+    layout: LayoutWriter,
+    /// On the file system of the layout, so that layers can be renamed into it.
     work: &'a Path,
     cache: PathBuf,
     versions: Versions,
 }
 
-impl Image<'_> {
-    fn shell(&self) -> Result<Layer> {
+impl BuilderImageWriter<'_> {
+    fn shell(&self) -> Result<LayoutLayer> {
         let tar = self.work.join("shell.tar");
         fs::write(&tar, busybox::layer(None, "linux/amd64")?)?;
         self.layout.plain_layer(&tar)
     }
 
-    /// bash for the scripts, and the C library that the compilers themselves want.
-    fn libraries(&self, with_rust: bool) -> Result<Layer> {
-        let bash = find("bash").ok_or_else(|| Failure::new("there is no bash"))?;
+    /// bash for the scripts, and the C library that the compilers need.
+    fn libraries(&self, with_rust: bool) -> Result<LayoutLayer> {
+        let bash = find("bash").ok_or_else(|| TaskError::new("there is no bash"))?;
         let mut programs = vec![bash.clone()];
         programs.extend(self.go_folders()?.into_iter().map(|folder| folder.join("bin/go")));
         let sysroot = sysroot()?;
@@ -120,7 +120,7 @@ impl Image<'_> {
         copy(&bash, &root.join("bin"))?;
         let mut libraries = BTreeSet::new();
         for program in programs {
-            // One that is static has none, and says so by its status.
+            // A static program has no libraries; `ldd` then exits with an error.
             let text = Cmd::new("ldd").arg(&program).text().unwrap_or_default();
             libraries.extend(libraries_of(&text).map(PathBuf::from));
         }
@@ -135,7 +135,7 @@ impl Image<'_> {
     }
 
     /// Each release by the name that Go looks for (`GOTOOLCHAIN=goX.Y.Z`); the newest is `go`.
-    fn go(&self) -> Result<Layer> {
+    fn go(&self) -> Result<LayoutLayer> {
         let root = self.folder("go")?;
         let bin = root.join("usr/local/bin");
         fs::create_dir_all(&bin)?;
@@ -174,7 +174,7 @@ impl Image<'_> {
             let name = format!("go-mod/golang.org/toolchain@v0.0.1-go{release}.linux-amd64");
             let folder = self.cache.join(name);
             let missing = || {
-                Failure::new(format!("Go {release} is not in the cache"))
+                TaskError::new(format!("Go {release} is not in the cache"))
                     .hint("etcdimg fetch --only modules --from source")
             };
             folder.is_dir().then_some(folder).ok_or_else(missing)
@@ -182,8 +182,8 @@ impl Image<'_> {
         self.go_releases().into_iter().map(folder).collect()
     }
 
-    fn rust(&self) -> Result<Layer> {
-        let cross::Cross { zig, library } = cross::provide()?;
+    fn rust(&self) -> Result<LayoutLayer> {
+        let cross::CrossParts { zig, library } = cross::provide()?;
         let sysroot = sysroot()?;
         let (zig_version, rust_version) = (&self.versions.zig, &self.versions.rust);
         let root = self.folder("rust")?;
@@ -224,8 +224,13 @@ impl Image<'_> {
         Ok(folder)
     }
 
-    /// A layer of paths in folders. Uncompressed: it is used where it is made.
-    fn pack(&self, name: &str, options: &[&str], content: &[(&Path, &[&str])]) -> Result<Layer> {
+    /// A layer of paths in folders. Uncompressed, because it is used on the machine that makes it.
+    fn pack(
+        &self,
+        name: &str,
+        options: &[&str],
+        content: &[(&Path, &[&str])],
+    ) -> Result<LayoutLayer> {
         let tar = self.work.join(format!("{name}.tar"));
         let mut command = Cmd::new("tar")
             .args(["--create", "--format=pax", "--pax-option=delete=atime,delete=ctime"])
@@ -248,7 +253,7 @@ fn sysroot() -> Result<PathBuf> {
 fn cargo_home() -> Result<PathBuf> {
     let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"));
     let folder = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home);
-    folder.ok_or_else(|| Failure::new("neither CARGO_HOME nor HOME is set"))
+    folder.ok_or_else(|| TaskError::new("neither CARGO_HOME nor HOME is set"))
 }
 
 /// A file itself, not a link to it, into a folder.

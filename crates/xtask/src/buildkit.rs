@@ -4,11 +4,11 @@ use std::path::Path;
 
 use crate::command::{Cmd, path_with};
 use crate::daemon::Daemon;
-use crate::failure::Result;
+use crate::error::Result;
 
-/// How a BuildKit is run.
+/// How a BuildKit is started.
 #[derive(Debug)]
-pub struct Options<'a> {
+pub struct BuildkitOptions<'a> {
     pub program: &'a Path,
     /// For its socket and log.
     pub work: &'a Path,
@@ -16,9 +16,9 @@ pub struct Options<'a> {
     pub root: &'a Path,
 }
 
-/// Starts it; `None` when it does not start here, as its log tells.
-pub fn start(options: &Options<'_>) -> Result<Option<Daemon>> {
-    let Options { program, work, root } = options;
+/// Starts it; `None` if it does not start on this machine. Its log has the reason.
+pub fn start(options: &BuildkitOptions<'_>) -> Result<Option<Daemon>> {
+    let BuildkitOptions { program, work, root } = options;
     let group = Cmd::new("id").arg("-g").text()?;
     let temporary = format!("TMPDIR={}", work.display());
     let command = Cmd::root("env")

@@ -2,8 +2,8 @@
 //! layer.
 //!
 //! busybox comes from Debian's or Ubuntu's own package, by default of the suite that this machine
-//! runs; only what is named below gets in. The same package gives the same bytes on every machine,
-//! and nothing of a foreign architecture is executed.
+//! runs; the layer contains only what is named below. The same package gives the same bytes on
+//! every machine, and nothing of a foreign architecture is executed.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -13,15 +13,15 @@ use etcdimg::digest::Digest;
 
 use crate::apt;
 use crate::command::Cmd;
-use crate::debian_package::{self, Origin};
-use crate::failure::{Context as _, Failure, Result};
+use crate::debian_package::{self, DebianSuite};
+use crate::error::{ErrorContext as _, Result, TaskError};
 use crate::root_tar::RootTar;
 use crate::workspace::{self, say};
 
 /// The name of the base in versions.yaml.
 const NAME: &str = "busybox";
 
-/// What shells, scripts and people look for in a container. Written down instead of asked from the
+/// The commands that scripts and people expect in a container. A fixed list, not asked from the
 /// binary, so that the layer does not depend on what can be executed here. Every suite since
 /// bookworm has all of them; a missing one is an error.
 const APPLETS: &str = "\
@@ -49,7 +49,7 @@ nobody:x:65534:
 /// Without it programs made by Go 1.12 to 1.15, old etcds among them, ask DNS before /etc/hosts.
 const NSSWITCH: &str = "hosts: files dns\n";
 
-/// Writes the layer of a platform to a file; its digest.
+/// Writes the layer of a platform to a file; returns its digest.
 pub fn write(suite: Option<&str>, platform: &str, out: &Path) -> Result<Digest> {
     let bytes = layer(suite, platform)?;
     let folder = out.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -63,7 +63,7 @@ pub fn write(suite: Option<&str>, platform: &str, out: &Path) -> Result<Digest> 
     Ok(Digest::of(&bytes))
 }
 
-/// The base for this machine's containers, kept in the cache; what etcdimg's `--base` wants.
+/// The base for this machine's containers, kept in the cache; returns the value for `--base`.
 pub fn base_of_cache(suite: Option<&str>, platform: &str) -> Result<String> {
     let path = kept(platform)?;
     let digest = write(suite, platform, &path)?;
@@ -78,14 +78,14 @@ fn kept(platform: &str) -> Result<PathBuf> {
 pub fn layer(suite: Option<&str>, platform: &str) -> Result<Vec<u8>> {
     let architecture = debian_architecture(platform)?;
     let suite = suite.map_or_else(apt::suite, |suite| Ok(suite.to_owned()))?;
-    let origin = Origin { suite: &suite, architecture };
-    let package = debian_package::files(origin, &["busybox-static"])?.remove(0);
+    let debian = DebianSuite { suite: &suite, architecture };
+    let package = debian_package::files(debian, &["busybox-static"])?.remove(0);
     let version = debian_package::field(&package, "Version")?;
-    let Content { busybox, copyright } = content(&package)?;
+    let BusyboxPackage { busybox, copyright } = content(&package)?;
     let missing = missing_applets(&busybox);
     if !missing.is_empty() {
         let names = missing.join(", ");
-        return Err(Failure::new(format!("busybox {version} lacks the applets {names}")));
+        return Err(TaskError::new(format!("busybox {version} lacks the applets {names}")));
     }
     say(format_args!("busybox {version} of {suite} for {platform}"));
     Ok(tree(busybox, copyright).bytes()?)
@@ -102,20 +102,20 @@ pub fn debian_architecture(platform: &str) -> Result<&'static str> {
         "linux/s390x" => "s390x",
         "linux/riscv64" => "riscv64",
         _ => {
-            return Err(Failure::new(format!("no busybox for the platform {platform}"))
+            return Err(TaskError::new(format!("no busybox for the platform {platform}"))
                 .hint("known: linux/{amd64,arm64,arm/v7,386,ppc64le,s390x,riscv64}"));
         }
     })
 }
 
-/// What we take of the package.
-struct Content {
+/// The files of the package that are used.
+struct BusyboxPackage {
     busybox: Vec<u8>,
-    /// The licence wants to travel with the program.
+    /// The licence must be distributed with the program.
     copyright: Vec<u8>,
 }
 
-fn content(package: &Path) -> Result<Content> {
+fn content(package: &Path) -> Result<BusyboxPackage> {
     let bytes = Cmd::new("dpkg-deb").arg("--fsys-tarfile").arg(package).bytes()?;
     let (mut busybox, mut copyright) = (None, None);
     for entry in tar::Archive::new(&bytes[..]).entries()? {
@@ -134,8 +134,8 @@ fn content(package: &Path) -> Result<Content> {
         entry.read_to_end(&mut content)?;
         *place = Some(content);
     }
-    let missing = |what| Failure::new(format!("{} has no {what}", package.display()));
-    Ok(Content {
+    let missing = |what| TaskError::new(format!("{} has no {what}", package.display()));
+    Ok(BusyboxPackage {
         busybox: busybox.ok_or_else(|| missing("bin/busybox"))?,
         copyright: copyright.ok_or_else(|| missing("copyright"))?,
     })
@@ -151,8 +151,8 @@ fn tree(busybox: Vec<u8>, copyright: Vec<u8>) -> RootTar {
         root.folder(path, 0o1777);
     }
     root.file("bin/busybox", 0o755, busybox);
-    // Links are symbolic: a layer that replaces one of several hard links would break up the
-    // inode.
+    // Links are symbolic: a layer that replaces one of several hard links would separate it from
+    // the others.
     for applet in APPLETS.split(' ') {
         root.link(&format!("bin/{applet}"), "busybox");
     }

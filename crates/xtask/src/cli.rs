@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 /// `$XDG_CACHE_HOME/etcdimg`, else `~/.cache/etcdimg`.
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo xtask")]
-pub struct Cli {
+pub struct XtaskCli {
     #[command(subcommand)]
     pub task: Task,
 }
@@ -19,7 +19,7 @@ pub struct Cli {
 pub enum Task {
     /// Make sure that `migrate` can be compiled for every platform
     Cross,
-    /// Print the folder of a Go that can compile etcd, where none is on PATH
+    /// Print the folder of a Go that can compile etcd; nothing if PATH has one
     Go,
     /// Print the paths of Debian package files of any suite and architecture
     DebianPackage(DebianPackageArgs),
@@ -53,12 +53,12 @@ pub enum Task {
         /// The emulator [default: qemu-ARCH-static]
         qemu: Option<String>,
     },
-    /// The real Docker engine, registry and image tools that tests meet
+    /// The real Docker engine, registry and image tools that tests use
     RealParts {
         #[command(subcommand)]
         what: RealParts,
     },
-    /// Measure builds, pushes and `migrate` (as scripts/bench, which compiles for release)
+    /// Measure builds, pushes and `migrate` (use scripts/bench, which compiles for release)
     Bench(BenchArgs),
 }
 
@@ -78,10 +78,10 @@ pub enum RealParts {
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct BenchArgs {
-    /// How often everything is timed
+    /// How many times everything is measured
     #[arg(long, default_value_t = 5, value_parser = at_least_one)]
     pub runs: usize,
-    /// Where every single run of the builds is written
+    /// File for the results of every single run of the builds
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     #[command(subcommand)]
@@ -91,28 +91,28 @@ pub struct BenchArgs {
 #[derive(Debug, Subcommand)]
 pub enum BenchPart {
     /// Pushes beside crane and Docker
-    Push(PushArgs),
+    Push(BenchPushArgs),
     /// `migrate` on a large data directory, beside the servers alone
-    Migrate(MigrateArgs),
+    Migrate(BenchMigrateArgs),
 }
 
 #[derive(Debug, Args)]
-pub struct PushArgs {
-    /// How often everything is timed
+pub struct BenchPushArgs {
+    /// How many times everything is measured
     #[arg(long, default_value_t = 5, value_parser = at_least_one)]
     pub runs: usize,
-    /// Of the long link, there and back
+    /// Delay of the long link, there and back
     #[arg(long, value_name = "MILLISECONDS", default_value_t = Self::DELAY)]
     pub delay: u64,
 }
 
-impl PushArgs {
+impl BenchPushArgs {
     pub const DELAY: u64 = 20;
 }
 
 #[derive(Debug, Args)]
-pub struct MigrateArgs {
-    /// How often everything is timed
+pub struct BenchMigrateArgs {
+    /// How many times everything is measured
     #[arg(long, default_value_t = 5, value_parser = at_least_one)]
     pub runs: usize,
     /// The size of the data directory
@@ -120,7 +120,7 @@ pub struct MigrateArgs {
     pub mib: u64,
 }
 
-impl MigrateArgs {
+impl BenchMigrateArgs {
     pub const MIB: u64 = 1024;
 }
 
@@ -138,7 +138,7 @@ pub struct DebianPackageArgs {
     pub suite: String,
     /// As Debian calls it, for example arm64
     pub architecture: String,
-    /// NAME, or NAME=VERSION where the suite keeps several versions
+    /// NAME, or NAME=VERSION if the suite has several versions
     #[arg(required = true)]
     pub packages: Vec<String>,
 }
@@ -156,7 +156,7 @@ pub struct BusyboxBaseArgs {
 
 #[derive(Debug, Args)]
 pub struct BuilderImageArgs {
-    /// The folder whose versions.yaml counts [default: the repository]
+    /// The folder with versions.yaml [default: the repository]
     #[arg(short = 'C', long, value_name = "DIR")]
     pub directory: Option<PathBuf>,
     /// Leave out Rust and zig, so that only etcd can be compiled in it
@@ -164,7 +164,7 @@ pub struct BuilderImageArgs {
     pub without_rust: bool,
     /// Where the layout goes
     pub out: PathBuf,
-    /// HOST:PORT/NAME, where crane pushes it
+    /// HOST:PORT/NAME of a repository to which crane pushes it
     pub repository: Option<String>,
 }
 
@@ -174,13 +174,13 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        <Cli as clap::CommandFactory>::command().debug_assert();
+        <XtaskCli as clap::CommandFactory>::command().debug_assert();
     }
 
     #[test]
     fn a_command_keeps_its_own_flags() {
         let words = ["xtask", "real-parts", "run", "cargo", "test", "--test", "it", "--", "-q"];
-        let Task::RealParts { what: RealParts::Run { command } } = Cli::parse_from(words).task
+        let Task::RealParts { what: RealParts::Run { command } } = XtaskCli::parse_from(words).task
         else {
             panic!("another task");
         };
@@ -189,8 +189,8 @@ mod tests {
 
     #[test]
     fn a_bench_runs_at_least_once() {
-        assert!(Cli::try_parse_from(["xtask", "bench", "--runs", "0"]).is_err());
-        assert!(Cli::try_parse_from(["xtask", "bench", "push", "--runs", "1"]).is_ok());
-        assert!(Cli::try_parse_from(["xtask", "bench", "--json", "it.json"]).is_ok());
+        assert!(XtaskCli::try_parse_from(["xtask", "bench", "--runs", "0"]).is_err());
+        assert!(XtaskCli::try_parse_from(["xtask", "bench", "push", "--runs", "1"]).is_ok());
+        assert!(XtaskCli::try_parse_from(["xtask", "bench", "--json", "it.json"]).is_ok());
     }
 }

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 
-use crate::failure::{Context as _, Failure, Result};
+use crate::error::{ErrorContext as _, Result, TaskError};
 use crate::interrupt;
 
 /// How many lines of a failed program's messages are shown.
 const SHOWN_LINES: usize = 5;
 
-/// Where programs of the administrator are, which are not on everybody's `PATH`.
+/// Folders of administrators' programs, which not every `PATH` has.
 const ADMINISTRATION: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
 /// A program with its arguments, in our environment unless changed.
@@ -29,12 +29,12 @@ impl Cmd {
         Self(command)
     }
 
-    /// Run as root: by sudo where we are not.
+    /// A program that runs as root; by sudo if we are not root.
     pub fn root(program: impl AsRef<OsStr>) -> Self {
         if is_root() { Self::new(program) } else { Self::new("sudo").arg(program) }
     }
 
-    /// cargo, in the root of the repository, without what the cargo that started us has set.
+    /// cargo, in the root of the repository, without the variables that `cargo run` has set.
     pub fn cargo() -> Self {
         Self::new("cargo").without_cargo_run().dir(&crate::workspace::root())
     }
@@ -84,7 +84,7 @@ impl Cmd {
         self
     }
 
-    /// In an empty environment, but for what is set afterwards.
+    /// With an empty environment; variables can be set afterwards.
     pub fn bare(mut self) -> Self {
         self.0.env_clear();
         self
@@ -95,13 +95,13 @@ impl Cmd {
         self
     }
 
-    /// What we were given on standard input.
+    /// With the standard input of this program.
     pub fn our_input(mut self) -> Self {
         self.0.stdin(Stdio::inherit());
         self
     }
 
-    /// In the language that we were started in.
+    /// With the `LC_ALL` of this program.
     pub fn our_locale(self) -> Self {
         match std::env::var_os("LC_ALL") {
             Some(locale) => self.env("LC_ALL", locale),
@@ -109,13 +109,13 @@ impl Cmd {
         }
     }
 
-    /// All output into one file.
+    /// With standard output and error in one file.
     pub fn log(self, path: &Path) -> Result<Self> {
         let file = File::create(path).context(path.display())?;
         self.output_to(file.try_clone()?, file)
     }
 
-    /// The two outputs into two files.
+    /// With standard output and error in two files.
     pub fn logs(self, stdout: &Path, stderr: &Path) -> Result<Self> {
         self.output_to(
             File::create(stdout).context(stdout.display())?,
@@ -129,7 +129,7 @@ impl Cmd {
         Ok(self)
     }
 
-    /// Runs to the end, with everything that it says on our standard error: standard output is
+    /// Runs to the end. All its output goes to our standard error, because standard output is
     /// for the result of the task.
     pub fn run(mut self) -> Result<()> {
         self.0.stdout(io::stderr());
@@ -137,7 +137,8 @@ impl Cmd {
         self.check(output).map(drop)
     }
 
-    /// Runs to the end where `log` or `logs` said, or with our own outputs. The exit status.
+    /// Runs to the end and returns the exit status. Output goes to the files of `log` or `logs`,
+    /// or else to our own standard output and error.
     pub fn status(mut self) -> Result<ExitStatus> {
         let mut child = self.0.spawn().context(self.name())?;
         let status = interrupt::during(child.id(), || child.wait())?;
@@ -145,29 +146,30 @@ impl Cmd {
         Ok(status)
     }
 
-    /// Runs to the end; what it says on standard output, without the last line feeds. What it
-    /// says on standard error is shown only when it fails.
+    /// Runs to the end and returns its standard output without the last line feeds. Its standard
+    /// error is shown only if it fails.
     pub fn text(self) -> Result<String> {
         let bytes = self.bytes()?;
         let text = String::from_utf8_lossy(&bytes);
         Ok(text.trim_end_matches('\n').to_owned())
     }
 
-    /// The same, byte by byte.
+    /// The same, as bytes and unchanged.
     pub fn bytes(mut self) -> Result<Vec<u8>> {
         self.0.stdout(Stdio::piped()).stderr(Stdio::piped());
         let output = self.wait()?;
         self.check(output)
     }
 
-    /// `text` of a program that is given something to read.
+    /// The same as `text`, with `input` as standard input.
     pub fn fed(mut self, input: &[u8]) -> Result<String> {
         self.0.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.0.spawn().context(self.name())?;
         let stdin = child.stdin.take();
         let output = thread::scope(|scope| {
             scope.spawn(move || {
-                // A program may end without reading everything; its status says if that is bad.
+                // A program may end without reading everything; its exit status says whether that
+                // is an error.
                 let _ = stdin.map(|mut pipe| pipe.write_all(input));
             });
             interrupt::during(child.id(), || child.wait_with_output())
@@ -175,13 +177,13 @@ impl Cmd {
         Ok(String::from_utf8_lossy(&self.check(output)?).into_owned())
     }
 
-    /// Runs to the end without a word; whether it went well.
+    /// Runs to the end without output; whether it succeeded.
     pub fn succeeds(mut self) -> bool {
         self.0.stdout(Stdio::null()).stderr(Stdio::null());
         self.wait().is_ok_and(|output| output.status.success())
     }
 
-    /// Starts it and goes on.
+    /// Starts it and does not wait.
     pub fn start(mut self) -> Result<Child> {
         self.0.spawn().context(self.name())
     }
@@ -210,11 +212,11 @@ impl Cmd {
         }
         let said = tail(&String::from_utf8_lossy(&output.stderr));
         let status = output.status;
-        Err(Failure::new(format!("`{}` failed with {status}{said}", self.name()))
+        Err(TaskError::new(format!("`{}` failed with {status}{said}", self.name()))
             .with_code(code(status)))
     }
 
-    /// The program with its first argument, which is enough to know it again.
+    /// The program with its first argument: enough to recognise it in a message.
     fn name(&self) -> String {
         let first = self.0.get_args().next();
         let words = std::iter::once(self.0.get_program()).chain(first);
@@ -238,12 +240,12 @@ pub fn is_root() -> bool {
     rustix::process::getuid().is_root()
 }
 
-/// A program on `PATH`, or where the administrator's programs are.
+/// The path of a program on `PATH`, or in a folder of administrators' programs.
 pub fn find(program: &str) -> Option<PathBuf> {
     find_in(program, &[])
 }
 
-/// The same, with further folders to look into at last.
+/// The same, with further folders that are searched last.
 pub fn find_in(program: &str, further: &[PathBuf]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path)
@@ -256,7 +258,7 @@ pub fn is_executable(path: &Path) -> bool {
     path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
 }
 
-/// `PATH` with the administrator's programs, and with a folder before everything else.
+/// `PATH` with the folders of administrators' programs, and with a folder before all others.
 pub fn path_with(first: Option<&Path>) -> Result<std::ffi::OsString> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = first
@@ -301,7 +303,7 @@ mod tests {
     fn a_program_reads_what_it_is_fed() {
         let long = vec![b'x'; 1 << 20];
         assert_eq!(Cmd::new("wc").arg("-c").fed(&long).unwrap().trim(), "1048576");
-        // One that does not read is no reason to stop.
+        // A program that does not read its input is not an error.
         assert_eq!(Cmd::new("true").fed(&long).unwrap(), "");
     }
 

@@ -1,4 +1,4 @@
-//! What compiles `migrate` for every platform, in the cache and nowhere else.
+//! Installs the parts that compile `migrate` for every platform, in the cache and nowhere else.
 //!
 //! `parts/rust-VERSION/library` has the sources of Rust's standard library, of the version in
 //! versions.yaml: the toolchain's own where it has them, else those of Debian's package rust-src.
@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use crate::apt;
 use crate::command::{Cmd, find, is_executable};
-use crate::debian_package::{self, Origin};
-use crate::failure::{Context as _, Failure, Result};
+use crate::debian_package::{self, DebianSuite};
+use crate::error::{ErrorContext as _, Result, TaskError};
 use crate::part;
 use crate::workspace::{self, say};
 
@@ -25,20 +25,20 @@ const SUITES: [&str; 4] = ["trixie-backports", "trixie", "forky", "sid"];
 
 const RUST_SRC: &str = "rustup component add rust-src";
 
-/// Where the parts are.
+/// Where the installed parts are.
 #[derive(Debug)]
-pub struct Cross {
+pub struct CrossParts {
     /// The folder of zig and cargo-zigbuild.
     pub zig: PathBuf,
     /// The sources of Rust's standard library.
     pub library: PathBuf,
 }
 
-/// Brings what is missing.
-pub fn provide() -> Result<Cross> {
+/// Installs the parts that are missing.
+pub fn provide() -> Result<CrossParts> {
     let versions = workspace::versions(&workspace::root())?;
     if find("rustc").is_none() {
-        return Err(Failure::new("there is no rustc").hint("install Rust from https://rustup.rs"));
+        return Err(TaskError::new("there is no rustc").hint("install Rust from https://rustup.rs"));
     }
     let parts = workspace::parts()?;
     let place = parts.join(format!("rust-{}", versions.rust));
@@ -49,7 +49,7 @@ pub fn provide() -> Result<Cross> {
     if !is_executable(&zig.join("zig")) {
         linker(&versions.zig, &parts, &zig)?;
     }
-    Ok(Cross { zig, library: place.join("library") })
+    Ok(CrossParts { zig, library: place.join("library") })
 }
 
 fn is_library(folder: &Path) -> bool {
@@ -89,7 +89,7 @@ fn standard_library(rust: &str, parts: &Path, place: &Path) -> Result<()> {
     finish(&made, place)
 }
 
-/// So that a build does not have to ask rustc where it is.
+/// Links the library into the cache, so that a build does not have to ask rustc for its path.
 fn link(library: &Path, place: &Path) -> Result<()> {
     fs::create_dir_all(place)?;
     let link = place.join("library");
@@ -106,18 +106,18 @@ fn link(library: &Path, place: &Path) -> Result<()> {
 fn rust_src(rust: &str) -> Result<PathBuf> {
     if find("dpkg-deb").is_none() {
         let text = format!("there are no sources of Rust {rust}'s standard library");
-        return Err(Failure::new(text).hint(RUST_SRC));
+        return Err(TaskError::new(text).hint(RUST_SRC));
     }
     let architecture = apt::architecture()?;
     let package = format!("rust-src={rust}");
     for suite in SUITES {
-        let origin = Origin { suite, architecture: &architecture };
-        if let Ok(files) = debian_package::files(origin, &[&package]) {
-            return files.into_iter().next().ok_or_else(|| Failure::new("no package"));
+        let debian = DebianSuite { suite, architecture: &architecture };
+        if let Ok(files) = debian_package::files(debian, &[&package]) {
+            return files.into_iter().next().ok_or_else(|| TaskError::new("no package"));
         }
         crate::interrupt::check()?;
     }
-    Err(Failure::new(format!("no suite of Debian has rust-src {rust}"))
+    Err(TaskError::new(format!("no suite of Debian has rust-src {rust}"))
         .hint(RUST_SRC)
         .hint("or name an archive by ETCDIMG_APT_MIRROR"))
 }
@@ -126,11 +126,11 @@ fn linker(version: &str, parts: &Path, place: &Path) -> Result<()> {
     let own_means = || format!("or put zig {version} and cargo-zigbuild on PATH by your own means");
     if required("ziglang") != Some(version) {
         let text = format!("crates/xtask/zig.txt has no digests of zig {version}");
-        return Err(Failure::new(text).hint("take them from the files of that release on PyPI"));
+        return Err(TaskError::new(text).hint("take them from the files of that release on PyPI"));
     }
     if !Cmd::new("python3").args(["-m", "pip", "--version"]).succeeds() {
         if !apt::is_here() {
-            return Err(Failure::new("python3 has no pip, which fetches zig").hint(own_means()));
+            return Err(TaskError::new("python3 has no pip, which fetches zig").hint(own_means()));
         }
         apt::install(&["python3-pip"])?;
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::command::{Cmd, is_root};
-use crate::failure::Result;
+use crate::error::Result;
 use crate::interrupt;
 
 /// How long a program may take to start.
@@ -20,7 +20,8 @@ const END: Duration = Duration::from_secs(20);
 
 const STEP: Duration = Duration::from_millis(100);
 
-/// A program that is ended, politely first, when this value goes.
+/// A running program. When this value is dropped, it gets SIGTERM, and SIGKILL if that does not
+/// end it.
 #[derive(Debug)]
 pub struct Daemon(Child);
 
@@ -37,7 +38,7 @@ impl Daemon {
         Ok(self.0.try_wait()?.is_some())
     }
 
-    /// Waits for a condition; whether it came true before the program ended or a minute was over.
+    /// Waits for a condition. `false` if the program ended, or a minute passed, before it was true.
     pub fn until(&mut self, mut is_ready: impl FnMut() -> bool) -> Result<bool> {
         let begin = Instant::now();
         while begin.elapsed() < START {
@@ -77,7 +78,7 @@ impl Drop for Daemon {
     }
 }
 
-/// Sends a signal; one that is not ours gets it by sudo.
+/// Sends a signal to a process; by sudo if it is not our own.
 pub fn signal(id: u32, signal: Signal) {
     let Some(pid) = pid(id) else { return };
     if kill_process(pid, signal).is_err()
@@ -91,7 +92,7 @@ pub fn signal(id: u32, signal: Signal) {
     }
 }
 
-/// Ends processes that are not our children: politely, and after a while not.
+/// Ends processes that are not our children: by SIGTERM, and later by SIGKILL.
 pub fn end_all(ids: &[u32]) {
     for id in ids {
         signal(*id, Signal::TERM);
@@ -99,7 +100,7 @@ pub fn end_all(ids: &[u32]) {
     await_end(ids);
 }
 
-/// Waits until processes have ended, and kills those that do not.
+/// Waits until processes have ended, and kills those that do not end in time.
 pub fn await_end(ids: &[u32]) {
     let begin = Instant::now();
     while begin.elapsed() < END {
@@ -119,7 +120,7 @@ fn is_alive(id: u32) -> bool {
     is_there && !is_zombie(id)
 }
 
-/// One that has ended, and whose parent has not noticed yet.
+/// Whether a process is a zombie: it has ended, but its parent has not waited for it yet.
 fn is_zombie(id: u32) -> bool {
     let text = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))

@@ -11,28 +11,28 @@ use std::path::{Path, PathBuf};
 
 use crate::apt;
 use crate::command::Cmd;
-use crate::failure::{Context as _, Failure, Result};
+use crate::error::{ErrorContext as _, Result, TaskError};
 use crate::part;
 use crate::workspace::{self, say};
 
 const MIRROR: &str = "ETCDIMG_APT_MIRROR";
 
-/// Where packages come from.
+/// A suite of Debian or Ubuntu for one architecture, where packages come from.
 #[derive(Clone, Copy, Debug)]
-pub struct Origin<'a> {
+pub struct DebianSuite<'a> {
     pub suite: &'a str,
     pub architecture: &'a str,
 }
 
-/// The file of each package. `NAME=VERSION` asks for a version by how it begins, where the suite
+/// The file of each package. `NAME=VERSION` selects a version by its beginning, where the suite
 /// has several.
-pub fn files(origin: Origin<'_>, packages: &[&str]) -> Result<Vec<PathBuf>> {
-    let Origin { suite, architecture } = origin;
+pub fn files(debian: DebianSuite<'_>, packages: &[&str]) -> Result<Vec<PathBuf>> {
+    let DebianSuite { suite, architecture } = debian;
     let cache = workspace::parts()?.join("debian").join(suite).join(architecture);
     let missing: Vec<_> =
         packages.iter().copied().filter(|package| cached(&cache, package).is_err()).collect();
     if !missing.is_empty() {
-        fetch(origin, &cache, &missing)?;
+        fetch(debian, &cache, &missing)?;
     }
     packages.iter().map(|package| cached(&cache, package)).collect()
 }
@@ -41,16 +41,16 @@ fn cached(cache: &Path, package: &str) -> Result<PathBuf> {
     part::entry(&cache.join(package), "", ".deb")
 }
 
-fn fetch(origin: Origin<'_>, cache: &Path, packages: &[&str]) -> Result<()> {
-    let Origin { suite, architecture } = origin;
+fn fetch(debian: DebianSuite<'_>, cache: &Path, packages: &[&str]) -> Result<()> {
+    let DebianSuite { suite, architecture } = debian;
     let names = packages.join(" ");
     if !apt::is_here() {
         let text = format!("this system has no apt, so {names} of {suite} cannot be fetched");
-        return Err(Failure::new(text)
+        return Err(TaskError::new(text)
             .hint("run this on Debian or Ubuntu, or in a container of one of them"));
     }
     let folder = part::temporary(cache)?;
-    let apt = Apt { work: folder.path(), origin, keyrings: keyrings()? };
+    let apt = Apt { work: folder.path(), debian, keyrings: keyrings()? };
     say(format_args!("fetching {names} of {suite} for {architecture} into {}", cache.display()));
     let mut log = String::new();
     let mut is_fetched = false;
@@ -66,15 +66,17 @@ fn fetch(origin: Origin<'_>, cache: &Path, packages: &[&str]) -> Result<()> {
     }
     if !is_fetched {
         let sources = "no archive of this machine's apt sources has";
-        return Err(Failure::new(format!("{sources} {names} of {suite} for {architecture}{log}"))
-            .hint(format!(
-                "{MIRROR}=URI names another archive, as in a sources.list line: deb URI SUITE \
+        return Err(TaskError::new(format!(
+            "{sources} {names} of {suite} for {architecture}{log}"
+        ))
+        .hint(format!(
+            "{MIRROR}=URI names another archive, as in a sources.list line: deb URI SUITE \
                  main (Ubuntu has foreign architectures in its ports archive)"
-            ))
-            .hint(
-                "for a suite of another distribution install its keyring \
+        ))
+        .hint(
+            "for a suite of another distribution install its keyring \
                  (debian-archive-keyring, ubuntu-keyring)",
-            ));
+        ));
     }
     for package in packages {
         let name = package.split('=').next().unwrap_or(package);
@@ -87,7 +89,7 @@ fn fetch(origin: Origin<'_>, cache: &Path, packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// The distribution's own keys, as apt wants to hear of them.
+/// The distribution's own keys, in the form of apt's `signed-by`.
 fn keyrings() -> Result<String> {
     let names = ["debian-archive-keyring.", "ubuntu-archive-keyring."];
     let is_one = |path: &PathBuf| {
@@ -98,16 +100,16 @@ fn keyrings() -> Result<String> {
     let found = part::entries(Path::new("/usr/share/keyrings"))?.into_iter().filter(is_one);
     let paths: Vec<_> = found.map(|path| path.display().to_string()).collect();
     if paths.is_empty() {
-        return Err(Failure::new("there is no archive keyring in /usr/share/keyrings")
+        return Err(TaskError::new("there is no archive keyring in /usr/share/keyrings")
             .hint("apt-get install debian-archive-keyring"));
     }
     Ok(paths.join(","))
 }
 
-/// An apt with folders of its own, which leaves the system's alone.
+/// An apt with its own folders; those of the system are not changed.
 struct Apt<'a> {
     work: &'a Path,
-    origin: Origin<'a>,
+    debian: DebianSuite<'a>,
     keyrings: String,
 }
 
@@ -126,9 +128,9 @@ impl Apt<'_> {
         Ok(archives(&text))
     }
 
-    /// Brings the packages into `fetched`.
+    /// Downloads the packages into `fetched`.
     fn download(&self, archive: &str, packages: &[&str]) -> Result<()> {
-        let Origin { suite, architecture } = self.origin;
+        let DebianSuite { suite, architecture } = self.debian;
         let is_ubuntu = apt::os_release("ID").is_some_and(|id| id == "ubuntu");
         let components = if is_ubuntu { "main universe" } else { "main" };
         // No security suite: its fixes arrive with the point releases, and a mirror of it that is
@@ -153,7 +155,7 @@ impl Apt<'_> {
 
     fn apt_get(&self) -> Result<Cmd> {
         let work = self.work.display();
-        let architecture = self.origin.architecture;
+        let architecture = self.debian.architecture;
         let user = Cmd::new("id").arg("-un").text()?;
         let options = [
             format!("Dir::Etc::SourceList={work}/sources.list"),
@@ -172,14 +174,14 @@ impl Apt<'_> {
     }
 }
 
-/// apt takes the beginning of a version only with a wildcard.
+/// apt accepts the beginning of a version only with a wildcard.
 fn wanted(package: &str) -> String {
     if package.contains('=') { format!("{package}*") } else { package.to_owned() }
 }
 
-/// The archives that `apt-get --print-uris update` names, the most promising first. Which of the
-/// sites is the distribution's own archive is not written anywhere: most likely the one that has
-/// an `-updates` suite.
+/// The archives that `apt-get --print-uris update` names, the most likely one first. apt does not
+/// say which of the sites is the distribution's own archive: most likely it is the one that has an
+/// `-updates` suite.
 fn archives(text: &str) -> Vec<String> {
     let site = |line: &str| {
         let uri = line.strip_prefix('\'')?.split_once("/InRelease'")?.0;

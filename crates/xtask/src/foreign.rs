@@ -1,23 +1,23 @@
-//! The unit tests of `migrate`, and of what both programs share, on a machine that keeps its bytes
-//! the other way round.
+//! Runs the unit tests of `migrate`, and of the crates that it shares with etcdimg, on a big-endian
+//! machine.
 //!
-//! Compiled as the image's own `migrate` is, from rust-src and linked by zig, and run by qemu's
-//! user emulation. The first run compiles the standard library.
+//! They are compiled like the `migrate` of the image (standard library from rust-src, linked by
+//! zig) and run by qemu's user emulation. The first run compiles the standard library.
 
 use crate::command::{Cmd, code, find};
-use crate::failure::{Failure, Result};
+use crate::error::{Result, TaskError};
 use crate::{cross, workspace};
 
-/// Tests of a triple, with a program of qemu, by default the one for its architecture.
+/// Runs the tests for a triple by a qemu program; by default the one for its architecture.
 pub fn test(triple: &str, qemu: Option<&str>) -> Result<()> {
     let architecture = triple.split('-').next().unwrap_or(triple);
     let qemu = qemu.map_or_else(|| format!("qemu-{architecture}-static"), str::to_owned);
     if find(&qemu).is_none() {
         return Err(
-            Failure::new(format!("there is no {qemu}")).hint("apt-get install qemu-user-static")
+            TaskError::new(format!("there is no {qemu}")).hint("apt-get install qemu-user-static")
         );
     }
-    let cross::Cross { zig, library } = cross::provide()?;
+    let cross::CrossParts { zig, library } = cross::provide()?;
     let cache = workspace::cache()?;
     let name = triple.replace('-', "_").to_uppercase();
     let status = Cmd::new(zig.join("cargo-zigbuild"))
@@ -29,8 +29,8 @@ pub fn test(triple: &str, qemu: Option<&str>) -> Result<()> {
             "CARGO_ENCODED_RUSTFLAGS",
             "-Ctarget-feature=+crt-static\u{1f}-Clink-self-contained=no",
         )
-        // Stable Rust compiles its own standard library only when told that it may, and of these
-        // sources.
+        // Stable Rust compiles its standard library only with the first variable, and from the
+        // sources that the second one names.
         .env("RUSTC_BOOTSTRAP", "1")
         .env("__CARGO_TESTS_ONLY_SRC_ROOT", &library)
         .env("CARGO_ZIGBUILD_ZIG_PATH", zig.join("zig"))
@@ -40,11 +40,12 @@ pub fn test(triple: &str, qemu: Option<&str>) -> Result<()> {
         .args(["test", "--locked", "--quiet", "--target", triple])
         .arg("-Zbuild-std=std,panic_unwind,test")
         .args(["--package=migrate", "--package=etcd-version", "--lib", "--bins", "--"])
-        // Without what starts programs: the emulation may hang when a program with threads forks.
+        // Without tests that start programs: the emulation may hang when a program with threads
+        // forks.
         .args(["--skip", "tool::tests"])
         .status()?;
     if status.success() {
         return Ok(());
     }
-    Err(Failure::new(format!("the tests on {triple} failed")).with_code(code(status)))
+    Err(TaskError::new(format!("the tests on {triple} failed")).with_code(code(status)))
 }

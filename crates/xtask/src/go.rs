@@ -6,22 +6,22 @@ use std::path::{Path, PathBuf};
 
 use crate::apt;
 use crate::command::{Cmd, find};
-use crate::debian_package::{self, Origin};
-use crate::failure::{Context as _, Failure, Result};
+use crate::debian_package::{self, DebianSuite};
+use crate::error::{ErrorContext as _, Result, TaskError};
 use crate::part;
 use crate::workspace::{self, say};
 
-/// Since this minor version Go fetches the release that it is asked for.
+/// Since this minor version Go fetches the release that `GOTOOLCHAIN` names.
 const OLDEST: u32 = 21;
 
-/// The packages of trixie, which keep to this folder name.
+/// The packages of trixie, and the folder name in them.
 const PACKAGES: [&str; 2] = ["golang-1.24-go", "golang-1.24-src"];
 const FOLDER: &str = "go-1.24";
 
 const WHERE: &str = "install one from https://go.dev/dl";
 
 /// The folder of a Go that is not on `PATH`, or `None` when the one there is recent. On Debian and
-/// Ubuntu a missing one is brought.
+/// Ubuntu a missing one is put into the cache.
 pub fn provide() -> Result<Option<PathBuf>> {
     if find("go").is_some_and(|go| is_recent(&go)) {
         return Ok(None);
@@ -31,7 +31,7 @@ pub fn provide() -> Result<Option<PathBuf>> {
         return Ok(Some(own));
     }
     if !apt::is_here() {
-        return Err(Failure::new("there is no Go 1.21 or later").hint(WHERE));
+        return Err(TaskError::new("there is no Go 1.21 or later").hint(WHERE));
     }
     if apt::os_release("ID").is_some_and(|id| id == "debian") {
         unpack()?;
@@ -44,7 +44,7 @@ pub fn provide() -> Result<Option<PathBuf>> {
     if is_recent(&own.join("go")) {
         return Ok(Some(own));
     }
-    Err(Failure::new("the Go that this system has is older than 1.21").hint(WHERE))
+    Err(TaskError::new("the Go that this system has is older than 1.21").hint(WHERE))
 }
 
 fn is_recent(go: &Path) -> bool {
@@ -56,7 +56,7 @@ fn minor(version: &str) -> Option<u32> {
     version.strip_prefix("go1.")?.split('.').next()?.parse().ok()
 }
 
-/// The package splits the toolchain between two folders, tied by absolute links.
+/// The package splits the toolchain between two folders, connected by absolute links.
 fn unpack() -> Result<()> {
     let parts = workspace::parts()?;
     let place = parts.join("go");
@@ -64,8 +64,8 @@ fn unpack() -> Result<()> {
     let work = part::temporary(&parts)?;
     let unpacked = work.path().join("unpacked");
     let architecture = apt::architecture()?;
-    let origin = Origin { suite: "trixie", architecture: &architecture };
-    for package in debian_package::files(origin, &PACKAGES)? {
+    let debian = DebianSuite { suite: "trixie", architecture: &architecture };
+    for package in debian_package::files(debian, &PACKAGES)? {
         debian_package::unpack(&package, &unpacked)?;
     }
     let root = work.path().join("root");

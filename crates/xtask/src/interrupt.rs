@@ -1,5 +1,5 @@
-//! Ctrl-C and its like. The programs that we wait for are asked to end; then the task fails in the
-//! ordinary way, and everything that it made is removed by `Drop`.
+//! Ctrl-C and other signals that end a program. The programs that we wait for get SIGTERM; then the
+//! task fails like with any error, and `Drop` removes everything that it made.
 
 use std::io;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
@@ -10,15 +10,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::failure::{Failure, Result};
+use crate::error::{Result, TaskError};
 
-/// The first signal that arrived; 0 when none did.
+/// The first signal that arrived; 0 if there was none.
 static RECEIVED: AtomicI32 = AtomicI32::new(0);
 
-/// How many clean-ups are under way, which a signal does not stop.
+/// How many clean-ups are running. A signal does not stop them.
 static SHIELDS: AtomicUsize = AtomicUsize::new(0);
 
-/// The programs that somebody waits for.
+/// The programs that a thread waits for.
 static AWAITED: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
 /// From now on signals do not end this process.
@@ -45,12 +45,12 @@ pub fn check() -> Result<()> {
         _ if SHIELDS.load(Ordering::SeqCst) > 0 => Ok(()),
         signal => {
             let code = u8::try_from(128 + signal).unwrap_or(u8::MAX);
-            Err(Failure::new("interrupted").with_code(code))
+            Err(TaskError::new("interrupted").with_code(code))
         }
     }
 }
 
-/// A clean-up: what it starts runs to its end, whatever signal has arrived or arrives.
+/// A clean-up: programs that it starts run to their end, also when a signal arrives.
 pub fn shielded<T>(clean_up: impl FnOnce() -> T) -> T {
     SHIELDS.fetch_add(1, Ordering::SeqCst);
     let result = clean_up();
@@ -64,7 +64,7 @@ pub fn during<T>(pid: u32, wait: impl FnOnce() -> T) -> T {
     let awaited = || AWAITED.lock().unwrap_or_else(PoisonError::into_inner);
     awaited().extend(pid);
     if check().is_err() {
-        // The signal came before the program was on the list.
+        // The signal arrived before the program was on the list.
         pid.map(|pid| kill_process(pid, Signal::TERM));
     }
     let result = wait();

@@ -1,8 +1,8 @@
 //! The laboratory of etcdimg, in place of scripts: it installs the real programs that tests use,
-//! makes fixtures where registries cannot be reached, and measures. Nothing of it is shipped.
+//! makes fixtures where registries cannot be reached, and runs benchmarks. Nothing of it is
+//! shipped.
 //!
-//! `cargo xtask` lists the tasks. Their results go to standard output, what happens to standard
-//! error.
+//! `cargo xtask` lists the tasks. Their results go to standard output, messages to standard error.
 
 mod apt;
 mod bases;
@@ -15,7 +15,7 @@ mod command;
 mod cross;
 mod daemon;
 mod debian_package;
-mod failure;
+mod error;
 mod foreign;
 mod go;
 mod interrupt;
@@ -32,12 +32,12 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use cli::{BuilderImageArgs, BusyboxBaseArgs, Cli, DebianPackageArgs, RealParts, Task};
-use failure::{Failure, Result};
+use cli::{BuilderImageArgs, BusyboxBaseArgs, DebianPackageArgs, RealParts, Task, XtaskCli};
+use error::{Result, TaskError};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let result = interrupt::catch().map_err(Failure::from).and_then(|()| run(cli.task));
+    let cli = XtaskCli::parse();
+    let result = interrupt::catch().map_err(TaskError::from).and_then(|()| run(cli.task));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -84,8 +84,8 @@ fn run(task: Task) -> Result<()> {
 fn debian_package(arguments: &DebianPackageArgs) -> Result<()> {
     let DebianPackageArgs { suite, architecture, packages } = arguments;
     let packages: Vec<_> = packages.iter().map(String::as_str).collect();
-    let origin = debian_package::Origin { suite, architecture };
-    for file in debian_package::files(origin, &packages)? {
+    let debian = debian_package::DebianSuite { suite, architecture };
+    for file in debian_package::files(debian, &packages)? {
         println!("{}", file.display());
     }
     Ok(())
@@ -102,7 +102,7 @@ fn busybox_base(arguments: &BusyboxBaseArgs) -> Result<()> {
 
 fn builder_image(arguments: &BuilderImageArgs) -> Result<()> {
     let root = workspace::root();
-    let request = builder_image::Request {
+    let request = builder_image::BuilderImageOptions {
         catalog: arguments.directory.as_deref().unwrap_or(&root),
         with_rust: !arguments.without_rust,
         out: &arguments.out,

@@ -1,5 +1,5 @@
-//! OCI image layouts that the program's own writer makes of small images, and layers that are read
-//! back from what it built.
+//! Writes OCI image layouts of small images by etcdimg's own code, and reads the layers of an image
+//! that etcdimg built.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -11,51 +11,51 @@ use oci::document::{Annotations, RootFs};
 use oci::media_type::{CONFIG, INDEX, LAYER_GZIP, MANIFEST};
 use oci::{Descriptor, Digest, Document, ImageConfig, Index, Layout, Manifest};
 
-use crate::failure::{Context as _, Failure, Result};
+use crate::error::{ErrorContext as _, Result, TaskError};
 
 const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// A layer in a layout.
 #[derive(Debug)]
-pub struct Layer {
+pub struct LayoutLayer {
     descriptor: Descriptor,
     diff_id: Digest,
 }
 
 /// An OCI image layout that is being written.
 #[derive(Debug)]
-pub struct Writer {
+pub struct LayoutWriter {
     layout: Layout,
-    /// Held as long as we write.
+    /// Held as long as the layout is written.
     _lock: fs::File,
 }
 
-impl Writer {
+impl LayoutWriter {
     pub fn create(root: &Path) -> Result<Self> {
         let (layout, lock) = Layout::create(root)?;
         Ok(Self { layout, _lock: lock })
     }
 
     /// A compressed layer of a tar.
-    pub fn layer(&self, tar: &[u8], level: u32) -> Result<Layer> {
+    pub fn layer(&self, tar: &[u8], level: u32) -> Result<LayoutLayer> {
         let mut gzip = GzBuilder::new().write(Vec::new(), Compression::new(level));
         gzip.write_all(tar)?;
         let descriptor = self.add(&Document { media_type: LAYER_GZIP, bytes: gzip.finish()? })?;
-        Ok(Layer { descriptor, diff_id: Digest::of(tar) })
+        Ok(LayoutLayer { descriptor, diff_id: Digest::of(tar) })
     }
 
     /// An uncompressed layer of a tar, which is moved into the layout from its own file system.
-    pub fn plain_layer(&self, tar: &Path) -> Result<Layer> {
+    pub fn plain_layer(&self, tar: &Path) -> Result<LayoutLayer> {
         let (digest, size) = Digest::of_reader(fs::File::open(tar).context(tar.display())?)?;
         fs::rename(tar, self.layout.blob_path(&digest)).context(tar.display())?;
-        Ok(Layer { descriptor: Descriptor::new(TAR, digest, size), diff_id: digest })
+        Ok(LayoutLayer { descriptor: Descriptor::new(TAR, digest, size), diff_id: digest })
     }
 
     /// The config and manifest of an image; the descriptor of the manifest, with the platform.
     /// `config` is everything but the layers.
     pub fn image(
         &self,
-        layers: &[Layer],
+        layers: &[LayoutLayer],
         config: ImageConfig,
         annotations: Option<Annotations>,
     ) -> Result<Descriptor> {
@@ -89,7 +89,7 @@ pub fn layers(root: &Path) -> Result<Vec<Vec<u8>>> {
     let layout = Layout::open(root)?;
     let index = layout.only(None)?.entry.descriptor()?;
     let index: Index = serde_json::from_slice(&layout.document(&index.digest)?)?;
-    let no_image = || Failure::new(format!("{} contains no image", root.display()));
+    let no_image = || TaskError::new(format!("{} contains no image", root.display()));
     let image = index.manifests.first().ok_or_else(no_image)?;
     let manifest: Manifest = serde_json::from_slice(&layout.document(&image.digest)?)?;
     manifest.layers.iter().map(|descriptor| layer(&layout, descriptor)).collect()
@@ -100,7 +100,7 @@ fn layer(layout: &Layout, descriptor: &Descriptor) -> Result<Vec<u8>> {
     let blob = fs::read(&path).context(path.display())?;
     if descriptor.media_type != LAYER_GZIP {
         let kind = &descriptor.media_type;
-        return Err(Failure::new(format!("{} is a layer of the type {kind}", path.display())));
+        return Err(TaskError::new(format!("{} is a layer of the type {kind}", path.display())));
     }
     let mut tar = Vec::new();
     GzDecoder::new(&blob[..]).read_to_end(&mut tar).context(path.display())?;
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn an_image_is_read_back_as_it_was_written() {
         let folder = tempfile::tempdir().unwrap();
-        let writer = Writer::create(folder.path()).unwrap();
+        let writer = LayoutWriter::create(folder.path()).unwrap();
         let layer = writer.layer(b"a tar", 9).unwrap();
         let image = writer.image(&[layer], ImageConfig::default(), None).unwrap();
         let index = writer.index(vec![image]).unwrap();

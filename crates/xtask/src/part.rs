@@ -1,20 +1,20 @@
-//! Folders of the cache that are there as a whole or not at all.
+//! Folders of the cache that exist completely or not at all.
 
 use std::fs;
 use std::path::Path;
 
 use tempfile::TempDir;
 
-use crate::failure::{Context as _, Failure, Result};
+use crate::error::{ErrorContext as _, Result, TaskError};
 
-/// A temporary folder in `parent`, on the file system that its content is renamed on.
+/// A temporary folder in `parent`, so that its content can be renamed into `parent`.
 pub fn temporary(parent: &Path) -> Result<TempDir> {
     fs::create_dir_all(parent).context(parent.display())?;
     tempfile::Builder::new().prefix(".xtask-").tempdir_in(parent).context(parent.display())
 }
 
-/// Makes `place` by renaming the folder `made`. Another run may have been faster; what it made is
-/// as good.
+/// Makes `place` by renaming the folder `made`. If another run has made it meanwhile, that
+/// folder stays.
 pub fn finish(made: &Path, place: &Path) -> Result<()> {
     if let Some(parent) = place.parent() {
         fs::create_dir_all(parent).context(parent.display())?;
@@ -25,7 +25,7 @@ pub fn finish(made: &Path, place: &Path) -> Result<()> {
     }
 }
 
-/// The only entry of a folder whose name begins and ends so.
+/// The only entry of a folder whose name has this beginning and this end.
 pub fn entry(folder: &Path, begin: &str, end: &str) -> Result<std::path::PathBuf> {
     let mut found = entries(folder)?;
     found.retain(|path| {
@@ -35,10 +35,10 @@ pub fn entry(folder: &Path, begin: &str, end: &str) -> Result<std::path::PathBuf
     found
         .into_iter()
         .next()
-        .ok_or_else(|| Failure::new(format!("there is no {begin}…{end} in {}", folder.display())))
+        .ok_or_else(|| TaskError::new(format!("there is no {begin}…{end} in {}", folder.display())))
 }
 
-/// Everything in a folder, by name. Nothing is in a folder that is not there.
+/// Everything in a folder, by name. Empty if the folder does not exist.
 pub fn entries(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
     let Ok(entries) = fs::read_dir(folder) else { return Ok(Vec::new()) };
     let mut paths = Vec::new();
@@ -65,7 +65,7 @@ mod tests {
             finish(&made, &place).unwrap();
         }
         assert_eq!(entries(&place).unwrap(), [place.join("first")]);
-        // What the slower one made is gone.
+        // The folder of the slower run was removed.
         assert_eq!(entries(folder.path()).unwrap(), [folder.path().join("deep")]);
     }
 }

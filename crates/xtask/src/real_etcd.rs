@@ -1,9 +1,9 @@
 //! Real etcd servers and tools for the tests of `migrate`: `etcd-V`, `etcdctl-V` and `etcdutl-V` of
 //! every version in versions.yaml.
 //!
-//! They are those of the linux/amd64 image, taken out of its layers: from etcd's release archives,
+//! They are those of the linux/amd64 image, taken from its layers: from etcd's release archives,
 //! or compiled here where those cannot be reached. On demand also the etcds of Debian's suites in
-//! `debian/`, which wrote much of the data that people have. Kept in the cache by the digest of the
+//! `debian/`, which wrote much of the data that exists. The cache keeps them by the digest of the
 //! locked inputs.
 
 use std::fs;
@@ -15,8 +15,8 @@ use etcdimg::catalog::{LOCK_FILE, VERSIONS_FILE};
 use etcdimg::digest::Digest;
 
 use crate::command::{Cmd, path_with};
-use crate::debian_package::{self, Origin};
-use crate::failure::{Context as _, Failure, Result};
+use crate::debian_package::{self, DebianSuite};
+use crate::error::{ErrorContext as _, Result, TaskError};
 use crate::workspace::{self, say};
 use crate::{go, oci_layout, part};
 
@@ -25,10 +25,10 @@ const SUITES: [&str; 4] = ["bullseye", "bookworm", "trixie", "forky"];
 /// etcdimg's exit code when something cannot be reached.
 const UNAVAILABLE: u8 = 5;
 
-/// The folder of the programs, which are made when they are not there.
+/// The folder of the programs, which are made if it does not exist.
 pub fn provide(with_debian: bool) -> Result<PathBuf> {
     if std::env::consts::ARCH != "x86_64" {
-        return Err(Failure::new("these are programs for x86_64 machines"));
+        return Err(TaskError::new("real etcds are installed on x86_64 machines only"));
     }
     let parts = workspace::parts()?;
     let folder = parts.join(format!("etcd-{}", &key()?[..16]));
@@ -44,7 +44,7 @@ pub fn provide(with_debian: bool) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Hexadecimal digits, of everything that decides the programs.
+/// A digest, in hexadecimal, of everything that decides the bytes of the programs.
 fn key() -> Result<String> {
     let root = workspace::root();
     let mut text = fs::read(root.join(VERSIONS_FILE)).context(VERSIONS_FILE)?;
@@ -75,7 +75,7 @@ fn programs(work: &Path, folder: &Path) -> Result<PathBuf> {
     Ok(made)
 }
 
-/// Where the programs come from, and the `PATH` for it.
+/// Where the programs come from (the value for `--from`), and the `PATH` for it.
 fn origin() -> Result<(&'static str, std::ffi::OsString)> {
     match etcdimg()?.args(["-q", "fetch", "--only=releases"]).run() {
         Ok(()) => Ok(("release", path_with(None)?)),
@@ -99,7 +99,7 @@ fn unpack(layer: &[u8], folder: &Path) -> Result<()> {
         let path = entry.path()?.into_owned();
         let Some(name) = program(&path) else { continue };
         if !entry.header().entry_type().is_file() {
-            return Err(Failure::new(format!("{} is not a file of its own", path.display())));
+            return Err(TaskError::new(format!("{} is not a regular file", path.display())));
         }
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes)?;
@@ -122,9 +122,9 @@ fn debians(work: &Path) -> Result<PathBuf> {
     let made = work.join("debian");
     fs::create_dir(&made)?;
     for suite in SUITES {
-        let origin = Origin { suite, architecture: "amd64" };
-        // Not every mirror still has the oldest and already has the newest.
-        let Ok(packages) = debian_package::files(origin, &["etcd-server", "etcd-client"]) else {
+        let debian = DebianSuite { suite, architecture: "amd64" };
+        // Some mirrors no longer have the oldest suite, some do not have the newest one yet.
+        let Ok(packages) = debian_package::files(debian, &["etcd-server", "etcd-client"]) else {
             crate::interrupt::check()?;
             say(format_args!("no etcd of {suite}"));
             continue;

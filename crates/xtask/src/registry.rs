@@ -5,32 +5,32 @@ use std::path::{Path, PathBuf};
 
 use crate::command::Cmd;
 use crate::daemon::Daemon;
-use crate::failure::{Failure, Result};
+use crate::error::{Result, TaskError};
 
-/// How a registry is run.
+/// How a registry is started.
 #[derive(Debug)]
-pub struct Options<'a> {
+pub struct RegistryDaemonOptions<'a> {
     pub program: &'a Path,
     /// For its configuration and logs.
     pub work: &'a Path,
     /// For its blobs.
     pub data: &'a Path,
-    /// Words before the program, which put it into a network of its own.
+    /// The start of the command line, which runs the program in its own network namespace.
     pub prefix: &'a [String],
     pub allows_delete: bool,
 }
 
-/// A registry that runs.
+/// A running registry; it ends when this value is dropped.
 #[derive(Debug)]
-pub struct Registry {
+pub struct RegistryDaemon {
     pub address: String,
     /// One line for each request.
     pub access_log: PathBuf,
     _daemon: Daemon,
 }
 
-pub fn start(options: &Options<'_>) -> Result<Registry> {
-    let Options { program, work, data, prefix, allows_delete } = options;
+pub fn start(options: &RegistryDaemonOptions<'_>) -> Result<RegistryDaemon> {
+    let RegistryDaemonOptions { program, work, data, prefix, allows_delete } = options;
     fs::create_dir_all(data)?;
     let configuration = work.join("registry.yml");
     fs::write(
@@ -61,13 +61,13 @@ pub fn start(options: &Options<'_>) -> Result<Registry> {
     let mut daemon = Daemon::start(command)?;
     let read = || fs::read_to_string(&log).unwrap_or_default();
     if !daemon.until(|| address(&read()).is_some())? {
-        return Err(Failure::new(format!("the registry does not start\n{}", read())));
+        return Err(TaskError::new(format!("the registry does not start\n{}", read())));
     }
     let address = address(&read()).unwrap_or_default();
-    Ok(Registry { address, access_log, _daemon: daemon })
+    Ok(RegistryDaemon { address, access_log, _daemon: daemon })
 }
 
-/// Where it says that it listens.
+/// The address in its log.
 fn address(log: &str) -> Option<String> {
     let (_, rest) = log.split_once("listening on 127")?;
     let end = rest.find(|it: char| !it.is_ascii_digit() && !".:".contains(it))?;
@@ -83,7 +83,7 @@ mod tests {
         let log = "time=\"…\" level=info msg=\"listening on 127.0.0.1:39211\" go.version=go1.19\n";
         assert_eq!(address(log).as_deref(), Some("127.0.0.1:39211"));
         assert_eq!(address("level=info msg=\"redis not configured\""), None);
-        // Not yet written to the end.
+        // A line that is not complete yet.
         assert_eq!(address("msg=\"listening on 127.0.0.1:39"), None);
     }
 }

@@ -1,5 +1,5 @@
 //! A root file system as a tar that GNU tar would write, byte by byte: ustar, names in order,
-//! everything root's and of the year 1970. Older bases were made by GNU tar, and keep their digest.
+//! everything owned by root, with the time 0. Older bases were made by GNU tar; their digests stay.
 
 use std::collections::BTreeMap;
 use std::io;

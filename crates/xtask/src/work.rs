@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::command::Cmd;
-use crate::failure::{Context as _, Result};
+use crate::error::{ErrorContext as _, Result};
 use crate::interrupt;
 
 #[derive(Debug)]

@@ -1,10 +1,10 @@
-//! What the repository says, and where things are.
+//! Where the files of the repository and of the cache are, and messages.
 
 use std::path::{Path, PathBuf};
 
 use etcdimg::catalog::{self, Versions};
 
-use crate::failure::{Failure, Result};
+use crate::error::{Result, TaskError};
 
 /// The folder of the repository.
 pub fn root() -> PathBuf {
@@ -17,23 +17,23 @@ pub fn versions(folder: &Path) -> Result<Versions> {
     Ok(catalog::load(folder)?.0.versions)
 }
 
-/// The cache that the program has, too.
+/// The cache folder, the same as that of etcdimg.
 pub fn cache() -> Result<PathBuf> {
     let folder = cache_dir::cache_folder().ok_or_else(|| {
-        Failure::new("none of ETCDIMG_CACHE, XDG_CACHE_HOME and HOME is set")
-            .hint("name a folder by ETCDIMG_CACHE")
+        TaskError::new("none of ETCDIMG_CACHE, XDG_CACHE_HOME and HOME is set")
+            .hint("set ETCDIMG_CACHE to a folder")
     })?;
     Ok(std::path::absolute(folder)?)
 }
 
-/// What other people made and the cache keeps: compilers, packages, programs.
+/// The folder of the cache for third-party parts: compilers, packages, programs.
 pub fn parts() -> Result<PathBuf> {
     let parts = cache()?.join("parts");
     std::fs::create_dir_all(&parts)?;
     Ok(parts)
 }
 
-/// A program of the workspace in a profile's folder, wherever cargo puts it.
+/// The path of a program of the workspace that cargo has built with a profile.
 pub fn built(profile: &str, program: &str) -> Result<PathBuf> {
     let metadata = crate::command::Cmd::cargo()
         .args(["metadata", "--format-version=1", "--no-deps", "--locked"])
@@ -43,7 +43,7 @@ pub fn built(profile: &str, program: &str) -> Result<PathBuf> {
     Ok(Path::new(target).join(profile).join(program))
 }
 
-/// Says what happens, on standard error.
+/// Prints a message to standard error.
 pub fn say(text: impl std::fmt::Display) {
     eprintln!("xtask: {text}");
 }

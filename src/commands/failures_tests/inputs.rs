@@ -70,7 +70,7 @@ fn the_cache_and_what_is_fetched() {
         ("StoreError::Missing", StoreError::Missing(expected()).into()),
         ("FetchError::Store", FetchError::Store(store_io(full())).into()),
         ("FetchError::Store, corrupt", FetchError::Store(corrupt()).into()),
-        ("FetchError::Mirrors", mirrors(Cause::Connect(text("refused"))).into()),
+        ("FetchError::Mirrors", mirrors(TransferError::Connect(text("refused"))).into()),
         ("FetchError::Mirrors, wrong bytes", wrong_digest().into()),
     ];
     insta::assert_snapshot!(table(rows), @"
@@ -251,7 +251,7 @@ fn bases() {
         ("NoWindows", BaseError::NoWindows { base: base() }.into()),
         ("Unreadable", unreadable.into()),
         ("Io", BaseError::Io { path: path(), source: denied() }.into()),
-        ("Registry", registry(mirrors(Cause::Connect(text("refused")))).into()),
+        ("Registry", registry(mirrors(TransferError::Connect(text("refused")))).into()),
         ("Registry, wrong bytes", registry(wrong_digest()).into()),
         ("Registry, full", registry(FetchError::Store(store_io(full()))).into()),
         ("Layout", BaseError::Layout(layout).into()),

@@ -11,7 +11,7 @@ use reqwest::StatusCode;
 
 use super::*;
 use crate::digest::Digest;
-use crate::fetch::{Cause, MirrorFailure};
+use crate::fetch::{MirrorFailure, TransferError};
 
 fn expected() -> Digest {
     Digest::of("expected")
@@ -64,13 +64,13 @@ fn store_io(source: io::Error) -> StoreError {
     StoreError::Io { action: "write", path: path(), source }
 }
 
-fn mirrors(cause: Cause) -> FetchError {
+fn mirrors(cause: TransferError) -> FetchError {
     let failure = MirrorFailure { source: text("https://mirror"), attempts: 2, cause };
     FetchError::Mirrors { name: text("etcd.tar.gz"), failures: vec![failure] }
 }
 
 fn wrong_digest() -> FetchError {
-    mirrors(Cause::WrongDigest { expected: expected(), received: received() })
+    mirrors(TransferError::WrongDigest { expected: expected(), received: received() })
 }
 
 fn what() -> String {

@@ -12,7 +12,7 @@ fn helper() -> CredentialsError {
 
 #[test]
 fn registries() {
-    let cause = Cause::Connect(text("refused"));
+    let cause = TransferError::Connect(text("refused"));
     let failed = RegistryError::Failed { what: what(), attempts: 3, cause };
     let unexpected = RegistryError::UnexpectedResponse { what: what(), why: text("no location") };
     let digest =

@@ -9,7 +9,7 @@ use super::BuilderRun;
 use super::dockerfile::dockerfile;
 
 /// Everything is below one scratch folder.
-pub(super) struct Folders {
+pub(super) struct ContextFolders {
     /// The build context: only the inputs, so that no other file of the repository matters.
     pub context: PathBuf,
     pub dockerfile: PathBuf,
@@ -17,7 +17,7 @@ pub(super) struct Folders {
     pub out: PathBuf,
 }
 
-impl Folders {
+impl ContextFolders {
     /// Copies the inputs of a run and writes its Dockerfile.
     pub(super) fn write(
         options: &CompileOptions,

@@ -71,7 +71,7 @@ pub(super) fn run(
         return Err(CompileError::OfflineBuildx { what: run.what.clone() });
     }
     let scratch = Scratch::new(&options.work)?;
-    let folders = context::Folders::write(options, buildx, run, scratch.path())?;
+    let folders = context::ContextFolders::write(options, buildx, run, scratch.path())?;
     let command = build_command(options, buildx, &run.platform, &folders)?;
     context.ui.command(command.to_string());
     let log = log(&options.work, &run.log)?;
@@ -87,7 +87,7 @@ fn build_command(
     options: &CompileOptions,
     buildx: &BuildxOptions,
     platform: &str,
-    folders: &context::Folders,
+    folders: &context::ContextFolders,
 ) -> Result<Invocation, CompileError> {
     let mut arguments: Vec<OsString> =
         ["buildx", "build", "--provenance=false", "--sbom=false", "--progress=rawjson"]

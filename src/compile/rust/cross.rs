@@ -58,7 +58,7 @@ impl Cross {
             (Some(sources), Some(zig)) => (sources, zig),
             (None, Some(zig)) => (installed()?, zig),
             // Without zig the sources lack a C library and an unwinder, which an installed
-            // library brings.
+            // library contains.
             (_, None) => (installed()?, cc(options, &source.triple).ok_or_else(no_cross)?),
         };
         Ok(Self { library, linker })

@@ -14,7 +14,7 @@ use super::super::options::CompileOptions;
 use super::super::recipe::{BUILDER_ROOT, BUILDER_WORK};
 use super::RECIPE;
 use super::cross::{Cross, Library};
-use super::wrapper::{self, Folders};
+use super::wrapper::{self, MachineFolders};
 use crate::plan::WorkspaceSource;
 
 /// The folder for one triple.
@@ -59,7 +59,7 @@ impl Stage {
     /// The text of that script.
     pub(super) fn wrapper_text(&self, rustup_home: &Path, cargo_home: &Path) -> String {
         let Self { root, target, .. } = self;
-        wrapper::script(&Folders { rustup_home, cargo_home, target, root })
+        wrapper::script(&MachineFolders { rustup_home, cargo_home, target, root })
     }
 
     /// Puts everything into the folder.

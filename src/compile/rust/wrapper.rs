@@ -54,7 +54,7 @@ exec "$@"
 "#;
 
 /// Folders of one machine that must not appear in the program.
-pub(super) struct Folders<'a> {
+pub(super) struct MachineFolders<'a> {
     pub rustup_home: &'a Path,
     pub cargo_home: &'a Path,
     /// `CARGO_TARGET_DIR`
@@ -64,7 +64,7 @@ pub(super) struct Folders<'a> {
 }
 
 /// The text of the script.
-pub(super) fn script(folders: &Folders<'_>) -> String {
+pub(super) fn script(folders: &MachineFolders<'_>) -> String {
     let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
     TEMPLATE
         .replace("@rustup@", &remap(folders.rustup_home, "/rustup"))
@@ -87,7 +87,7 @@ mod tests {
     fn check(package: &str, arguments: &[&str], expected: &str) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(NAME);
-        let text = script(&Folders {
+        let text = script(&MachineFolders {
             rustup_home: "/rust up".as_ref(),
             cargo_home: "/cargo".as_ref(),
             target: "/target".as_ref(),
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crate_is_told_apart_by_its_name_and_version() {
+    fn crates_are_distinguished_by_name_and_version() {
         check(
             "semver 1.0.0",
             &["-C", "metadata=0123", "a b", "", "*", "$HOME", "it's"],

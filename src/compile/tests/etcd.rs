@@ -22,7 +22,7 @@ fn names(compiled: &[Compiled]) -> String {
 
 #[test]
 fn etcd_is_compiled_by_the_host() {
-    let fake = Fake::new(Builder::Host);
+    let fake = FakeToolchains::new(Builder::Host);
     let source = modules("3.6.14", Some("7"));
     let compiled = compile_etcd(&fake.context(), &source).unwrap();
     assert_eq!(names(&compiled), "etcd etcdctl etcdutl");
@@ -100,7 +100,7 @@ fn etcd_is_compiled_by_the_host() {
 
 #[test]
 fn an_old_etcd_is_compiled_by_the_host() {
-    let fake = Fake::new(Builder::Host);
+    let fake = FakeToolchains::new(Builder::Host);
     let source = modules("3.4.21", None);
     let compiled = compile_etcd(&fake.context(), &source).unwrap();
     assert_eq!(names(&compiled), "etcd etcdctl");
@@ -166,7 +166,7 @@ fn an_old_etcd_is_compiled_by_the_host() {
 
 #[test]
 fn modules_are_downloaded_by_the_host() {
-    let fake = Fake::new(Builder::Host);
+    let fake = FakeToolchains::new(Builder::Host);
     download_modules(&fake.context(), &modules("3.6.14", Some("7"))).unwrap();
     insta::assert_snapshot!(fake.calls(), @"
     go in /cache
@@ -212,7 +212,7 @@ fn modules_are_downloaded_by_the_host() {
 
 #[test]
 fn etcd_is_compiled_by_buildx() {
-    let fake = Fake::new(buildx(None));
+    let fake = FakeToolchains::new(buildx(None));
     let source = modules("3.6.14", Some("7"));
     let compiled = compile_etcd(&fake.context(), &source).unwrap();
     assert_eq!(names(&compiled), "etcd etcdctl etcdutl");

@@ -15,7 +15,7 @@ fn workspace(triple: &str, platform: &str) -> WorkspaceSource {
 
 #[test]
 fn migrate_is_compiled_by_the_host() {
-    let fake = Fake::new(Builder::Host);
+    let fake = FakeToolchains::new(Builder::Host);
     let source = workspace("x86_64-pc-windows-gnu", "windows/amd64");
     let compiled = compile_migrate(&fake.context(), &source).unwrap();
     assert_eq!(compiled.name, "migrate");
@@ -119,12 +119,12 @@ const RUSTUP: &str = r#"
 "#;
 
 #[test]
-fn rustup_is_told_the_release_that_it_has() {
-    let usual = Fake::new(Builder::Host);
+fn rustup_gets_the_release_that_it_has() {
+    let usual = FakeToolchains::new(Builder::Host);
     let source = workspace("x86_64-pc-windows-gnu", "windows/amd64");
     compile_migrate(&usual.context(), &source).unwrap();
 
-    let fake = Fake::new(Builder::Host);
+    let fake = FakeToolchains::new(Builder::Host);
     fake.set_program("rustc", OTHER_DEFAULT);
     fake.set_program("rustup", RUSTUP);
     compile_migrate(&fake.context(), &source).unwrap();
@@ -144,16 +144,16 @@ fn rustup_is_told_the_release_that_it_has() {
       HOME=/home/builder
       RUSTUP_TOOLCHAIN=1.95.0
     ");
-    let told = |call: &str| {
+    let is_called_with_toolchain = |call: &str| {
         let rest = calls.split_once(&format!("{call} in ")).unwrap().1;
         rest.split_once("\n  <").unwrap().0.contains("RUSTUP_TOOLCHAIN=1.95.0")
     };
-    assert!(told("rustc") && told("cargo"), "{calls}");
+    assert!(is_called_with_toolchain("rustc") && is_called_with_toolchain("cargo"), "{calls}");
 }
 
 #[test]
 fn a_toolchain_that_the_user_chose_is_kept() {
-    let mut fake = Fake::new(Builder::Host);
+    let mut fake = FakeToolchains::new(Builder::Host);
     fake.set_program("rustc", OTHER_DEFAULT);
     fake.set_program("rustup", RUSTUP);
     let source = workspace("x86_64-pc-windows-gnu", "windows/amd64");
@@ -169,7 +169,7 @@ fn a_toolchain_that_the_user_chose_is_kept() {
 
 #[test]
 fn without_that_release_rustup_decides() {
-    let fake = Fake::new(Builder::Host);
+    let fake = FakeToolchains::new(Builder::Host);
     fake.set_program("rustc", OTHER_DEFAULT);
     let source = workspace("x86_64-pc-windows-gnu", "windows/amd64");
     let error = compile_migrate(&fake.context(), &source).unwrap_err();
@@ -182,7 +182,7 @@ fn without_that_release_rustup_decides() {
 
 #[test]
 fn migrate_is_compiled_by_buildx() {
-    let fake = Fake::new(buildx(Some("far")));
+    let fake = FakeToolchains::new(buildx(Some("far")));
     let source = workspace("s390x-unknown-linux-musl", "linux/s390x");
     let compiled = compile_migrate(&fake.context(), &source).unwrap();
     assert_eq!(compiled.name, "migrate");
@@ -251,7 +251,7 @@ fn migrate_is_compiled_by_buildx() {
 /// a manifest, must not make the workspace one that cargo refuses to read.
 #[test]
 fn the_inputs_of_the_builder_are_a_workspace() {
-    let fake = Fake::new(buildx(None));
+    let fake = FakeToolchains::new(buildx(None));
     let Builder::Buildx(buildx) = &fake.options.builder else { unreachable!() };
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let options = CompileOptions { root: root.to_owned(), ..fake.options.clone() };

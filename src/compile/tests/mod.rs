@@ -60,7 +60,7 @@ for name in etcd etcdctl etcdutl migrate; do echo $name > "$out/$name"; done
 "#;
 
 /// A repository, a cache, and compilers that are scripts.
-struct Fake {
+struct FakeToolchains {
     folder: tempfile::TempDir,
     store: Store,
     options: CompileOptions,
@@ -68,7 +68,7 @@ struct Fake {
     ui: Ui,
 }
 
-impl Fake {
+impl FakeToolchains {
     fn new(builder: Builder) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);

@@ -14,15 +14,16 @@ const MARGIN: usize = 10;
 const EDGE: usize = 24;
 
 impl Results {
-    /// An SVG: what is above goes up, what is below goes back; dashed is not tested here.
+    /// An SVG: arcs above the versions are upgrades, arcs below are downgrades; dashed arcs were
+    /// not tested in this run.
     pub(super) fn graph(&self) -> String {
         let width = STEP * self.bundled.len().max(1);
-        // The longest way up and the ways back by one are the outermost arcs.
+        // The outermost arcs are the longest upgrade and the downgrades.
         let top = MIDDLE.saturating_sub(EDGE + rise(self.bundled.len().max(2) - 1) / 2 + MARGIN);
         let bottom = MIDDLE + EDGE + rise(1) / 2 + MARGIN;
         let mut out = format!(
             "<svg viewBox=\"0 {top} {width} {}\" role=\"img\" \
-             aria-label=\"which version data can go to from which\">\n<defs>",
+             aria-label=\"to which version the data of which version can be migrated\">\n<defs>",
             bottom - top
         );
         for class in ["up", "back", "untested"] {
@@ -36,7 +37,7 @@ impl Results {
         out.push_str("</defs>\n");
         for (i, from) in self.bundled.iter().enumerate() {
             for (j, to) in self.bundled.iter().enumerate() {
-                // Back goes one minor at a time.
+                // A downgrade goes back by one minor version.
                 if i < j || i == j + 1 {
                     self.arc(&mut out, (i, from), (j, to));
                 }
@@ -95,8 +96,8 @@ impl Results {
     }
 }
 
-/// How far the handle of an arc is from where it begins; the arc itself gets half as far. Longer
-/// ways make higher arcs.
+/// How far the control point of an arc is from its ends; the arc itself is half as high. The more
+/// minors a migration skips, the higher is its arc.
 fn rise(minors: usize) -> usize {
     (34 * minors + 20) * 3 / 2
 }

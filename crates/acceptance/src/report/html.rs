@@ -7,7 +7,7 @@ use crate::{CaseResult, Outcome};
 
 const STYLE: &str = include_str!("report.css");
 
-/// In rem, of the case that took longest.
+/// The length of the bar of the slowest case, in rem.
 const LONGEST_BAR: f64 = 5.0;
 
 impl Results {

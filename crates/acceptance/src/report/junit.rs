@@ -20,7 +20,7 @@ impl Results {
             test_suite.add_test_cases(cases.map(|case| self.test_case(case)));
             report.add_test_suite(test_suite);
         }
-        // Readers count cases; they know no other place for what is wrong with all of them.
+        // CI systems show only cases, so a fault of the whole run is a case, too.
         if let Some(reason) = self.incomplete_reason() {
             let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
             status.set_message(printable(&reason.to_string()));

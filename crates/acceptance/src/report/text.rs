@@ -4,7 +4,7 @@ use super::{Results, seconds};
 use crate::{CaseResult, Outcome};
 
 impl Results {
-    /// A table with a line for each case, then what failed, then one line that says it all.
+    /// A table with a line for each case, then the failures, then one line with the verdict.
     pub fn text(&self) -> String {
         let width = self.cases.iter().map(|case| name(case).len()).max().unwrap_or(0);
         let mut lines: Vec<_> = self.cases.iter().map(|case| line(case, width)).collect();

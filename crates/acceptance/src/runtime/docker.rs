@@ -1,5 +1,6 @@
 //! Runs the image in a Docker engine. A pod is a container that only waits; the others share its
-//! network. What needs no volume and leaves no trace is run inside of it, which is faster.
+//! network. A command that needs no volume and changes no file is run inside of it, which is
+//! faster.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -21,32 +22,32 @@ use bollard::query_parameters::{
 use futures_util::{Stream, StreamExt};
 use tokio::runtime::Runtime as Tokio;
 
-use super::{GoesOn, Inside, OTHER_USER, Pod, Running, Runtime, RuntimeError, Signal};
-use crate::container::{Container, Ended, Root};
+use super::{GoesOn, Inside, OTHER_USER, Running, Runtime, RuntimeError, RuntimePod, Signal};
+use crate::container::{Container, Ended, RootFilesystem};
 use crate::image_under_test::ImageUnderTest;
 use crate::owner::Owner;
 use docker::{self, EngineError};
 
 /// The label of our containers and images, in an engine that others use too.
 const LABEL: &str = "dev.etcdimg.test";
-/// The image's name in the engine; its tag says whose it is, as the label of a container does.
+/// The image's name in the engine; its tag names the owner, like the label of a container.
 const REPOSITORY: &str = "etcdimg-test";
 
 /// Exit codes of a shell for a program that it cannot start.
 const NOT_STARTED: i32 = 127;
 /// The polling interval of every wait.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long the engine itself may take for an answer, of which it has all it needs.
+/// How long the engine may take for a response that does not depend on a container.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An engine with the image loaded; it is unloaded when this is dropped.
 #[derive(Clone)]
 #[expect(missing_debug_implementations, reason = "an engine has nothing to show")]
 pub struct Docker {
-    inner: Arc<Inner>,
+    inner: Arc<DockerImage>,
 }
 
-struct Inner {
+struct DockerImage {
     engine: Engine,
     tokio: Tokio,
     owner: String,
@@ -66,8 +67,8 @@ impl Docker {
         let owner = Owner::this().to_string();
         let reference = format!("{REPOSITORY}:{owner}");
         let user = tokio.block_on(user(&engine));
-        // From here on: half a load may have brought it.
-        let inner = Arc::new(Inner { engine, tokio, owner, reference, user });
+        // Made before the load: dropping it also removes an image that was loaded in part.
+        let inner = Arc::new(DockerImage { engine, tokio, owner, reference, user });
         let source = under_test.archive(inner.reference.clone());
         let watching = async {
             while !interrupted.load(Ordering::Relaxed) {
@@ -118,7 +119,7 @@ async fn remove_leftovers(engine: &Engine) {
     }
 }
 
-impl Drop for Inner {
+impl Drop for DockerImage {
     fn drop(&mut self) {
         let options = RemoveImageOptions { force: true, ..RemoveImageOptions::default() };
         let removing = self.engine.remove_image(&self.reference, Some(options), None);
@@ -132,7 +133,7 @@ impl Runtime for Docker {
     }
 
     fn check(&self, _folder: &Path) -> Result<(), RuntimeError> {
-        // That the image has no shell which starts is found out by the engine after all else.
+        // If the image has no shell that starts, the engine reports it last, after everything else.
         self.inner.start(&Container::new(["/bin/sh", "-c", "exit 0"]), "none").map(drop)
     }
 
@@ -140,11 +141,11 @@ impl Runtime for Docker {
         if rustix::process::geteuid().is_root() {
             return Ok(OTHER_USER);
         }
-        self.inner.user.ok_or_else(|| "an engine without root has no other user here".to_owned())
+        self.inner.user.ok_or_else(|| "a rootless engine has no other user".to_owned())
     }
 
-    fn pod(&self, _folder: &Path) -> Result<Box<dyn Pod>, RuntimeError> {
-        // The shell ends at once when it is told to: it has set a trap, as the first process must.
+    fn pod(&self, _folder: &Path) -> Result<Box<dyn RuntimePod>, RuntimeError> {
+        // The shell ends at once on SIGTERM, because of the trap; process 1 ignores it otherwise.
         let wait = "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done";
         let holder = Container::new(["/bin/sh", "-c", wait]);
         let holder = self.inner.start(&holder, "none")?;
@@ -155,7 +156,7 @@ impl Runtime for Docker {
     }
 }
 
-impl Inner {
+impl DockerImage {
     fn start(
         self: &Arc<Self>,
         container: &Container,
@@ -167,7 +168,7 @@ impl Inner {
         let host_config = HostConfig {
             binds: Some(binds),
             network_mode: Some(network.to_owned()),
-            readonly_rootfs: Some(container.root == Root::ReadOnly),
+            readonly_rootfs: Some(container.root == RootFilesystem::ReadOnly),
             ..HostConfig::default()
         };
         let body = ContainerCreateBody {
@@ -219,11 +220,11 @@ fn environment(container: &Container) -> Vec<String> {
 }
 
 struct DockerPod {
-    inner: Arc<Inner>,
+    inner: Arc<DockerImage>,
     holder: DockerRunning,
 }
 
-impl Pod for DockerPod {
+impl RuntimePod for DockerPod {
     fn start(&self, container: &Container) -> Result<Box<dyn Running>, RuntimeError> {
         let network = format!("container:{}", self.holder.id);
         Ok(Box::new(self.inner.start(container, &network)?))
@@ -236,7 +237,7 @@ impl Pod for DockerPod {
     ) -> Option<Result<Inside, RuntimeError>> {
         let is_plain = container.volumes.is_empty()
             && container.user.is_none()
-            && container.root == Root::Writable;
+            && container.root == RootFilesystem::Writable;
         is_plain.then(|| self.execute(container, goes_on))
     }
 }
@@ -291,8 +292,8 @@ async fn collect(
 ) -> Result<(String, String), Error> {
     let mut output = Box::pin(output);
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    while let Some(piece) = output.next().await {
-        match piece? {
+    while let Some(chunk) = output.next().await {
+        match chunk? {
             LogOutput::StdErr { message } => stderr.extend_from_slice(&message),
             LogOutput::StdOut { message } | LogOutput::Console { message } => {
                 stdout.extend_from_slice(&message);
@@ -305,7 +306,7 @@ async fn collect(
 }
 
 struct DockerRunning {
-    inner: Arc<Inner>,
+    inner: Arc<DockerImage>,
     id: String,
     /// Why the engine did not start the program.
     refused: Option<String>,
@@ -320,7 +321,7 @@ impl DockerRunning {
         let logs = collect(self.inner.engine.logs(&self.id, Some(options)));
         let logs = async { tokio::time::timeout(PATIENCE, logs).await };
         let logs = self.inner.tokio.block_on(logs);
-        let late = |_| RuntimeError::new("the engine does not come to the end of a log");
+        let late = |_| RuntimeError::new("the engine does not finish sending a log");
         logs.map_err(late)?.map_err(RuntimeError::because("cannot read a log"))
     }
 
@@ -329,7 +330,7 @@ impl DockerRunning {
             return Ok(Some(NOT_STARTED));
         }
         let inspected = self.inner.engine.inspect_container(&self.id, None);
-        let lost = RuntimeError::because("a container can no longer be watched");
+        let lost = RuntimeError::because("the state of a container cannot be read any more");
         let state = self.inner.tokio.block_on(inspected).map_err(lost)?.state.unwrap_or_default();
         let has_ended = state.running == Some(false);
         let code = state.exit_code.and_then(|code| i32::try_from(code).ok());

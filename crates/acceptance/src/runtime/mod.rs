@@ -21,12 +21,12 @@ pub use wine::Wine;
 use super::container::{Container, Ended};
 use process::{Invocation, Streams};
 
-/// What has to be repaired when something failed.
+/// What caused a failure, and so has to be repaired.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cause {
     #[default]
     Image,
-    /// This machine, its engine or its disk, so that the image may be good.
+    /// This machine, its engine or its disk; the image may be correct.
     Machine,
 }
 
@@ -45,7 +45,7 @@ impl RuntimeError {
         Self { what: what.into(), source: None, cause: Cause::Machine }
     }
 
-    /// The machine did its part.
+    /// A failure that the image caused, not the machine.
     pub fn of_image(what: impl Into<String>) -> Self {
         Self { cause: Cause::Image, ..Self::new(what) }
     }
@@ -69,18 +69,19 @@ pub trait Runtime: Send + Sync {
     /// Whether containers can be started here at all, whatever is in the image.
     fn check(&self, folder: &Path) -> Result<(), RuntimeError>;
 
-    /// A user who is not root, whom servers may run as; or why there is none.
+    /// A user other than root that servers may run as; or why there is none.
     fn other_user(&self) -> Result<(u32, u32), String>;
 
-    /// A pod with a network of its own, which has nothing but a loopback device.
-    fn pod(&self, folder: &Path) -> Result<Box<dyn Pod>, RuntimeError>;
+    /// A pod with its own network, which has only a loopback device.
+    fn pod(&self, folder: &Path) -> Result<Box<dyn RuntimePod>, RuntimeError>;
 }
 
 /// Containers that share a network, as in Kubernetes. All of them end with it.
-pub trait Pod: Send + Sync {
+pub trait RuntimePod: Send + Sync {
     fn start(&self, container: &Container) -> Result<Box<dyn Running>, RuntimeError>;
 
-    /// Runs to the end in a way that is faster than a container of its own, if there is one.
+    /// Runs a program to the end inside of the pod, which is faster than in its own container.
+    /// `None` if the runtime cannot do that.
     fn run_inside(
         &self,
         _container: &Container,
@@ -90,7 +91,7 @@ pub trait Pod: Send + Sync {
     }
 }
 
-/// Whether to keep waiting for a program that was started at that time.
+/// Whether to keep waiting for a program that has run for this long.
 pub type GoesOn<'a> = &'a dyn Fn(Duration) -> bool;
 
 /// How a program inside of a pod ended, or that it did not end in time.
@@ -107,7 +108,7 @@ pub enum Signal {
     Kill,
 }
 
-/// A container that was started. It is gone when this is dropped.
+/// A container that was started. It is removed when this is dropped.
 pub trait Running: Send {
     /// The exit code once it has ended; waits for that at most this long.
     fn wait(&mut self, at_most: Duration) -> Result<Option<i32>, RuntimeError>;
@@ -119,7 +120,7 @@ pub trait Running: Send {
     fn stderr(&self) -> Result<String, RuntimeError>;
 }
 
-/// Runs a program, which must end within that time; what it says goes through files in a folder.
+/// Runs a program, which must end within `at_most`. Its output goes to files in `folder`.
 fn to_the_end(
     invocation: &Invocation,
     folder: &Path,

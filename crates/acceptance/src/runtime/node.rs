@@ -33,7 +33,7 @@ echo up
 while :; do sleep 3600 & wait $!; done
 "#;
 
-/// runc where it is: crun refuses machines with both generations of cgroups.
+/// runc if it is installed: crun refuses machines with both generations of cgroups.
 fn podman_conf() -> String {
     let runtime = if find("runc").is_some() { "runtime = \"runc\"\n" } else { "" };
     format!(
@@ -62,7 +62,7 @@ impl<'a> Node<'a> {
     /// `None` when this machine has no podman, or none that may run here.
     pub fn find_podman() -> Result<(), String> {
         if !rustix::process::geteuid().is_root() {
-            return Err("podman on a node of its own needs root".to_owned());
+            return Err("an isolated node for podman needs root".to_owned());
         }
         let parts = ["podman", "catatonit", "ip", "unshare"];
         let missing = parts.into_iter().find(|name| find(name).is_none());
@@ -117,7 +117,7 @@ impl<'a> Node<'a> {
         self.folder.join("pki")
     }
 
-    /// The process that is the first on the node, as it is known outside.
+    /// The PID, on the host, of the first process of the node.
     fn inside(&self) -> Option<i32> {
         let id = self.first.id();
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
@@ -128,7 +128,8 @@ impl<'a> Node<'a> {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Control groups are the machine's, and stay when their processes were killed.
+    /// Removes control groups. They belong to the machine, and stay when their processes are
+    /// killed.
     fn remove_groups(&self) {
         let own: BTreeSet<_> = folders(&self.folder.join("storage/overlay-containers"))
             .iter()
@@ -163,7 +164,7 @@ impl<'a> Node<'a> {
         let all = ["--mount", "--net", "--pid", "--uts", "--ipc", "podman", "--log-level=error"];
         arguments.extend(all.map(str::to_owned));
         arguments.push(format!("--root={}", own("storage")));
-        // On the node: podman takes no long name here.
+        // A path on the node, because podman refuses a long one here.
         arguments.push("--runroot=/run/podman".to_owned());
         arguments.extend(words.iter().map(|word| (*word).to_owned()));
         let conf = own("containers.conf").into();
@@ -186,8 +187,8 @@ impl<'a> Node<'a> {
 
 impl Drop for Node<'_> {
     fn drop(&mut self) {
-        // Its processes end before the first one has, its mounts and its network with them. Podman
-        // is not asked: it may be what does not answer.
+        // All processes, mounts and the network of the node end with its first process. Podman is
+        // not used for this: it may be the program that hangs.
         if let Some(inside) = self.inside().and_then(rustix::process::Pid::from_raw) {
             let _ = rustix::process::kill_process(inside, rustix::process::Signal::KILL);
             let _ = self.first.wait();

@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{OTHER_USER, Pod, Running, Runtime, RuntimeError, Signal, find};
-use crate::container::{Container, Root};
+use super::{OTHER_USER, Running, Runtime, RuntimeError, RuntimePod, Signal, find};
+use crate::container::{Container, RootFilesystem};
 use crate::image_under_test::ImageUnderTest;
 use process::{Child, Invocation, Streams};
 
-/// Makes what a container expects around its root and becomes the container's program; 125 is
-/// what engines and chroot say when there was no container.
+/// Makes the mounts that a container expects and becomes the container's program. The exit code 125
+/// means, as for engines and chroot, that the container could not be started.
 const ENTER: &str = r#"
 set -e
 trap 'exit 125' EXIT
@@ -42,7 +42,7 @@ END
 exec env -i "$@"
 "#;
 
-/// Holds the network of a pod; says so when its loopback device is up.
+/// Holds the network of a pod; prints a line when its loopback device is up.
 const HOLD: &str = r#"
 set -e
 PATH=$PATH:/sbin:/usr/sbin
@@ -51,7 +51,7 @@ echo up
 exec sleep 2147483647
 "#;
 
-/// What `ENTER` ends with.
+/// The exit code of `ENTER` if the container could not be started.
 const NO_CONTAINER: i32 = 125;
 /// How long namespaces and mounts may take.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -71,7 +71,7 @@ impl Rootfs {
         let failed = || format!("cannot unpack the image into {}", image.display());
         fs::create_dir_all(&image).map_err(RuntimeError::because(failed()))?;
         under_test.unpack(&image).map_err(RuntimeError::because(failed()))?;
-        // Engines make them too.
+        // Engines make these folders, too.
         for name in ["proc", "dev", "tmp"] {
             fs::create_dir_all(image.join(name)).map_err(RuntimeError::because(failed()))?;
         }
@@ -95,11 +95,11 @@ impl Runtime for Rootfs {
     }
 
     fn other_user(&self) -> Result<(u32, u32), String> {
-        let why = "a namespace that is made without root has no other user";
+        let why = "a namespace that a user other than root makes has no other user";
         if self.is_root { Ok(OTHER_USER) } else { Err(why.to_owned()) }
     }
 
-    fn pod(&self, folder: &Path) -> Result<Box<dyn Pod>, RuntimeError> {
+    fn pod(&self, folder: &Path) -> Result<Box<dyn RuntimePod>, RuntimeError> {
         Ok(Box::new(self.hold(folder)?))
     }
 }
@@ -149,7 +149,7 @@ struct RootfsPod {
     count: AtomicU32,
 }
 
-impl Pod for RootfsPod {
+impl RuntimePod for RootfsPod {
     fn start(&self, container: &Container) -> Result<Box<dyn Running>, RuntimeError> {
         let mut inside = vec![path_of("chroot")];
         if let Some((uid, gid)) = container.user {
@@ -162,7 +162,7 @@ impl Pod for RootfsPod {
 }
 
 impl RootfsPod {
-    /// Becomes a program of this machine in a container, standing in the container's root.
+    /// Starts a program of this machine in a container, with the container's root as its directory.
     fn enter(
         &self,
         container: &Container,
@@ -207,7 +207,7 @@ impl RootfsPod {
             .iter()
             .map(|volume| format!("{}|{}", volume.host.display(), volume.at))
             .collect();
-        let read_only = if container.root == Root::ReadOnly { "yes" } else { "no" };
+        let read_only = if container.root == RootFilesystem::ReadOnly { "yes" } else { "no" };
         let environment = BTreeMap::from([
             ("IMAGE".to_owned(), self.image.clone().into()),
             ("OWN".to_owned(), own.into()),
@@ -242,7 +242,7 @@ impl Running for RootfsRunning {
         let deadline = Instant::now() + at_most;
         let mut pause = Duration::from_millis(1);
         while self.code.is_none() {
-            let lost = RuntimeError::because("a container can no longer be watched");
+            let lost = RuntimeError::because("the state of a container cannot be read any more");
             self.code = self.child.poll().map_err(lost)?;
             if self.code.is_some() || Instant::now() >= deadline {
                 break;
@@ -290,7 +290,7 @@ impl Drop for RootfsRunning {
         }
         // The kernel creates this folder with mode 0, and only root could remove it like that.
         let _ = fs::set_permissions(self.own.join("work/work"), Permissions::from_mode(0o700));
-        // What it wrote over the image is of no interest any more.
+        // What the container wrote is not needed any more.
         let _ = fs::remove_dir_all(self.own.join("upper"));
     }
 }
@@ -299,7 +299,7 @@ fn no_container(said: &str) -> RuntimeError {
     RuntimeError::new(format!("namespaces and mounts cannot be made here: {}", said.trim()))
 }
 
-/// Of this machine: the PATH of the image may not lead to it.
+/// The path of a program of this machine, which may not be on the PATH of the image.
 fn path_of(program: &str) -> String {
     find(program).map_or_else(|| program.to_owned(), |path| path.display().to_string())
 }

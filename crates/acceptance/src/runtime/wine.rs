@@ -24,7 +24,7 @@ exit $code
 
 /// How long wine may take to make a prefix.
 const PATIENCE: Duration = Duration::from_mins(3);
-/// Go asks it for random numbers; old wines do not have it.
+/// The library that Go reads random numbers from; old versions of wine do not have it.
 const LIBRARY: &str = "windows/system32/bcryptprimitives.dll";
 
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub struct Wine<'a> {
 }
 
 impl<'a> Wine<'a> {
-    /// A Windows with the image in it, or why there can be none here.
+    /// Makes a prefix with the image in it; or says why that is not possible here.
     pub fn boot(
         under_test: &ImageUnderTest,
         folder: &Path,
@@ -52,10 +52,11 @@ impl<'a> Wine<'a> {
         let ended = wine.start(Path::new("/"), &["wineboot", "--init"], &BTreeMap::new())?;
         if ended.code != 0 || !wine.drive().is_dir() {
             let last = ended.stderr.lines().last().unwrap_or_default().to_owned();
-            return Ok(Err(format!("wine makes no Windows here: {last}")));
+            return Ok(Err(format!("wine cannot create a prefix here: {last}")));
         }
         if !wine.drive().join(LIBRARY).exists() && !wine.borrow_library() {
-            let why = "this wine has no bcryptprimitives.dll; a WINEPREFIX that has it lends it";
+            let why =
+                "this wine has no bcryptprimitives.dll; set WINEPREFIX to a prefix that has it";
             return Ok(Err(why.to_owned()));
         }
         wine.install(under_test)?;
@@ -81,7 +82,7 @@ impl<'a> Wine<'a> {
         fs::copy(theirs, self.drive().join(LIBRARY)).is_ok()
     }
 
-    /// As Windows would show them: what is below `Files` is on drive C:.
+    /// Unpacks the image as Windows would show it: what is below `Files` is on drive C:.
     fn install(&self, under_test: &ImageUnderTest) -> Result<(), RuntimeError> {
         let failed = || RuntimeError::because("cannot unpack the image for Windows");
         let image = self.folder.join("image");
@@ -114,7 +115,7 @@ impl<'a> Wine<'a> {
             ("WINE".to_owned(), self.program.clone().into()),
             ("WINEPREFIX".to_owned(), self.folder.join("prefix").into()),
             ("WINEDEBUG".to_owned(), "-all".into()),
-            // Neither menus nor browsers nor other runtimes.
+            // Without menus, a browser engine and .NET.
             ("WINEDLLOVERRIDES".to_owned(), "winemenubuilder.exe,mscoree,mshtml=".into()),
             ("HOME".to_owned(), self.folder.clone().into()),
         ]);

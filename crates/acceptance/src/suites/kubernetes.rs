@@ -1,4 +1,4 @@
-//! The pods of `manifests/`, as they are: init container first, volumes and network as a kubelet
+//! The pods of `manifests/`, unchanged: init container first, volumes and network as a kubelet
 //! would set them up. Podman takes the place of the kubelet.
 
 use std::fs::{self, File};
@@ -11,23 +11,23 @@ use crate::context::CaseContext;
 use crate::error::{CaseError, ensure, same};
 use crate::runtime::Node;
 use docker;
-use kube_manifests::{self as manifests, Kind, Setting};
+use kube_manifests::{self as manifests, ManifestKind, Setting};
 
 const ADDRESSES: [&str; 3] = ["10.0.0.10", "10.0.0.11", "10.0.0.12"];
 
 pub fn cases() -> Vec<Case> {
     vec![
         Case::new("static-pod", "migrate runs first, then etcd serves", |context| {
-            single(context, Kind::StaticPod)
+            single(context, ManifestKind::StaticPod)
         }),
         Case::new("static-pod-shell", "the form of the old manifests does the same", |context| {
-            single(context, Kind::StaticPodShell)
+            single(context, ManifestKind::StaticPodShell)
         }),
         Case::new("static-pod-ha", "a member of three starts, with its certificates", |context| {
-            one_of_three(context, Kind::StaticPodHa)
+            one_of_three(context, ManifestKind::StaticPodHa)
         }),
         Case::new("static-pod-shell-ha", "the same in the form of the old manifests", |context| {
-            one_of_three(context, Kind::StaticPodShellHa)
+            one_of_three(context, ManifestKind::StaticPodShellHa)
         }),
     ]
 }
@@ -64,11 +64,11 @@ fn must(node: &Node<'_>, words: &[&str]) -> Result<String, CaseError> {
 
 /// Writes the manifest to a folder that the node sees, and runs `podman kube play` on it.
 fn play(node: &Node<'_>, file: &manifests::File) -> Result<(), CaseError> {
-    // Its folder of data is the one place that node and host share.
+    // A folder that node and host share.
     let path = node.pki().join(&file.name);
     fs::write(&path, &file.text)?;
     let path = Path::new("/etc/kubernetes/pki").join(&file.name);
-    // Podman would remove an init container that has ended, and with some luck before it knows.
+    // Podman would remove an init container that has ended, sometimes before it has its exit code.
     let keep = "--annotation=io.podman.annotations.init.container.type=always";
     must(node, &["kube", "play", keep, &path.display().to_string()]).map(drop)
 }
@@ -77,7 +77,7 @@ fn log(node: &Node<'_>, container: &str) -> String {
     node.podman(&["logs", container]).map(|ended| ended.stdout + &ended.stderr).unwrap_or_default()
 }
 
-fn single(context: &CaseContext<'_>, kind: Kind) -> Result<(), CaseError> {
+fn single(context: &CaseContext<'_>, kind: ManifestKind) -> Result<(), CaseError> {
     let node = node(context)?;
     context.step("play the manifest");
     for file in manifests::files(kind, &setting(context)) {
@@ -105,8 +105,8 @@ fn single(context: &CaseContext<'_>, kind: Kind) -> Result<(), CaseError> {
     same("the value", "b\n", must(&node, &get)?.as_str())
 }
 
-/// The first of three: it starts and asks for the others.
-fn one_of_three(context: &CaseContext<'_>, kind: Kind) -> Result<(), CaseError> {
+/// The first of three members: it starts and looks for the others.
+fn one_of_three(context: &CaseContext<'_>, kind: ManifestKind) -> Result<(), CaseError> {
     let node = node(context)?;
     let folder = node.pki().join("etcd");
     fs::create_dir_all(&folder)?;

@@ -4,7 +4,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use etcd_version::{EtcdVersion, Facts, Series};
+use etcd_version::{EtcdVersion, Facts};
 
 use crate::case::Case;
 use crate::container::Container;
@@ -21,17 +21,17 @@ use crate::runtime::Signal;
 const KEYS: usize = 10_000;
 /// Key-value pairs for cases that check something other than the data.
 const FEW_KEYS: usize = 500;
-/// Far fewer than an etcd logs before it writes a raft snapshot by itself.
+/// Far fewer than the log entries after which etcd writes a raft snapshot by itself.
 const FEW_PUTS: usize = 5;
 
 pub fn cases(under_test: &ImageUnderTest) -> Vec<Case> {
     let mut cases = vec![
-        Case::new("empty", "an empty directory takes the target", empty),
+        Case::new("empty", "an empty directory gets the target version", empty),
         Case::new("permissions", "0755 and 0644 under the umask 0022", permissions),
         Case::new("same", "data of the last version stays as it is", |context| {
             up(context, context.under_test.newest(), context.under_test.newest())
         }),
-        Case::new("refused", "what cannot be migrated is refused and not touched", refused),
+        Case::new("refused", "what cannot be migrated is refused and not changed", refused),
     ];
     for (older, newer) in under_test.steps().into_iter().chain(under_test.patches()) {
         cases.push(case("up", older, newer, up));
@@ -52,7 +52,7 @@ pub fn cases(under_test: &ImageUnderTest) -> Vec<Case> {
             Case::new("auth", "the same with authentication enabled", |context| {
                 auth(context, context.under_test.oldest(), context.under_test.newest())
             }),
-            Case::new("crash", "killed while it serves, started again, it goes on", crash),
+            Case::new("crash", "killed while its server runs, it continues after a restart", crash),
         ]);
     }
     for versions in under_test.chains() {
@@ -68,21 +68,22 @@ pub fn cases(under_test: &ImageUnderTest) -> Vec<Case> {
     cases
 }
 
-type Procedure = fn(&CaseContext<'_>, &EtcdVersion, &EtcdVersion) -> Result<(), CaseError>;
+type MigrationProcedure = fn(&CaseContext<'_>, &EtcdVersion, &EtcdVersion) -> Result<(), CaseError>;
 
-fn case(name: &str, from: &EtcdVersion, to: &EtcdVersion, procedure: Procedure) -> Case {
+fn case(name: &str, from: &EtcdVersion, to: &EtcdVersion, procedure: MigrationProcedure) -> Case {
     let proves = match name {
         "auth" => format!("the same from {from} to {to} with authentication enabled"),
-        _ => format!("data of {from} is whole under {to}"),
+        _ => format!("all data of {from} is there under {to}"),
     };
     let (from, to) = (from.clone(), to.clone());
     Case::new(format!("{name}-{from}-{to}"), proves, move |context| procedure(context, &from, &to))
 }
 
-/// Whether a way back from `newer` needs a login, which `migrate` does not have: some minor version on
-/// it does not start on a restored database of the next one.
+/// Whether a downgrade from `newer` to `older` is refused if authentication is enabled. It needs a
+/// login, which `migrate` does not have, if one of the minor versions cannot start on a restored
+/// database of the next one.
 fn has_stuck_auth(older: &EtcdVersion, newer: &EtcdVersion) -> bool {
-    let (mut minor, newer) = (Series::of(older), Series::of(newer));
+    let (mut minor, newer) = (older.series(), newer.series());
     while minor < newer {
         if !Facts::compiled_in().of(minor).downgrade_by_snapshot {
             return true;
@@ -124,7 +125,7 @@ fn up(context: &CaseContext<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Result
     let (mut cluster, written) = seeded(&pod, from, KEYS)?;
     context.step(format_args!("migrate from {from} to {to}"));
     let said = cluster.members[0].migrate(to)?;
-    // One minor up is left to the target; every minor between must have been served.
+    // The target etcd makes the last step by itself; every version before it must have run.
     let served = Events::of(&said).stopped();
     for version in between(context.under_test, from, to) {
         ensure(served.contains(version), || {
@@ -149,7 +150,7 @@ fn between<'a>(
 }
 
 /// One image per minor, as clusters are upgraded over the years: each version runs and is written
-/// to before the next one comes, which meets what all of them have left in the log.
+/// to before the next one starts, which then reads log entries of all of them.
 fn chain(context: &CaseContext<'_>, versions: &[EtcdVersion]) -> Result<(), CaseError> {
     let pod = context.pod()?;
     let (first, later) = versions.split_first().ok_or_else(|| CaseError::failed("no versions"))?;
@@ -268,7 +269,7 @@ fn auth(context: &CaseContext<'_>, from: &EtcdVersion, to: &EtcdVersion) -> Resu
     an_anonymous_client_is_refused(&mut cluster)
 }
 
-/// Refused before anything is touched.
+/// The downgrade is refused before anything is changed.
 fn auth_stays(
     context: &CaseContext<'_>,
     from: &EtcdVersion,
@@ -289,7 +290,7 @@ fn crash(context: &CaseContext<'_>) -> Result<(), CaseError> {
     let (from, to) = (context.under_test.oldest(), context.under_test.newest());
     let (mut cluster, written) = seeded(&pod, from, FEW_KEYS)?;
     let container = cluster.members[0].migration(to);
-    // Before the first server, most likely.
+    // Most likely before `migrate` has started its first server.
     for milliseconds in [30, 300] {
         context.step(format_args!("kill migrate after {milliseconds} ms"));
         let mut process = pod.start(&container)?;
@@ -308,12 +309,12 @@ fn crash(context: &CaseContext<'_>) -> Result<(), CaseError> {
             Ok(Events::of(&process.log()).started().contains(version))
         })?;
         process.signal(Signal::Kill)?;
-        // A server that was done in no time was not killed.
+        // Counts only if the server had not stopped by itself before.
         if !Events::of(&process.end()?.stderr).stopped().contains(version) {
             killed.push(version.to_string());
         }
     }
-    ensure(!killed.is_empty(), || "it was too fast to be killed".to_owned())?;
+    ensure(!killed.is_empty(), || "every server ended before it could be killed".to_owned())?;
     context.note(format_args!("killed while it served {}", killed.join(" and ")));
     context.step("start it again");
     cluster.members[0].migrate(to)?;

@@ -31,10 +31,10 @@ pub fn cases() -> Vec<Case> {
             load_balancer,
         ),
         Case::new("replace-member", "a failed member is removed and another one joins", replace),
-        Case::new("snapshot", "a snapshot is saved, looked at and restored", snapshot),
+        Case::new("snapshot", "a snapshot is saved, inspected and restored", snapshot),
         Case::new(
             "backup-and-restore",
-            "the StatefulSet, backup.yaml and restore.yaml, as they stand",
+            "the StatefulSet, backup.yaml and restore.yaml, unchanged",
             stateful_set::backup_and_restore,
         ),
         Case::new("bare-database", "a bare member/snap/db is restored", bare_database),
@@ -111,7 +111,7 @@ fn a_stranger_is_refused(
 ) -> Result<(), CaseError> {
     pod.context().step("a client without a certificate asks");
     let version = pod.context().under_test.newest();
-    // The tool tries again until then.
+    // etcdctl tries again until this time is over.
     let limit = format!("--command-timeout={}s", pod.context().limit(SHORT).as_secs());
     let words = ["--cacert=/tls/ca.crt", "--dial-timeout=3s", &limit, "get", "/registry/pods/a"];
     let anonymous = ctl(&ClusterOptions::default(), version, endpoint, &words);
@@ -137,7 +137,7 @@ fn load_balancer(context: &CaseContext<'_>) -> Result<(), CaseError> {
         "start",
         &format!("--listen-addr={BALANCER}"),
         &format!("--endpoints={}", urls.replace("https://", "")),
-        // How soon a member that came back is asked again.
+        // After this time the gateway tries a failed member again.
         "--retry-delay=1s",
     ]))?;
     let endpoint = format!("https://{BALANCER}");
@@ -165,7 +165,7 @@ fn load_balancer(context: &CaseContext<'_>) -> Result<(), CaseError> {
     for index in 0..3 {
         context.step(format_args!("{} is stopped", cluster.members[index].name));
         cluster.members[index].stop()?;
-        // More than there are members, so that its turn comes.
+        // More writes than members, so that also the stopped one has its turn.
         for write in 0..5 {
             is_served(&format!("without {index}, {write}"))?;
         }
@@ -274,7 +274,7 @@ fn restore(
         let command = command.into_iter().chain(more.iter().map(|it| (*it).to_owned()));
         let container = Container::new(command).volume(backup, "/backup");
         cluster.pod.must(&container.volume(&member.data, DATA))?;
-        // The tool wants a folder that is not there yet, and a volume is.
+        // etcdutl refuses a folder that exists, and a volume always exists.
         std::fs::rename(member.data.join("restored/member"), member.data.join("member"))?;
     }
     Ok(())
@@ -296,7 +296,7 @@ fn snapshot(context: &CaseContext<'_>) -> Result<(), CaseError> {
     let pod = context.pod()?;
     let mut cluster = started(&pod, 1, ClusterOptions::default())?;
     is_written(&cluster, "saved")?;
-    context.step("save a snapshot and look at it");
+    context.step("save a snapshot and inspect it");
     let backup = saved(context, &cluster)?;
     let version = context.under_test.newest();
     let status = Container::new([

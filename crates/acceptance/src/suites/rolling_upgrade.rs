@@ -1,19 +1,19 @@
-//! etcd's upgrade guide (<https://etcd.io/docs/v3.6/upgrades/upgrade_3_4/>), for every pair and chain
-//! of bundled minors: three members with TLS are upgraded one by one while a client writes.
+//! etcd's upgrade guide (<https://etcd.io/docs/v3.6/upgrades/upgrade_3_4/>), for every pair and
+//! chain of bundled minors: three members with TLS are upgraded one by one while a client writes.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use etcd_version::EtcdVersion;
+use etcd_version::{EtcdVersion, Series};
 
 use crate::case::Case;
 use crate::certificates::Certificates;
 use crate::container::Container;
 use crate::context::CaseContext;
 use crate::error::{CaseError, ensure};
-use crate::etcd::{Cluster, ClusterOptions, Member, ctl};
+use crate::etcd::{Cluster, ClusterMember, ClusterOptions, ctl};
 use crate::events::Events;
 use crate::image_under_test::ImageUnderTest;
 use crate::pod::Pod;
@@ -66,13 +66,13 @@ fn secure<'a>(pod: &'a Pod<'a>, version: &EtcdVersion) -> Result<Cluster<'a>, Ca
     Ok(cluster)
 }
 
-/// From each version to the next, while a client writes.
+/// Upgrades the cluster from each version to the next, while a client writes.
 fn upgrade(context: &CaseContext<'_>, versions: &[EtcdVersion]) -> Result<(), CaseError> {
     let pod = context.pod()?;
     let from = versions.first().ok_or_else(|| CaseError::failed("no versions"))?;
     let mut cluster = secure(&pod, from)?;
-    let endpoints: Vec<_> = cluster.members.iter().map(Member::client_url).collect();
-    let writer = Writer::new(&cluster.options, from, endpoints.join(","));
+    let endpoints: Vec<_> = cluster.members.iter().map(ClusterMember::client_url).collect();
+    let writer = WritingClient::new(&cluster.options, from, endpoints.join(","));
     thread::scope(|scope| {
         let writing = scope.spawn(|| writer.run(&pod));
         let mut hops = versions.windows(2);
@@ -92,13 +92,13 @@ fn roll_members(
     context: &CaseContext<'_>,
     cluster: &mut Cluster<'_>,
     hop: &[EtcdVersion],
-    writer: &Writer,
+    writer: &WritingClient,
 ) -> Result<(), CaseError> {
     let [from, to] = hop else { return Err(CaseError::failed("a hop leads from one to another")) };
     for index in 0..cluster.members.len() {
         let name = cluster.members[index].name.clone();
         context.step(format_args!("1. the cluster is healthy before {name} is upgraded"));
-        cluster.members.iter_mut().try_for_each(Member::wait_until_healthy)?;
+        cluster.members.iter_mut().try_for_each(ClusterMember::wait_until_healthy)?;
         if index == 0 {
             context.step("a snapshot is saved from the leader");
             snapshot_from_leader(context, cluster)?;
@@ -107,9 +107,9 @@ fn roll_members(
         cluster.members[index].stop()?;
         context.step(format_args!("3. migrate {name}, which must start no server but its own"));
         let said = cluster.members[index].migrate(to)?;
-        // Its own version may have to take a raft snapshot first, with the consent of the others.
+        // migrate may have to run the old version for a raft snapshot first, which needs a quorum.
         let started = Events::of(&said).started();
-        ensure(started.iter().all(|version| version.is_same_series(from)), || {
+        ensure(started.iter().all(|version| version.series() == from.series()), || {
             format!("migrate started a server for {name} that its cluster is not ready for")
         })
         .map_err(|stop| stop.log(&said))?;
@@ -125,9 +125,11 @@ fn roll_members(
             context.step("5. the cluster keeps the old version while members differ");
             context.until(&format!("the cluster to be at {}", from.series()), || {
                 let version = cluster_version(cluster)?;
-                let is_ahead = version == to.series();
-                ensure(!is_ahead, || "the cluster version went ahead".to_owned())?;
-                Ok(version == from.series())
+                let is_ahead = version == Some(to.series());
+                ensure(!is_ahead, || {
+                    "the cluster version rose before all members were upgraded".to_owned()
+                })?;
+                Ok(version == Some(from.series()))
             })?;
         }
     }
@@ -138,12 +140,12 @@ fn becomes(cluster: &Cluster<'_>, version: &EtcdVersion) -> Result<(), CaseError
     let (context, series) = (cluster.pod.context(), version.series());
     context.step(format_args!("the cluster version becomes {series}"));
     context.until(&format!("the cluster to be at {series}"), || {
-        Ok(cluster_version(cluster)? == series)
+        Ok(cluster_version(cluster)? == Some(series))
     })
 }
 
-/// The version that a member reports for the cluster, as `3.6`; empty where it cannot be read yet.
-fn cluster_version(cluster: &Cluster<'_>) -> Result<String, CaseError> {
+/// The version that a member reports for the cluster, or `None` if it cannot be read yet.
+fn cluster_version(cluster: &Cluster<'_>) -> Result<Option<Series>, CaseError> {
     // Read from the data, because /version asks for a client with a certificate.
     let member = cluster.members.last().expect("clusters have members");
     let status = Container::new([
@@ -156,7 +158,7 @@ fn cluster_version(cluster: &Cluster<'_>) -> Result<String, CaseError> {
     .volume(&member.data, crate::etcd::DATA);
     let said = cluster.pod.run(&status)?;
     let json: serde_json::Value = serde_json::from_str(&said.stdout).unwrap_or_default();
-    Ok(json["data"]["clusterVersion"].as_str().unwrap_or_default().to_owned())
+    Ok(json["data"]["clusterVersion"].as_str().and_then(|text| text.parse().ok()))
 }
 
 fn snapshot_from_leader(context: &CaseContext<'_>, cluster: &Cluster<'_>) -> Result<(), CaseError> {
@@ -216,8 +218,8 @@ fn go_back(
     cluster.stop_all()
 }
 
-/// A client that writes all the time and remembers what was acknowledged.
-struct Writer {
+/// A client that writes all the time and records the acknowledged writes.
+struct WritingClient {
     options: ClusterOptions,
     version: EtcdVersion,
     endpoints: String,
@@ -233,7 +235,7 @@ struct Written {
     longest_window: Duration,
 }
 
-impl Writer {
+impl WritingClient {
     fn new(options: &ClusterOptions, version: &EtcdVersion, endpoints: String) -> Self {
         Self {
             options: options.clone(),

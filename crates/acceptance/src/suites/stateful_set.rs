@@ -17,7 +17,7 @@ use crate::etcd::{ClusterOptions, ctl};
 use crate::kubelet::{Kubelet, Template};
 use crate::pod::{Pod, Process};
 use crate::runtime::Signal;
-use kube_manifests::{self as manifests, Kind, Setting};
+use kube_manifests::{self as manifests, ManifestKind, Setting};
 
 /// The pods of the StatefulSet, all of them on the loopback device.
 const MEMBERS: [(&str, &str); 3] =
@@ -30,7 +30,7 @@ const KEYS: usize = 50;
 
 pub fn backup_and_restore(context: &CaseContext<'_>) -> Result<(), CaseError> {
     let pod = context.pod()?;
-    let site = Site::new(&pod)?;
+    let site = StatefulSetFixture::new(&pod)?;
     let mut members = site.start()?;
     context.step("write, and save a snapshot as the CronJob does");
     site.write("saved")?;
@@ -57,15 +57,15 @@ pub fn backup_and_restore(context: &CaseContext<'_>) -> Result<(), CaseError> {
     stop(&mut members)
 }
 
-/// Claims, secrets and names, as the cluster would have them.
-struct Site<'a> {
+/// The volumes, secrets and names that a Kubernetes cluster would provide.
+struct StatefulSetFixture<'a> {
     pod: &'a Pod<'a>,
     kubelet: Kubelet,
     tls: Certificates,
     backup: PathBuf,
 }
 
-impl<'a> Site<'a> {
+impl<'a> StatefulSetFixture<'a> {
     fn new(pod: &'a Pod<'a>) -> Result<Self, CaseError> {
         let context = pod.context();
         let addresses = MEMBERS.map(|(_, address)| address);
@@ -89,8 +89,8 @@ impl<'a> Site<'a> {
         Ok(Self { pod, kubelet: Kubelet { volumes, hosts }, tls, backup })
     }
 
-    /// What the generator makes for this image, of one kind of Kubernetes.
-    fn documents(&self, kind: Kind, of: &str) -> Vec<Value> {
+    /// The generated manifests for this image, only documents of the Kubernetes kind `of`.
+    fn documents(&self, kind: ManifestKind, of: &str) -> Vec<Value> {
         let under_test = self.pod.context().under_test;
         let image = format!("registry.example.com/etcd:{}", under_test.tag);
         let files = manifests::files(kind, &Setting { image, target: under_test.newest().clone() });
@@ -101,7 +101,7 @@ impl<'a> Site<'a> {
     fn start(&self) -> Result<Vec<Process<'a>>, CaseError> {
         let context = self.pod.context();
         context.step("start the pods of the StatefulSet");
-        let set = self.documents(Kind::StatefulSet, "StatefulSet").remove(0);
+        let set = self.documents(ManifestKind::StatefulSet, "StatefulSet").remove(0);
         let mut members = Vec::new();
         for (name, address) in MEMBERS {
             let pod = Template { name, address, spec: &set["spec"]["template"]["spec"] };
@@ -146,12 +146,12 @@ impl<'a> Site<'a> {
         Ok(all)
     }
 
-    /// The pod of the CronJob, where there are more old snapshots than it keeps.
+    /// Runs the pod of the CronJob with more old snapshots in the volume than it keeps.
     fn save(&self) -> Result<(), CaseError> {
         for second in 0..KEPT + 2 {
             File::create(self.backup.join(format!("snapshot-20010101T0000{second:02}Z.db")))?;
         }
-        let job = self.documents(Kind::Backup, "CronJob").remove(0);
+        let job = self.documents(ManifestKind::Backup, "CronJob").remove(0);
         let spec = &job["spec"]["jobTemplate"]["spec"]["template"]["spec"];
         let pod = Template { name: "etcd-backup-1", address: MEMBERS[0].1, spec };
         for container in self.kubelet.containers(pod)? {
@@ -170,11 +170,11 @@ impl<'a> Site<'a> {
         })
     }
 
-    /// The pod of a member's Job, for which the backups are read-only.
+    /// Runs the pod of a member's restore Job. The volume of the backups is read-only for it.
     fn restore(&self, index: usize) -> Result<Ended, CaseError> {
         give(&self.backup, 0)?;
         fs::set_permissions(&self.backup, fs::Permissions::from_mode(0o555))?;
-        let job = self.documents(Kind::Restore, "Job").remove(index);
+        let job = self.documents(ManifestKind::Restore, "Job").remove(index);
         let (name, address) = MEMBERS[index];
         let pod = Template { name, address, spec: &job["spec"]["template"]["spec"] };
         let containers = self.kubelet.containers(pod)?;
@@ -193,7 +193,7 @@ fn give(folder: &Path, user: u32) -> Result<(), CaseError> {
     })
 }
 
-/// An error when it ended by itself.
+/// An error if the member ended by itself.
 fn runs(member: &mut Process<'_>) -> Result<(), CaseError> {
     let Some(code) = member.has_ended()? else { return Ok(()) };
     let what = format!("a member ended by itself with exit code {code}");

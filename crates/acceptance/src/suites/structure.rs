@@ -28,11 +28,19 @@ pub fn cases(under_test: &ImageUnderTest) -> Vec<Case> {
     let size = Case::new("size", "no part is much larger than in the other image", size);
     let size = under_test.against.is_some().then_some(size);
     let fixed = vec![
-        Case::new("verify", "every digest, size, platform and program is what it says", verified),
-        Case::new("paths", "every program is there, 0555 and root's", paths),
+        Case::new(
+            "verify",
+            "every digest, size, platform and program is as the documents say",
+            verified,
+        ),
+        Case::new("paths", "every program is there, has the mode 0555 and belongs to root", paths),
         Case::new("plain-names", "the plain names are links to the last version", plain_names),
         Case::new("bundled-file", "the list of versions names the programs that are there", listed),
-        Case::new("nothing-extra", "our layers hold the contract and nothing else", nothing_extra),
+        Case::new(
+            "nothing-extra",
+            "the layers of etcdimg contain the contract and nothing else",
+            nothing_extra,
+        ),
         Case::new("no-privileges", "nothing is setuid or writable for everyone", no_privileges),
         Case::new("config", "ports, working directory, no entry point, environment", config),
         Case::new("labels", "the labels say what is bundled and from where", labels),
@@ -132,8 +140,8 @@ fn no_privileges(context: &CaseContext<'_>) -> Result<(), CaseError> {
             continue;
         }
         ensure(entry.mode & 0o6000 == 0, || format!("/{path} is setuid or setgid"))?;
-        // A folder that everyone may write to needs the sticky bit: users cannot remove files of
-        // others.
+        // A folder that everyone may write to needs the sticky bit: users cannot remove the
+        // files of others.
         let is_shared = entry.kind == FileKind::Directory && entry.mode & 0o1000 != 0;
         ensure(entry.mode & 0o002 == 0 || is_shared, || format!("everyone may write /{path}"))?;
     }
@@ -153,7 +161,7 @@ fn config(context: &CaseContext<'_>) -> Result<(), CaseError> {
     let user = config["User"].as_str().unwrap_or_default();
     ensure(user.is_empty(), || format!("User is set: {user}"))?;
     let mut environment = context.under_test.environment();
-    // Which one is the base's affair.
+    // The base decides about the rest of PATH.
     let path = environment.remove("PATH").unwrap_or_default();
     ensure(path.split(':').any(|it| it == "/usr/local/bin"), || {
         format!("PATH does not lead to /usr/local/bin: `{path}`")
@@ -177,8 +185,9 @@ fn config(context: &CaseContext<'_>) -> Result<(), CaseError> {
     Ok(())
 }
 
-/// Servers take every `ETCD_…` for a flag, so there must be no other. etcd runs on machines that
-/// its maintainers do not test (etcd, server/etcdmain/etcd.go, checkSupportArch) only when told to.
+/// Servers read every `ETCD_…` as a flag, so there must be no other variable. On an architecture
+/// that etcd does not support it starts only with this one (etcd, server/etcdmain/etcd.go,
+/// checkSupportArch).
 fn expected_environment(architecture: &str, newest: &EtcdVersion) -> BTreeMap<String, String> {
     let variable = ("ETCD_UNSUPPORTED_ARCH".to_owned(), architecture.to_owned());
     (!supports_architecture(newest, architecture)).then_some(variable).into_iter().collect()
@@ -259,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_machines_that_etcd_does_not_know_are_told_so() {
+    fn only_architectures_without_support_have_the_variable() {
         for (architecture, version, expected) in [
             ("amd64", "3.4.21", None),
             ("arm64", "3.4.21", Some("arm64")),

@@ -19,7 +19,7 @@ use contract::labels::LAYER as LAYER_LABEL;
 use contract::paths::{FILES, HIVES};
 
 const BIN: &str = "usr/local/bin";
-/// The path at which manifests of the old image call it.
+/// The folder in which manifests of the old image call `migrate`.
 const SHORT_BIN: &str = "bin";
 const WRAPPER: &str = "migrate-if-needed.bat";
 
@@ -34,7 +34,7 @@ pub fn cases(under_test: &ImageUnderTest) -> Vec<Case> {
     };
     let mut cases = Vec::new();
     for (image, version) in images {
-        // 10.0.20348.5499: the build says which Windows it is, the rest which month.
+        // 10.0.20348.5499: the third number is the build of Windows, the fourth the monthly update.
         let build = version.split('.').nth(2).unwrap_or(version).to_owned();
         let of = |check: fn(&CaseContext<'_>, &ImageUnderTest, &str) -> Result<(), CaseError>| {
             let (image, version) = (image.clone(), version.clone());
@@ -55,18 +55,30 @@ pub fn cases(under_test: &ImageUnderTest) -> Vec<Case> {
             let image = first.clone();
             move |context: &CaseContext<'_>| {
                 let under_test = open(context, &image)?;
-                context.step("make a Windows with the image on drive C:");
+                context.step("make a wine prefix with the image on drive C:");
                 let wine = Wine::boot(&under_test, &context.folder("wine")?, context.interrupted)?;
                 let wine = wine.map_err(CaseError::Skipped)?;
                 check(context, &under_test, &wine)
             }
         };
     cases.extend([
-        Case::new("shared-layers", "every Windows has the same layers of ours", shared_layers),
+        Case::new(
+            "shared-layers",
+            "the images of all Windows builds share the layers of etcdimg",
+            shared_layers,
+        ),
         Case::new("programs", "every program answers with its version", under_wine(programs)),
-        Case::new("plan", "migrate.exe --plan of nothing changes nothing", under_wine(plan)),
-        Case::new("empty", "an empty directory takes the target", under_wine(empty)),
-        Case::new("wrapper", "the wrapper does the same, and passes codes on", under_wine(wrapper)),
+        Case::new(
+            "plan",
+            "migrate.exe --plan does not change an empty directory",
+            under_wine(plan),
+        ),
+        Case::new("empty", "an empty directory gets the target version", under_wine(empty)),
+        Case::new(
+            "wrapper",
+            "the wrapper does the same, and returns the exit code",
+            under_wine(wrapper),
+        ),
     ]);
     cases
 }
@@ -96,7 +108,7 @@ fn layers(_: &CaseContext<'_>, under_test: &ImageUnderTest, _: &str) -> Result<(
     ensure(wanted == found, || format!("our layers are {found:?}, not {wanted:?}"))
 }
 
-/// Files with their place below `Files`, and hard links with what they name.
+/// Files by their path below `Files`, and hard links with their targets.
 fn expected(under_test: &ImageUnderTest) -> (Vec<String>, Vec<(String, String)>) {
     let mut files = vec![format!("{BIN}/migrate.exe"), format!("{BIN}/{WRAPPER}")];
     let mut links: Vec<_> = ["migrate.exe", WRAPPER]
@@ -184,7 +196,7 @@ fn shared_layers(context: &CaseContext<'_>) -> Result<(), CaseError> {
         .map(|(image, _)| ours(image))
         .collect::<Result<_, _>>()?;
     ensure(all.windows(2).all(|pair| pair[0] == pair[1]), || {
-        "the images for Windows differ in layers of ours".to_owned()
+        "the images for Windows differ in layers of etcdimg".to_owned()
     })
 }
 
@@ -230,7 +242,7 @@ fn programs(
     ensure(said.starts_with("etcdimg-migrate "), || format!("migrate.exe says `{said}`"))
 }
 
-/// What a manifest tells `migrate`.
+/// The environment that a manifest gives `migrate`.
 fn environment(under_test: &ImageUnderTest) -> BTreeMap<String, OsString> {
     let pairs = [
         ("TARGET_VERSION", under_test.newest().to_string()),

@@ -7,7 +7,7 @@ use crate::Series;
 pub struct Flag {
     /// Without its dashes.
     pub name: String,
-    pub kind: Kind,
+    pub kind: FlagKind,
     /// The first minor version that knows it; `None`: all that are in the table do.
     pub since: Option<Series>,
     /// The last minor version that knows it; `None`: the newest does.
@@ -23,7 +23,7 @@ pub struct Flag {
 
 /// What stands behind the `=`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FlagKind {
     Bool,
     Duration,
     /// A list of features, each with `=true` or `=false`.
@@ -56,11 +56,11 @@ impl Flag {
     /// A value that every version which knows the flag takes.
     pub fn sample(&self) -> &str {
         self.sample.as_deref().unwrap_or(match self.kind {
-            Kind::Bool => "true",
-            Kind::Duration => "1s",
-            Kind::Integer => "1",
-            Kind::Urls => "http://127.0.0.1:1",
-            Kind::Gates | Kind::Text | Kind::Word => "x",
+            FlagKind::Bool => "true",
+            FlagKind::Duration => "1s",
+            FlagKind::Integer => "1",
+            FlagKind::Urls => "http://127.0.0.1:1",
+            FlagKind::Gates | FlagKind::Text | FlagKind::Word => "x",
         })
     }
 }

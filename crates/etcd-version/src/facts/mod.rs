@@ -7,7 +7,7 @@ mod reader;
 
 use std::sync::OnceLock;
 
-pub use flag::{Flag, Kind, Replacement};
+pub use flag::{Flag, FlagKind, Replacement};
 pub use reader::FactsError;
 
 use crate::{EtcdVersion, Series};
@@ -69,8 +69,8 @@ pub enum Requests {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Floor {
     pub minor: Series,
-    /// The way up to this minor version, or the way down from it.
-    pub way: Way,
+    /// Whether data of `minor` goes up to, or down from, another minor version.
+    pub change: MinorChange,
     /// Data of an older patch is in danger.
     pub required: Option<EtcdVersion>,
     /// etcd's own guides ask for it.
@@ -79,9 +79,9 @@ pub struct Floor {
     pub source: String,
 }
 
-/// See [`Floor`].
+/// A change of the minor version, in one of the two directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum MinorChange {
     UpTo(Series),
     DownFrom(Series),
 }
@@ -121,7 +121,7 @@ impl Facts {
     /// What is asked of a minor version before its data goes up to `to`, which may be minors away.
     pub fn floor(&self, series: Series, to: Series) -> Option<&Floor> {
         self.floors.iter().find(|floor| {
-            floor.minor == series && matches!(floor.way, Way::UpTo(next) if next <= to)
+            floor.minor == series && matches!(floor.change, MinorChange::UpTo(next) if next <= to)
         })
     }
 
@@ -142,7 +142,7 @@ impl SeriesFacts {
 }
 
 fn facts(version: &EtcdVersion) -> &'static SeriesFacts {
-    Facts::compiled_in().of(Series::of(version))
+    Facts::compiled_in().of(version.series())
 }
 
 /// The programs that a version consists of.

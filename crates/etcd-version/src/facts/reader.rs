@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
-use super::{ALL_PROGRAMS, Facts, Flag, Floor, Kind, Replacement, ReplayLimits, SeriesFacts, Way};
+use super::{
+    ALL_PROGRAMS, Facts, Flag, FlagKind, Floor, MinorChange, Replacement, ReplayLimits, SeriesFacts,
+};
 use crate::{EtcdVersion, Series};
 
 /// The shape that this program reads.
@@ -31,7 +33,7 @@ impl std::error::Error for FactsError {}
 pub(super) fn read(text: &str) -> Result<Facts, FactsError> {
     let value: Value = serde_json::from_str(text)
         .map_err(|error| FactsError { at: "the text".to_owned(), problem: error.to_string() })?;
-    let root = Node { value: &value, at: String::new() };
+    let root = JsonNode { value: &value, at: String::new() };
     let schema = root.get("schemaVersion")?;
     if schema.value.as_u64() != Some(SCHEMA_VERSION) {
         return Err(schema.error(format!("this program reads version {SCHEMA_VERSION} only")));
@@ -48,11 +50,11 @@ pub(super) fn read(text: &str) -> Result<Facts, FactsError> {
     })
 }
 
-fn series(row: &Node<'_>) -> Result<SeriesFacts, FactsError> {
+fn series(row: &JsonNode<'_>) -> Result<SeriesFacts, FactsError> {
     let packages = row.get("packages")?;
     let names = packages.value.as_object().ok_or_else(|| packages.error("no object".to_owned()))?;
     let names = names.keys().map(|name| Ok((name.clone(), packages.text(name)?.to_owned())));
-    let program = |node: &Node<'_>| {
+    let program = |node: &JsonNode<'_>| {
         let name = node.as_text()?;
         let known = ALL_PROGRAMS.iter().find(|known| **known == name);
         known.copied().ok_or_else(|| node.error(format!("`{name}` is no program of etcd")))
@@ -71,7 +73,7 @@ fn series(row: &Node<'_>) -> Result<SeriesFacts, FactsError> {
 
 /// Both kinds of requests must have a limit: without it, `migrate` would take such a request for one
 /// that every version can replay.
-fn replay(root: &Node<'_>) -> Result<ReplayLimits, FactsError> {
+fn replay(root: &JsonNode<'_>) -> Result<ReplayLimits, FactsError> {
     let rows = root.rows("replay", |row| Ok((row.text("requests")?, row.parsed("until")?)))?;
     let until = |requests: &str| {
         let row = rows.iter().find(|(name, _)| *name == requests);
@@ -81,15 +83,15 @@ fn replay(root: &Node<'_>) -> Result<ReplayLimits, FactsError> {
     Ok(ReplayLimits { v2: until("v2")?, converted: until("converted")? })
 }
 
-fn floor(row: &Node<'_>) -> Result<Floor, FactsError> {
-    let way = match row.optional("before") {
-        Some(_) => Way::UpTo(row.parsed("before")?),
-        None => Way::DownFrom(row.parsed("after")?),
+fn floor(row: &JsonNode<'_>) -> Result<Floor, FactsError> {
+    let change = match row.optional("before") {
+        Some(_) => MinorChange::UpTo(row.parsed("before")?),
+        None => MinorChange::DownFrom(row.parsed("after")?),
     };
     let version = |key| row.optional(key).map(|_| row.parsed::<EtcdVersion>(key)).transpose();
     Ok(Floor {
         minor: row.parsed("minor")?,
-        way,
+        change,
         required: version("required")?,
         wanted: version("wanted")?,
         reason: row.text("reason")?.to_owned(),
@@ -97,7 +99,7 @@ fn floor(row: &Node<'_>) -> Result<Floor, FactsError> {
     })
 }
 
-fn flag(row: &Node<'_>) -> Result<Flag, FactsError> {
+fn flag(row: &JsonNode<'_>) -> Result<Flag, FactsError> {
     let series = |key| row.optional(key).map(|_| row.parsed::<Series>(key)).transpose();
     let text = |key| row.optional(key).map(|_| row.text(key).map(str::to_owned)).transpose();
     Ok(Flag {
@@ -112,20 +114,20 @@ fn flag(row: &Node<'_>) -> Result<Flag, FactsError> {
     })
 }
 
-fn kind(node: &Node<'_>) -> Result<Kind, FactsError> {
+fn kind(node: &JsonNode<'_>) -> Result<FlagKind, FactsError> {
     Ok(match node.as_text()? {
-        "bool" => Kind::Bool,
-        "duration" => Kind::Duration,
-        "gates" => Kind::Gates,
-        "integer" => Kind::Integer,
-        "text" => Kind::Text,
-        "urls" => Kind::Urls,
-        "word" => Kind::Word,
+        "bool" => FlagKind::Bool,
+        "duration" => FlagKind::Duration,
+        "gates" => FlagKind::Gates,
+        "integer" => FlagKind::Integer,
+        "text" => FlagKind::Text,
+        "urls" => FlagKind::Urls,
+        "word" => FlagKind::Word,
         other => return Err(node.error(format!("`{other}` is no kind of value"))),
     })
 }
 
-fn replacement(row: &Node<'_>) -> Result<Option<Replacement>, FactsError> {
+fn replacement(row: &JsonNode<'_>) -> Result<Option<Replacement>, FactsError> {
     if let Some(instead) = row.optional("instead") {
         let text = |key| instead.text(key).map(str::to_owned);
         let (name, value, when) = (text("name")?, text("value")?, text("when")?);
@@ -139,24 +141,24 @@ fn replacement(row: &Node<'_>) -> Result<Option<Replacement>, FactsError> {
 }
 
 /// A value of the document, and its place for errors.
-struct Node<'a> {
+struct JsonNode<'a> {
     value: &'a Value,
     at: String,
 }
 
-impl<'a> Node<'a> {
+impl<'a> JsonNode<'a> {
     fn error(&self, problem: String) -> FactsError {
         let at = if self.at.is_empty() { "the table" } else { &self.at };
         FactsError { at: at.to_owned(), problem }
     }
 
-    fn optional(&self, key: &str) -> Option<Node<'a>> {
+    fn optional(&self, key: &str) -> Option<JsonNode<'a>> {
         let dot = if self.at.is_empty() { "" } else { "." };
         let at = format!("{}{dot}{key}", self.at);
-        self.value.get(key).map(|value| Node { value, at })
+        self.value.get(key).map(|value| JsonNode { value, at })
     }
 
-    fn get(&self, key: &str) -> Result<Node<'a>, FactsError> {
+    fn get(&self, key: &str) -> Result<JsonNode<'a>, FactsError> {
         self.optional(key).ok_or_else(|| self.error(format!("`{key}` is missing")))
     }
 
@@ -184,11 +186,11 @@ impl<'a> Node<'a> {
     fn rows<T>(
         &self,
         key: &str,
-        read: impl Fn(&Node<'a>) -> Result<T, FactsError>,
+        read: impl Fn(&JsonNode<'a>) -> Result<T, FactsError>,
     ) -> Result<Vec<T>, FactsError> {
         let list = self.get(key)?;
         let rows = list.value.as_array().ok_or_else(|| list.error("no list".to_owned()))?;
         let rows = rows.iter().enumerate();
-        rows.map(|(i, value)| read(&Node { value, at: format!("{}[{i}]", list.at) })).collect()
+        rows.map(|(i, value)| read(&JsonNode { value, at: format!("{}[{i}]", list.at) })).collect()
     }
 }

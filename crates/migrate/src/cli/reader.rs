@@ -12,12 +12,12 @@ use etcd_version::{Bundled, EtcdVersion};
 use super::arguments::Arguments;
 use super::options::{Backups, Options, PlainBinaries, Port, ServerLog, ServerOptions, Timeouts};
 use super::{etcd_flags, shell_words};
-use crate::failure::Failure;
+use crate::error::MigrateError;
 use crate::inspect::current_version::Trust;
 use crate::inspect::version_pair::{Storage, VersionPair};
 use crate::plan::steps::Downgrades;
 use crate::platform::BIN_DIR;
-use crate::report::format::Format;
+use crate::report::format::OutputFormat;
 
 /// The flags and the environment of one call.
 pub struct OptionReader<'a> {
@@ -28,7 +28,7 @@ pub struct OptionReader<'a> {
 
 impl OptionReader<'_> {
     /// Every option of a migration.
-    pub fn options(&self) -> Result<Options, Failure> {
+    pub fn options(&self) -> Result<Options, MigrateError> {
         let data_dir = self.data_dir()?;
         let member = self.member(&data_dir)?;
         let backups = self.backups()?;
@@ -71,12 +71,12 @@ impl OptionReader<'_> {
 
     /// The data directory, without a trailing slash: `<data-dir>.bak` is then beside the directory
     /// and not inside it.
-    pub fn data_dir(&self) -> Result<PathBuf, Failure> {
+    pub fn data_dir(&self) -> Result<PathBuf, MigrateError> {
         let path = self.raw("data-dir", "DATA_DIRECTORY");
         let path = path.ok_or_else(|| missing("data-dir", "DATA_DIRECTORY"))?;
         let path: PathBuf = Path::new(&path).components().collect();
         if path.file_name().is_none() {
-            return Err(Failure::usage(format_args!(
+            return Err(MigrateError::usage(format_args!(
                 "--data-dir {} has no name of its own",
                 path.display()
             )));
@@ -85,30 +85,30 @@ impl OptionReader<'_> {
     }
 
     /// The format of the log.
-    pub fn log_format(&self) -> Result<Format, Failure> {
+    pub fn log_format(&self) -> Result<OutputFormat, MigrateError> {
         self.format("log-format", "human")
     }
 
     /// The format of the plan.
-    pub fn plan_format(&self) -> Result<Format, Failure> {
+    pub fn plan_format(&self) -> Result<OutputFormat, MigrateError> {
         if self.arguments.has("json") {
-            return Ok(Format::Json);
+            return Ok(OutputFormat::Json);
         }
         self.format("plan-format", "text")
     }
 
-    fn format(&self, flag: &str, text: &str) -> Result<Format, Failure> {
+    fn format(&self, flag: &str, text: &str) -> Result<OutputFormat, MigrateError> {
         match self.flag(flag)? {
-            None => Ok(Format::Text),
-            Some("json") => Ok(Format::Json),
-            Some(value) if value == text => Ok(Format::Text),
-            Some(value) => {
-                Err(Failure::usage(format_args!("--{flag} is `{text}` or `json`, not `{value}`")))
-            }
+            None => Ok(OutputFormat::Text),
+            Some("json") => Ok(OutputFormat::Json),
+            Some(value) if value == text => Ok(OutputFormat::Text),
+            Some(value) => Err(MigrateError::usage(format_args!(
+                "--{flag} is `{text}` or `json`, not `{value}`"
+            ))),
         }
     }
 
-    fn name(&self) -> Result<String, Failure> {
+    fn name(&self) -> Result<String, MigrateError> {
         if let Some(name) = self.get("name", "ETCD_NAME")? {
             return Ok(name);
         }
@@ -117,54 +117,54 @@ impl OptionReader<'_> {
                 return Ok(format!("etcd-{host}"));
             }
         }
-        Err(Failure::usage(
+        Err(MigrateError::usage(
             "defaulting --name failed due to all ETCD_NAME, ETCD_HOSTNAME and HOSTNAME unset",
         ))
     }
 
-    fn port(&self, flag: &str, default: u16) -> Result<Port, Failure> {
+    fn port(&self, flag: &str, default: u16) -> Result<Port, MigrateError> {
         match self.flag(flag)? {
             // Zero means "not given", as in the old image.
             None | Some("0") => Ok(Port::Preferred(default)),
             Some(text) => text
                 .parse()
                 .map(Port::Given)
-                .map_err(|_| Failure::usage(format_args!("--{flag} `{text}` is not a port"))),
+                .map_err(|_| MigrateError::usage(format_args!("--{flag} `{text}` is not a port"))),
         }
     }
 
-    fn duration(&self, flag: &str, default: Duration) -> Result<Duration, Failure> {
+    fn duration(&self, flag: &str, default: Duration) -> Result<Duration, MigrateError> {
         let Some(text) = self.flag(flag)? else { return Ok(default) };
         parse_duration(text).ok_or_else(|| {
-            Failure::usage(format_args!(
+            MigrateError::usage(format_args!(
                 "--{flag} `{text}` is not a time, for example `90s` or `15m`"
             ))
         })
     }
 
-    fn target(&self) -> Result<VersionPair, Failure> {
+    fn target(&self) -> Result<VersionPair, MigrateError> {
         let version = self.require("target-version", "TARGET_VERSION")?;
         let version: EtcdVersion = version
             .parse()
-            .map_err(|error| Failure::usage(format_args!("--target-version: {error}")))?;
+            .map_err(|error| MigrateError::usage(format_args!("--target-version: {error}")))?;
         let storage: Storage = self
             .require("target-storage", "TARGET_STORAGE")?
             .parse()
-            .map_err(|error| Failure::usage(format_args!("--target-storage: {error}")))?;
+            .map_err(|error| MigrateError::usage(format_args!("--target-storage: {error}")))?;
         Ok(VersionPair { version, storage })
     }
 
-    fn bundled(&self) -> Result<Option<Bundled>, Failure> {
+    fn bundled(&self) -> Result<Option<Bundled>, MigrateError> {
         let Some(text) = self.flag("bundled-versions")? else { return Ok(None) };
         let versions = text.split(',').map(str::trim).filter(|word| !word.is_empty());
         let versions = versions.map(str::parse).collect::<Result<Vec<EtcdVersion>, _>>();
         let versions = versions.map_err(|error| {
-            Failure::usage(format_args!("failed to parse --bundled-versions: {error}"))
+            MigrateError::usage(format_args!("failed to parse --bundled-versions: {error}"))
         })?;
         Ok(Some(Bundled::new(versions)))
     }
 
-    fn member(&self, data_dir: &Path) -> Result<ServerOptions, Failure> {
+    fn member(&self, data_dir: &Path) -> Result<ServerOptions, MigrateError> {
         let name = self.name()?;
         let holds_events = holds_events(data_dir);
         let port = self.port("port", if holds_events { 18631 } else { 18629 })?;
@@ -190,37 +190,37 @@ impl OptionReader<'_> {
         })
     }
 
-    fn extra_arguments(&self) -> Result<Vec<String>, Failure> {
+    fn extra_arguments(&self) -> Result<Vec<String>, MigrateError> {
         let Some(text) = self.get("etcd-server-extra-args", "ETCD_CREDS")? else {
             return Ok(Vec::new());
         };
         shell_words::split(&text).map_err(|error| {
-            Failure::usage(format_args!("--etcd-server-extra-args (ETCD_CREDS): {error}"))
+            MigrateError::usage(format_args!("--etcd-server-extra-args (ETCD_CREDS): {error}"))
         })
     }
 
-    fn token(&self, extra_arguments: &[String]) -> Result<Option<String>, Failure> {
+    fn token(&self, extra_arguments: &[String]) -> Result<Option<String>, MigrateError> {
         let given = self.get("initial-cluster-token", "INITIAL_CLUSTER_TOKEN")?;
         let given =
             given.or_else(|| etcd_flags::value_of("initial-cluster-token", extra_arguments));
         if given.is_some() { Ok(given) } else { self.variable("ETCD_INITIAL_CLUSTER_TOKEN") }
     }
 
-    fn trust(&self) -> Result<Trust, Failure> {
+    fn trust(&self) -> Result<Trust, MigrateError> {
         match self.flag("trust")? {
             None => Ok(Trust::Neither),
             Some("data") => Ok(Trust::Data),
             Some("file") => Ok(Trust::File),
             Some(value) => {
-                Err(Failure::usage(format_args!("--trust is `data` or `file`, not `{value}`")))
+                Err(MigrateError::usage(format_args!("--trust is `data` or `file`, not `{value}`")))
             }
         }
     }
 
-    fn backups(&self) -> Result<Backups, Failure> {
+    fn backups(&self) -> Result<Backups, MigrateError> {
         let retain = self.flag("backup-retain")?.unwrap_or("1");
         let retain = retain.parse::<usize>().ok().filter(|count| *count > 0).ok_or_else(|| {
-            Failure::usage(format_args!("--backup-retain `{retain}` is not a number above 0"))
+            MigrateError::usage(format_args!("--backup-retain `{retain}` is not a number above 0"))
                 .hint("use `--no-backup` to make no backup")
         })?;
         Ok(Backups {
@@ -230,11 +230,13 @@ impl OptionReader<'_> {
         })
     }
 
-    fn data_dir_mode(&self) -> Result<Option<u32>, Failure> {
+    fn data_dir_mode(&self) -> Result<Option<u32>, MigrateError> {
         let Some(text) = self.flag("data-dir-mode")? else { return Ok(None) };
         let mode = u32::from_str_radix(text, 8).ok().filter(|mode| mode & 0o700 == 0o700);
         mode.filter(|mode| *mode <= 0o777).map(Some).ok_or_else(|| {
-            Failure::usage(format_args!("--data-dir-mode `{text}` is not a mode such as `0700`"))
+            MigrateError::usage(format_args!(
+                "--data-dir-mode `{text}` is not a mode such as `0700`"
+            ))
         })
     }
 
@@ -249,24 +251,24 @@ impl OptionReader<'_> {
         given.map(|(flag, _)| flag).collect()
     }
 
-    fn flag(&self, name: &str) -> Result<Option<&str>, Failure> {
+    fn flag(&self, name: &str) -> Result<Option<&str>, MigrateError> {
         let value = self.arguments.value(name);
         value.map(|value| utf_8(value, &format!("--{name}"))).transpose()
     }
 
-    fn variable(&self, name: &str) -> Result<Option<String>, Failure> {
+    fn variable(&self, name: &str) -> Result<Option<String>, MigrateError> {
         let value = self.raw_variable(name);
         value.map(|value| utf_8(&value, name).map(str::to_owned)).transpose()
     }
 
-    fn get(&self, flag: &str, variable: &str) -> Result<Option<String>, Failure> {
+    fn get(&self, flag: &str, variable: &str) -> Result<Option<String>, MigrateError> {
         match self.flag(flag)?.filter(|value| !value.is_empty()) {
             Some(value) => Ok(Some(value.to_owned())),
             None => self.variable(variable),
         }
     }
 
-    fn require(&self, flag: &str, variable: &str) -> Result<String, Failure> {
+    fn require(&self, flag: &str, variable: &str) -> Result<String, MigrateError> {
         self.get(flag, variable)?.ok_or_else(|| missing(flag, variable))
     }
 
@@ -281,15 +283,15 @@ impl OptionReader<'_> {
     }
 }
 
-fn missing(flag: &str, variable: &str) -> Failure {
-    Failure::usage(format_args!("{variable} variable unset - expected failure"))
+fn missing(flag: &str, variable: &str) -> MigrateError {
+    MigrateError::usage(format_args!("{variable} variable unset - expected failure"))
         .hint(format_args!("give --{flag} or set {variable}"))
 }
 
-fn utf_8<'a>(value: &'a OsStr, name: &str) -> Result<&'a str, Failure> {
-    value
-        .to_str()
-        .ok_or_else(|| Failure::usage(format_args!("{name} is not UTF-8: {}", value.display())))
+fn utf_8<'a>(value: &'a OsStr, name: &str) -> Result<&'a str, MigrateError> {
+    value.to_str().ok_or_else(|| {
+        MigrateError::usage(format_args!("{name} is not UTF-8: {}", value.display()))
+    })
 }
 
 /// Whether this is the data of the second etcd of a control plane, the one for events, which by

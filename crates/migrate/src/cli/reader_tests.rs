@@ -4,11 +4,11 @@ use std::ffi::OsString;
 
 use super::*;
 use crate::cli::arguments;
-use crate::failure::Kind;
+use crate::error::MigrateErrorKind;
 
 const REQUIRED: &str = "HOSTNAME=h DATA_DIRECTORY=/d TARGET_VERSION=3.6.14 TARGET_STORAGE=etcd3";
 
-fn parse(line: &str, environment: &str) -> Result<Options, Failure> {
+fn parse(line: &str, environment: &str) -> Result<Options, MigrateError> {
     let arguments = Arguments::parse(line.split_whitespace().map(OsString::from)).unwrap();
     let pairs: Vec<_> =
         environment.split_whitespace().filter_map(|pair| pair.split_once('=')).collect();
@@ -26,7 +26,7 @@ fn options(line: &str, environment: &str) -> Options {
 #[track_caller]
 fn error(line: &str, environment: &str) -> String {
     let failure = parse(line, environment).unwrap_err();
-    assert_eq!(failure.kind, Kind::Usage);
+    assert_eq!(failure.kind, MigrateErrorKind::Usage);
     failure.cause
 }
 

@@ -28,12 +28,12 @@ pub fn has_same_bytes(one: &Path, other: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Scratch;
+    use crate::scratch::ScratchDirectory;
 
     #[test]
     fn every_byte_and_the_length_count() {
         const LENGTH: usize = (1 << 17) + 5;
-        let scratch = Scratch::new();
+        let scratch = ScratchDirectory::new();
         scratch.write("one", &vec![7; LENGTH]);
         let is_same = |other: &[u8]| {
             scratch.write("other", other);

@@ -5,11 +5,11 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::failure::Failure;
+use crate::error::MigrateError;
 use crate::platform;
 
 /// Replaces a file. Writes `<path>-next`, makes it durable, renames it, and makes the rename durable.
-pub fn replace(path: &Path, content: &[u8]) -> Result<(), Failure> {
+pub fn replace(path: &Path, content: &[u8]) -> Result<(), MigrateError> {
     let next = beside(path, "-next");
     let write = || -> io::Result<()> {
         let mut file = File::create(&next)?;
@@ -21,7 +21,7 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), Failure> {
     write().map_err(|error| {
         // On a full disk only a part was written. The old file is still complete.
         let _ = fs::remove_file(&next);
-        Failure::file("write", path, &error)
+        MigrateError::file("write", path, &error)
     })
 }
 

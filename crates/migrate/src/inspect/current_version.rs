@@ -109,17 +109,17 @@ pub fn current_version(found: &DataDir, trust: Trust) -> Result<CurrentVersion, 
             abandons_downgrade: false,
         }))
     };
-    let by_file = |file| known(Series::of(file), Some(file), Evidence::File);
+    let by_file = |file: &EtcdVersion| known(file.series(), Some(file), Evidence::File);
     match (file, data.series()) {
         (None, None) => Err(UnclearVersion::NoEvidence),
         (None, Some(series)) => known(series, None, Evidence::Data),
         (Some(file), None) => by_file(file),
-        (Some(file), Some(series)) if series == Series::of(file) => {
+        (Some(file), Some(series)) if series == file.series() => {
             known(series, Some(file), Evidence::Both)
         }
         (Some(file), Some(_)) if trust == Trust::File => by_file(file),
         (Some(_), Some(series)) if trust == Trust::Data => known(series, None, Evidence::Data),
-        (Some(file), Some(series)) if series.next() == Series::of(file) => {
+        (Some(file), Some(series)) if series.next() == file.series() => {
             let evidence =
                 if found.is_ours { Evidence::DataBeforeOurFile } else { Evidence::DataBeforeFile };
             known(series, None, evidence)

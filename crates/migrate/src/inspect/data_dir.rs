@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::failure::{Failure, Kind};
+use crate::error::{MigrateError, MigrateErrorKind};
 use crate::inspect::bolt::{self, Database};
 use crate::inspect::version_pair::VersionPair;
 use etcd_version::Series;
@@ -101,15 +101,15 @@ impl MemberData {
 }
 
 /// Reads a data directory, which need not exist.
-pub fn read(data_dir: &Path) -> Result<DataDir, Failure> {
+pub fn read(data_dir: &Path) -> Result<DataDir, MigrateError> {
     let entries = match fs::read_dir(data_dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(DataDir::default()),
-        Err(error) => return Err(Failure::file("read the data directory", data_dir, &error)),
+        Err(error) => return Err(MigrateError::file("read the data directory", data_dir, &error)),
     };
     let mut is_fresh = true;
     for entry in entries {
-        let path = entry.map_err(|error| Failure::file("read", data_dir, &error))?.path();
+        let path = entry.map_err(|error| MigrateError::file("read", data_dir, &error))?.path();
         is_fresh &= is_ignored(&path);
     }
     let contents = if is_fresh {
@@ -132,18 +132,18 @@ fn is_ignored(path: &Path) -> bool {
 
 /// An error if there is no `member`, but the data that a downgrade had moved away is still there: it
 /// is the only data then.
-fn refuse_set_aside(data_dir: &Path) -> Result<(), Failure> {
+fn refuse_set_aside(data_dir: &Path) -> Result<(), MigrateError> {
     let replaced = data_dir.join(STATE_DIR).join("replaced");
     if !replaced.exists() {
         return Ok(());
     }
     let what = format_args!("{} holds data, and there is no `member`", replaced.display());
     let hint = "move it to `member`, or remove it to start with no data";
-    Err(Failure::new(Kind::NotMigratable, what).hint(hint))
+    Err(MigrateError::new(MigrateErrorKind::NotMigratable, what).hint(hint))
 }
 
-fn look_at_member(member: &Path, data_dir: &Path) -> Result<DataDirContents, Failure> {
-    let refuse = |what: &str| Failure::new(Kind::NotMigratable, what);
+fn look_at_member(member: &Path, data_dir: &Path) -> Result<DataDirContents, MigrateError> {
+    let refuse = |what: &str| MigrateError::new(MigrateErrorKind::NotMigratable, what);
     let db = member.join("snap").join("db");
     let has_wal = has_wal(&member.join("wal"))?;
     match (db.is_file(), has_wal) {
@@ -167,23 +167,23 @@ fn look_at_member(member: &Path, data_dir: &Path) -> Result<DataDirContents, Fai
     }
 }
 
-fn has_wal(directory: &Path) -> Result<bool, Failure> {
+fn has_wal(directory: &Path) -> Result<bool, MigrateError> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(Failure::file("read", directory, &error)),
+        Err(error) => return Err(MigrateError::file("read", directory, &error)),
     };
     let mut paths = entries.filter_map(Result::ok).map(|entry| entry.path());
     Ok(paths.any(|path| path.extension().is_some_and(|extension| extension == "wal")))
 }
 
 /// Reads `version.txt`; `None` if it is missing or empty.
-pub fn read_version_file(data_dir: &Path) -> Result<Option<VersionPair>, Failure> {
+pub fn read_version_file(data_dir: &Path) -> Result<Option<VersionPair>, MigrateError> {
     let path = data_dir.join("version.txt");
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Failure::file("read", &path, &error)),
+        Err(error) => return Err(MigrateError::file("read", &path, &error)),
     };
     // A version is shorter than this, and the text may be printed in an error.
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(128)]);
@@ -192,8 +192,8 @@ pub fn read_version_file(data_dir: &Path) -> Result<Option<VersionPair>, Failure
         return Ok(None);
     }
     text.parse().map(Some).map_err(|error: String| {
-        Failure::new(
-            Kind::NotMigratable,
+        MigrateError::new(
+            MigrateErrorKind::NotMigratable,
             format_args!(
                 "failed to parse etcd '<version>/<storage-version>' string from version.txt file \
                  contents '{}': {error}",
@@ -204,12 +204,12 @@ pub fn read_version_file(data_dir: &Path) -> Result<Option<VersionPair>, Failure
     })
 }
 
-fn read_db(path: &Path) -> Result<MemberData, Failure> {
-    let file = File::open(path).map_err(|error| Failure::file("open", path, &error))?;
+fn read_db(path: &Path) -> Result<MemberData, MigrateError> {
+    let file = File::open(path).map_err(|error| MigrateError::file("open", path, &error))?;
     Database::open(BufReader::new(file)).and_then(|mut database| read_data(&mut database)).map_err(
         |error| {
-            Failure::new(
-                Kind::NotMigratable,
+            MigrateError::new(
+                MigrateErrorKind::NotMigratable,
                 format_args!("cannot read {}: {error}", path.display()),
             )
             .hint("no etcd could open it either; restore a backup or a snapshot")

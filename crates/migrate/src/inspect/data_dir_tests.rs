@@ -2,15 +2,15 @@
 
 use super::*;
 use crate::inspect::bolt::sample::{Pairs, database};
-use crate::scratch::Scratch;
+use crate::scratch::ScratchDirectory;
 
 fn bytes(series: &str) -> &[u8] {
     series.as_bytes()
 }
 
 /// A directory with a database of the given `cluster` and `meta` buckets, and a WAL.
-fn with_db(cluster: Pairs<'_>, meta: Pairs<'_>) -> Scratch {
-    let scratch = Scratch::new();
+fn with_db(cluster: Pairs<'_>, meta: Pairs<'_>) -> ScratchDirectory {
+    let scratch = ScratchDirectory::new();
     scratch
         .write("member/snap/db", &database(&[("cluster", true, cluster), ("meta", false, meta)]));
     scratch.write("member/wal/0000000000000000-0000000000000000.wal", b"");
@@ -85,7 +85,7 @@ fn only_an_enabled_downgrade_counts() {
 
 #[test]
 fn a_fresh_directory_holds_nothing() {
-    let scratch = Scratch::new();
+    let scratch = ScratchDirectory::new();
     assert_eq!(read(&scratch.path().join("missing")).unwrap(), DataDir::default());
     assert_eq!(read(scratch.path()).unwrap(), DataDir::default());
     for name in [
@@ -122,12 +122,12 @@ fn an_empty_version_file_says_nothing() {
 fn what_is_no_data_directory_is_refused() {
     #[track_caller]
     fn check(files: &[(&str, &[u8])], expected: &str) {
-        let scratch = Scratch::new();
+        let scratch = ScratchDirectory::new();
         for (name, content) in files {
             scratch.write(name, content);
         }
         let failure = read(scratch.path()).unwrap_err();
-        assert_eq!(failure.kind, Kind::NotMigratable);
+        assert_eq!(failure.kind, MigrateErrorKind::NotMigratable);
         let path = scratch.path().display().to_string();
         assert_eq!(failure.cause.replace(&path, "DIR"), expected);
     }
@@ -160,14 +160,14 @@ fn what_is_no_data_directory_is_refused() {
 
 #[test]
 fn a_log_without_database_is_etcd2() {
-    let scratch = Scratch::new();
+    let scratch = ScratchDirectory::new();
     scratch.write("member/wal/0.wal", b"");
     assert_eq!(read(scratch.path()).unwrap().contents, DataDirContents::Etcd2);
 }
 
 #[test]
 fn arbitrary_version_files_never_panic() {
-    let scratch = Scratch::new();
+    let scratch = ScratchDirectory::new();
     for length in 0..300_usize {
         let content: Vec<u8> = (0..length).map(|at| (at * 37 + length).to_le_bytes()[0]).collect();
         scratch.write("version.txt", &content);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::failure::{Failure, Kind};
+use crate::error::{MigrateError, MigrateErrorKind};
 use crate::platform;
 
 /// The size of the log file that a killed server has allocated and that the next one will use, in
@@ -13,12 +13,12 @@ pub fn allocated_log_bytes(member: &Path) -> u64 {
 }
 
 /// An error unless the file system of `place` has `needed` bytes free. `what` says for what.
-pub fn check(place: &Path, needed: u64, what: &str) -> Result<(), Failure> {
+pub fn check(place: &Path, needed: u64, what: &str) -> Result<(), MigrateError> {
     let free = platform::free_bytes(place)
-        .map_err(|error| Failure::file("look at the free space of", place, &error))?;
+        .map_err(|error| MigrateError::file("look at the free space of", place, &error))?;
     match free {
-        Some(free) if free < needed => Err(Failure::new(
-            Kind::System,
+        Some(free) if free < needed => Err(MigrateError::new(
+            MigrateErrorKind::System,
             format_args!(
                 "{} has {} MiB free, and {what} needs {} MiB",
                 place.display(),

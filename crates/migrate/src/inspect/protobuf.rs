@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_told_apart() {
+    fn fields_are_distinguished() {
         let message = [0x08, 0x96, 0x01, 0x12, 3, b'P', b'U', b'T', 0x1d, 1, 2, 3, 4];
         let expected =
             [(1, Value::Number(150)), (2, Value::Bytes(b"PUT")), (3, Value::Bytes(&[1, 2, 3, 4]))];

@@ -113,7 +113,8 @@ impl LogReader {
         }
     }
 
-    /// `taken` are the snapshots that exist as files. The newest one that is also in the log counts.
+    /// `taken` are the snapshots that exist as files. The newest one that is also in the log
+    /// counts.
     fn replayed_until(&self, taken: &BTreeSet<u64>) -> Option<Series> {
         let start = self.snapshots.intersection(taken).last().copied().unwrap_or(0);
         let replayed = self.old.iter().rev().take_while(|(index, _)| *index > start);
@@ -201,7 +202,7 @@ mod tests {
         check(&[entry(4, &field(2, &health))], &[], V2_STORE);
         check(&[entry(4, &request("PUT", "/1/key"))], &[], V2_STORE);
         check(&[entry(4, &request("SYNC", ""))], &[], V2_STORE);
-        // Others who are not attributes of a member, and another method for those who are.
+        // Another key than the attributes of a member, and another method than PUT.
         check(&[entry(4, &request("PUT", "/0/members/8e9e/raftAttributes"))], &[], V2_STORE);
         check(&[entry(4, &request("DELETE", "/0/version"))], &[], V2_STORE);
         check(&[], &[], None);

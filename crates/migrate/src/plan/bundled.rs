@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use etcd_version::{BUNDLED_PATH, Bundled, EtcdVersion};
 
-use crate::failure::{Failure, Kind};
+use crate::error::{MigrateError, MigrateErrorKind};
 use crate::files::durable::parent;
 use crate::platform::PROGRAM_SUFFIX;
 
 /// The bundled versions: from the flag, else from the list in the image, else from the names of the
 /// programs in `bin_dir`.
-pub fn bundled(given: Option<&Bundled>, bin_dir: &Path) -> Result<Bundled, Failure> {
+pub fn bundled(given: Option<&Bundled>, bin_dir: &Path) -> Result<Bundled, MigrateError> {
     if let Some(bundled) = given {
         return Ok(bundled.clone());
     }
@@ -21,15 +21,15 @@ pub fn bundled(given: Option<&Bundled>, bin_dir: &Path) -> Result<Bundled, Failu
     let path = parent(bin_dir).join(within_prefix);
     match fs::read_to_string(&path) {
         Ok(text) => text.parse().map_err(|error| {
-            Failure::new(Kind::System, format_args!("{}: {error}", path.display()))
+            MigrateError::new(MigrateErrorKind::System, format_args!("{}: {error}", path.display()))
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => by_programs(bin_dir),
-        Err(error) => Err(Failure::file("read", &path, &error)),
+        Err(error) => Err(MigrateError::file("read", &path, &error)),
     }
 }
 
-fn by_programs(bin_dir: &Path) -> Result<Bundled, Failure> {
-    let unreadable = |error: io::Error| Failure::file("read the programs in", bin_dir, &error);
+fn by_programs(bin_dir: &Path) -> Result<Bundled, MigrateError> {
+    let unreadable = |error: io::Error| MigrateError::file("read the programs in", bin_dir, &error);
     let mut versions = Vec::new();
     for entry in fs::read_dir(bin_dir).map_err(unreadable)? {
         let name = entry.map_err(unreadable)?.file_name();
@@ -38,8 +38,8 @@ fn by_programs(bin_dir: &Path) -> Result<Bundled, Failure> {
         versions.extend(version.and_then(|text| text.parse().ok()));
     }
     if versions.is_empty() {
-        return Err(Failure::new(
-            Kind::System,
+        return Err(MigrateError::new(
+            MigrateErrorKind::System,
             format_args!("no etcd-<version> programs in {}", bin_dir.display()),
         )
         .hint("give their directory with --bin-dir"));
@@ -48,31 +48,34 @@ fn by_programs(bin_dir: &Path) -> Result<Bundled, Failure> {
 }
 
 /// The path of a program such as `etcd-3.6.14`. An error if it does not exist.
-pub fn program(bin_dir: &Path, name: &str, version: &EtcdVersion) -> Result<PathBuf, Failure> {
+pub fn program(bin_dir: &Path, name: &str, version: &EtcdVersion) -> Result<PathBuf, MigrateError> {
     let path = bin_dir.join(format!("{name}-{version}{PROGRAM_SUFFIX}"));
     if path.is_file() {
         return Ok(path);
     }
-    Err(Failure::new(Kind::System, format_args!("{} does not exist", path.display()))
-        .hint("a step needs this program; `migrate --plan` prints the steps"))
+    Err(MigrateError::new(
+        MigrateErrorKind::System,
+        format_args!("{} does not exist", path.display()),
+    )
+    .hint("a step needs this program; `migrate --plan` prints the steps"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Scratch;
+    use crate::scratch::ScratchDirectory;
 
     #[test]
     fn the_flag_beats_the_file_and_the_file_beats_the_programs() {
-        let scratch = Scratch::new();
+        let scratch = ScratchDirectory::new();
         let bin_dir = scratch.path().join("local/bin");
         let list = |given: Option<&Bundled>| {
             let bundled = bundled(given, &bin_dir).map_err(|failure| failure.kind)?;
-            Ok::<_, Kind>(bundled.to_string().replace('\n', " "))
+            Ok::<_, MigrateErrorKind>(bundled.to_string().replace('\n', " "))
         };
-        assert_eq!(list(None), Err(Kind::System));
+        assert_eq!(list(None), Err(MigrateErrorKind::System));
         scratch.write("local/bin/migrate", b"");
-        assert_eq!(list(None), Err(Kind::System));
+        assert_eq!(list(None), Err(MigrateErrorKind::System));
         for name in ["etcd", "etcd-3.6.14", "etcdctl-3.9.9", "etcd-3.4.27", "etcd-wrapper"] {
             scratch.write(&format!("local/bin/{name}{PROGRAM_SUFFIX}"), b"");
         }
@@ -82,6 +85,6 @@ mod tests {
         let given = "3.7.1".parse().unwrap();
         assert_eq!(list(Some(&given)).unwrap(), "3.7.1 ");
         scratch.write("local/share/etcdimg/bundled-versions", b"newest\n");
-        assert_eq!(list(None), Err(Kind::System));
+        assert_eq!(list(None), Err(MigrateErrorKind::System));
     }
 }

@@ -158,7 +158,7 @@ pub fn steps(
     }
     let to = &to.version;
     if to.major() != 3 {
-        return Err(NoPath::UnknownMajor(Series::of(to)));
+        return Err(NoPath::UnknownMajor(to.series()));
     }
     if !bundled.versions().contains(to) {
         return Err(NoPath::TargetNotBundled { to: to.clone(), bundled: bundled.clone() });
@@ -190,7 +190,7 @@ fn up(from: &KnownVersion, to: &EtcdVersion, bundled: &Bundled) -> Result<Vec<St
         !is_cleared && from.exact.as_ref().is_none_or(|version| version < required)
     });
     // If the next minor version cannot replay the log, the current one first writes a raft snapshot.
-    let rises = Series::of(to) > from.series;
+    let rises = to.series() > from.series;
     let has_old_log = rises && from.replayed_until.is_some_and(|until| until <= from.series);
     if let Some(until) = from.replayed_until.filter(|until| rises && *until < from.series) {
         return Err(NoPath::LogBeforeData { until, data: from.series });
@@ -199,11 +199,8 @@ fn up(from: &KnownVersion, to: &EtcdVersion, bundled: &Bundled) -> Result<Vec<St
     let first = from.series.minor.saturating_add(u64::from(!repeats_own));
     let mut steps = Vec::new();
     if from.abandons_downgrade {
-        let version = if from.series == Series::of(to) {
-            to.clone()
-        } else {
-            newest(bundled, from.series, to)?
-        };
+        let version =
+            if from.series == to.series() { to.clone() } else { newest(bundled, from.series, to)? };
         steps.push(Step::CancelDowngrade(version));
     }
     for minor in first..to.minor() {
@@ -241,7 +238,7 @@ fn down(
         };
         // A downgrade in place needs the credentials of an administrator, which this program does
         // not have.
-        let facts = Facts::compiled_in().of(Series::of(&older));
+        let facts = Facts::compiled_in().of(older.series());
         let in_place = facts.downgrade_in_place && !from.needs_credentials;
         if !(in_place || facts.downgrade_by_snapshot) {
             return Err(NoPath::DowngradeNeedsCredentials { from: from.series, to: to.clone() });
@@ -256,11 +253,11 @@ fn down(
 
 /// The first patch of a minor version whose data may go on to `to`.
 fn required(series: Series, to: &EtcdVersion) -> Option<&'static EtcdVersion> {
-    Facts::compiled_in().floor(series, Series::of(to))?.required.as_ref()
+    Facts::compiled_in().floor(series, to.series())?.required.as_ref()
 }
 
 fn newest(bundled: &Bundled, series: Series, to: &EtcdVersion) -> Result<EtcdVersion, NoPath> {
-    let versions = bundled.versions().iter().filter(|version| Series::of(version) == series);
+    let versions = bundled.versions().iter().filter(|version| version.series() == series);
     versions.max().cloned().ok_or(NoPath::NotBundled { to: to.clone(), missing: series })
 }
 

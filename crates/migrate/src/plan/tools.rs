@@ -1,6 +1,6 @@
 //! Which programs of etcd a step starts.
 
-use etcd_version::{EtcdVersion, Facts, Series};
+use etcd_version::{EtcdVersion, Facts};
 
 use super::steps::{DowngradeMethod, Step};
 
@@ -30,5 +30,5 @@ pub fn restorer(to: &EtcdVersion) -> &'static str {
 
 /// Whether a database of this version holds its storage version, which `etcdutl migrate` changes.
 pub fn has_storage_version(version: &EtcdVersion) -> bool {
-    Facts::compiled_in().of(Series::of(version)).has_storage_version
+    Facts::compiled_in().of(version.series()).has_storage_version
 }

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use etcd_version::EtcdVersion;
 
-use crate::report::format::Format;
+use crate::report::format::OutputFormat;
 use crate::report::json::Json;
 
 /// How serious an event is.
@@ -20,11 +20,11 @@ pub enum Level {
 /// Writes events in one format. The names of events are an interface, their messages are not.
 #[derive(Clone, Copy, Debug)]
 pub struct EventLog {
-    format: Format,
+    format: OutputFormat,
 }
 
 impl EventLog {
-    pub const fn new(format: Format) -> Self {
+    pub const fn new(format: OutputFormat) -> Self {
         Self { format }
     }
 
@@ -73,9 +73,9 @@ impl<'a> Event<'a> {
         Self { level, name, message, etcd: None, hints: &[] }
     }
 
-    fn line(&self, format: Format, time: &str) -> String {
+    fn line(&self, format: OutputFormat, time: &str) -> String {
         match format {
-            Format::Text => {
+            OutputFormat::Text => {
                 let prefix = match self.level {
                     Level::Info => "",
                     Level::Warning => "warning: ",
@@ -85,7 +85,7 @@ impl<'a> Event<'a> {
                 let hints = self.hints.iter().map(|hint| format!("hint: {hint}"));
                 line.into_iter().chain(hints).collect::<Vec<_>>().join("\n")
             }
-            Format::Json => {
+            OutputFormat::Json => {
                 let level = match self.level {
                     Level::Info => "info",
                     Level::Warning => "warning",
@@ -150,9 +150,9 @@ mod tests {
             Event { hints: &hints, ..Event::new(Level::Error, "failed", "no") }
                 .line(format, "2026-01-01T00:00:00Z")
         };
-        assert_eq!(line(Format::Text), "error: no\nhint: free some space");
+        assert_eq!(line(OutputFormat::Text), "error: no\nhint: free some space");
         assert_eq!(
-            line(Format::Json),
+            line(OutputFormat::Json),
             r#"{"time":"2026-01-01T00:00:00Z","level":"error","event":"failed","message":"no","hints":["free some space"]}"#
         );
     }

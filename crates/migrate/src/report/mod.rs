@@ -7,7 +7,7 @@ pub mod plan_text;
 pub mod status;
 pub mod status_text;
 
-use format::Format;
+use format::OutputFormat;
 use json::Json;
 
 /// What a command prints to stdout.
@@ -19,10 +19,10 @@ pub trait Report {
     fn json(&self) -> Json;
 
     /// The output in the format that was asked for.
-    fn print(&self, format: Format) -> String {
+    fn print(&self, format: OutputFormat) -> String {
         match format {
-            Format::Text => self.text(),
-            Format::Json => format!("{}\n", self.json()),
+            OutputFormat::Text => self.text(),
+            OutputFormat::Json => format!("{}\n", self.json()),
         }
     }
 }

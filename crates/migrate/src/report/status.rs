@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
-use crate::failure::{Failure, Kind};
+use crate::error::{MigrateError, MigrateErrorKind};
 use crate::files::tree;
 use crate::inspect::bolt::Database;
 use crate::inspect::data_dir::{self, DataDir, DataDirContents};
@@ -56,7 +56,7 @@ pub struct BackupCopy {
 }
 
 /// Reads the state of a data directory.
-pub fn look(data_dir: &Path, store: &BackupStore) -> Result<Status, Failure> {
+pub fn look(data_dir: &Path, store: &BackupStore) -> Result<Status, MigrateError> {
     let is_being_moved = Swap::of(data_dir).is_pending();
     let found = if is_being_moved { DataDir::default() } else { data_dir::read(data_dir)? };
     let details = match found.contents {
@@ -76,14 +76,14 @@ pub fn look(data_dir: &Path, store: &BackupStore) -> Result<Status, Failure> {
     })
 }
 
-fn details(member: &Path) -> Result<StatusDetails, Failure> {
+fn details(member: &Path) -> Result<StatusDetails, MigrateError> {
     let db = member.join("snap").join("db");
     let is_served = lock::is_served(&db);
-    let file = File::open(&db).map_err(|error| Failure::file("open", &db, &error))?;
+    let file = File::open(&db).map_err(|error| MigrateError::file("open", &db, &error))?;
     let counted = Database::open(BufReader::new(file)).and_then(|mut db| keys::count(&mut db));
     let keys = counted.map_err(|error| {
-        let failure = Failure::new(
-            Kind::NotMigratable,
+        let failure = MigrateError::new(
+            MigrateErrorKind::NotMigratable,
             format_args!("cannot read {}: {error}", db.display()),
         );
         if is_served {
@@ -92,7 +92,7 @@ fn details(member: &Path) -> Result<StatusDetails, Failure> {
             failure
         }
     })?;
-    let unreadable = |error| Failure::file("read the log in", member, &error);
+    let unreadable = |error| MigrateError::file("read the log in", member, &error);
     let (log_files, log_bytes) = files(&member.join("wal"), "wal").map_err(unreadable)?;
     let (raft_snapshots, _) = files(&member.join("snap"), "snap").map_err(unreadable)?;
     let replayed_until = wal::replayed_until(member).map_err(unreadable)?;

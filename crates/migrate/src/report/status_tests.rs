@@ -2,13 +2,13 @@
 
 use super::*;
 use crate::inspect::bolt::sample::database;
-use crate::report::format::Format;
+use crate::report::format::OutputFormat;
 use crate::report::status;
-use crate::scratch::Scratch;
+use crate::scratch::ScratchDirectory;
 use crate::state::backup_store::BackupStore;
 
-fn example() -> Scratch {
-    let scratch = Scratch::new();
+fn example() -> ScratchDirectory {
+    let scratch = ScratchDirectory::new();
     let member = br#"{"id":1,"peerURLs":["http://a:2380","http://b:2380"],"name":"m"}"#;
     let downgrade = br#"{"target-version":"3.6.0","enabled":true}"#;
     let file = database(&[
@@ -29,7 +29,7 @@ fn example() -> Scratch {
     scratch
 }
 
-fn print(scratch: &Scratch, format: Format) -> String {
+fn print(scratch: &ScratchDirectory, format: OutputFormat) -> String {
     let path = scratch.path().join("data");
     let status = status::look(&path, &BackupStore::of(&path, None)).unwrap();
     status.print(format).replace(&scratch.path().display().to_string(), "DIR")
@@ -38,7 +38,7 @@ fn print(scratch: &Scratch, format: Format) -> String {
 #[test]
 fn a_status_reads_well() {
     assert_eq!(
-        print(&example(), Format::Text),
+        print(&example(), OutputFormat::Text),
         "\
 data directory DIR/data
   version      etcd 3.7.1 (version.txt and the data agree)
@@ -60,7 +60,7 @@ data directory DIR/data
 
 #[test]
 fn programs_read_the_same() {
-    let json = print(&example(), Format::Json);
+    let json = print(&example(), OutputFormat::Json);
     for part in [
         r#""dataDirectory":"DIR/data","storage":"etcd3""#,
         r#""versionFile":"3.7.1/etcd3","data":{"series":"3.7","clusterVersion":"3.7""#,
@@ -76,19 +76,19 @@ fn programs_read_the_same() {
 
 #[test]
 fn names_and_urls_are_those_that_etcd_stores() {
-    let scratch = Scratch::new();
+    let scratch = ScratchDirectory::new();
     let member = br#"{"peerURLs":["http://[::1]:2380"],"name":"a\u0026b"}"#;
     let file = database(&[("members", true, &[("1", member)])]);
     scratch.write("data/member/snap/db", &file);
     scratch.write("data/member/wal/0000000000000000-0000000000000000.wal", b"");
-    let json = print(&scratch, Format::Json);
+    let json = print(&scratch, OutputFormat::Json);
     let expected = r#""members":[{"name":"a&b","peerURLs":["http://[::1]:2380"]}]"#;
     assert!(json.contains(expected), "{json}");
 }
 
 #[test]
 fn a_fresh_directory_has_a_status_too() {
-    let scratch = Scratch::new();
+    let scratch = ScratchDirectory::new();
     scratch.write("data/lost+found/x", b"");
     let expected = "\
 data directory DIR/data
@@ -96,7 +96,7 @@ data directory DIR/data
   version.txt  none
   backups      0 in DIR/data.bak
 ";
-    assert_eq!(print(&scratch, Format::Text), expected);
+    assert_eq!(print(&scratch, OutputFormat::Text), expected);
 }
 
 #[test]
@@ -105,9 +105,9 @@ fn evidence_that_contradicts_itself_is_shown_and_is_no_error() {
     scratch.write("data/version.txt", b"3.4.27/etcd3");
     let contradiction = "version.txt says etcd 3.4.27, but the data was written by etcd 3.7";
     // A step is under way, and the next run would go by the data.
-    let text = print(&scratch, Format::Text);
+    let text = print(&scratch, OutputFormat::Text);
     assert!(!text.contains(contradiction), "{text}");
     scratch.write("data/.migrate/journal", b"target 3.6.14/etcd3\noutcome done\n");
-    let text = print(&scratch, Format::Text);
+    let text = print(&scratch, OutputFormat::Text);
     assert!(text.contains(contradiction), "{text}");
 }

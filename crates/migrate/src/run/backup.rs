@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::failure::{Failure, Kind};
+use crate::error::{MigrateError, MigrateErrorKind};
 use crate::files::compare::has_same_bytes;
 use crate::files::tree;
 use crate::inspect::disk_space;
@@ -34,10 +34,10 @@ impl Backup<'_> {
     /// Copies `member` and `version.txt` into a new directory of the store and returns that
     /// directory. Fails early when there is no room for the copy and for the `step_bytes` that the
     /// steps write.
-    pub fn make(&self, step_bytes: u64) -> Result<PathBuf, Failure> {
+    pub fn make(&self, step_bytes: u64) -> Result<PathBuf, MigrateError> {
         let store = self.store;
         let failed = |error: &io::Error| {
-            Failure::file("back up to", &store.directory, error).hint(ELSEWHERE)
+            MigrateError::file("back up to", &store.directory, error).hint(ELSEWHERE)
         };
         let partial = store.begin().map_err(|error| failed(&error))?;
         let member = self.data_dir.join("member");
@@ -58,7 +58,7 @@ impl Backup<'_> {
         Ok(complete)
     }
 
-    fn copy(&self, member: &Path, partial: &Path) -> Result<PathBuf, Failure> {
+    fn copy(&self, member: &Path, partial: &Path) -> Result<PathBuf, MigrateError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Windows allows no colon in a name.
         let name = timestamp(now.as_secs()).replace(':', "");
@@ -66,15 +66,15 @@ impl Backup<'_> {
             .and_then(|()| copy_version_file(self.data_dir, partial))
             .and_then(|()| self.store.end(partial, &name));
         copied.map_err(|failure| {
-            let is_interrupted = failure.kind != Kind::System;
+            let is_interrupted = failure.kind != MigrateErrorKind::System;
             if is_interrupted { failure } else { failure.hint(ELSEWHERE) }
         })
     }
 
-    fn check_room(&self, copy_bytes: u64, step_bytes: u64) -> Result<(), Failure> {
+    fn check_room(&self, copy_bytes: u64, step_bytes: u64) -> Result<(), MigrateError> {
         let directory = &self.store.directory;
         let is_same = platform::is_same_file_system(self.data_dir, directory)
-            .map_err(|error| Failure::file("look at", directory, &error))?;
+            .map_err(|error| MigrateError::file("look at", directory, &error))?;
         let checked = if is_same {
             let what = "a copy of the data with what the steps write";
             disk_space::check(directory, copy_bytes + step_bytes, what)
@@ -108,10 +108,10 @@ fn shares_blocks(db: &Path, probe: &Path) -> bool {
 }
 
 /// Copies a directory with everything below it; `to` must not exist.
-fn copy_directory(from: &Path, to: &Path, stop: &StopSignal) -> Result<(), Failure> {
+fn copy_directory(from: &Path, to: &Path, stop: &StopSignal) -> Result<(), MigrateError> {
     let failed = |error: &io::Error| {
-        Failure::new(
-            Kind::System,
+        MigrateError::new(
+            MigrateErrorKind::System,
             format_args!("cannot copy {} to {}: {error}", from.display(), to.display()),
         )
     };
@@ -131,14 +131,14 @@ fn copy_directory(from: &Path, to: &Path, stop: &StopSignal) -> Result<(), Failu
         .map_err(|error| failed(&error))
 }
 
-fn copy_version_file(data_dir: &Path, partial: &Path) -> Result<(), Failure> {
+fn copy_version_file(data_dir: &Path, partial: &Path) -> Result<(), MigrateError> {
     let path = data_dir.join("version.txt");
     match copy_file(&path, &partial.join("version.txt")) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Failure::file("copy", &path, &error))
+            Err(MigrateError::file("copy", &path, &error))
         }
         _ => platform::sync_directory(partial)
-            .map_err(|error| Failure::file("write", partial, &error)),
+            .map_err(|error| MigrateError::file("write", partial, &error)),
     }
 }
 
@@ -163,11 +163,11 @@ fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::format::Format;
-    use crate::scratch::Scratch;
+    use crate::report::format::OutputFormat;
+    use crate::scratch::ScratchDirectory;
 
-    fn example() -> Scratch {
-        let scratch = Scratch::new();
+    fn example() -> ScratchDirectory {
+        let scratch = ScratchDirectory::new();
         scratch.write("data/member/snap/db", &[7; 5000]);
         scratch.write("data/member/wal/0.wal", b"log");
         scratch.write("data/version.txt", b"3.4.27/etcd3");
@@ -176,14 +176,14 @@ mod tests {
     }
 
     fn backup<'a>(store: &'a BackupStore, data_dir: &'a Path, stop: &'a StopSignal) -> Backup<'a> {
-        Backup { data_dir, store, log: EventLog::new(Format::Text), stop }
+        Backup { data_dir, store, log: EventLog::new(OutputFormat::Text), stop }
     }
 
-    fn make_on(store: &BackupStore, data_dir: &Path) -> Result<PathBuf, Failure> {
+    fn make_on(store: &BackupStore, data_dir: &Path) -> Result<PathBuf, MigrateError> {
         backup(store, data_dir, &StopSignal::default()).make(0)
     }
 
-    fn make_in(scratch: &Scratch) -> Result<PathBuf, Failure> {
+    fn make_in(scratch: &ScratchDirectory) -> Result<PathBuf, MigrateError> {
         let data_dir = scratch.path().join("data");
         make_on(&BackupStore::of(&data_dir, None), &data_dir)
     }
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_place_for_several_directories_loses_no_copy_of_another_and_keeps_its_mode() {
-        let place = Scratch::new();
+        let place = ScratchDirectory::new();
         place.write("notes.txt", b"mine");
         let kept = place.path().join("2020-01-01T000000Z");
         place.write("2020-01-01T000000Z/member/snap/db", b"of whom?");
@@ -270,14 +270,14 @@ mod tests {
     fn a_copy_that_cannot_be_made_is_an_error() {
         let scratch = example();
         scratch.write("data.bak", b"a file");
-        assert_eq!(make_in(&scratch).unwrap_err().kind, Kind::System);
+        assert_eq!(make_in(&scratch).unwrap_err().kind, MigrateErrorKind::System);
     }
 
     #[test]
     fn a_copy_of_what_somebody_writes_to_is_an_error() {
         use std::sync::atomic::{AtomicBool, Ordering};
 
-        let scratch = Scratch::new();
+        let scratch = ScratchDirectory::new();
         scratch.write("db", &vec![7; 4 << 20]);
         let [from, to] = ["db", "copy"].map(|name| scratch.path().join(name));
         let is_done = AtomicBool::new(false);

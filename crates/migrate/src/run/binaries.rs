@@ -8,14 +8,14 @@ use std::path::Path;
 
 use etcd_version::EtcdVersion;
 
-use crate::failure::Failure;
+use crate::error::MigrateError;
 use crate::files::compare::has_same_bytes;
 use crate::files::durable::beside;
 use crate::platform::{self, PROGRAM_SUFFIX};
 use crate::report::event::EventLog;
 
 /// Replaces them where they differ. A read-only file system or missing rights are only a warning.
-pub fn place(bin_dir: &Path, version: &EtcdVersion, log: EventLog) -> Result<(), Failure> {
+pub fn place(bin_dir: &Path, version: &EtcdVersion, log: EventLog) -> Result<(), MigrateError> {
     for name in ["etcd", "etcdctl", "etcdutl"] {
         let from = bin_dir.join(format!("{name}-{version}{PROGRAM_SUFFIX}"));
         let to = bin_dir.join(format!("{name}{PROGRAM_SUFFIX}"));
@@ -35,7 +35,7 @@ pub fn place(bin_dir: &Path, version: &EtcdVersion, log: EventLog) -> Result<(),
                     ),
                 );
             }
-            Err(error) => return Err(Failure::file("replace", &to, &error)),
+            Err(error) => return Err(MigrateError::file("replace", &to, &error)),
         }
     }
     Ok(())
@@ -71,16 +71,16 @@ fn is_same(one: &Path, other: &Path) -> bool {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
-    use crate::report::format::Format;
-    use crate::scratch::Scratch;
+    use crate::report::format::OutputFormat;
+    use crate::scratch::ScratchDirectory;
 
-    fn place_in(scratch: &Scratch, version: &str) -> Result<(), Failure> {
-        place(scratch.path(), &version.parse().unwrap(), EventLog::new(Format::Text))
+    fn place_in(scratch: &ScratchDirectory, version: &str) -> Result<(), MigrateError> {
+        place(scratch.path(), &version.parse().unwrap(), EventLog::new(OutputFormat::Text))
     }
 
     #[test]
     fn the_plain_programs_become_those_of_the_target() {
-        let scratch = Scratch::new();
+        let scratch = ScratchDirectory::new();
         for name in ["etcd", "etcdctl"] {
             scratch.write(name, b"new");
             scratch.write(&format!("{name}-3.4.27"), b"old");
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_link_to_another_version_is_replaced_and_not_written_through() {
-        let scratch = Scratch::new();
+        let scratch = ScratchDirectory::new();
         scratch.write("etcd-3.4.27", b"old");
         scratch.write("etcd-3.6.14", b"new");
         std::os::unix::fs::symlink("etcd-3.6.14", scratch.path().join("etcd")).unwrap();
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn what_is_the_same_already_is_left_alone() {
-        let scratch = Scratch::new();
+        let scratch = ScratchDirectory::new();
         scratch.write("etcd", b"same");
         scratch.write("etcd-3.6.14", b"same");
         let inode = || fs::metadata(scratch.path().join("etcd")).unwrap();

@@ -22,7 +22,7 @@ enum Takes {
 
 /// Flags that would take `/health` and `/version` away from the private listener, add listeners
 /// elsewhere, or send the log to a place where this program does not read it.
-const UNWANTED: &[(&str, Takes)] = &[
+const REMOVED_FLAGS: &[(&str, Takes)] = &[
     ("listen-client-http-urls", Takes::Value),
     ("listen-metrics-urls", Takes::Value),
     ("host-whitelist", Takes::Value),
@@ -71,7 +71,7 @@ pub fn arguments(
     wanted(&member.extra_arguments).cloned().chain(own).collect()
 }
 
-/// The extra arguments without those that are `UNWANTED`.
+/// The extra arguments without those that are `REMOVED_FLAGS`.
 fn wanted(extra: &[String]) -> impl Iterator<Item = &String> {
     let mut is_value = false;
     extra.iter().filter(move |argument| {
@@ -79,7 +79,7 @@ fn wanted(extra: &[String]) -> impl Iterator<Item = &String> {
             return false;
         }
         let Some((name, value)) = etcd_flags::parse(argument) else { return true };
-        let Some((_, takes)) = UNWANTED.iter().find(|(known, _)| *known == name) else {
+        let Some((_, takes)) = REMOVED_FLAGS.iter().find(|(known, _)| *known == name) else {
             return true;
         };
         is_value = *takes == Takes::Value && value.is_none();
@@ -103,7 +103,7 @@ pub fn is_hidden(variable: &str, arguments: &[String]) -> bool {
     moves_data
         || flag == "debug"
         || flags.any(|(known, _)| known == flag)
-        || UNWANTED.iter().any(|(known, _)| *known == flag)
+        || REMOVED_FLAGS.iter().any(|(known, _)| *known == flag)
 }
 
 /// The value of `ETCD_UNSUPPORTED_ARCH` that this version demands on this machine, if any.

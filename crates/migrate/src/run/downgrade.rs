@@ -10,7 +10,7 @@ use super::poll::Poll;
 use super::server::Server;
 use super::step_context::StepContext;
 use super::subprocess;
-use crate::failure::{Failure, Kind};
+use crate::error::{MigrateError, MigrateErrorKind};
 use crate::files::tree;
 use crate::inspect::data_dir::{self, DataDirContents, Member};
 use crate::plan::tools::{has_storage_version, restorer};
@@ -23,9 +23,9 @@ pub fn in_place(
     context: &StepContext<'_>,
     from: &EtcdVersion,
     to: &EtcdVersion,
-) -> Result<(), Failure> {
+) -> Result<(), MigrateError> {
     let newer_tool = context.program("etcdctl", from)?;
-    let goal = Series::of(to);
+    let goal = to.series();
     let limit = context.options.timeouts.start;
     context.serve(from, |server| {
         server.wait_until_healthy()?;
@@ -43,7 +43,7 @@ pub fn in_place(
 
 /// Cancels a downgrade that an earlier run enabled, so that the data can go to another version.
 /// `at` is the version to do it with.
-pub fn cancel_earlier(context: &StepContext<'_>, at: &EtcdVersion) -> Result<(), Failure> {
+pub fn cancel_earlier(context: &StepContext<'_>, at: &EtcdVersion) -> Result<(), MigrateError> {
     // The tool of the target is newer than the goal of the downgrade, so it knows this command.
     let tool = context.program("etcdctl", &context.options.target.version)?;
     context.serve(at, |server| {
@@ -59,7 +59,7 @@ pub fn by_snapshot(
     context: &StepContext<'_>,
     from: &EtcdVersion,
     to: &EtcdVersion,
-) -> Result<(), Failure> {
+) -> Result<(), MigrateError> {
     // The log may hold more than the database. After a clean stop both are at the same point.
     context.serve(from, |server| server.wait_until_healthy())?;
     let swap = Swap::of(&context.options.data_dir);
@@ -76,11 +76,11 @@ fn restore(
     from: &EtcdVersion,
     to: &EtcdVersion,
     swap: &Swap,
-) -> Result<(), Failure> {
+) -> Result<(), MigrateError> {
     run_tools(context, from, to, swap)?;
     platform::copy_ownership(&swap.member, &swap.restored.join("member"))
         .and_then(|()| tree::sync(&swap.restored))
-        .map_err(|error| Failure::file("make durable", &swap.restored, &error))
+        .map_err(|error| MigrateError::file("make durable", &swap.restored, &error))
 }
 
 fn run_tools(
@@ -88,7 +88,7 @@ fn run_tools(
     from: &EtcdVersion,
     to: &EtcdVersion,
     swap: &Swap,
-) -> Result<(), Failure> {
+) -> Result<(), MigrateError> {
     let identity = ClusterIdentity::of(context)?;
     let db = |member: &Path| member.join("snap").join("db");
     let restore = |tool, version: &EtcdVersion, db: &Path, into: &Path| {
@@ -106,7 +106,9 @@ fn run_tools(
     // to do so while the log has such entries, so it works on a restored copy without a log.
     restore("etcdutl", from, &db(&swap.member), &swap.staged)?;
     let mut migrate = Command::new(context.program("etcdutl", from)?);
-    migrate.args(["migrate", "--target-version", &to.series(), "--data-dir"]).arg(&swap.staged);
+    migrate
+        .args(["migrate", "--target-version", &to.series().to_string(), "--data-dir"])
+        .arg(&swap.staged);
     context.run_tool(migrate, &format!("etcd {from} could not write the schema of {to}"))?;
     restore(restorer(to), to, &db(&swap.staged.join("member")), &swap.restored)
 }
@@ -122,11 +124,14 @@ struct ClusterIdentity {
 
 impl ClusterIdentity {
     /// The only member as the data describes it, else as the options do.
-    fn of(context: &StepContext<'_>) -> Result<Self, Failure> {
+    fn of(context: &StepContext<'_>) -> Result<Self, MigrateError> {
         let options = &context.options.member;
         let DataDirContents::Etcd3(data) = data_dir::read(&context.options.data_dir)?.contents
         else {
-            return Err(Failure::new(Kind::StepFailed, "the data has disappeared"));
+            return Err(MigrateError::new(
+                MigrateErrorKind::StepFailed,
+                "the data has disappeared",
+            ));
         };
         let token = options.initial_cluster_token.clone();
         let Some(Member { name, peer_urls }) = data.only_member() else {
@@ -163,7 +168,7 @@ fn enable(
     server: &mut Server<'_>,
     goal: Series,
     limit: Duration,
-) -> Result<(), Failure> {
+) -> Result<(), MigrateError> {
     let poll = Poll::expensive();
     while !server.is_downgraded(goal) {
         let Some(error) =
@@ -173,7 +178,7 @@ fn enable(
         };
         if poll.is_longer_than(limit) {
             let what = format_args!("etcd refused the downgrade to {goal}: {error}");
-            return Err(Failure::new(Kind::StepFailed, what));
+            return Err(MigrateError::new(MigrateErrorKind::StepFailed, what));
         }
         server.check()?;
         poll.pause();
@@ -182,7 +187,11 @@ fn enable(
 }
 
 /// Cancels a downgrade, unless the server has ended it itself.
-fn cancel(etcdctl_path: &Path, server: &mut Server<'_>, limit: Duration) -> Result<(), Failure> {
+fn cancel(
+    etcdctl_path: &Path,
+    server: &mut Server<'_>,
+    limit: Duration,
+) -> Result<(), MigrateError> {
     let poll = Poll::expensive();
     while let Some(error) = etcdctl(etcdctl_path, server, &["downgrade", "cancel"])? {
         if error.contains("no inflight downgrade") {
@@ -190,7 +199,7 @@ fn cancel(etcdctl_path: &Path, server: &mut Server<'_>, limit: Duration) -> Resu
         }
         if poll.is_longer_than(limit) {
             let what = format_args!("etcd did not close the downgrade: {error}");
-            return Err(Failure::new(Kind::StepFailed, what));
+            return Err(MigrateError::new(MigrateErrorKind::StepFailed, what));
         }
         server.check()?;
         poll.pause();
@@ -204,7 +213,7 @@ fn etcdctl(
     path: &Path,
     server: &mut Server<'_>,
     words: &[&str],
-) -> Result<Option<String>, Failure> {
+) -> Result<Option<String>, MigrateError> {
     let mut command = Command::new(path);
     command.arg(format!("--endpoints=http://127.0.0.1:{}", server.port)).args(words);
     subprocess::run(command, || server.check())

@@ -11,13 +11,13 @@ const MAX_RESPONSE_BYTES: u64 = 64 << 10;
 
 /// What a server answered.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Response {
+pub struct HttpResponse {
     pub status: u16,
     pub body: String,
 }
 
 /// Sends a request. `timeout` limits the connection and each read and write.
-pub fn get(address: SocketAddr, path: &str, timeout: Duration) -> io::Result<Response> {
+pub fn get(address: SocketAddr, path: &str, timeout: Duration) -> io::Result<HttpResponse> {
     let mut stream = TcpStream::connect_timeout(&address, timeout)?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
@@ -29,13 +29,13 @@ pub fn get(address: SocketAddr, path: &str, timeout: Duration) -> io::Result<Res
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an HTTP answer"))
 }
 
-fn parse(text: &str) -> Option<Response> {
+fn parse(text: &str) -> Option<HttpResponse> {
     let (head, body) = text.split_once("\r\n\r\n")?;
     let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
-    Some(Response { status, body: body.to_owned() })
+    Some(HttpResponse { status, body: body.to_owned() })
 }
 
-impl Response {
+impl HttpResponse {
     /// The body as a JSON object; `Value::Null` when it is something else.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_default()
@@ -62,7 +62,7 @@ mod tests {
             String::from_utf8_lossy(&request[..length]).into_owned()
         });
         let answer = get(address, "/health", Duration::from_secs(5)).unwrap();
-        assert_eq!(answer, Response { status: 503, body: "{\"health\":\"false\"}".to_owned() });
+        assert_eq!(answer, HttpResponse { status: 503, body: "{\"health\":\"false\"}".to_owned() });
         assert!(server.join().unwrap().starts_with("GET /health HTTP/1.1\r\n"));
     }
 
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_body_that_is_no_json_has_no_fields() {
-        let json = |body: &str| Response { status: 200, body: body.to_owned() }.json();
+        let json = |body: &str| HttpResponse { status: 200, body: body.to_owned() }.json();
         assert_eq!(json(r#"{"etcdcluster": "3.5.0"}"#)["etcdcluster"], "3.5.0");
         assert_eq!(json(r#"{"health":true}"#)["health"], true);
         for body in ["", "3.5.0", "{\"etcdcluster\": \"3.5.0\"", &"[".repeat(100_000)] {

@@ -4,11 +4,11 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use etcd_version::{Bundled, Facts, Series};
+use etcd_version::{Bundled, Facts};
 
 use crate::cli::etcd_flags;
 use crate::cli::options::{Options, PlainBinaries, ServerOptions};
-use crate::failure::{Failure, Kind};
+use crate::error::{MigrateError, MigrateErrorKind};
 use crate::inspect::current_version::{self, CurrentVersion, UnclearVersion};
 use crate::inspect::data_dir::{self, DataDir, DataDirContents};
 use crate::plan::bundled;
@@ -16,7 +16,7 @@ use crate::plan::steps::{self, Step};
 use crate::platform;
 use crate::report::Report;
 use crate::report::event::EventLog;
-use crate::report::format::Format;
+use crate::report::format::OutputFormat;
 use crate::report::plan_text::{PlanReport, describe};
 use crate::report::status;
 use crate::run::binaries;
@@ -27,7 +27,7 @@ use crate::run::signal::StopSignal;
 use crate::run::step_context::{StepContext, replayed_until};
 use crate::state::backup_store::BackupStore;
 use crate::state::journal::{self, Journal};
-use crate::state::lock::{self, Lock};
+use crate::state::lock::{self, DataDirLock};
 use crate::state::swap::Swap;
 
 /// The data and the steps to the target version.
@@ -39,7 +39,7 @@ struct Migration {
 }
 
 /// The output of `--plan`. Changes nothing.
-pub fn plan(options: &Options, format: Format) -> Result<String, Failure> {
+pub fn plan(options: &Options, format: OutputFormat) -> Result<String, MigrateError> {
     refuse_outside_wal(options)?;
     let bundled = bundled::bundled(options.bundled.as_ref(), &options.bin_dir)?;
     let migration = peek(options, &bundled)?;
@@ -55,19 +55,26 @@ pub fn plan(options: &Options, format: Format) -> Result<String, Failure> {
 }
 
 /// The output of `status`. Changes nothing.
-pub fn status(data_dir: &Path, backups: Option<&Path>, format: Format) -> Result<String, Failure> {
+pub fn status(
+    data_dir: &Path,
+    backups: Option<&Path>,
+    format: OutputFormat,
+) -> Result<String, MigrateError> {
     if !data_dir.exists() {
         let error = io::Error::from(io::ErrorKind::NotFound);
-        return Err(Failure::file("read the data directory", data_dir, &error));
+        return Err(MigrateError::file("read the data directory", data_dir, &error));
     }
     Ok(status::look(data_dir, &BackupStore::of(data_dir, backups))?.print(format))
 }
 
 /// Migrates the data if needed.
-pub fn run(options: &Options, log: EventLog) -> Result<(), Failure> {
+pub fn run(options: &Options, log: EventLog) -> Result<(), MigrateError> {
     refuse_outside_wal(options)?;
     let stop = StopSignal::listen().map_err(|error| {
-        Failure::new(Kind::System, format_args!("cannot listen for signals: {error}"))
+        MigrateError::new(
+            MigrateErrorKind::System,
+            format_args!("cannot listen for signals: {error}"),
+        )
     })?;
     for flag in &options.ignored {
         log.info("ignored", format_args!("--{flag} has no effect here"));
@@ -84,7 +91,7 @@ pub fn run(options: &Options, log: EventLog) -> Result<(), Failure> {
         }
     }
     create(options, log)?;
-    let _lock = Lock::take(&options.data_dir)?;
+    let _lock = DataDirLock::take(&options.data_dir)?;
     set_mode(options)?;
     if swap.is_pending() {
         log.info("resume", "moving the restored data into place, where the last run had stopped");
@@ -106,7 +113,7 @@ fn take_steps(
     migration: &Migration,
     stop: &StopSignal,
     log: EventLog,
-) -> Result<(), Failure> {
+) -> Result<(), MigrateError> {
     runner::check_programs(&migration.steps, options)?;
     let before = migration.journal.clone();
     let has_work = migration.steps.iter().any(Step::changes_data);
@@ -170,7 +177,7 @@ fn server_options(options: &Options, found: &DataDir) -> ServerOptions {
     }
 }
 
-fn arrive(options: &Options, log: EventLog) -> Result<(), Failure> {
+fn arrive(options: &Options, log: EventLog) -> Result<(), MigrateError> {
     if options.plain_binaries == PlainBinaries::Replace {
         binaries::place(&options.bin_dir, &options.target.version, log)?;
     }
@@ -183,11 +190,11 @@ fn arrive(options: &Options, log: EventLog) -> Result<(), Failure> {
 }
 
 impl Migration {
-    fn with_steps(self, options: &Options, bundled: &Bundled) -> Result<Self, Failure> {
+    fn with_steps(self, options: &Options, bundled: &Bundled) -> Result<Self, MigrateError> {
         let steps = steps::steps(&self.origin, &options.target, bundled, options.downgrades);
         let steps = steps.map_err(|no_path| {
-            let failure = Failure::new(Kind::NotMigratable, &no_path);
-            no_path.hint().into_iter().fold(failure, Failure::hint)
+            let failure = MigrateError::new(MigrateErrorKind::NotMigratable, &no_path);
+            no_path.hint().into_iter().fold(failure, MigrateError::hint)
         })?;
         Ok(Self { steps, ..self })
     }
@@ -203,7 +210,7 @@ impl Migration {
 
 /// The migration, planned without the lock. While another process writes to the data, it may look
 /// damaged; that is no error unless it stays so.
-fn peek(options: &Options, bundled: &Bundled) -> Result<Migration, Failure> {
+fn peek(options: &Options, bundled: &Bundled) -> Result<Migration, MigrateError> {
     let seen = look(options).or_else(|_| match lock::in_use(&options.data_dir) {
         Some(in_use) => Err(in_use),
         None => look(options),
@@ -212,15 +219,15 @@ fn peek(options: &Options, bundled: &Bundled) -> Result<Migration, Failure> {
 }
 
 /// The migration, planned with the lock.
-fn prepare(options: &Options, bundled: &Bundled) -> Result<Migration, Failure> {
+fn prepare(options: &Options, bundled: &Bundled) -> Result<Migration, MigrateError> {
     look(options)?.with_steps(options, bundled)
 }
 
 /// Reads the data; the steps are still empty.
-fn look(options: &Options) -> Result<Migration, Failure> {
+fn look(options: &Options) -> Result<Migration, MigrateError> {
     if Swap::of(&options.data_dir).is_pending() {
-        return Err(Failure::new(
-            Kind::NotMigratable,
+        return Err(MigrateError::new(
+            MigrateErrorKind::NotMigratable,
             "a downgrade was interrupted while it moved the restored data into place",
         )
         .hint("run migrate without --plan to finish it"));
@@ -234,7 +241,7 @@ fn look(options: &Options) -> Result<Migration, Failure> {
     if let (CurrentVersion::Etcd3(known), DataDirContents::Etcd3(data)) =
         (&mut origin, &found.contents)
     {
-        let to = Series::of(&options.target.version);
+        let to = options.target.version.series();
         // Only then an etcd may be unable to replay the log. The log may be long.
         if Facts::compiled_in().is_replay_limit(known.series) && to > known.series {
             known.replayed_until = replayed_until(&options.data_dir)?;
@@ -248,15 +255,15 @@ fn look(options: &Options) -> Result<Migration, Failure> {
 
 /// An error if the extra arguments move data out of the data directory: it would neither be copied
 /// nor migrated.
-fn refuse_outside_wal(options: &Options) -> Result<(), Failure> {
+fn refuse_outside_wal(options: &Options) -> Result<(), MigrateError> {
     let named = |argument: &&String| {
         let flag = etcd_flags::parse(argument);
         flag.is_some_and(|(name, _)| ["wal-dir", "data-dir", "config-file"].contains(&name))
     };
     match options.member.extra_arguments.iter().find(named) {
         None => Ok(()),
-        Some(argument) => Err(Failure::new(
-            Kind::Usage,
+        Some(argument) => Err(MigrateError::new(
+            MigrateErrorKind::Usage,
             format_args!("`{argument}` among the extra arguments is not supported"),
         )
         .hint("data outside --data-dir would neither be backed up nor migrated")),
@@ -264,8 +271,8 @@ fn refuse_outside_wal(options: &Options) -> Result<(), Failure> {
 }
 
 /// The failure with its hints.
-fn explain(unclear: &UnclearVersion) -> Failure {
-    let failure = Failure::new(Kind::NotMigratable, unclear);
+fn explain(unclear: &UnclearVersion) -> MigrateError {
+    let failure = MigrateError::new(MigrateErrorKind::NotMigratable, unclear);
     match unclear {
         UnclearVersion::Contradiction { .. } => failure
             .hint("use `--trust data` if the data is right, `--trust file` if version.txt is")
@@ -277,20 +284,21 @@ fn explain(unclear: &UnclearVersion) -> Failure {
 }
 
 /// Creates the data directory if it is missing.
-fn create(options: &Options, log: EventLog) -> Result<(), Failure> {
+fn create(options: &Options, log: EventLog) -> Result<(), MigrateError> {
     let path = &options.data_dir;
     if !path.exists() {
         log.info("create", format_args!("{} does not exist, creating it", path.display()));
-        fs::create_dir_all(path).map_err(|error| Failure::file("create", path, &error))?;
+        fs::create_dir_all(path).map_err(|error| MigrateError::file("create", path, &error))?;
     }
     Ok(())
 }
 
 /// Sets the mode of the data directory, if one is asked for.
-fn set_mode(options: &Options) -> Result<(), Failure> {
+fn set_mode(options: &Options) -> Result<(), MigrateError> {
     let path = &options.data_dir;
     let Some(mode) = options.data_dir_mode else { return Ok(()) };
-    platform::set_mode(path, mode).map_err(|error| Failure::file("set the mode of", path, &error))
+    platform::set_mode(path, mode)
+        .map_err(|error| MigrateError::file("set the mode of", path, &error))
 }
 
 fn store(options: &Options) -> BackupStore {

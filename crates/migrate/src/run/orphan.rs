@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::cli::options::Options;
-use crate::failure::{Failure, Kind};
+use crate::error::{MigrateError, MigrateErrorKind};
 use crate::platform;
 use crate::report::event::EventLog;
 use crate::run::poll::Poll;
@@ -26,7 +26,7 @@ enum Orphan {
 
 /// Ends them. A server that this program did not start is an error. Afterwards no server has the
 /// database open.
-pub fn end_all(options: &Options, stop: &StopSignal, log: EventLog) -> Result<(), Failure> {
+pub fn end_all(options: &Options, stop: &StopSignal, log: EventLog) -> Result<(), MigrateError> {
     let journal = journal::read(&options.data_dir)?;
     if journal.is_some_and(|journal| journal.is_unfinished()) {
         for id in platform::processes() {
@@ -46,8 +46,9 @@ pub fn end_all(options: &Options, stop: &StopSignal, log: EventLog) -> Result<()
     if lock::is_served(&db) { Err(lock::served(&options.data_dir)) } else { Ok(()) }
 }
 
-fn end(id: u32, kind: Orphan, options: &Options, stop: &StopSignal) -> Result<(), Failure> {
-    let stuck = |why: &str| Failure::new(Kind::Locked, format_args!("process {id} {why}"));
+fn end(id: u32, kind: Orphan, options: &Options, stop: &StopSignal) -> Result<(), MigrateError> {
+    let stuck =
+        |why: &str| MigrateError::new(MigrateErrorKind::Locked, format_args!("process {id} {why}"));
     let signalled = match kind {
         Orphan::Server => platform::ask_process_to_stop(id),
         Orphan::Tool => platform::kill_process(id),

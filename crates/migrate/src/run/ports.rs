@@ -3,18 +3,18 @@
 use std::net::{Ipv4Addr, TcpListener};
 
 use crate::cli::options::{Port, ServerOptions};
-use crate::failure::{Failure, Kind};
+use crate::error::{MigrateError, MigrateErrorKind};
 
 /// Where a server listens for members. Nobody connects there when it is the default, so then any
 /// free port may be used.
-pub fn peer_urls(options: &ServerOptions) -> Result<String, Failure> {
+pub fn peer_urls(options: &ServerOptions) -> Result<String, MigrateError> {
     let Some(preferred) = options.peer_port else { return Ok(options.listen_peer_urls.clone()) };
     let port = free_port(Port::Preferred(preferred))?;
     Ok(format!("http://localhost:{port}"))
 }
 
 /// A port on 127.0.0.1 on which nobody listens now.
-pub fn free_port(port: Port) -> Result<u16, Failure> {
+pub fn free_port(port: Port) -> Result<u16, MigrateError> {
     let free = |port| {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
         listener.local_addr().map(|address| address.port())
@@ -24,7 +24,10 @@ pub fn free_port(port: Port) -> Result<u16, Failure> {
         Port::Preferred(number) => (number, free(number).or_else(|_| free(0))),
     };
     found.map_err(|error| {
-        Failure::new(Kind::System, format_args!("port {number} on 127.0.0.1 is not free: {error}"))
-            .hint("without --port any free port is used")
+        MigrateError::new(
+            MigrateErrorKind::System,
+            format_args!("port {number} on 127.0.0.1 is not free: {error}"),
+        )
+        .hint("without --port any free port is used")
     })
 }

@@ -9,7 +9,7 @@ use super::downgrade;
 use super::server::ServerContext;
 use super::step_context::{StepContext, replayed_until};
 use crate::cli::options::Options;
-use crate::failure::{Failure, Kind};
+use crate::error::{MigrateError, MigrateErrorKind};
 use crate::inspect::data_dir::{self, DataDirContents};
 use crate::inspect::disk_space;
 use crate::inspect::version_pair::VersionPair;
@@ -18,7 +18,6 @@ use crate::plan::{bundled, space, tools};
 use crate::state::backup_store::BackupStore;
 use crate::state::journal::Journal;
 use crate::state::version_file;
-use etcd_version::Series;
 
 /// The hint after a failure in a step.
 pub const GOES_ON: &str = "run migrate again: it goes on where it stopped";
@@ -34,7 +33,7 @@ pub struct Runner<'a> {
 }
 
 /// An error if a program is missing that the steps will start.
-pub fn check_programs(steps: &[Step], options: &Options) -> Result<(), Failure> {
+pub fn check_programs(steps: &[Step], options: &Options) -> Result<(), MigrateError> {
     for step in steps {
         for (name, version) in tools::needed(step, &options.target.version) {
             bundled::program(&options.bin_dir, name, version)?;
@@ -45,7 +44,7 @@ pub fn check_programs(steps: &[Step], options: &Options) -> Result<(), Failure> 
 
 impl Runner<'_> {
     /// Takes all steps. After an error the journal names the step that failed.
-    pub fn take(&mut self, steps: &[Step]) -> Result<(), Failure> {
+    pub fn take(&mut self, steps: &[Step]) -> Result<(), MigrateError> {
         for (index, step) in steps.iter().enumerate() {
             self.context.server.stop.check()?;
             self.context
@@ -64,11 +63,11 @@ impl Runner<'_> {
     }
 
     /// Adds to a failure whether the data may have changed, and what to do next.
-    pub fn explain(&self, failure: Failure) -> Failure {
+    pub fn explain(&self, failure: MigrateError) -> MigrateError {
         if !self.has_begun {
             return failure;
         }
-        let is_interrupted = matches!(failure.kind, Kind::Interrupted(_));
+        let is_interrupted = matches!(failure.kind, MigrateErrorKind::Interrupted(_));
         let failure = failure.in_step();
         // The failure of an interruption has this hint already.
         let failure = if is_interrupted { failure } else { failure.hint(GOES_ON) };
@@ -79,7 +78,7 @@ impl Runner<'_> {
         }
     }
 
-    fn take_one(&mut self, step: &Step, steps: &[Step]) -> Result<(), Failure> {
+    fn take_one(&mut self, step: &Step, steps: &[Step]) -> Result<(), MigrateError> {
         match step {
             Step::Backup => self.back_up(steps),
             Step::CancelDowngrade(version) => downgrade::cancel_earlier(&self.context, version),
@@ -104,15 +103,15 @@ impl Runner<'_> {
     /// An error if the data says that it is at another version. A server that dies while it stops
     /// leaves in the log what its cluster has agreed on, and the next minor version checks the
     /// database before it reads the log.
-    fn confirm(&self, version: &EtcdVersion) -> Result<(), Failure> {
-        let wanted = Series::of(version);
+    fn confirm(&self, version: &EtcdVersion) -> Result<(), MigrateError> {
+        let wanted = version.series();
         let DataDirContents::Etcd3(data) = data_dir::read(&self.context.options.data_dir)?.contents
         else {
             return Ok(());
         };
         match data.series() {
-            Some(series) if series != wanted => Err(Failure::new(
-                Kind::StepFailed,
+            Some(series) if series != wanted => Err(MigrateError::new(
+                MigrateErrorKind::StepFailed,
                 format_args!("etcd {version} has stopped, but left the data at {series}"),
             )
             .hint("run it again with --show-server-log to see the log of the server")),
@@ -122,11 +121,11 @@ impl Runner<'_> {
 
     /// An error if the next minor version cannot replay the log that a server left: the target would
     /// not start.
-    fn confirm_log(&self, version: &EtcdVersion) -> Result<(), Failure> {
-        let own = Series::of(version);
+    fn confirm_log(&self, version: &EtcdVersion) -> Result<(), MigrateError> {
+        let own = version.series();
         match replayed_until(&self.context.options.data_dir)? {
-            Some(until) if until <= own => Err(Failure::new(
-                Kind::StepFailed,
+            Some(until) if until <= own => Err(MigrateError::new(
+                MigrateErrorKind::StepFailed,
                 format_args!(
                     "etcd {version} has stopped, but left requests in the log that etcd {} cannot \
                      replay",
@@ -137,13 +136,14 @@ impl Runner<'_> {
         }
     }
 
-    fn back_up(&mut self, steps: &[Step]) -> Result<(), Failure> {
+    fn back_up(&mut self, steps: &[Step]) -> Result<(), MigrateError> {
         let options = self.context.options;
         let ServerContext { log, stop, .. } = self.context.server;
         let data_dir = &options.data_dir;
         let member = data_dir.join("member");
         let db = member.join("snap").join("db");
-        let db_bytes = fs::metadata(&db).map_err(|error| Failure::file("read", &db, &error))?.len();
+        let db_bytes =
+            fs::metadata(&db).map_err(|error| MigrateError::file("read", &db, &error))?.len();
         let step_bytes = space::bytes_written(steps, db_bytes)
             .saturating_sub(disk_space::allocated_log_bytes(&member));
         if !options.backups.enabled {
@@ -157,7 +157,7 @@ impl Runner<'_> {
         let backup = Backup { data_dir, store: self.store, log, stop };
         let copy = match backup.make(step_bytes) {
             Ok(copy) => copy,
-            Err(failure) if failure.kind == Kind::System && first.is_some() => {
+            Err(failure) if failure.kind == MigrateErrorKind::System && first.is_some() => {
                 let cause = failure.cause;
                 log.warn("backup", format_args!("{cause}; the copy of the earlier run is kept"));
                 return Ok(());
@@ -171,7 +171,7 @@ impl Runner<'_> {
     }
 
     /// Writes the journal.
-    pub fn note(&self) -> Result<(), Failure> {
+    pub fn note(&self) -> Result<(), MigrateError> {
         self.journal.write(&self.context.options.data_dir)
     }
 }

@@ -15,7 +15,7 @@ use etcd_version::EtcdVersion;
 use serde_json::Value;
 
 use crate::cli::options::{ServerLog, ServerOptions, Timeouts};
-use crate::failure::{Failure, Kind};
+use crate::error::{MigrateError, MigrateErrorKind};
 use crate::inspect::{raft_snapshot, wal};
 use crate::platform;
 use crate::report::event::EventLog;
@@ -74,9 +74,12 @@ impl<'a> Server<'a> {
         version: &EtcdVersion,
         data_dir: &Path,
         context: &'a ServerContext<'a>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, MigrateError> {
         let data_dir = data_dir.to_str().ok_or_else(|| {
-            Failure::new(Kind::System, format_args!("{} is not UTF-8", data_dir.display()))
+            MigrateError::new(
+                MigrateErrorKind::System,
+                format_args!("{} is not UTF-8", data_dir.display()),
+            )
         })?;
         let port = free_port(context.options.port)?;
         let listen_peer_urls = &peer_urls(context.options)?;
@@ -92,7 +95,8 @@ impl<'a> Server<'a> {
             command.env("ETCD_UNSUPPORTED_ARCH", arch);
         }
         command.args(&arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|error| Failure::file("start", program, &error))?;
+        let mut child =
+            command.spawn().map_err(|error| MigrateError::file("start", program, &error))?;
         let stderr = child.stderr.take();
         // From here on the server is stopped when this value is dropped, also after an error.
         let version = version.clone();
@@ -110,18 +114,21 @@ impl<'a> Server<'a> {
     }
 
     /// Starts a thread that reads the log.
-    fn follow(&self, stderr: ChildStderr) -> Result<JoinHandle<()>, Failure> {
+    fn follow(&self, stderr: ChildStderr) -> Result<JoinHandle<()>, MigrateError> {
         let tail = Arc::clone(&self.tail);
         let (server_log, log) = (self.context.server_log, self.context.log);
         let follow = move || tail.follow(stderr, server_log, log);
         thread::Builder::new().spawn(follow).map_err(|error| {
-            Failure::new(Kind::System, format_args!("cannot start a thread: {error}"))
+            MigrateError::new(
+                MigrateErrorKind::System,
+                format_args!("cannot start a thread: {error}"),
+            )
         })
     }
 
     /// Waits until the server is healthy and the whole cluster is at its minor version.
-    pub fn wait_until_upgraded(&mut self) -> Result<(), Failure> {
-        let wanted = Series::of(&self.version);
+    pub fn wait_until_upgraded(&mut self) -> Result<(), MigrateError> {
+        let wanted = self.version.series();
         let mut was_healthy = false;
         // The two need not be true at the same time: in a cluster whose other members also migrate,
         // the quorum may be lost a moment later.
@@ -133,7 +140,7 @@ impl<'a> Server<'a> {
 
     /// Waits until the server is healthy. An error if too few other members can be reached for a
     /// quorum.
-    pub fn wait_for_quorum(&mut self, peers: &Peers) -> Result<(), Failure> {
+    pub fn wait_for_quorum(&mut self, peers: &Peers) -> Result<(), MigrateError> {
         let limit = QUORUM_TIMEOUT.min(self.context.timeouts.start);
         let poll = Poll::start();
         while !self.is_healthy() {
@@ -151,11 +158,11 @@ impl<'a> Server<'a> {
         Ok(())
     }
 
-    fn without_quorum(&self, reachable: usize, peers: &Peers) -> Failure {
-        let series = Series::of(&self.version);
+    fn without_quorum(&self, reachable: usize, peers: &Peers) -> MigrateError {
+        let series = self.version.series();
         let next = series.next();
-        Failure::new(
-            Kind::NoQuorum,
+        MigrateError::new(
+            MigrateErrorKind::NoQuorum,
             format_args!(
                 "the log of this member holds requests that etcd {next} cannot replay, and etcd \
                  {series} cannot put that right without a quorum: {reachable} other members can be \
@@ -171,8 +178,8 @@ impl<'a> Server<'a> {
 
     /// Waits until every later minor version can replay the log: until there is a raft snapshot after
     /// the last request that they do not understand.
-    pub fn wait_for_replayable_log(&mut self, data_dir: &Path) -> Result<(), Failure> {
-        let own = Series::of(&self.version);
+    pub fn wait_for_replayable_log(&mut self, data_dir: &Path) -> Result<(), MigrateError> {
+        let own = self.version.series();
         let member = data_dir.join("member");
         let mut newest = None;
         let mut is_replayable = None;
@@ -196,14 +203,14 @@ impl<'a> Server<'a> {
         &mut self,
         data_dir: &Path,
         before: Option<&str>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), MigrateError> {
         self.wait_for("a raft snapshot to be written", |_| {
             raft_snapshot::newest(data_dir).as_deref() > before
         })
     }
 
     /// Waits until cluster and storage are at an older version, after a downgrade was enabled.
-    pub fn wait_until_downgraded(&mut self, to: Series) -> Result<(), Failure> {
+    pub fn wait_until_downgraded(&mut self, to: Series) -> Result<(), MigrateError> {
         let what = format!("the data to be downgraded to {to}");
         self.wait_for(&what, |server| server.is_downgraded(to))
     }
@@ -214,7 +221,7 @@ impl<'a> Server<'a> {
     }
 
     /// Waits until the server is healthy.
-    pub fn wait_until_healthy(&mut self) -> Result<(), Failure> {
+    pub fn wait_until_healthy(&mut self) -> Result<(), MigrateError> {
         self.wait_for("the server to be healthy", Self::is_healthy)
     }
 
@@ -222,7 +229,7 @@ impl<'a> Server<'a> {
         &mut self,
         what: &str,
         mut is_reached: impl FnMut(&Self) -> bool,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), MigrateError> {
         let poll = Poll::start();
         while !is_reached(self) {
             self.check()?;
@@ -235,7 +242,7 @@ impl<'a> Server<'a> {
     }
 
     /// An error if this program was asked to stop, or the server has ended.
-    pub fn check(&mut self) -> Result<(), Failure> {
+    pub fn check(&mut self) -> Result<(), MigrateError> {
         self.context.stop.check()?;
         match self.child.try_wait().map_err(|error| self.lost(&error))? {
             Some(status) => Err(self.died(status)),
@@ -264,7 +271,7 @@ impl<'a> Server<'a> {
 
     /// Asks the server to stop and waits until it has; kills it if that takes too long. An error if
     /// it ended for another reason, for example because of a full disk.
-    pub fn stop(mut self) -> Result<Stopped, Failure> {
+    pub fn stop(mut self) -> Result<Stopped, MigrateError> {
         let status = self.end()?;
         if self.is_killed {
             return Ok(Stopped::InOrder);
@@ -273,10 +280,10 @@ impl<'a> Server<'a> {
             return Err(self.died(status));
         }
         self.read_to_the_end();
-        Ok(if self.tail.has_heard() { Stopped::InOrder } else { Stopped::TooEarly })
+        Ok(if self.tail.saw_stop_message() { Stopped::InOrder } else { Stopped::TooEarly })
     }
 
-    fn end(&mut self) -> Result<ExitStatus, Failure> {
+    fn end(&mut self) -> Result<ExitStatus, MigrateError> {
         if let Some(status) = self.child.try_wait().map_err(|error| self.lost(&error))? {
             return Ok(status);
         }
@@ -299,19 +306,19 @@ impl<'a> Server<'a> {
         }
     }
 
-    fn kill(&mut self) -> Result<(), Failure> {
+    fn kill(&mut self) -> Result<(), MigrateError> {
         self.is_killed = true;
         self.child.kill().map_err(|error| self.lost(&error))
     }
 
-    fn lost(&self, error: &io::Error) -> Failure {
-        Failure::new(
-            Kind::StepFailed,
+    fn lost(&self, error: &io::Error) -> MigrateError {
+        MigrateError::new(
+            MigrateErrorKind::StepFailed,
             format_args!("etcd {} can no longer be watched: {error}", self.version),
         )
     }
 
-    fn died(&mut self, status: ExitStatus) -> Failure {
+    fn died(&mut self, status: ExitStatus) -> MigrateError {
         self.read_to_the_end();
         self.with_last_lines(&format!("etcd {} ended by itself ({status})", self.version))
     }
@@ -323,7 +330,7 @@ impl<'a> Server<'a> {
         }
     }
 
-    fn timed_out(&self, what: &str) -> Failure {
+    fn timed_out(&self, what: &str) -> MigrateError {
         let seconds = self.context.timeouts.start.as_secs();
         let cause = format!("etcd {} ran for {seconds} s, waiting for {what}", self.version);
         self.with_last_lines(&cause)
@@ -331,8 +338,11 @@ impl<'a> Server<'a> {
             .hint("--start-timeout gives more time to large databases")
     }
 
-    fn with_last_lines(&self, cause: &str) -> Failure {
-        Failure::new(Kind::StepFailed, format_args!("{cause}{}", self.tail.last_lines()))
+    fn with_last_lines(&self, cause: &str) -> MigrateError {
+        MigrateError::new(
+            MigrateErrorKind::StepFailed,
+            format_args!("{cause}{}", self.tail.last_lines()),
+        )
     }
 }
 

@@ -17,7 +17,7 @@ const LONGEST_LINE: usize = 400;
 #[derive(Debug, Default)]
 pub struct LogTail {
     lines: Mutex<VecDeque<String>>,
-    has_heard: AtomicBool,
+    saw_stop_message: AtomicBool,
 }
 
 impl LogTail {
@@ -28,8 +28,8 @@ impl LogTail {
         while source.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
             let text = String::from_utf8_lossy(&line).trim_end().to_owned();
             line.clear();
-            if is_told_to_stop(&text) {
-                self.has_heard.store(true, Ordering::Relaxed);
+            if is_stop_message(&text) {
+                self.saw_stop_message.store(true, Ordering::Relaxed);
             }
             if server_log == ServerLog::Show {
                 events.info("server", &text);
@@ -57,13 +57,13 @@ impl LogTail {
     }
 
     /// Whether the server has noticed the signal to stop.
-    pub fn has_heard(&self) -> bool {
-        self.has_heard.load(Ordering::Relaxed)
+    pub fn saw_stop_message(&self) -> bool {
+        self.saw_stop_message.load(Ordering::Relaxed)
     }
 }
 
 /// `received signal; shutting down`, up to etcd 3.3 `received terminated signal, shutting down...`.
-fn is_told_to_stop(line: &str) -> bool {
+fn is_stop_message(line: &str) -> bool {
     line.contains("received ") && line.contains("signal") && line.contains("shutting down")
 }
 
@@ -75,11 +75,11 @@ fn is_final_log_line(line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::format::Format;
+    use crate::report::format::OutputFormat;
 
     fn follow(log: &str) -> LogTail {
         let tail = LogTail::default();
-        tail.follow(log.as_bytes(), ServerLog::OnFailure, EventLog::new(Format::Text));
+        tail.follow(log.as_bytes(), ServerLog::OnFailure, EventLog::new(OutputFormat::Text));
         tail
     }
 
@@ -96,8 +96,8 @@ mod tests {
         for line in
             ["received signal; shutting down", "received terminated signal, shutting down..."]
         {
-            assert!(follow(line).has_heard(), "{line}");
+            assert!(follow(line).saw_stop_message(), "{line}");
         }
-        assert!(!follow("serving client traffic").has_heard());
+        assert!(!follow("serving client traffic").saw_stop_message());
     }
 }

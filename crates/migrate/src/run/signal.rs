@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use crate::failure::{Failure, Kind};
+use crate::error::{MigrateError, MigrateErrorKind};
 
 /// The signal that was received, if any.
 #[derive(Clone, Debug, Default)]
@@ -24,13 +24,16 @@ impl StopSignal {
     }
 
     /// An error when a signal was received.
-    pub fn check(&self) -> Result<(), Failure> {
+    pub fn check(&self) -> Result<(), MigrateError> {
         let number = match self.0.load(Ordering::Relaxed) {
             0 => return Ok(()),
             2 => 2,
             _ => 15,
         };
-        Err(Failure::new(Kind::Interrupted(number), format_args!("interrupted by signal {number}"))
-            .hint("the data is whole; run migrate again to continue"))
+        Err(MigrateError::new(
+            MigrateErrorKind::Interrupted(number),
+            format_args!("interrupted by signal {number}"),
+        )
+        .hint("the data is whole; run migrate again to continue"))
     }
 }

@@ -11,7 +11,7 @@ use super::peers::Peers;
 use super::server::{Server, ServerContext, Stopped};
 use super::subprocess;
 use crate::cli::options::Options;
-use crate::failure::{Failure, Kind};
+use crate::error::{MigrateError, MigrateErrorKind};
 use crate::inspect::data_dir::Member;
 use crate::inspect::{raft_snapshot, wal};
 use crate::plan::bundled;
@@ -35,14 +35,14 @@ pub struct StepContext<'a> {
 
 impl StepContext<'_> {
     /// Lets the version upgrade the data and start a new raft log, and waits for both.
-    pub fn upgrade(&self, version: &EtcdVersion) -> Result<(), Failure> {
+    pub fn upgrade(&self, version: &EtcdVersion) -> Result<(), MigrateError> {
         let data_dir = &self.options.data_dir;
         let before = raft_snapshot::newest(data_dir);
         let is_alone = self.members.len() <= 1;
         // A member that stays at its minor version needs only the consent of the others, which run
         // already. On the way to another minor version the others may be migrating, too, and are
         // waited for.
-        let stays = self.from == Some(Series::of(version));
+        let stays = self.from == Some(version.series());
         let peers = Peers::of(self.members, &self.options.member.name);
         let peers = (stays && !is_alone).then_some(&peers);
         self.serve(version, |server| {
@@ -64,8 +64,8 @@ impl StepContext<'_> {
     pub fn serve(
         &self,
         version: &EtcdVersion,
-        mut work: impl FnMut(&mut Server<'_>) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+        mut work: impl FnMut(&mut Server<'_>) -> Result<(), MigrateError>,
+    ) -> Result<(), MigrateError> {
         let log = self.server.log;
         let program = self.program("etcd", version)?;
         for pause in PAUSES_BEFORE_STOP {
@@ -88,22 +88,26 @@ impl StepContext<'_> {
     }
 
     /// Runs a tool; `what` begins the error if the tool fails.
-    pub fn run_tool(&self, command: Command, what: &str) -> Result<(), Failure> {
+    pub fn run_tool(&self, command: Command, what: &str) -> Result<(), MigrateError> {
         match subprocess::run(command, || self.server.stop.check())? {
             None => Ok(()),
-            Some(error) => Err(Failure::new(Kind::StepFailed, format_args!("{what}: {error}"))),
+            Some(error) => Err(MigrateError::new(
+                MigrateErrorKind::StepFailed,
+                format_args!("{what}: {error}"),
+            )),
         }
     }
 
     /// The path of a bundled program, such as `etcdctl` of a version.
-    pub fn program(&self, name: &str, version: &EtcdVersion) -> Result<PathBuf, Failure> {
+    pub fn program(&self, name: &str, version: &EtcdVersion) -> Result<PathBuf, MigrateError> {
         bundled::program(&self.options.bin_dir, name, version)
     }
 }
 
 /// The last minor version that can replay the log in a data directory, or `None` if every later one
 /// can.
-pub fn replayed_until(data_dir: &Path) -> Result<Option<Series>, Failure> {
+pub fn replayed_until(data_dir: &Path) -> Result<Option<Series>, MigrateError> {
     let member = data_dir.join("member");
-    wal::replayed_until(&member).map_err(|error| Failure::file("read the log in", &member, &error))
+    wal::replayed_until(&member)
+        .map_err(|error| MigrateError::file("read the log in", &member, &error))
 }

@@ -5,19 +5,19 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 
-use crate::failure::{Failure, Kind};
+use crate::error::{MigrateError, MigrateErrorKind};
 use crate::run::poll::Poll;
 
 /// Runs a program until it ends, or kills it when `check` fails. `None` means success, `Some` is the
 /// last line that a program wrote to stderr before it failed.
 pub fn run(
     mut command: Command,
-    check: impl FnMut() -> Result<(), Failure>,
-) -> Result<Option<String>, Failure> {
+    check: impl FnMut() -> Result<(), MigrateError>,
+) -> Result<Option<String>, MigrateError> {
     // Our environment may hold endpoints, certificates and users that are not meant for it.
     command.env_clear().env("ETCDCTL_API", "3").stdin(Stdio::null()).stdout(Stdio::null());
     let program = Path::new(command.get_program()).to_owned();
-    let failed = |error: &io::Error| Failure::file("run", &program, error);
+    let failed = |error: &io::Error| MigrateError::file("run", &program, error);
     let mut child = command.stderr(Stdio::piped()).spawn().map_err(|error| failed(&error))?;
     let stderr = child.stderr.take();
     // Read in a thread, so that a program which writes much does not block.
@@ -27,7 +27,7 @@ pub fn run(
         Err(error) => {
             end(&mut child);
             let what = format_args!("cannot start a thread: {error}");
-            return Err(Failure::new(Kind::System, what));
+            return Err(MigrateError::new(MigrateErrorKind::System, what));
         }
     };
     let status = watch(&mut child, check, failed)?;
@@ -38,9 +38,9 @@ pub fn run(
 
 fn watch(
     child: &mut Child,
-    mut check: impl FnMut() -> Result<(), Failure>,
-    failed: impl Fn(&io::Error) -> Failure,
-) -> Result<ExitStatus, Failure> {
+    mut check: impl FnMut() -> Result<(), MigrateError>,
+    failed: impl Fn(&io::Error) -> MigrateError,
+) -> Result<ExitStatus, MigrateError> {
     let poll = Poll::start();
     loop {
         if let Some(status) = child.try_wait().map_err(|error| failed(&error))? {
@@ -92,7 +92,11 @@ mod tests {
         let mut checks = 0;
         let failure = run(shell("exec sleep 1000"), || {
             checks += 1;
-            if checks < 3 { Ok(()) } else { Err(Failure::new(Kind::StepFailed, "gone")) }
+            if checks < 3 {
+                Ok(())
+            } else {
+                Err(MigrateError::new(MigrateErrorKind::StepFailed, "gone"))
+            }
         });
         assert_eq!(failure.unwrap_err().cause, "gone");
     }

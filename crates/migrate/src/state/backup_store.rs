@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::failure::Failure;
+use crate::error::MigrateError;
 use crate::files::durable::{self, beside};
 use crate::files::tree;
 use crate::platform;
@@ -73,9 +73,9 @@ impl BackupStore {
     }
 
     /// Gives a complete backup its label and its final name, `name` or `name-<number>`.
-    pub fn end(&self, partial: &Path, name: &str) -> Result<PathBuf, Failure> {
+    pub fn end(&self, partial: &Path, name: &str) -> Result<PathBuf, MigrateError> {
         let label = self.id().and_then(|id| self.label(&id));
-        let label = label.map_err(|error| Failure::file("label", partial, &error))?;
+        let label = label.map_err(|error| MigrateError::file("label", partial, &error))?;
         durable::replace(&partial.join(LABEL), label.as_bytes())?;
         let complete = self.directory.join(name);
         let later = (1..).map(|count| beside(&complete, &format!("-{count}")));
@@ -90,7 +90,9 @@ impl BackupStore {
                     return renamed
                         .and_then(|()| platform::sync_directory(&self.directory))
                         .map(|()| complete)
-                        .map_err(|error| Failure::file("back up to", &self.directory, &error));
+                        .map_err(|error| {
+                            MigrateError::file("back up to", &self.directory, &error)
+                        });
                 }
             }
         }

@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::failure::Failure;
+use crate::error::MigrateError;
 use crate::files::durable;
 use crate::state::lock::state_dir;
 
@@ -25,18 +25,18 @@ pub struct Journal {
 }
 
 /// Reads it; `None` if there is none.
-pub fn read(data_dir: &Path) -> Result<Option<Journal>, Failure> {
+pub fn read(data_dir: &Path) -> Result<Option<Journal>, MigrateError> {
     let path = path(data_dir);
     match fs::read(&path) {
         Ok(bytes) => Ok(Some(parse(&String::from_utf8_lossy(&bytes)))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Failure::file("read", &path, &error)),
+        Err(error) => Err(MigrateError::file("read", &path, &error)),
     }
 }
 
 impl Journal {
     /// Writes it; afterwards it is durable.
-    pub fn write(&self, data_dir: &Path) -> Result<(), Failure> {
+    pub fn write(&self, data_dir: &Path) -> Result<(), MigrateError> {
         durable::replace(&path(data_dir), self.print().as_bytes())
     }
 
@@ -83,11 +83,11 @@ fn path(data_dir: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Scratch;
+    use crate::scratch::ScratchDirectory;
 
     #[test]
     fn a_journal_round_trips() {
-        let scratch = Scratch::new();
+        let scratch = ScratchDirectory::new();
         scratch.write(".migrate/lock", b"");
         assert_eq!(read(scratch.path()).unwrap(), None);
         let journal = Journal {

@@ -4,13 +4,13 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 
-use crate::failure::{Failure, Kind};
+use crate::error::{MigrateError, MigrateErrorKind};
 use crate::inspect::data_dir::STATE_DIR;
 
 /// The lock of one data directory, held until the value is dropped or the process ends. The file
 /// itself stays: if it were removed, two processes could lock two files of the same name.
 #[derive(Debug)]
-pub struct Lock {
+pub struct DataDirLock {
     _file: File,
 }
 
@@ -19,14 +19,14 @@ pub fn state_dir(data_dir: &Path) -> PathBuf {
     data_dir.join(STATE_DIR)
 }
 
-impl Lock {
+impl DataDirLock {
     /// Takes the lock. Fails at once when another `migrate` holds it.
-    pub fn take(data_dir: &Path) -> Result<Self, Failure> {
+    pub fn take(data_dir: &Path) -> Result<Self, MigrateError> {
         let directory = state_dir(data_dir);
         fs::create_dir_all(&directory)
-            .map_err(|error| Failure::file("create", &directory, &error))?;
+            .map_err(|error| MigrateError::file("create", &directory, &error))?;
         let path = directory.join("lock");
-        let unwritable = |error| Failure::file("lock", &path, &error);
+        let unwritable = |error| MigrateError::file("lock", &path, &error);
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -59,16 +59,16 @@ fn name(path: &Path) -> String {
     holder.map_or("another process".to_owned(), |text| text.trim().to_owned())
 }
 
-fn held(data_dir: &Path, path: &Path) -> Failure {
-    Failure::new(
-        Kind::Locked,
+fn held(data_dir: &Path, path: &Path) -> MigrateError {
+    MigrateError::new(
+        MigrateErrorKind::Locked,
         format_args!("{} is being migrated by {}", data_dir.display(), name(path)),
     )
     .hint("wait until it has ended; nothing was changed")
 }
 
 /// An error if another `migrate` or a server works here now. Changes nothing.
-pub fn in_use(data_dir: &Path) -> Option<Failure> {
+pub fn in_use(data_dir: &Path) -> Option<MigrateError> {
     if holder(data_dir).is_some() {
         return Some(held(data_dir, &state_dir(data_dir).join("lock")));
     }
@@ -76,9 +76,12 @@ pub fn in_use(data_dir: &Path) -> Option<Failure> {
 }
 
 /// The error when a server runs.
-pub fn served(data_dir: &Path) -> Failure {
-    Failure::new(Kind::Locked, format_args!("an etcd server is running on {}", data_dir.display()))
-        .hint("stop it first; nothing was changed")
+pub fn served(data_dir: &Path) -> MigrateError {
+    MigrateError::new(
+        MigrateErrorKind::Locked,
+        format_args!("an etcd server is running on {}", data_dir.display()),
+    )
+    .hint("stop it first; nothing was changed")
 }
 
 /// Whether an etcd server has the database open: bbolt locks its file while it does.
@@ -90,25 +93,25 @@ pub fn is_served(db: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Scratch;
+    use crate::scratch::ScratchDirectory;
 
     #[test]
-    fn the_second_is_told_who_holds_it_and_may_have_it_afterwards() {
-        let scratch = Scratch::new();
-        let first = Lock::take(scratch.path()).unwrap();
-        let failure = Lock::take(scratch.path()).unwrap_err();
-        assert_eq!(failure.kind, Kind::Locked);
+    fn the_second_learns_who_holds_it_and_may_have_it_afterwards() {
+        let scratch = ScratchDirectory::new();
+        let first = DataDirLock::take(scratch.path()).unwrap();
+        let failure = DataDirLock::take(scratch.path()).unwrap_err();
+        assert_eq!(failure.kind, MigrateErrorKind::Locked);
         let holder = format!("is being migrated by process {} on ", std::process::id());
         assert!(failure.cause.contains(&holder), "{}", failure.cause);
         assert!(super::holder(scratch.path()).is_some_and(|name| name.starts_with("process ")));
         drop(first);
         assert_eq!(super::holder(scratch.path()), None);
-        Lock::take(scratch.path()).unwrap();
+        DataDirLock::take(scratch.path()).unwrap();
     }
 
     #[test]
     fn an_open_database_is_noticed() {
-        let scratch = Scratch::new();
+        let scratch = ScratchDirectory::new();
         scratch.write("db", b"");
         let path = scratch.path().join("db");
         assert!(!is_served(&path));

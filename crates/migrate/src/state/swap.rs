@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::lock::state_dir;
-use crate::failure::Failure;
+use crate::error::MigrateError;
 use crate::files::{durable, tree};
 use crate::platform;
 
@@ -45,7 +45,7 @@ impl Swap {
     }
 
     /// Makes the two renames, or the second one if the first one was made.
-    pub fn finish(&self) -> Result<(), Failure> {
+    pub fn finish(&self) -> Result<(), MigrateError> {
         let parent = durable::parent(&self.member);
         let rename = || {
             if self.member.exists() {
@@ -55,16 +55,17 @@ impl Swap {
             fs::rename(self.restored.join("member"), &self.member)?;
             platform::sync_directory(parent)
         };
-        rename().map_err(|error| Failure::file("move the restored data to", &self.member, &error))
+        rename()
+            .map_err(|error| MigrateError::file("move the restored data to", &self.member, &error))
     }
 
     /// Removes what earlier runs left, which fills the disk. Removes nothing if there is no `member`.
-    pub fn clear(&self) -> Result<(), Failure> {
+    pub fn clear(&self) -> Result<(), MigrateError> {
         if !self.member.exists() {
             return Ok(());
         }
         for path in [&self.restored, &self.replaced, &self.staged] {
-            tree::remove(path).map_err(|error| Failure::file("remove", path, &error))?;
+            tree::remove(path).map_err(|error| MigrateError::file("remove", path, &error))?;
         }
         Ok(())
     }
@@ -80,11 +81,11 @@ impl Swap {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Scratch;
+    use crate::scratch::ScratchDirectory;
 
     #[test]
     fn a_swap_that_was_interrupted_between_its_renames_is_finished() {
-        let scratch = Scratch::new();
+        let scratch = ScratchDirectory::new();
         scratch.write("version.txt", b"3.5.33/etcd3");
         scratch.write(".migrate/replaced/snap/db", b"old");
         scratch.write(".migrate/restored/member/snap/db", b"new");
@@ -97,7 +98,7 @@ mod tests {
 
     #[test]
     fn what_a_restore_left_is_removed_only_when_there_is_a_member() {
-        let scratch = Scratch::new();
+        let scratch = ScratchDirectory::new();
         let swap = Swap::of(scratch.path());
         let left = ["restored/member", "staged/member", "replaced"];
         let there = || left.map(|name| scratch.path().join(".migrate").join(name).exists());
@@ -116,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_restore_that_did_not_get_to_its_renames_is_not_taken_for_one() {
-        let scratch = Scratch::new();
+        let scratch = ScratchDirectory::new();
         scratch.write("member/snap/db", b"old");
         scratch.write(".migrate/restored/member/snap/db", b"half");
         assert!(!Swap::of(scratch.path()).is_pending());

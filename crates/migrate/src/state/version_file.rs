@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use crate::failure::Failure;
+use crate::error::MigrateError;
 use crate::files::durable;
 use crate::inspect::version_pair::VersionPair;
 
 /// Writes the version without a newline, unless the file is the same already.
-pub fn write(data_dir: &Path, pair: &VersionPair) -> Result<(), Failure> {
+pub fn write(data_dir: &Path, pair: &VersionPair) -> Result<(), MigrateError> {
     let path = data_dir.join("version.txt");
     let content = pair.to_string();
     match fs::read(&path) {
@@ -20,11 +20,11 @@ pub fn write(data_dir: &Path, pair: &VersionPair) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Scratch;
+    use crate::scratch::ScratchDirectory;
 
     #[test]
     fn the_version_is_written_without_newline_and_leaves_nothing_behind() {
-        let scratch = Scratch::new();
+        let scratch = ScratchDirectory::new();
         let path = scratch.path().join("version.txt");
         for text in ["3.5.33/etcd3", "3.6.14/etcd3", "3.6.14/etcd3"] {
             write(scratch.path(), &text.parse().unwrap()).unwrap();
@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn a_version_that_stands_there_is_not_written_again() {
-        let scratch = Scratch::new();
+        let scratch = ScratchDirectory::new();
         scratch.write("version.txt", b"3.6.14/etcd3");
         let path = scratch.path().join("version.txt");
         let before = fs::metadata(&path).unwrap().modified().unwrap();
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn a_failed_write_keeps_the_old_file() {
-        let scratch = Scratch::new();
+        let scratch = ScratchDirectory::new();
         scratch.write("version.txt/is-a-directory", b"");
         assert!(write(scratch.path(), &"3.6.14/etcd3".parse().unwrap()).is_err());
         assert!(scratch.path().join("version.txt/is-a-directory").exists());

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cluster::{Cluster, MEMBERS};
+use crate::cluster::{MEMBERS, TestCluster};
 use crate::directory::{Directory, outcome};
 use crate::etcd::{Etcd, Real, minor, real, side_by_side, succeed};
 use crate::require::require;
@@ -91,7 +91,7 @@ fn a_chain_with_many_entries_at_each_version_needs_no_server_between() {
 }
 
 /// Upgrades members one after the other; what `migrate` wrote about the last one.
-fn roll(cluster: &mut Cluster, version: &str) -> String {
+fn roll(cluster: &mut TestCluster, version: &str) -> String {
     let mut messages = String::new();
     for index in 0..MEMBERS {
         cluster.stop(index);
@@ -112,7 +112,7 @@ fn a_cluster_rolls_from_minor_to_minor_with_the_snapshot_count_of_etcd_itself() 
     let mut chains = chains(real);
     chains.retain(|chain| chain.len() == 3 && minor(chain[2]) >= 7 || chain.len() == 4);
     side_by_side(&chains, |chain| {
-        let mut cluster = Cluster::new(real, None);
+        let mut cluster = TestCluster::new(real, None);
         cluster.begin(chain[0]);
         let acknowledged = cluster.while_written_to(chain[0], |cluster| {
             for version in &chain[1..] {
@@ -133,7 +133,7 @@ fn a_member_without_its_quorum_is_refused_and_can_go_on_with_it() {
     let real = real();
     require(&["openssl", "version"]);
     let [first, between, last] = [5, 6, 7].map(|minor| real.version(minor));
-    let mut cluster = Cluster::new(real, None);
+    let mut cluster = TestCluster::new(real, None);
     cluster.begin(first);
     roll(&mut cluster, between);
     let key = ("/registry/key".to_owned(), "value".to_owned());

@@ -17,15 +17,15 @@ pub const MEMBERS: usize = 3;
 /// etcd looks every few seconds whether the cluster's version may rise.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-pub struct Cluster {
+pub struct TestCluster {
     real: &'static Real,
     /// How many entries a raft snapshot covers; etcd's own default when nobody says.
     snapshot_count: Option<u32>,
     certificates: Directory,
-    pub members: Vec<Member>,
+    pub members: Vec<TestMember>,
 }
 
-pub struct Member {
+pub struct TestMember {
     name: String,
     pub directory: Directory,
     client_port: u16,
@@ -33,11 +33,11 @@ pub struct Member {
     pub etcd: Option<Etcd>,
 }
 
-impl Cluster {
+impl TestCluster {
     pub fn new(real: &'static Real, snapshot_count: Option<u32>) -> Self {
         let certificates = Directory::new();
         assert!(make_certificate(&certificates));
-        let member = |index| Member {
+        let member = |index| TestMember {
             name: format!("m{index}"),
             directory: Directory::new(),
             client_port: free_port(),
@@ -57,7 +57,7 @@ impl Cluster {
 
     pub fn endpoints(&self) -> String {
         let members = self.members.iter();
-        members.map(Member::endpoint).collect::<Vec<_>>().join(",")
+        members.map(TestMember::endpoint).collect::<Vec<_>>().join(",")
     }
 
     pub fn start(&mut self, index: usize, version: &str) {
@@ -174,7 +174,7 @@ impl Cluster {
     }
 }
 
-impl Member {
+impl TestMember {
     fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.client_port)
     }
@@ -219,7 +219,7 @@ fn a_cluster_is_upgraded_member_by_member_while_a_client_writes() {
     let real = real();
     require(&["openssl", "version"]);
     // Often enough that no version meets requests in the log that it cannot replay.
-    let mut cluster = Cluster::new(real, Some(20));
+    let mut cluster = TestCluster::new(real, Some(20));
     let versions: Vec<&str> = real.versions.values().map(String::as_str).collect();
     let (lowest, highest) = real.ends();
     cluster.begin(lowest);
@@ -260,7 +260,7 @@ fn a_cluster_is_upgraded_member_by_member_while_a_client_writes() {
 fn members_that_migrate_together_go_over_several_minors() {
     let real = real();
     require(&["openssl", "version"]);
-    let mut cluster = Cluster::new(real, Some(20));
+    let mut cluster = TestCluster::new(real, Some(20));
     let (lowest, highest) = real.ends();
     cluster.begin(lowest);
     let keys = (0..60).map(|number| (format!("/registry/{number}"), format!("value-{number}")));

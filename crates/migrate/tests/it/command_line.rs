@@ -120,7 +120,7 @@ fn what_is_no_data_directory_stays_as_it_is() {
 }
 
 #[test]
-fn a_second_one_is_told_who_holds_the_directory() {
+fn a_second_one_learns_who_holds_the_directory() {
     let directory = Directory::new();
     directory.write("data/.migrate/lock", b"process 7 on host");
     let file = fs::File::open(directory.path("data/.migrate/lock")).unwrap();
@@ -195,7 +195,7 @@ fn json_lines_are_json_and_help_is_on_stdout() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn what_cannot_be_told_is_an_error_of_one_line() {
+fn what_cannot_be_written_is_an_error_of_one_line() {
     let directory = Directory::new();
     for flag in ["--plan", "--help", "--version"] {
         let full = fs::File::options().write(true).open("/dev/full").unwrap();

@@ -14,7 +14,7 @@ use crate::require::require;
 
 #[test]
 #[ignore = "needs etcd servers"]
-fn a_server_that_does_not_start_in_time_is_told_and_the_next_run_goes_on() {
+fn a_server_that_does_not_start_in_time_is_reported_and_the_next_run_goes_on() {
     let real = real();
     let [from, through, to] = [4, 5, 6].map(|minor| real.version(minor));
     let seed = real.seed(from);

@@ -121,7 +121,7 @@ fn used(what: &str, directory: &Path) -> u64 {
 
 #[test]
 #[ignore = "needs etcd servers and root"]
-fn a_disk_without_room_for_one_more_file_is_told_and_survived() {
+fn a_disk_without_room_for_one_more_file_is_reported_and_survived() {
     let real = real();
     for (from, to) in migrations(real) {
         let seed = real.seed(from);
@@ -139,7 +139,7 @@ fn a_disk_without_room_for_one_more_file_is_told_and_survived() {
 
 #[test]
 #[ignore = "needs etcd servers and root"]
-fn a_full_disk_is_told_and_survived() {
+fn a_full_disk_is_reported_and_survived() {
     // KiB beyond what the data takes; etcd lays out logs of 64 MiB.
     const ROOM: [u64; 18] =
         [0, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024, 8192, 66_000, 100_000, 132_000];
@@ -163,7 +163,7 @@ fn a_full_disk_is_told_and_survived() {
 /// Another program fills the disk after `migrate` has checked the free space.
 #[test]
 #[ignore = "needs etcd servers and root"]
-fn a_disk_that_fills_while_a_server_runs_is_told_and_survived() {
+fn a_disk_that_fills_while_a_server_runs_is_reported_and_survived() {
     const ROOM: [u64; 6] = [0, 16, 256, 4096, 32_000, 66_000];
     let real = real();
     for (from, to) in migrations(real) {
@@ -194,7 +194,7 @@ fn a_disk_that_fills_while_a_server_runs_is_told_and_survived() {
 
 #[test]
 #[ignore = "needs etcd servers and strace"]
-fn a_call_that_fails_anywhere_is_told_and_survived() {
+fn a_call_that_fails_anywhere_is_reported_and_survived() {
     const FAULTS: [(&str, &str); 8] = [
         ("write", "ENOSPC"),
         ("rename", "EIO"),

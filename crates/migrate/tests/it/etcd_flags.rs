@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::{Command, Output};
 
 use etcd_version::facts::Replacement;
-use etcd_version::{EtcdVersion, Facts, Series};
+use etcd_version::{EtcdVersion, Facts};
 
 use crate::etcd::real;
 
@@ -24,7 +24,7 @@ fn every_version_takes_the_flags_that_it_knows_and_no_others() {
     let facts = Facts::compiled_in();
     let mut wrong = Vec::new();
     for version in real().versions.values() {
-        let series = Series::of(&version.parse::<EtcdVersion>().unwrap());
+        let series = version.parse::<EtcdVersion>().unwrap().series();
         for flag in facts.flags() {
             let argument = format!("--{}={}", flag.name, flag.sample());
             let output = etcd(version, &[&argument, "--version"]);
@@ -63,7 +63,7 @@ fn every_feature_that_replaces_a_flag_is_one_of_etcd() {
     let gates = facts.flag("feature-gates").unwrap();
     let mut tried = 0;
     for version in real().versions.values() {
-        let series = Series::of(&version.parse::<EtcdVersion>().unwrap());
+        let series = version.parse::<EtcdVersion>().unwrap().series();
         for flag in facts.flags().iter().filter(|_| gates.is_known_to(series)) {
             let Some(Replacement::Gate(name)) = &flag.replacement else { continue };
             let output = etcd(version, &[&format!("--feature-gates={name}=true"), "--version"]);

@@ -249,7 +249,7 @@ fn assert_says_what_is_next(directory: &Directory, stderr: &str) {
 
 #[test]
 #[ignore = "needs etcd servers"]
-fn the_death_of_a_server_is_told_at_once_and_the_next_run_goes_on() {
+fn the_death_of_a_server_is_reported_at_once_and_the_next_run_goes_on() {
     let real = real();
     let (lowest, highest) = real.ends();
     let cases = [
@@ -332,7 +332,7 @@ fn what_only_the_log_of_a_killed_server_knows_is_not_lost() {
         for key in &keys {
             etcd.run(&["put", key, "late"]);
         }
-        // Ten times a second it brings its database to where its log is.
+        // Ten times a second etcd commits to its database what its log already has.
         let contents = etcd.contents();
         etcd.kill();
         succeed(&directory, &mut case.command(&directory, &[]), case.to);

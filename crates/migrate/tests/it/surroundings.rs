@@ -28,7 +28,7 @@ fn a_directory_that_is_served_is_left_alone() {
 
 #[test]
 #[ignore = "needs etcd servers"]
-fn the_second_of_two_is_told_who_is_at_work() {
+fn the_second_of_two_learns_who_is_at_work() {
     let real = real();
     let (lowest, highest) = real.ends();
     let seed = real.seed(lowest);

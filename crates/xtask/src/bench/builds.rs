@@ -1,4 +1,4 @@
-//! How long a build takes, beside what others need for the same files, in one run.
+//! Compares how long etcdimg, crane and buildx take for an image of the same files, in one run.
 //!
 //!   etcdimg, programs   `etcdimg build` from compiled programs, no layer made yet
 //!   etcdimg, archives   the same from .tar.gz archives as etcd releases them
@@ -8,9 +8,9 @@
 //!   buildx              a Dockerfile that copies the same files, --no-cache, type=oci
 //!   buildx, epoch       the same with SOURCE_DATE_EPOCH and rewrite-timestamp=true
 //!
-//! Everything is timed in turns, with files in the page cache. docs/performance.md tells what it
-//! means. It sets itself up: programs are compiled if they are not in the cache. The daemons are
-//! private and end with it.
+//! Everything is timed in turns, with files in the page cache. docs/performance.md explains the
+//! results. Programs that are not in the cache are compiled first. The daemons are private and end
+//! with the benchmark.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,13 +18,13 @@ use std::path::{Path, PathBuf};
 use etcdimg::digest::Digest;
 use serde_json::Value;
 
-use super::content::{Content, size_of_files};
-use super::peers::Peers;
+use super::compared_tools::ComparedTools;
+use super::content::{BenchContent, size_of_files};
 use super::rates;
-use super::report::Results;
+use super::report::BenchSamples;
 use super::timing::Clock;
 use crate::command::{Cmd, find, path_with};
-use crate::failure::{Context as _, Result};
+use crate::error::{ErrorContext as _, Result};
 use crate::real_parts::tools::{self, Tools};
 use crate::work::Work;
 use crate::workspace::{self, say};
@@ -32,41 +32,41 @@ use crate::{apt, busybox, cross, go};
 
 /// What is measured, and where the numbers go.
 #[derive(Debug)]
-pub struct Options<'a> {
+pub struct BuildBenchOptions<'a> {
     pub runs: usize,
     pub json: Option<&'a Path>,
 }
 
-/// Everything that a run needs.
-struct Bench {
+/// The parameters and results of one run of the benchmark.
+struct BuildBench {
     program: PathBuf,
     root: PathBuf,
     /// The argument that names the base.
     base: String,
     catalog: PathBuf,
     clock: Clock,
-    results: Results,
+    results: BenchSamples,
     work: Work,
 }
 
-/// Measures; the program that was measured.
-pub fn run(options: &Options<'_>) -> Result<PathBuf> {
+/// Runs the benchmark; returns the etcdimg that was measured.
+pub fn run(options: &BuildBenchOptions<'_>) -> Result<PathBuf> {
     let tools = set_up()?;
     let work = Work::new(&workspace::cache()?, "bench.")?;
     say("compiling what is not in the cache");
     Cmd::cargo().args(["build", "--release", "--locked", "--quiet", "--bin=etcdimg"]).run()?;
     let program = workspace::built("release", "etcdimg")?;
-    let (mut bench, content) = Bench::prepare(program, work)?;
-    let mut peers = Peers::start(&tools, bench.work.path(), &content)?;
+    let (mut bench, content) = BuildBench::prepare(program, work)?;
+    let mut compared = ComparedTools::start(&tools, bench.work.path(), &content)?;
     let rates = rates::measure(&content.tars()?)?;
     for run in 1..=options.runs {
         say(format_args!("run {run} of {}", options.runs));
         bench.programs()?;
-        peers.crane_file(&bench.clock, &mut bench.results)?;
+        compared.crane_file(&bench.clock, &mut bench.results)?;
         bench.archives()?;
-        peers.buildx(&bench.clock, &mut bench.results)?;
-        peers.crane_push(&bench.clock, &mut bench.results, run)?;
-        peers.buildx_epoch(&bench.clock, &mut bench.results)?;
+        compared.buildx(&bench.clock, &mut bench.results)?;
+        compared.crane_push(&bench.clock, &mut bench.results, run)?;
+        compared.buildx_epoch(&bench.clock, &mut bench.results)?;
     }
     let connections = bench.count_connections()?;
     let archive_bytes = size_of_files(&content.archives())?;
@@ -90,8 +90,8 @@ fn set_up() -> Result<Tools> {
     tools::install()
 }
 
-impl Bench {
-    fn prepare(program: PathBuf, work: Work) -> Result<(Self, Content)> {
+impl BuildBench {
+    fn prepare(program: PathBuf, work: Work) -> Result<(Self, BenchContent)> {
         let place = work.path().to_owned();
         let tar = place.join("base.tar");
         let digest: Digest = busybox::write(None, "linux/amd64", &tar)?;
@@ -101,7 +101,7 @@ impl Bench {
             base: format!("busybox=rootfs:{}@{digest}", tar.display()),
             catalog: PathBuf::new(),
             clock: Clock::new(&place)?,
-            results: Results::default(),
+            results: BenchSamples::default(),
             work,
         };
         let user_cache = workspace::cache()?;
@@ -120,8 +120,8 @@ impl Bench {
         let kept = ["blobs", "records"].map(|name| user_cache.join(name));
         Cmd::new("cp").arg("-rl").args(kept).arg(&programs).run()?;
         forget_layers(&programs)?;
-        say("writing the layers, files and archives for all");
-        let content = Content::write(&place, &place.join("layout"))?;
+        say("writing the same layers, files and archives for all programs");
+        let content = BenchContent::write(&place, &place.join("layout"))?;
         bench.catalog = content.catalog()?;
         let archived = place.join("archived");
         Cmd::new("cp").arg("-rl").arg(&programs).arg(&archived).run()?;
@@ -132,7 +132,7 @@ impl Bench {
         Ok((bench, content))
     }
 
-    /// A build with a cache.
+    /// The command line of a build with a cache.
     fn words(&self, catalog: &Path, cache: &Path, origin: &str) -> Vec<String> {
         let text = |path: &Path| path.display().to_string();
         let fixed = ["build", "--arch", "amd64", "--from", origin, "--base", &self.base, "--out"];
@@ -157,7 +157,7 @@ impl Bench {
         self.work.path().join("cache")
     }
 
-    /// A cache without layers, and nothing built.
+    /// Removes what was built, and makes a cache without layers.
     fn cold(&self, cache: &str) -> Result<()> {
         let _ = fs::remove_dir_all(self.out());
         let _ = fs::remove_dir_all(self.cache());
@@ -190,7 +190,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Of a build that has nothing to do.
+    /// Counts the connections of a build that has nothing to do.
     fn count_connections(&self) -> Result<usize> {
         self.cold("programs")?;
         let words = self.words(&self.root, &self.cache(), "source");

@@ -1,5 +1,5 @@
-//! The same content for everybody that `bench` measures: the layers of an image as tars, as files
-//! of a Dockerfile and as archives of releases.
+//! The same content for every program that `bench` measures: the layers of an image as tars, as
+//! files of a Dockerfile and as archives of releases.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,20 +12,20 @@ use etcdimg::catalog::{LOCK_FILE, VERSIONS_FILE};
 use etcdimg::digest::Digest;
 
 use crate::command::Cmd;
-use crate::failure::{Context as _, Result};
+use crate::error::{ErrorContext as _, Result};
 use crate::workspace;
 use crate::{oci_layout, part};
 
 /// Links of the catalog to what a build reads beside it.
 const LINKS: [&str; 5] = ["sources", "crates", "manifests", "Cargo.toml", "Cargo.lock"];
 
-/// Folders of the bench.
+/// The folders that the content of a benchmark is in.
 #[derive(Debug)]
-pub struct Content {
+pub struct BenchContent {
     work: PathBuf,
 }
 
-impl Content {
+impl BenchContent {
     /// Takes the layers of the image in `layout` apart, all but that of the base.
     pub fn write(work: &Path, layout: &Path) -> Result<Self> {
         let content = Self { work: work.to_owned() };
@@ -75,7 +75,7 @@ impl Content {
         Ok(catalog)
     }
 
-    /// Hard links stay out: COPY would make files of them, and more work than the others have.
+    /// Hard links are left out: COPY would turn them into files, more work than for other tools.
     fn unpack(&self, number: usize, tar: &[u8]) -> Result<()> {
         for entry in tar::Archive::new(tar).entries()? {
             let mut entry = entry?;

@@ -7,22 +7,22 @@ use std::time::Duration;
 use super::long_link;
 use crate::command::{Cmd, is_root};
 use crate::daemon::Daemon;
-use crate::failure::{Failure, Result};
+use crate::error::{Result, TaskError};
 use crate::workspace::say;
 
-/// Decides how the delay is made.
+/// The variable that chooses how the delay is made.
 const VARIABLE: &str = "BENCH_LINK";
 
 /// How the delay is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum LinkKind {
     /// By the kernel, in a network namespace.
     Netem,
-    /// By a thread of ours that holds every byte back.
+    /// By a thread of this program that delays every byte.
     Proxy,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for LinkKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Netem => "netem",
@@ -31,15 +31,15 @@ impl fmt::Display for Kind {
     }
 }
 
-impl Kind {
-    /// The kernel's, where it has one.
+impl LinkKind {
+    /// netem if the kernel has it, unless the variable chooses.
     pub fn choose() -> Result<Self> {
         match std::env::var(VARIABLE).unwrap_or_default().as_str() {
             "" => {}
             "netem" => return Ok(Self::Netem),
             "proxy" => return Ok(Self::Proxy),
             other => {
-                return Err(Failure::new(format!("{VARIABLE} is `{other}`"))
+                return Err(TaskError::new(format!("{VARIABLE} is `{other}`"))
                     .hint("it may be `netem` or `proxy`"));
             }
         }
@@ -55,11 +55,11 @@ impl Kind {
 /// A link that is open as long as this value lives.
 #[derive(Debug, Default)]
 pub struct Link {
-    /// Words before a program, which put it at an end of the link.
+    /// The start of a command line, which runs a program at one end of the link.
     prefix: Vec<String>,
-    /// What a proxy holds bytes back for; `None` where there is no proxy.
+    /// The delay of the proxy, there and back; `None` without a proxy.
     delay: Option<Duration>,
-    /// Keeps the network namespace.
+    /// Keeps the network namespace alive.
     _holder: Option<Daemon>,
 }
 
@@ -70,8 +70,8 @@ impl Link {
     }
 
     /// `delay` is the time there and back.
-    pub fn open(kind: Kind, delay: Duration) -> Result<Self> {
-        if kind == Kind::Proxy {
+    pub fn open(kind: LinkKind, delay: Duration) -> Result<Self> {
+        if kind == LinkKind::Proxy {
             return Ok(Self { delay: Some(delay), ..Self::default() });
         }
         let holder = Daemon::start(Cmd::new("unshare").args(["--net", "sleep", "100000"]))?;
@@ -91,7 +91,7 @@ impl Link {
         &self.prefix
     }
 
-    /// Where a server at an address is found through the link.
+    /// The address at which a server is reached through the link.
     pub fn address(&self, address: &str) -> Result<String> {
         let Some(delay) = self.delay else { return Ok(address.to_owned()) };
         let port = address.rsplit(':').next().unwrap_or_default().parse()?;

@@ -1,5 +1,5 @@
-//! A long link to a server on this machine, for kernels without netem: holds every byte back, there
-//! and back, and never more than that.
+//! A proxy that delays the connection to a server on this machine, for kernels without netem. It
+//! delays every byte, in both directions, and does not limit the bandwidth.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// As much as is read at once.
 const BUFFER: usize = 1 << 18;
 
-/// Listens until this process ends; the port. `delay` is the time there and back.
+/// Listens until this process ends; returns the port. `delay` is the time there and back.
 pub fn start(delay: Duration, port: u16) -> io::Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let own_port = listener.local_addr()?.port();

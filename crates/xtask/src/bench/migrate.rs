@@ -1,4 +1,4 @@
-//! How long `migrate` takes on a large data directory, beside the servers alone.
+//! How long `migrate` takes on a large data directory, compared with the servers alone.
 //!
 //!   migrate          from the lowest to the highest version of versions.yaml, without a copy
 //!   servers alone    the same servers by hand: start, healthy and at their version, stop
@@ -21,23 +21,23 @@ use super::statistics::{Goal, highest, lowest, median};
 use super::timing::cores;
 use super::xfs::Xfs;
 use crate::command::Cmd;
-use crate::failure::{Context as _, Failure, Result};
+use crate::error::{ErrorContext as _, Result, TaskError};
 use crate::real_etcd;
 use crate::work::Work;
 use crate::workspace::{self, say};
 
 /// What is measured.
 #[derive(Debug)]
-pub struct Options {
+pub struct MigrateBenchOptions {
     pub runs: usize,
     /// The size of the data directory.
     pub mib: u64,
 }
 
-struct Bench {
+struct MigrateBench {
     servers: Servers,
     migrate: PathBuf,
-    /// Goes before the folder that it is mounted in.
+    /// Before `work`, because it is unmounted before its folder is removed.
     xfs: Option<Xfs>,
     work: Work,
     /// The data directory that every run begins with.
@@ -53,7 +53,7 @@ struct MigrationTiming {
     copy_seconds: f64,
 }
 
-pub fn run(options: &Options) -> Result<()> {
+pub fn run(options: &MigrateBenchOptions) -> Result<()> {
     let servers = Servers::new(real_etcd::provide(false)?)?;
     say("building migrate");
     Cmd::cargo().args(["build", "--release", "--locked", "--quiet", "--package=migrate"]).run()?;
@@ -67,7 +67,7 @@ pub fn run(options: &Options) -> Result<()> {
     let n_keys = servers.seed(&seed, options.mib)?;
     let size = super::content::size_of_files(&seed)?;
     fs::write(seed.join("version.txt"), format!("{first}/etcd3"))?;
-    let mut bench = Bench { servers, migrate, xfs, work, seed, seconds: Vec::new() };
+    let mut bench = MigrateBench { servers, migrate, xfs, work, seed, seconds: Vec::new() };
     for number in 1..=options.runs {
         say(format_args!("run {number} of {}", options.runs));
         bench.turn(size)?;
@@ -84,8 +84,8 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-impl Bench {
-    /// Everything once.
+impl MigrateBench {
+    /// Measures everything once.
     fn turn(&mut self, size: u64) -> Result<()> {
         let data = self.work.path().join("run/data");
         self.copy(&data)?;
@@ -114,7 +114,7 @@ impl Bench {
         let shared = xfs.shared_bytes()?;
         if shared < size / 2 {
             let text = format!("the copy on XFS shares only {} MiB with the data", shared >> 20);
-            return Err(Failure::new(text));
+            return Err(TaskError::new(text));
         }
         self.note("copy, shared", timing.copy_seconds);
         Ok(())
@@ -136,7 +136,8 @@ impl Bench {
         Cmd::new("sync").arg("-f").arg(to).run()
     }
 
-    /// The first program that needs memory would wait for the machine to find it.
+    /// Makes a copy that is not timed: the first program that needs memory waits for the kernel to
+    /// free it.
     fn warm(&self) -> Result<()> {
         let folder = self.work.path().join("warm");
         self.copy(&folder.join("data"))?;
@@ -164,7 +165,7 @@ impl Bench {
             for line in
                 pipe.into_iter().flat_map(|it| it.lines().map_while(std::result::Result::ok))
             {
-                copy.hear(&event(&line), begin.elapsed().as_secs_f64());
+                copy.record(&event(&line), begin.elapsed().as_secs_f64());
                 text.push_str(&line);
                 text.push('\n');
             }
@@ -172,7 +173,7 @@ impl Bench {
         })?;
         crate::interrupt::check()?;
         if !status.success() {
-            return Err(Failure::new(format!("migrate failed with {status}\n{text}")));
+            return Err(TaskError::new(format!("migrate failed with {status}\n{text}")));
         }
         Ok(MigrationTiming { seconds: begin.elapsed().as_secs_f64(), copy_seconds: copy.seconds })
     }
@@ -212,13 +213,13 @@ impl Bench {
     }
 }
 
-/// The name of an event that `migrate` wrote; empty for a line that is none.
+/// The name of an event that `migrate` wrote; empty if the line is not an event.
 fn event(line: &str) -> String {
     let value: Value = serde_json::from_str(line).unwrap_or_default();
     value["event"].as_str().unwrap_or_default().to_owned()
 }
 
-/// How long the copy took: from the beginning of its step to the event that tells of it.
+/// How long the copy took: from the beginning of its step to the event that reports it.
 #[derive(Debug, Default)]
 struct CopyTime {
     step_began: f64,
@@ -226,8 +227,8 @@ struct CopyTime {
 }
 
 impl CopyTime {
-    /// An event, and when it was heard.
-    fn hear(&mut self, event: &str, now: f64) {
+    /// Records an event and when it arrived.
+    fn record(&mut self, event: &str, now: f64) {
         match event {
             "step" => self.step_began = now,
             "backup" => self.seconds = now - self.step_began,
@@ -246,7 +247,7 @@ mod tests {
         for (event, now) in
             [("found", 0.5), ("step", 1.0), ("backup", 3.5), ("step", 4.0), ("started", 5.0)]
         {
-            copy.hear(event, now);
+            copy.record(event, now);
         }
         assert!((copy.seconds - 2.5).abs() < 1e-9);
     }

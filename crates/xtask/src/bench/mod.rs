@@ -1,12 +1,12 @@
 //! Benchmarks: builds beside crane and buildx, pushes beside crane and Docker, and `migrate` on a
-//! large data directory. docs/performance.md tells what the numbers mean.
+//! large data directory. docs/performance.md explains the results.
 
 mod builds;
+mod compared_tools;
 mod content;
 mod link;
 mod long_link;
 mod migrate;
-mod peers;
 mod push;
 mod push_images;
 mod rates;
@@ -19,38 +19,38 @@ mod xfs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cli::{BenchArgs, BenchPart, MigrateArgs, PushArgs};
+use crate::cli::{BenchArgs, BenchMigrateArgs, BenchPart, BenchPushArgs};
 use crate::command::Cmd;
-use crate::failure::{Failure, Result};
+use crate::error::{Result, TaskError};
 use crate::workspace::{self, say};
 
-/// Names a program that is built already.
+/// The variable with the path of an etcdimg that is already built.
 const PROGRAM: &str = "ETCDIMG";
 
 pub fn run(arguments: &BenchArgs) -> Result<()> {
     if cfg!(debug_assertions) {
-        return Err(Failure::new("a benchmark must be compiled for release")
+        return Err(TaskError::new("a benchmark must be compiled for release")
             .hint("run it as scripts/bench"));
     }
     match &arguments.part {
         None => all(arguments.runs, arguments.json.as_deref()),
-        Some(BenchPart::Push(PushArgs { runs, delay })) => push(&program()?, *runs, *delay),
-        Some(BenchPart::Migrate(MigrateArgs { runs, mib })) => {
-            migrate::run(&migrate::Options { runs: *runs, mib: *mib })
+        Some(BenchPart::Push(BenchPushArgs { runs, delay })) => push(&program()?, *runs, *delay),
+        Some(BenchPart::Migrate(BenchMigrateArgs { runs, mib })) => {
+            migrate::run(&migrate::MigrateBenchOptions { runs: *runs, mib: *mib })
         }
     }
 }
 
 fn all(runs: usize, json: Option<&Path>) -> Result<()> {
-    let program = builds::run(&builds::Options { runs, json })?;
+    let program = builds::run(&builds::BuildBenchOptions { runs, json })?;
     say("pushes beside crane and docker");
-    push(&program, runs, PushArgs::DELAY)?;
+    push(&program, runs, BenchPushArgs::DELAY)?;
     say("migrate on a large data directory");
-    migrate::run(&migrate::Options { runs, mib: MigrateArgs::MIB })
+    migrate::run(&migrate::MigrateBenchOptions { runs, mib: BenchMigrateArgs::MIB })
 }
 
 fn push(program: &Path, runs: usize, delay: u64) -> Result<()> {
-    push::run(&push::Options { runs, delay: Duration::from_millis(delay), program })
+    push::run(&push::PushBenchOptions { runs, delay: Duration::from_millis(delay), program })
 }
 
 fn program() -> Result<PathBuf> {

@@ -1,13 +1,13 @@
-//! How long a push takes beside crane's and Docker's, in one run, into one registry on this
-//! machine.
+//! Compares how long etcdimg, crane and Docker take to push to one registry on this machine, in one
+//! run.
 //!
-//!   first      an index into a repository that has nothing
+//!   first      an index into an empty repository
 //!   again      the same once more
 //!   revision   the same after a revision bump: new last layers, configs, manifests and index
 //!
 //! Each on loopback and over a link with a delay: by netem in a network namespace where the kernel
 //! has it, else by [`super::long_link`]. Requests are counted in the registry's access log.
-//! docs/performance.md tells what it means. Docker's row, with the first of the seven images,
+//! docs/performance.md explains the results. Docker's row, with the first of the seven images,
 //! appears where an engine answers.
 
 use std::collections::BTreeMap;
@@ -16,12 +16,12 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use super::link::{Kind, Link};
+use super::link::{Link, LinkKind};
 use super::push_images;
 use super::statistics::{Goal, median};
 use super::timing::{cores, load};
 use crate::command::{Cmd, find};
-use crate::failure::{Context as _, Failure, Result};
+use crate::error::{ErrorContext as _, Result, TaskError};
 use crate::real_parts::tools::{self, Tools};
 use crate::registry;
 use crate::work::Work;
@@ -29,7 +29,7 @@ use crate::workspace::say;
 
 /// What is measured, and with what.
 #[derive(Debug)]
-pub struct Options<'a> {
+pub struct PushBenchOptions<'a> {
     pub runs: usize,
     /// There and back.
     pub delay: Duration,
@@ -38,7 +38,7 @@ pub struct Options<'a> {
 }
 
 /// One push.
-struct Sample {
+struct PushSample {
     wall_seconds: f64,
     peak_kib: f64,
     requests: f64,
@@ -47,28 +47,28 @@ struct Sample {
 /// Link, case and who pushed, in the order of the report.
 type Key = (&'static str, &'static str, &'static str);
 
-struct Bench<'a> {
-    options: &'a Options<'a>,
+struct PushBench<'a> {
+    options: &'a PushBenchOptions<'a>,
     tools: Tools,
     time: PathBuf,
-    kind: Kind,
+    kind: LinkKind,
     work: Work,
     data: Work,
     order: Vec<Key>,
-    samples: BTreeMap<Key, Vec<Sample>>,
+    samples: BTreeMap<Key, Vec<PushSample>>,
 }
 
-pub fn run(options: &Options<'_>) -> Result<()> {
-    let time = find("time").ok_or_else(|| Failure::new("there is no program `time`"))?;
+pub fn run(options: &PushBenchOptions<'_>) -> Result<()> {
+    let time = find("time").ok_or_else(|| TaskError::new("there is no program `time`"))?;
     let tools = tools::install()?;
     let work = Work::new(&std::env::temp_dir(), "bench-push.")?;
     let data = Work::new(&memory(), "bench-push-registry.")?;
     for revision in [0, 1] {
         push_images::write(&layout(work.path(), revision), revision)?;
     }
-    let kind = Kind::choose()?;
+    let kind = LinkKind::choose()?;
     let (order, samples) = (Vec::new(), BTreeMap::new());
-    let mut bench = Bench { options, tools, time, kind, work, data, order, samples };
+    let mut bench = PushBench { options, tools, time, kind, work, data, order, samples };
     for link in ["loopback", "delay"] {
         bench.link(link)?;
     }
@@ -80,7 +80,7 @@ fn layout(work: &Path, revision: u32) -> PathBuf {
     work.join(format!("layout{revision}"))
 }
 
-/// The registry syncs each blob. In memory, so that its disk is not what is measured.
+/// A folder in memory. The registry syncs each blob, and the disk is not to be measured.
 fn memory() -> PathBuf {
     const WANTED_BYTES: u64 = 2_000_000_000;
     let memory = PathBuf::from("/dev/shm");
@@ -89,42 +89,42 @@ fn memory() -> PathBuf {
 }
 
 /// A registry at the end of a link.
-struct Far {
+struct LinkedRegistry {
     link: &'static str,
     prefix: Vec<String>,
     address: String,
     access_log: PathBuf,
 }
 
-impl Bench<'_> {
+impl PushBench<'_> {
     /// Everything over one link.
     fn link(&mut self, name: &'static str) -> Result<()> {
         let link =
             if name == "delay" { Link::open(self.kind, self.options.delay)? } else { Link::none() };
         let data = self.data.path().join(name);
-        let registry = registry::start(&registry::Options {
+        let registry = registry::start(&registry::RegistryDaemonOptions {
             program: self.tools.get("DOCKER_REGISTRY")?,
             work: self.work.path(),
             data: &data,
             prefix: link.prefix(),
             allows_delete: false,
         })?;
-        let far = Far {
+        let far = LinkedRegistry {
             link: name,
             prefix: link.prefix().to_vec(),
             address: link.address(&registry.address)?,
             access_log: registry.access_log.clone(),
         };
-        // The very first push meets a registry that it does not know.
-        self.ours(&far, "first, unknown registry", 0, "unknown")?;
+        // The very first push: etcdimg knows nothing about the registry yet.
+        self.push_by_etcdimg(&far, "first, unknown registry", 0, "unknown")?;
         for run in 1..=self.options.runs {
             say(format_args!("{name}, run {run} of {}", self.options.runs));
             for (case, revision) in [("first", 0), ("again", 0), ("revision", 1)] {
-                self.ours(&far, case, revision, &format!("ours{run}"))?;
-                self.cranes(&far, case, revision, &format!("cranes{run}"))?;
+                self.push_by_etcdimg(&far, case, revision, &format!("ours{run}"))?;
+                self.push_by_crane(&far, case, revision, &format!("cranes{run}"))?;
             }
             if name == "loopback" && Cmd::new("docker").arg("version").succeeds() {
-                self.dockers(&far, run)?;
+                self.push_by_docker(&far, run)?;
             }
         }
         drop(registry);
@@ -132,12 +132,18 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn ours(&mut self, far: &Far, case: &'static str, revision: u32, name: &str) -> Result<()> {
+    fn push_by_etcdimg(
+        &mut self,
+        far: &LinkedRegistry,
+        case: &'static str,
+        revision: u32,
+        name: &str,
+    ) -> Result<()> {
         let words = self.push(far, revision, name);
         self.timed(far, "etcdimg", case, &words)
     }
 
-    fn push(&self, far: &Far, revision: u32, repository: &str) -> Vec<String> {
+    fn push(&self, far: &LinkedRegistry, revision: u32, repository: &str) -> Vec<String> {
         let work = self.work.path();
         let words = [
             self.options.program.display().to_string(),
@@ -154,7 +160,13 @@ impl Bench<'_> {
         words.to_vec()
     }
 
-    fn cranes(&mut self, far: &Far, case: &'static str, revision: u32, name: &str) -> Result<()> {
+    fn push_by_crane(
+        &mut self,
+        far: &LinkedRegistry,
+        case: &'static str,
+        revision: u32,
+        name: &str,
+    ) -> Result<()> {
         let words = [
             self.tools.get("CRANE")?.display().to_string(),
             "push".into(),
@@ -166,8 +178,8 @@ impl Bench<'_> {
         self.timed(far, "crane", case, &words)
     }
 
-    /// One image: an engine pushes what it can run.
-    fn dockers(&mut self, far: &Far, run: usize) -> Result<()> {
+    /// Only one image: an engine pushes only images for its own platform.
+    fn push_by_docker(&mut self, far: &LinkedRegistry, run: usize) -> Result<()> {
         let image = format!("{}/ours1:{}", far.address, push_images::tag(0));
         if run == 1 {
             let tar = self.work.path().join("one.tar");
@@ -186,7 +198,7 @@ impl Bench<'_> {
 
     fn timed(
         &mut self,
-        far: &Far,
+        far: &LinkedRegistry,
         who: &'static str,
         case: &'static str,
         words: &[String],
@@ -205,7 +217,7 @@ impl Bench<'_> {
         let text = fs::read_to_string(&file).context(file.display())?;
         let mut numbers = text.split_whitespace().map(str::parse::<f64>);
         let (Some(Ok(wall_seconds)), Some(Ok(peak_kib))) = (numbers.next(), numbers.next()) else {
-            return Err(Failure::new(format!("`time` wrote `{}`", text.trim())));
+            return Err(TaskError::new(format!("`time` wrote `{}`", text.trim())));
         };
         #[expect(clippy::cast_precision_loss, reason = "a count of requests")]
         let requests = (after - before) as f64;
@@ -213,11 +225,11 @@ impl Bench<'_> {
         if !self.order.contains(&key) {
             self.order.push(key);
         }
-        self.samples.entry(key).or_default().push(Sample { wall_seconds, peak_kib, requests });
+        self.samples.entry(key).or_default().push(PushSample { wall_seconds, peak_kib, requests });
         Ok(())
     }
 
-    fn values(&self, key: Key, value: fn(&Sample) -> f64) -> Vec<f64> {
+    fn values(&self, key: Key, value: fn(&PushSample) -> f64) -> Vec<f64> {
         self.samples.get(&key).into_iter().flatten().map(value).collect()
     }
 
@@ -267,7 +279,7 @@ impl Bench<'_> {
             ),
             Goal::new("first push on loopback: not slower than crane", near, near >= 1.0),
             Goal::new("nothing to do: requests", again, again <= 2.0),
-            Goal::new("first push: crane's requests, in ours", share, share > 1.5),
+            Goal::new("first push: crane's requests divided by etcdimg's", share, share > 1.5),
             Goal::new("peak memory under 128 MiB", peak, peak < 128.0),
         ]
     }

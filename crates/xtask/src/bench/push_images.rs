@@ -1,13 +1,13 @@
-//! What `bench push` pushes: an index of seven images, 42 blobs, 117 MB, of bytes that no
-//! compressor makes smaller.
+//! What `bench push` pushes: an index of seven images, 42 blobs, 117 MB, of bytes that
+//! cannot be compressed.
 
 use std::path::Path;
 
 use oci::document::PlatformFields;
 use oci::{Digest, ImageConfig};
 
-use crate::failure::Result;
-use crate::oci_layout::Writer;
+use crate::error::Result;
+use crate::oci_layout::LayoutWriter;
 use crate::root_tar::RootTar;
 
 const ARCHITECTURES: [&str; 7] =
@@ -30,7 +30,7 @@ pub fn tag(revision: u32) -> String {
 
 /// Writes the layout of a revision. Another revision has other last layers.
 pub fn write(folder: &Path, revision: u32) -> Result<()> {
-    let layout = Writer::create(folder)?;
+    let layout = LayoutWriter::create(folder)?;
     let mut manifests = Vec::new();
     for architecture in ARCHITECTURES {
         let large = (0..N_LARGE).map(|number| (format!("{architecture}{number}"), LARGE_BYTES));

@@ -1,5 +1,5 @@
-//! Single-thread rates of what a build cannot do without, on given files: the floor that a build is
-//! compared with is made of them.
+//! The single-thread speed of the steps that every build needs, on given files. The lower bound
+//! ("floor") that a build is compared with is computed from it.
 
 use std::fs;
 use std::hint::black_box;
@@ -9,13 +9,13 @@ use etcdimg::digest::Digest;
 use etcdimg::layer::format::Compression;
 use libdeflater::{CompressionLvl, Compressor, Decompressor};
 
-use crate::failure::{Failure, Result};
+use crate::error::{Result, TaskError};
 
 const CHUNK: usize = 1 << 20;
 const N_ROUNDS: usize = 3;
 const LEVELS: [i32; 4] = [1, 4, 6, 9];
 
-/// Bytes a second of each step, and sizes after compression.
+/// Bytes per second of each step, and sizes after compression.
 #[derive(Debug)]
 pub struct Rates {
     /// Of all files together.
@@ -34,7 +34,7 @@ impl Rates {
     }
 }
 
-/// What a level is called here.
+/// The name of a compression level in the report.
 pub fn deflate(level: i32) -> String {
     format!("deflate{level}")
 }
@@ -79,7 +79,7 @@ impl Rates {
 }
 
 fn compressor(level: i32) -> Result<Compressor> {
-    let level = CompressionLvl::new(level).map_err(|_| Failure::new("no such level of gzip"))?;
+    let level = CompressionLvl::new(level).map_err(|_| TaskError::new("no such level of gzip"))?;
     Ok(Compressor::new(level))
 }
 
@@ -91,7 +91,7 @@ fn gzip(file: &[u8]) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// By the time that this thread had a core, because others may be using them, too.
+/// By the CPU time of this thread, because other programs may use the cores, too.
 fn best(n_bytes: usize, work: &mut dyn FnMut()) -> Result<f64> {
     let mut shortest = f64::INFINITY;
     for _ in 0..N_ROUNDS {

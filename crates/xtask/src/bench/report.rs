@@ -12,40 +12,40 @@ const ARCHIVES: &str = "etcdimg, archives";
 const NO_CHANGE: &str = "etcdimg, no change";
 const BUILDX: [&str; 2] = ["buildx", "buildx, epoch"];
 
-/// The samples of each subject, in the order in which they first ran.
+/// The samples of each candidate, in the order in which they first ran.
 #[derive(Debug, Default)]
-pub struct Results(Vec<Subject>);
+pub struct BenchSamples(Vec<BuildCandidate>);
 
 #[derive(Clone, Debug)]
-struct Subject {
+struct BuildCandidate {
     name: &'static str,
     samples: Vec<Sample>,
     output_bytes: Option<u64>,
 }
 
-/// Everything that is told.
+/// Everything that the benchmark reports.
 #[derive(Debug)]
-pub struct Report {
-    subjects: Vec<Subject>,
+pub struct BenchReport {
+    candidates: Vec<BuildCandidate>,
     rates: Rates,
     archive_bytes: u64,
     connections: usize,
     runs: usize,
 }
 
-impl Results {
+impl BenchSamples {
     pub fn add(&mut self, name: &'static str, sample: Sample) {
-        self.subject(name).samples.push(sample);
+        self.candidate(name).samples.push(sample);
     }
 
-    /// What the output of a subject holds, in bytes of layers.
+    /// The size of the output of a candidate, in bytes of layers.
     pub fn size(&mut self, name: &'static str, bytes: u64) {
-        self.subject(name).output_bytes = Some(bytes);
+        self.candidate(name).output_bytes = Some(bytes);
     }
 
-    fn subject(&mut self, name: &'static str) -> &mut Subject {
+    fn candidate(&mut self, name: &'static str) -> &mut BuildCandidate {
         let index = self.0.iter().position(|it| it.name == name).unwrap_or_else(|| {
-            self.0.push(Subject { name, samples: Vec::new(), output_bytes: None });
+            self.0.push(BuildCandidate { name, samples: Vec::new(), output_bytes: None });
             self.0.len() - 1
         });
         &mut self.0[index]
@@ -57,12 +57,12 @@ impl Results {
         archive_bytes: u64,
         connections: usize,
         runs: usize,
-    ) -> Report {
-        Report { subjects: self.0.clone(), rates, archive_bytes, connections, runs }
+    ) -> BenchReport {
+        BenchReport { candidates: self.0.clone(), rates, archive_bytes, connections, runs }
     }
 }
 
-impl Subject {
+impl BuildCandidate {
     fn values(&self, value: fn(&Sample) -> f64) -> Vec<f64> {
         self.samples.iter().map(value).collect()
     }
@@ -81,13 +81,13 @@ impl Subject {
     }
 }
 
-impl Report {
+impl BenchReport {
     fn wall(&self, name: &str) -> f64 {
-        let subject = self.subjects.iter().find(|it| it.name == name);
-        subject.map_or(f64::NAN, |it| median(&it.values(|sample| sample.wall_seconds)))
+        let candidate = self.candidates.iter().find(|it| it.name == name);
+        candidate.map_or(f64::NAN, |it| median(&it.values(|sample| sample.wall_seconds)))
     }
 
-    /// The seconds that a build cannot do without, on all cores: reading, hashing, compressing.
+    /// The least time that a build needs, in seconds on all cores: reading, hashing, compressing.
     #[expect(clippy::cast_precision_loss, reason = "sizes in bytes, far below 2^52")]
     fn floors(&self) -> [(&'static str, f64); 2] {
         let level = deflate(Compression::Gzip.level());
@@ -115,7 +115,7 @@ impl Report {
         }
         let seconds = self.wall(NO_CHANGE);
         let connections = self.connections as f64;
-        let ours = self.subjects.iter().filter(|it| it.name.starts_with("etcdimg"));
+        let ours = self.candidates.iter().filter(|it| it.name.starts_with("etcdimg"));
         let peaks: Vec<_> = ours.flat_map(|it| it.values(|sample| sample.peak_kib)).collect();
         let peak = highest(&peaks) / 1024.0;
         goals.push(Goal::new("no change: under 0.3 s", seconds, seconds < 0.3));
@@ -142,7 +142,7 @@ impl Report {
                 "-".repeat(20)
             ),
         ];
-        lines.extend(self.subjects.iter().map(|subject| self.row(subject)));
+        lines.extend(self.candidates.iter().map(|candidate| self.row(candidate)));
         lines.push(String::new());
         lines.extend(self.goals().iter().map(Goal::line));
         lines.push(String::new());
@@ -155,20 +155,20 @@ impl Report {
         lines.join("\n") + "\n"
     }
 
-    fn row(&self, subject: &Subject) -> String {
-        let wall = subject.values(|it| it.wall_seconds);
-        let bytes = subject.output_bytes.and_then(|it| usize::try_from(it).ok());
+    fn row(&self, candidate: &BuildCandidate) -> String {
+        let wall = candidate.values(|it| it.wall_seconds);
+        let bytes = candidate.output_bytes.and_then(|it| usize::try_from(it).ok());
         let size = bytes.map_or(String::new(), |it| megabytes(it, 1));
-        let floor = self.floors().into_iter().find(|(name, _)| *name == subject.name);
+        let floor = self.floors().into_iter().find(|(name, _)| *name == candidate.name);
         let near =
             floor.map_or(String::new(), |(_, floor)| format!("{:.2} x", median(&wall) / floor));
         format!(
             "| {:18} | {:6.2} | {:6.2} | {:5.2} | {:8.0} | {size:>9} | {near:>12} |",
-            subject.name,
+            candidate.name,
             median(&wall),
             lowest(&wall),
-            median(&subject.values(|it| it.cpu_seconds)),
-            highest(&subject.values(|it| it.peak_kib)) / 1024.0,
+            median(&candidate.values(|it| it.cpu_seconds)),
+            highest(&candidate.values(|it| it.peak_kib)) / 1024.0,
         )
     }
 
@@ -182,9 +182,9 @@ impl Report {
 
     #[expect(clippy::cast_precision_loss, reason = "a number of cores")]
     fn load_line(&self) -> String {
-        let loads: Vec<_> = self.subjects.iter().flat_map(|it| it.values(|it| it.load)).collect();
+        let loads: Vec<_> = self.candidates.iter().flat_map(|it| it.values(|it| it.load)).collect();
         let is_busy = lowest(&loads) > cores() as f64 / 2.0 + 1.0;
-        let note = "; others were busy here, so only the ratios mean something";
+        let note = "; other programs used this machine, so only the ratios are meaningful";
         format!(
             "load average before the runs: {:.1} to {:.1}{}",
             lowest(&loads),
@@ -194,8 +194,8 @@ impl Report {
     }
 
     pub fn json(&self) -> Value {
-        let subjects: Map<_, _> =
-            self.subjects.iter().map(|it| (it.name.to_owned(), it.json())).collect();
+        let candidates: Map<_, _> =
+            self.candidates.iter().map(|it| (it.name.to_owned(), it.json())).collect();
         let rates: Map<_, _> =
             self.rates.speeds.iter().map(|(name, speed)| (name.clone(), (*speed).into())).collect();
         let sizes: Map<_, _> =
@@ -210,7 +210,7 @@ impl Report {
             "runs": self.runs,
             "plain_bytes": self.rates.n_bytes,
             "archive_bytes": self.archive_bytes,
-            "subjects": subjects,
+            "subjects": candidates,
             "floor_seconds": floors,
             "rates": rates,
             "sizes": sizes,
@@ -220,7 +220,7 @@ impl Report {
     }
 }
 
-/// Where the number of a level begins in the name of its rate.
+/// The index at which the level begins in the name of a rate.
 fn deflate_prefix() -> usize {
     "deflate".len()
 }
@@ -234,8 +234,8 @@ fn megabytes(bytes: usize, decimals: usize) -> String {
 mod tests {
     use super::*;
 
-    fn report() -> Report {
-        let mut results = Results::default();
+    fn report() -> BenchReport {
+        let mut results = BenchSamples::default();
         let sample = |wall_seconds| Sample {
             wall_seconds,
             cpu_seconds: 2.0 * wall_seconds,
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn a_row_has_every_column() {
         let report = report();
-        let row = report.row(&report.subjects[0]);
+        let row = report.row(&report.candidates[0]);
         let start = "| etcdimg, programs  |   1.10 |   1.00 |  2.20 |       50 |     123.5 |";
         assert!(row.starts_with(start), "{row}");
         assert!(row.ends_with(" x |"), "{row}");

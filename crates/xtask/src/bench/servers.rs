@@ -11,17 +11,18 @@ use etcd_version::EtcdVersion;
 
 use crate::command::Cmd;
 use crate::daemon::Daemon;
-use crate::failure::{Failure, Result};
+use crate::error::{Result, TaskError};
 use crate::{interrupt, part};
 
-/// How long a server may take to be at its version.
+/// How long a server may take until the cluster version is its own version.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// Values of this size, so many in a transaction.
+/// The size of each value.
 const VALUE_BYTES: usize = 10_000;
+/// How many keys a transaction writes.
 const N_KEYS: usize = 100;
 
-/// What the database may grow beyond the keys, with the logs.
+/// How much larger than the database the data directory is, because of its logs.
 const LOGS_MIB: u64 = 160;
 
 const QUOTA: &str = "--quota-backend-bytes=8589934592";
@@ -34,8 +35,8 @@ pub struct Servers {
     versions: Vec<String>,
 }
 
-/// A server that runs.
-struct Server {
+/// A running server.
+struct EtcdServer {
     daemon: Daemon,
     port: u16,
 }
@@ -50,7 +51,7 @@ impl Servers {
         versions.sort();
         if versions.len() < 2 {
             let text = format!("{} has no etcd of two versions", folder.display());
-            return Err(Failure::new(text));
+            return Err(TaskError::new(text));
         }
         let versions = versions.iter().map(ToString::to_string).collect();
         Ok(Self { folder, versions })
@@ -68,7 +69,7 @@ impl Servers {
         &self.versions[self.versions.len() - 1]
     }
 
-    /// Every version between the first and the last, one after the other.
+    /// Runs every version between the first and the last, one after the other.
     pub fn serve_all(&self, data: &Path) -> Result<()> {
         for version in &self.versions[1..self.versions.len() - 1] {
             let mut server = self.start(version, data, &["--snapshot-count=1"])?;
@@ -77,7 +78,7 @@ impl Servers {
         Ok(())
     }
 
-    /// Writes keys until the directory is as large as wanted; how many.
+    /// Writes keys until the directory has about this size; returns how many.
     pub fn seed(&self, data: &Path, mib: u64) -> Result<usize> {
         let flags = ["--snapshot-count=100", "--max-wals=1"];
         let mut server = self.start(self.first(), data, &flags)?;
@@ -95,7 +96,7 @@ impl Servers {
             command.fed(transaction.as_bytes())?;
             n_keys += N_KEYS;
         }
-        // Logs that a snapshot covers go away every half a minute.
+        // etcd removes logs that a snapshot covers every 30 seconds.
         for _ in 0..400 {
             let files = part::entries(&data.join("member/wal"))?;
             let is_log = |path: &&PathBuf| path.extension().is_some_and(|it| it == "wal");
@@ -108,7 +109,7 @@ impl Servers {
         Ok(n_keys)
     }
 
-    fn start(&self, version: &str, data: &Path, flags: &[&str]) -> Result<Server> {
+    fn start(&self, version: &str, data: &Path, flags: &[&str]) -> Result<EtcdServer> {
         let (port, peer) = (free_port()?, free_port()?);
         let url = format!("http://127.0.0.1:{port}");
         let command = Cmd::new(self.folder.join(format!("etcd-{version}")))
@@ -122,12 +123,12 @@ impl Servers {
             .arg(QUOTA)
             .args(flags)
             .silent();
-        Ok(Server { daemon: Daemon::start(command)?, port })
+        Ok(EtcdServer { daemon: Daemon::start(command)?, port })
     }
 }
 
-impl Server {
-    /// Until it is healthy and the cluster is at its version.
+impl EtcdServer {
+    /// Waits until it is healthy and the cluster version is its own.
     fn wait(&mut self, version: &str) -> Result<()> {
         let series = version.rsplit_once('.').map_or(version, |(series, _)| series);
         let reached = format!("\"etcdcluster\":\"{series}.0\"");
@@ -144,11 +145,11 @@ impl Server {
             }
             thread::sleep(Duration::from_millis(5));
         }
-        Err(Failure::new(format!("etcd {version} does not become healthy")))
+        Err(TaskError::new(format!("etcd {version} does not become healthy")))
     }
 }
 
-/// What a server answers; nothing when it does not.
+/// The response of a server; empty if there is none.
 fn get(port: u16, path: &str) -> String {
     let ask = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
@@ -161,7 +162,7 @@ fn get(port: u16, path: &str) -> String {
     ask().unwrap_or_default()
 }
 
-/// A port of loopback that nothing listens on.
+/// A free port on loopback.
 pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

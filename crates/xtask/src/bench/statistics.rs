@@ -1,8 +1,8 @@
-//! What is said of several runs, and of goals.
+//! Statistics of several runs, and goals.
 
 use serde_json::{Value, json};
 
-/// The middle of the values, or between the two in the middle; 0 of none.
+/// The median; 0 if there are no values.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -18,7 +18,7 @@ pub fn lowest(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
-/// The highest of values that are not below 0.
+/// The highest value; 0 if all are lower or there are none.
 pub fn highest(values: &[f64]) -> f64 {
     values.iter().copied().fold(0.0, f64::max)
 }
@@ -64,7 +64,7 @@ fn three_digits(value: f64) -> String {
     trimmed(&format!("{value:.decimals$}")).to_owned()
 }
 
-/// Without zeros at the end of a fraction.
+/// Removes zeros from the end of a fraction.
 fn trimmed(text: &str) -> &str {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
 }

@@ -1,23 +1,23 @@
-//! How long a program takes, and how much it needs: by `time`, which sees its children as well.
+//! Time and memory of a program, measured by `time`, which includes its children.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::command::{Cmd, find};
-use crate::failure::{Context as _, Failure, Result};
+use crate::error::{ErrorContext as _, Result, TaskError};
 
-/// What one run took.
+/// Time and memory of one run.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
     pub wall_seconds: f64,
     pub cpu_seconds: f64,
     pub peak_kib: f64,
-    /// The load average before.
+    /// The load average before the run.
     pub load: f64,
 }
 
-/// Where `time` writes.
+/// Measures programs with `time`.
 #[derive(Debug)]
 pub struct Clock {
     time: PathBuf,
@@ -27,12 +27,12 @@ pub struct Clock {
 impl Clock {
     pub fn new(work: &Path) -> Result<Self> {
         let time = find("time").ok_or_else(|| {
-            Failure::new("there is no program `time`").hint("apt-get install time")
+            TaskError::new("there is no program `time`").hint("apt-get install time")
         })?;
         Ok(Self { time, work: work.to_owned() })
     }
 
-    /// Runs a program with changes to its environment; it must go well.
+    /// Measures a program, with changes to its environment; an error if it fails.
     pub fn run(&self, words: &[String], change: impl FnOnce(Cmd) -> Cmd) -> Result<Sample> {
         let file = self.work.join("time");
         let load = load()?;
@@ -51,7 +51,7 @@ fn numbers(text: &str) -> Result<[f64; 3]> {
     let words = text.split_whitespace().map(str::parse);
     let all: std::result::Result<Vec<f64>, _> = words.collect();
     let all = all.ok().and_then(|all| all.try_into().ok());
-    all.ok_or_else(|| Failure::new(format!("`time` wrote `{}`", text.trim())))
+    all.ok_or_else(|| TaskError::new(format!("`time` wrote `{}`", text.trim())))
 }
 
 /// The load average of the last minute.

@@ -5,20 +5,20 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::command::{Cmd, find};
-use crate::failure::Result;
+use crate::error::Result;
 use crate::workspace::say;
 use crate::{interrupt, part};
 
-/// Mounted as long as this value lives.
+/// A mounted XFS; it is unmounted when this value is dropped.
 #[derive(Debug)]
 pub struct Xfs {
     place: PathBuf,
-    /// Before any file was in it.
+    /// The free bytes while it was empty.
     empty_free_bytes: u64,
 }
 
 impl Xfs {
-    /// `None` where it cannot be made or mounted, which is said.
+    /// `None` if it cannot be made or mounted, with a message.
     pub fn mount(work: &Path, mib: u64) -> Result<Option<Self>> {
         let (image, place) = (work.join("xfs.image"), work.join("xfs"));
         fs::create_dir(&place)?;
@@ -44,7 +44,7 @@ impl Xfs {
         &self.place
     }
 
-    /// What the files would take more if each had its blocks for itself.
+    /// How many more bytes the files would need without shared blocks.
     pub fn shared_bytes(&self) -> Result<u64> {
         Cmd::new("sync").arg("-f").arg(&self.place).run()?;
         let used = self.empty_free_bytes.saturating_sub(self.free_bytes()?);
@@ -57,7 +57,7 @@ impl Xfs {
     }
 }
 
-/// The blocks of all files below a folder, those that are shared once for each file.
+/// The bytes of all files below a folder; shared blocks count once for each file.
 fn allocated_bytes(folder: &Path) -> Result<u64> {
     /// The unit of `st_blocks` (stat(2)).
     const BLOCK: u64 = 512;

@@ -17,7 +17,7 @@ const PLATFORMS: [(&str, &str); 4] = [
     ("linux/s390x", "s390x"),
 ];
 
-/// What was registered; unregistered with this value.
+/// The registered emulators; they are unregistered when this value is dropped.
 #[derive(Debug, Default)]
 pub struct Emulators {
     /// The platforms whose programs can be started here.
@@ -27,14 +27,16 @@ pub struct Emulators {
 }
 
 impl Emulators {
-    /// Platforms whose programs cannot be started here are left out, and said.
+    /// Platforms whose programs cannot be started here are left out, with a message.
     pub fn provide() -> Self {
         let mut emulators = Self::default();
         let register = Path::new(BINFMT).join("register");
         if !register.exists() {
             let mount = ["-t", "binfmt_misc", "binfmt_misc", BINFMT];
             if !Cmd::root("mount").args(mount).succeeds() {
-                say("binfmt_misc cannot be mounted: nothing of other architectures runs here");
+                say(
+                    "binfmt_misc cannot be mounted: programs of other architectures cannot run here",
+                );
                 return emulators;
             }
             emulators.is_mounted = true;

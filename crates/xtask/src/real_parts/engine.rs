@@ -1,17 +1,17 @@
-//! A Docker engine: one that answers already, or a private one that is gone afterwards with its
-//! data and with everything that it did to the network.
+//! A Docker engine: one that already runs, or a private one. The private one is removed afterwards,
+//! with its data and with all its changes to the network.
 
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
 
-use super::network::Network;
+use super::network::NetworkState;
 use crate::command::{Cmd, is_root};
 use crate::daemon::{self, Daemon};
-use crate::failure::{Context as _, Failure, Result};
+use crate::error::{ErrorContext as _, Result, TaskError};
 use crate::interrupt;
 use crate::workspace::{self, say};
 
-/// What is left out where there is no bridge and no overlay.
+/// Options for a machine that supports neither a bridge nor overlay.
 const WITHOUT_BRIDGE: [&str; 5] = [
     "--storage-driver=vfs",
     "--bridge=none",
@@ -25,21 +25,21 @@ const WITHOUT_BRIDGE: [&str; 5] = [
 pub struct Engine {
     pub host: String,
     /// Ends with the engine.
-    _private: Option<Private>,
+    _private: Option<PrivateEngine>,
 }
 
-/// Ends with its value.
+/// A private engine, which ends when this value is dropped.
 #[derive(Debug)]
-struct Private {
+struct PrivateEngine {
     daemon: Option<Daemon>,
-    network: Network,
+    network: NetworkState,
     work: std::path::PathBuf,
     host: String,
     /// Two private engines would share the bridge and hand out the same addresses.
     _lock: File,
 }
 
-/// Whether an engine answers, at a host or where the client looks for it.
+/// Whether an engine answers, at a host or at the client's default address.
 pub fn answers(host: Option<&str>) -> bool {
     let ask = Cmd::new("timeout").args(["20", "docker", "version"]);
     let ask = ask.args(["--format", "{{.Server.Version}}"]);
@@ -49,7 +49,7 @@ pub fn answers(host: Option<&str>) -> bool {
     }
 }
 
-/// The processes of an engine in a folder.
+/// The processes of an engine whose data is in a folder.
 pub fn processes(work: &Path) -> Vec<u32> {
     let folder = format!("{}/engine/", work.display());
     daemon::with_command_line(|line| line.contains(&folder))
@@ -65,26 +65,26 @@ pub fn provide(work: &Path) -> Result<Engine> {
         return Ok(Engine { host, _private: None });
     }
     if !is_root() && Cmd::root("docker").arg("version").succeeds() {
-        return Err(Failure::new("a Docker engine runs here, but not for this user")
+        return Err(TaskError::new("a Docker engine runs here, but not for this user")
             .hint("become a member of the group docker, or run this with sudo"));
     }
     let parts = workspace::parts()?;
-    let mut private = Private {
+    let mut private = PrivateEngine {
         _lock: lock(&parts.join("engine.lock"))?,
-        network: Network::remember(&parts, work)?,
+        network: NetworkState::remember(&parts, work)?,
         daemon: None,
         work: work.to_owned(),
         host: format!("unix://{}/docker.sock", work.display()),
     };
     if !private.start(&[])? {
-        say("no engine with a bridge and overlay here; trying without both");
+        say("an engine with a bridge and overlay does not start here; trying without both");
         private.end();
         if !private.start(&WITHOUT_BRIDGE)? {
             let log = fs::read_to_string(work.join("dockerd.log")).unwrap_or_default();
             let last = log.lines().rev().take(10).collect::<Vec<_>>();
             let last: Vec<_> = last.into_iter().rev().collect();
             let text = format!("the Docker engine does not start\n{}", last.join("\n"));
-            return Err(Failure::new(text));
+            return Err(TaskError::new(text));
         }
     }
     Ok(Engine { host: private.host.clone(), _private: Some(private) })
@@ -104,8 +104,8 @@ fn lock(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-impl Private {
-    /// In a mount namespace of its own, which takes its mounts along when it ends.
+impl PrivateEngine {
+    /// Starts it in its own mount namespace, so that its mounts disappear when it ends.
     fn start(&mut self, further: &[&str]) -> Result<bool> {
         let folder = self.work.join("engine");
         Cmd::root("rm").arg("-rf").arg(&folder).run()?;
@@ -129,7 +129,7 @@ impl Private {
             "--containerd-namespace=etcdimg".into(),
             "--containerd-plugins-namespace=etcdimg-plugins".into(),
         ];
-        // TMPDIR is for containerd, which likes to leave stack traces there.
+        // TMPDIR is for containerd, which leaves stack traces there.
         let command = Cmd::root("env")
             .args(options)
             .args(further)
@@ -152,7 +152,7 @@ impl Private {
                 daemon::end_all(&[pid]);
             }
             self.daemon = None;
-            // containerd and its shims end with it, but not after a crash.
+            // containerd and its shims end with the engine, but not if the engine crashes.
             for id in processes(&self.work) {
                 daemon::signal(id, rustix::process::Signal::KILL);
             }
@@ -162,7 +162,7 @@ impl Private {
         });
     }
 
-    /// A command of the client, on everything that another one lists.
+    /// Runs a command of the client on everything that another command lists.
     fn docker(&self, command: &[&str], list: &[&str]) {
         let docker = |words: &[&str]| {
             Cmd::new("timeout").args(["60", "docker"]).args(words).env("DOCKER_HOST", &self.host)
@@ -174,7 +174,7 @@ impl Private {
     }
 }
 
-impl Drop for Private {
+impl Drop for PrivateEngine {
     fn drop(&mut self) {
         self.end();
         interrupt::shielded(|| self.network.restore());

@@ -1,11 +1,11 @@
-//! The real Docker engine, registry and image tools that tests meet, around a command.
+//! Runs a command beside the real Docker engine, registry and image tools that tests use.
 //!
 //! The command gets the variables of [`tools`], `ETCDIMG_REAL=1`, `DOCKER_HOST`, `DOCKER_CONFIG`
 //! (an empty one that knows buildx), `ETCDIMG_TEST_REGISTRY=127.0.0.1:PORT` and
 //! `ETCDIMG_TEST_REGISTRY_LOG` (its access log), `ETCDIMG_TEST_EMULATED` (the platforms of other
-//! machines whose containers run here, by qemu), and `ETCDIMG_TEST_BUILDER` (a buildx builder with a
-//! BuildKit of its own, which keeps what it made). Afterwards every process, mount, bridge and
-//! firewall rule of ours is gone again.
+//! machines whose containers run here, by qemu), and `ETCDIMG_TEST_BUILDER` (a buildx builder with
+//! its own BuildKit, which keeps its cache). Afterwards every process, mount, bridge and firewall
+//! rule of ours is removed.
 
 mod emulators;
 mod engine;
@@ -24,9 +24,9 @@ use tools::Tools;
 use crate::buildkit;
 use crate::command::{Cmd, code, path_with};
 use crate::daemon::{self, Daemon};
-use crate::failure::{Failure, Result};
+use crate::error::{Result, TaskError};
 use crate::interrupt;
-use crate::registry::{self, Registry};
+use crate::registry::{self, RegistryDaemon};
 use crate::work::Work;
 use crate::workspace::{self, say};
 
@@ -35,14 +35,14 @@ const BUILDER: &str = "etcdimg-test";
 /// Everything that runs beside the command. It ends in the order of the fields.
 struct Laboratory {
     builder: Option<Daemon>,
-    registry: Registry,
+    registry: RegistryDaemon,
     emulators: Emulators,
     engine: Engine,
     tools: Tools,
     work: Work,
 }
 
-/// Runs a command in the laboratory.
+/// Runs a command beside the engine, the registry and the builder.
 pub fn run(command: &[String]) -> Result<()> {
     let laboratory = Laboratory::open()?;
     let child = laboratory.command(command)?;
@@ -50,7 +50,7 @@ pub fn run(command: &[String]) -> Result<()> {
     if status.success() {
         return Ok(());
     }
-    Err(Failure::new(format!("`{}` failed with {status}", command.join(" ")))
+    Err(TaskError::new(format!("`{}` failed with {status}", command.join(" ")))
         .with_code(code(status)))
 }
 
@@ -63,7 +63,7 @@ impl Laboratory {
         symlink(tools.get("BUILDX")?, plugins.join("docker-buildx"))?;
         let engine = engine::provide(work.path())?;
         let emulators = Emulators::provide();
-        let registry = registry::start(&registry::Options {
+        let registry = registry::start(&registry::RegistryDaemonOptions {
             program: tools.get("DOCKER_REGISTRY")?,
             work: work.path(),
             data: &work.path().join("registry"),
@@ -76,12 +76,12 @@ impl Laboratory {
     }
 
     /// A BuildKit beside the engine, whose own may be too old for what etcdimg asks of it. It
-    /// keeps its caches from run to run. Where it does not start, tests have to do without.
+    /// keeps its caches from run to run. If it does not start, tests run without it.
     fn start_builder(&self) -> Result<Option<Daemon>> {
         let Some(program) = self.tools.find("BUILDKITD") else { return Ok(None) };
         let work = self.work.path();
         let root = workspace::parts()?.join("buildkit");
-        let started = buildkit::start(&buildkit::Options { program, work, root: &root })?;
+        let started = buildkit::start(&buildkit::BuildkitOptions { program, work, root: &root })?;
         let create = ["buildx", "create", "--name", BUILDER, "--driver", "remote"];
         let client = self.docker().args(create).arg(buildkit::address(work));
         if started.is_some() && client.succeeds() {
@@ -100,7 +100,7 @@ impl Laboratory {
 
     fn command(&self, words: &[String]) -> Result<std::process::Child> {
         let Some((program, arguments)) = words.split_first() else {
-            return Err(Failure::new("there is no command to run"));
+            return Err(TaskError::new("there is no command to run"));
         };
         let command = Cmd::new(program)
             .args(arguments)
@@ -120,7 +120,7 @@ impl Laboratory {
     }
 }
 
-/// Waits for the command. When we are interrupted, it ends with everything that it has started.
+/// Waits for the command. On a signal it is ended, with all processes that it has started.
 fn await_child(mut child: std::process::Child) -> Result<std::process::ExitStatus> {
     loop {
         if let Some(status) = child.try_wait()? {

@@ -1,28 +1,28 @@
-//! What a private Docker engine changes in the machine's network, and how it is taken back.
+//! Undoes what a private Docker engine changes in the machine's network.
 //!
-//! It is written down before the engine starts, in the cache. What a run that was killed (-9) wrote
-//! down is still what to go back to.
+//! The state before the engine starts is saved in the cache. If a run was killed (-9), the state
+//! that it saved is still the one to restore.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::command::Cmd;
 use crate::daemon;
-use crate::failure::{Context as _, Result};
+use crate::error::{ErrorContext as _, Result};
 use crate::part;
 use crate::workspace::say;
 
 const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 
-/// What was there before.
+/// The state of the network before the engine started.
 #[derive(Debug)]
-pub struct Network {
-    /// The folder with what was written down.
+pub struct NetworkState {
+    /// The folder with the saved state.
     before: PathBuf,
 }
 
-impl Network {
-    /// Writes down what the engine in the folder `work` will change.
+impl NetworkState {
+    /// Saves what the engine in the folder `work` will change.
     pub fn remember(parts: &Path, work: &Path) -> Result<Self> {
         let before = parts.join("engine.before");
         let own = work.display().to_string();
@@ -46,7 +46,7 @@ impl Network {
         Ok(Self { before })
     }
 
-    /// Takes back the bridge, the rules that Docker added and the policies that it changed.
+    /// Removes the bridge and the rules that Docker added, and restores the policies.
     pub fn restore(&self) {
         let known = |name: &str| fs::read_to_string(self.before.join(name)).unwrap_or_default();
         if !known("links").lines().any(|link| link == "docker0") {
@@ -89,8 +89,8 @@ fn firewall() -> String {
     rules
 }
 
-/// The commands that take back what Docker added: rules first, then the chains that they were in,
-/// then the policies of before.
+/// The commands that undo what Docker did: they remove its rules, then its chains, and restore the
+/// policies.
 fn undo(before: &str, now: &str) -> Vec<String> {
     let is_new = |rule: &&str| !before.lines().any(|known| known == *rule) && is_dockers(rule);
     let added: Vec<_> = now.lines().filter(is_new).collect();

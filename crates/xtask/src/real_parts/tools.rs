@@ -1,7 +1,7 @@
-//! The programs that tests and benchmarks meet: where they are, or how they get here.
+//! The programs that tests and benchmarks use: where they are, or how they are installed.
 //!
-//! What is named by a variable or found on `PATH` is taken. docker.io, skopeo, umoci, podman, qemu
-//! and wine are installed by apt, the others stay in the cache; buildkitd is built from its Go
+//! A program that a variable names or that is on `PATH` is used. docker.io, skopeo, umoci, podman,
+//! qemu and wine are installed by apt, the others stay in the cache; buildkitd is built from its Go
 //! module.
 
 use std::ffi::OsString;
@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use crate::apt;
 use crate::command::{Cmd, find, find_in, is_executable, path_with};
-use crate::debian_package::{self, Origin};
-use crate::failure::{Context as _, Failure, Result};
+use crate::debian_package::{self, DebianSuite};
+use crate::error::{ErrorContext as _, Result, TaskError};
 use crate::workspace::{self, say};
 use crate::{go, part};
 
@@ -48,9 +48,9 @@ impl Tools {
         Ok(Self(all.collect::<Result<_>>()?))
     }
 
-    /// One that a task cannot do without.
+    /// The path of a program; an error if it is missing.
     pub fn get(&self, name: &str) -> Result<&Path> {
-        self.find(name).ok_or_else(|| Failure::new(format!("there is no {name}")))
+        self.find(name).ok_or_else(|| TaskError::new(format!("there is no {name}")))
     }
 
     pub fn find(&self, name: &str) -> Option<&Path> {
@@ -58,13 +58,13 @@ impl Tools {
         found.and_then(|(_, path)| path.as_deref())
     }
 
-    /// As variables for a program; empty where there is no such part.
+    /// As environment variables; the value is empty if a part is missing.
     pub fn variables(&self) -> Vec<(&'static str, OsString)> {
         let value = |path: &Option<PathBuf>| path.clone().unwrap_or_default().into_os_string();
         self.0.iter().map(|(name, path)| (*name, value(path))).collect()
     }
 
-    /// As lines that a shell reads.
+    /// As lines that a shell can read.
     pub fn lines(&self) -> String {
         let line = |(name, value): (&str, OsString)| {
             format!("{name}={}\n", quoted(&value.to_string_lossy()))
@@ -94,45 +94,46 @@ fn locate(name: &str) -> Result<Option<PathBuf>> {
     Ok(find_in(program, &folders))
 }
 
-/// How a missing program gets here.
+/// How a missing program is installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum InstallMethod {
     /// By apt.
     Install,
-    /// Of this machine's suite, but not installed: docker-registry's package starts a service
-    /// that listens on every address.
+    /// Unpacked from the package of this machine's suite, not installed: docker-registry's package
+    /// starts a service that listens on every address.
     Unpack,
-    /// The first suite with it; its programs need only a libc, as old as bookworm's.
+    /// Unpacked from the first suite that has it; its programs need only a libc, and bookworm's is
+    /// new enough.
     UnpackNewer,
-    /// Ubuntu has no such package.
+    /// Built from source, because Ubuntu has no such package.
     Build,
 }
 
-fn way(distribution: &str, package: &str) -> Way {
+fn install_method(distribution: &str, package: &str) -> InstallMethod {
     match (distribution, package) {
-        (_, "docker-registry") => Way::Unpack,
-        ("debian", "crane" | "docker-buildx") => Way::UnpackNewer,
-        (_, "crane") => Way::Build,
-        _ => Way::Install,
+        (_, "docker-registry") => InstallMethod::Unpack,
+        ("debian", "crane" | "docker-buildx") => InstallMethod::UnpackNewer,
+        (_, "crane") => InstallMethod::Build,
+        _ => InstallMethod::Install,
     }
 }
 
-/// Brings everything that is missing.
+/// Installs everything that is missing.
 pub fn install() -> Result<Tools> {
     let missing = missing()?;
     if !missing.is_empty() && !apt::is_here() {
         return Err(no_apt(&missing));
     }
-    let packages = by_way(&missing, Way::Install);
-    let here = by_way(&missing, Way::Unpack);
-    let newer = by_way(&missing, Way::UnpackNewer);
+    let packages = by_way(&missing, InstallMethod::Install);
+    let here = by_way(&missing, InstallMethod::Unpack);
+    let newer = by_way(&missing, InstallMethod::UnpackNewer);
     if !here.is_empty() {
         unpack(&apt::suite()?, &here)?;
     }
     if !newer.is_empty() {
         unpack("forky", &newer)?;
     }
-    if !by_way(&missing, Way::Build).is_empty() {
+    if !by_way(&missing, InstallMethod::Build).is_empty() {
         build_crane()?;
     }
     if !packages.is_empty() {
@@ -149,12 +150,12 @@ pub fn install() -> Result<Tools> {
     Tools::locate()
 }
 
-fn by_way<'a>(packages: &[&'a str], wanted: Way) -> Vec<&'a str> {
+fn by_way<'a>(packages: &[&'a str], wanted: InstallMethod) -> Vec<&'a str> {
     let distribution = apt::os_release("ID").unwrap_or_default();
-    packages.iter().copied().filter(|it| way(&distribution, it) == wanted).collect()
+    packages.iter().copied().filter(|it| install_method(&distribution, it) == wanted).collect()
 }
 
-/// The packages of what is not here.
+/// The packages of the programs that are missing.
 fn missing() -> Result<Vec<&'static str>> {
     let mut missing = Vec::new();
     if !engine_is_here() {
@@ -172,7 +173,7 @@ fn missing() -> Result<Vec<&'static str>> {
             missing.extend(packages);
         }
     }
-    // The kubelet of the tests, which needs a first process for its pods.
+    // The tests use podman as the kubelet; it needs an init program for its pods.
     if find("podman").is_none() {
         missing.extend(["podman", "catatonit"]);
     }
@@ -182,9 +183,9 @@ fn missing() -> Result<Vec<&'static str>> {
     Ok(missing)
 }
 
-fn no_apt(missing: &[&str]) -> Failure {
+fn no_apt(missing: &[&str]) -> TaskError {
     let names = missing.join(" ");
-    Failure::new(format!("this system has no apt, and these are missing: {names}"))
+    TaskError::new(format!("this system has no apt, and these are missing: {names}"))
         .hint(
             "install them by your own means: they are found on PATH, or by the names CRANE, \
              SKOPEO, UMOCI, DOCKER_REGISTRY, BUILDX",
@@ -209,7 +210,9 @@ fn unpack(suite: &str, packages: &[&str]) -> Result<()> {
     let bin = parts.join("bin");
     fs::create_dir_all(&bin)?;
     let architecture = apt::architecture()?;
-    for package in debian_package::files(Origin { suite, architecture: &architecture }, packages)? {
+    for package in
+        debian_package::files(DebianSuite { suite, architecture: &architecture }, packages)?
+    {
         let name = package.file_stem().unwrap_or_default();
         let folder = parts.join("unpacked").join(name);
         if !folder.is_dir() {
@@ -230,7 +233,7 @@ fn unpack(suite: &str, packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Links by rename, so that nobody meets a folder without the link.
+/// Replaces the link by a rename, so that the folder always has it.
 fn link(program: &Path, bin: &Path) -> Result<()> {
     let work = part::temporary(bin)?;
     let made = work.path().join("new");
@@ -251,7 +254,7 @@ fn build_crane() -> Result<()> {
     go()?.args(["install", CRANE]).env("GOBIN", bin).run()
 }
 
-/// A module of our own, because `go install` refuses modules with exclude directives. Go checks
+/// A Go module of its own, because `go install` refuses modules with exclude directives. Go checks
 /// all of them against its checksum database.
 fn build_buildkit() -> Result<()> {
     let bin = workspace::parts()?.join("bin");
@@ -276,11 +279,11 @@ mod tests {
 
     #[test]
     fn a_package_has_one_way_here() {
-        assert_eq!(way("ubuntu", "docker-registry"), Way::Unpack);
-        assert_eq!(way("debian", "crane"), Way::UnpackNewer);
-        assert_eq!(way("ubuntu", "crane"), Way::Build);
-        assert_eq!(way("ubuntu", "docker-buildx"), Way::Install);
-        assert_eq!(way("debian", "skopeo"), Way::Install);
+        assert_eq!(install_method("ubuntu", "docker-registry"), InstallMethod::Unpack);
+        assert_eq!(install_method("debian", "crane"), InstallMethod::UnpackNewer);
+        assert_eq!(install_method("ubuntu", "crane"), InstallMethod::Build);
+        assert_eq!(install_method("ubuntu", "docker-buildx"), InstallMethod::Install);
+        assert_eq!(install_method("debian", "skopeo"), InstallMethod::Install);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Reads bbolt files, the format of `member/snap/db`.
 //!
-//! The files may be damaged: every read is limited by the size of the file, the number of pages that
-//! are visited is limited, and nothing here panics or trusts a length.
-//! Does not write, does not read free lists, and does not know what etcd keeps in its buckets.
+//! The files may be damaged: every read is limited by the size of the file, the number of pages
+//! that are visited is limited, and nothing here panics or trusts a length. Does not write, does
+//! not read free lists, and does not know what etcd keeps in its buckets.
 //!
 //! bbolt writes numbers in the byte order of the machine, so this reads them in that order.
 
@@ -119,7 +119,7 @@ impl<R: Read + Seek> Database<R> {
     pub fn bucket(&mut self, name: &str) -> Result<Option<Bucket>, Error> {
         let mut found = None;
         let root = Bucket::Rooted(self.root);
-        self.walk(&root, &mut |element| {
+        self.visit_bucket(&root, &mut |element| {
             if element.is_bucket && element.key == name.as_bytes() {
                 found = Some(Bucket::parse(element.value));
                 return ControlFlow::Break(());
@@ -132,7 +132,7 @@ impl<R: Read + Seek> Database<R> {
     /// The value of a key.
     pub fn get(&mut self, bucket: &Bucket, key: &str) -> Result<Option<Vec<u8>>, Error> {
         let mut found = None;
-        self.walk(bucket, &mut |element| {
+        self.visit_bucket(bucket, &mut |element| {
             if !element.is_bucket && element.key == key.as_bytes() {
                 found = Some(element.value.to_vec());
                 return ControlFlow::Break(());
@@ -148,7 +148,7 @@ impl<R: Read + Seek> Database<R> {
         bucket: &Bucket,
         visit: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<(), Error> {
-        self.walk(bucket, &mut |element| {
+        self.visit_bucket(bucket, &mut |element| {
             if !element.is_bucket {
                 visit(element.key, element.value);
             }
@@ -156,16 +156,16 @@ impl<R: Read + Seek> Database<R> {
         })
     }
 
-    fn walk(&mut self, bucket: &Bucket, visit: &mut Visit<'_>) -> Result<(), Error> {
+    fn visit_bucket(&mut self, bucket: &Bucket, visit: &mut Visit<'_>) -> Result<(), Error> {
         let outcome = match bucket {
-            Bucket::Rooted(root) => self.walk_page(*root, 0, visit)?,
-            Bucket::Inline(bytes) => walk_leaf(&Page::parse(bytes)?, visit)?,
+            Bucket::Rooted(root) => self.visit_page(*root, 0, visit)?,
+            Bucket::Inline(bytes) => visit_leaf(&Page::parse(bytes)?, visit)?,
         };
         let (ControlFlow::Continue(()) | ControlFlow::Break(())) = outcome;
         Ok(())
     }
 
-    fn walk_page(
+    fn visit_page(
         &mut self,
         id: u64,
         depth: u32,
@@ -177,10 +177,10 @@ impl<R: Read + Seek> Database<R> {
         let bytes = self.read_page(id)?;
         let page = Page::parse(&bytes)?;
         if page.is_leaf() {
-            return walk_leaf(&page, visit);
+            return visit_leaf(&page, visit);
         }
         for index in 0..page.count() {
-            if self.walk_page(page.child(index)?, depth + 1, visit)?.is_break() {
+            if self.visit_page(page.child(index)?, depth + 1, visit)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
@@ -216,7 +216,7 @@ impl<R: Read + Seek> Database<R> {
 
 type Visit<'a> = dyn FnMut(&Element<'_>) -> ControlFlow<()> + 'a;
 
-fn walk_leaf(page: &Page<'_>, visit: &mut Visit<'_>) -> Result<ControlFlow<()>, Error> {
+fn visit_leaf(page: &Page<'_>, visit: &mut Visit<'_>) -> Result<ControlFlow<()>, Error> {
     if !page.is_leaf() {
         return Err(Error::Damaged("an inline page is not a leaf"));
     }

@@ -1,26 +1,26 @@
-//! What others need for the same files: crane, and buildx with a BuildKit of its own.
+//! Builds of the same files by other tools: crane, and buildx with its own BuildKit.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::content::{Content, size_of_tar};
-use super::report::Results;
+use super::content::{BenchContent, size_of_tar};
+use super::report::BenchSamples;
 use super::timing::Clock;
 use crate::buildkit;
 use crate::command::Cmd;
 use crate::daemon::{self, Daemon};
-use crate::failure::{Context as _, Failure, Result};
+use crate::error::{ErrorContext as _, Result, TaskError};
 use crate::real_parts::tools::Tools;
-use crate::registry::{self, Registry};
+use crate::registry::{self, RegistryDaemon};
 
 /// Programs and daemons that are measured beside etcdimg.
 #[derive(Debug)]
-pub struct Peers {
+pub struct ComparedTools {
     crane: PathBuf,
     buildx: PathBuf,
-    registry: Registry,
+    registry: RegistryDaemon,
     /// Its process, which `time` does not see.
     builder: u32,
     _builder: Daemon,
@@ -28,16 +28,16 @@ pub struct Peers {
     context: PathBuf,
     /// The arguments with the tars of all layers.
     appended: Vec<String>,
-    /// The manifest of the base, as BuildKit wants it.
+    /// The digest of the manifest of the base, for BuildKit.
     base: String,
     /// Clock ticks in a second.
     ticks: f64,
 }
 
-impl Peers {
-    pub fn start(tools: &Tools, work: &Path, content: &Content) -> Result<Self> {
+impl ComparedTools {
+    pub fn start(tools: &Tools, work: &Path, content: &BenchContent) -> Result<Self> {
         let program = tools.get("BUILDKITD")?;
-        let registry = registry::start(&registry::Options {
+        let registry = registry::start(&registry::RegistryDaemonOptions {
             program: tools.get("DOCKER_REGISTRY")?,
             work,
             data: &work.join("registry"),
@@ -45,17 +45,17 @@ impl Peers {
             allows_delete: false,
         })?;
         let root = work.join("buildkitd");
-        let started = buildkit::start(&buildkit::Options { program, work, root: &root })?;
+        let started = buildkit::start(&buildkit::BuildkitOptions { program, work, root: &root })?;
         let builder = started.ok_or_else(|| {
             let log = fs::read_to_string(buildkit::log(work)).unwrap_or_default();
-            Failure::new(format!("BuildKit does not start\n{log}"))
+            TaskError::new(format!("BuildKit does not start\n{log}"))
         })?;
-        // By sudo the process of ours is another one.
+        // With sudo, our child process is sudo and not BuildKit.
         let line = format!("{} --root {}", program.display(), root.display());
         let found = daemon::with_command_line(|known| known.starts_with(&line));
         let tars = content.tars()?;
         let tars = tars.iter().flat_map(|tar| ["-f".to_owned(), tar.display().to_string()]);
-        let mut peers = Self {
+        let mut compared = Self {
             crane: tools.get("CRANE")?.to_owned(),
             buildx: tools.get("BUILDX")?.to_owned(),
             registry,
@@ -69,16 +69,17 @@ impl Peers {
         };
         let create = ["create", "--name", "bench", "--driver", "remote"];
         let address = buildkit::address(work);
-        peers.client(Cmd::new(&peers.buildx).args(create).arg(address)).text()?;
-        peers.base = peers.base()?;
-        Ok(peers)
+        compared.client(Cmd::new(&compared.buildx).args(create).arg(address)).text()?;
+        compared.base = compared.base()?;
+        Ok(compared)
     }
 
     fn client(&self, command: Cmd) -> Cmd {
         command.env("BUILDX_CONFIG", self.work.join("buildx"))
     }
 
-    /// The base as a registry and BuildKit want it; the digest of its manifest.
+    /// Writes the base into the registry, and into a layout for BuildKit. Returns the digest of its
+    /// manifest.
     fn base(&self) -> Result<String> {
         let name = |tag| format!("{}/base:{tag}", self.registry.address);
         let crane = || Cmd::new(&self.crane);
@@ -106,7 +107,7 @@ impl Peers {
         [&[program][..], &fixed, &self.appended, further].concat()
     }
 
-    pub fn crane_file(&self, clock: &Clock, results: &mut Results) -> Result<()> {
+    pub fn crane_file(&self, clock: &Clock, results: &mut BenchSamples) -> Result<()> {
         let name = "crane append, file";
         let out = self.work.join("crane.tar");
         let _ = fs::remove_file(&out);
@@ -116,18 +117,18 @@ impl Peers {
         Ok(())
     }
 
-    /// Into another repository each time: a layer that is there already is not sent again.
-    pub fn crane_push(&self, clock: &Clock, results: &mut Results, run: usize) -> Result<()> {
+    /// Into another repository each time, because a layer that exists is not sent again.
+    pub fn crane_push(&self, clock: &Clock, results: &mut BenchSamples, run: usize) -> Result<()> {
         let further = ["-t".to_owned(), format!("{}/etcd-{run}:1", self.registry.address)];
         results.add("crane append, push", clock.run(&self.append(&further), |command| command)?);
         Ok(())
     }
 
-    pub fn buildx(&mut self, clock: &Clock, results: &mut Results) -> Result<()> {
+    pub fn buildx(&mut self, clock: &Clock, results: &mut BenchSamples) -> Result<()> {
         self.build("buildx", "", &[], clock, results)
     }
 
-    pub fn buildx_epoch(&mut self, clock: &Clock, results: &mut Results) -> Result<()> {
+    pub fn buildx_epoch(&mut self, clock: &Clock, results: &mut BenchSamples) -> Result<()> {
         let variables = [("SOURCE_DATE_EPOCH", "0")];
         self.build("buildx, epoch", ",rewrite-timestamp=true", &variables, clock, results)
     }
@@ -138,11 +139,11 @@ impl Peers {
         output: &str,
         variables: &[(&str, &str)],
         clock: &Clock,
-        results: &mut Results,
+        results: &mut BenchSamples,
     ) -> Result<()> {
         let out = self.work.join("buildx.tar");
         let _ = fs::remove_file(&out);
-        // Forgets the peak of the last run.
+        // Resets the peak of the last run.
         Cmd::root("tee").arg(self.proc("clear_refs")).fed(b"5\n")?;
         let before = self.cpu_seconds()?;
         let words = [
@@ -181,12 +182,12 @@ impl Peers {
         let text = fs::read_to_string(&path).context(path.display())?;
         let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        number.ok_or_else(|| Failure::new(format!("{} has no VmHWM", path.display())))
+        number.ok_or_else(|| TaskError::new(format!("{} has no VmHWM", path.display())))
     }
 }
 
 /// The fields 14 to 17 of /proc/PID/stat (proc(5)): utime, stime, cutime and cstime. The name of
-/// the program, in parentheses, may hold spaces.
+/// the program, in parentheses, may contain spaces.
 fn cpu_ticks(stat: &str) -> f64 {
     let rest = stat.rsplit_once(") ").map_or(stat, |(_, rest)| rest);
     let fields = rest.split(' ').skip(11).take(4);

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 /// What kind of failure it is, which decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MigrateErrorKind {
     /// The file system or the machine refused something, before a step could change the data.
     System,
     /// The flags or variables are wrong.
@@ -25,7 +25,7 @@ pub enum Kind {
     Interrupted(u8),
 }
 
-impl Kind {
+impl MigrateErrorKind {
     fn code(self) -> u8 {
         match self {
             Self::System => 1,
@@ -41,28 +41,31 @@ impl Kind {
 
 /// Why the program stopped.
 #[derive(Debug)]
-pub struct Failure {
-    pub kind: Kind,
+pub struct MigrateError {
+    pub kind: MigrateErrorKind,
     /// One sentence; further lines are the last lines of a server.
     pub cause: String,
     /// What to do next, one sentence each.
     pub hints: Vec<String>,
 }
 
-impl Failure {
+impl MigrateError {
     /// A failure without hints.
-    pub fn new(kind: Kind, cause: impl fmt::Display) -> Self {
+    pub fn new(kind: MigrateErrorKind, cause: impl fmt::Display) -> Self {
         Self { kind, cause: cause.to_string(), hints: Vec::new() }
     }
 
     /// A wrong flag or variable.
     pub fn usage(cause: impl fmt::Display) -> Self {
-        Self::new(Kind::Usage, cause).hint("`migrate --help` lists every flag")
+        Self::new(MigrateErrorKind::Usage, cause).hint("`migrate --help` lists every flag")
     }
 
     /// A file operation failed: `cannot read /x: Permission denied`.
     pub fn file(verb: &str, path: &Path, error: &io::Error) -> Self {
-        Self::new(Kind::System, format_args!("cannot {verb} {}: {error}", path.display()))
+        Self::new(
+            MigrateErrorKind::System,
+            format_args!("cannot {verb} {}: {error}", path.display()),
+        )
     }
 
     /// Adds a hint.
@@ -75,8 +78,8 @@ impl Failure {
     /// The same failure after a step had begun: most other kinds say that nothing was changed.
     #[must_use]
     pub fn in_step(mut self) -> Self {
-        if !matches!(self.kind, Kind::Interrupted(_) | Kind::NoQuorum) {
-            self.kind = Kind::StepFailed;
+        if !matches!(self.kind, MigrateErrorKind::Interrupted(_) | MigrateErrorKind::NoQuorum) {
+            self.kind = MigrateErrorKind::StepFailed;
         }
         self
     }

@@ -5,15 +5,15 @@ use std::fmt;
 
 /// What `main` prints, and the exit code.
 #[derive(Debug)]
-pub struct Failure {
+pub struct TaskError {
     message: String,
     hints: Vec<String>,
     code: u8,
 }
 
-pub type Result<T> = std::result::Result<T, Failure>;
+pub type Result<T> = std::result::Result<T, TaskError>;
 
-impl Failure {
+impl TaskError {
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), hints: Vec::new(), code: 1 }
     }
@@ -36,7 +36,7 @@ impl Failure {
 }
 
 /// An error with all its causes on one line.
-impl<E: Error> From<E> for Failure {
+impl<E: Error> From<E> for TaskError {
     fn from(error: E) -> Self {
         let mut message = error.to_string();
         let mut cause = error.source();
@@ -48,23 +48,23 @@ impl<E: Error> From<E> for Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.message)?;
         self.hints.iter().try_for_each(|hint| write!(f, "\nhint: {hint}"))
     }
 }
 
-/// Says what was being done when something failed.
-pub trait Context<T> {
+/// Adds to an error what was being done.
+pub trait ErrorContext<T> {
     fn context(self, what: impl fmt::Display) -> Result<T>;
 }
 
-impl<T, E: Into<Failure>> Context<T> for std::result::Result<T, E> {
+impl<T, E: Into<TaskError>> ErrorContext<T> for std::result::Result<T, E> {
     fn context(self, what: impl fmt::Display) -> Result<T> {
         self.map_err(|error| {
             let failure = error.into();
-            Failure { message: format!("{what}: {}", failure.message), ..failure }
+            TaskError { message: format!("{what}: {}", failure.message), ..failure }
         })
     }
 }
