@@ -24,19 +24,19 @@ pub(super) fn suites() -> impl TypedValueParser<Value = Suite> {
 }
 
 /// A value, how it is written, and what the help says of it.
-type Choice<T> = (T, &'static str, &'static str);
+type NamedValue<T> = (T, &'static str, &'static str);
 
-const ORIGINS: &[Choice<Origin>] = &[
+const ORIGINS: &[NamedValue<Origin>] = &[
     (Origin::Release, "release", "The release archives of the etcd project"),
     (Origin::Source, "source", "Compiled from Go modules"),
 ];
 
-const COMPRESSIONS: &[Choice<Compression>] = &[
+const COMPRESSIONS: &[NamedValue<Compression>] = &[
     (Compression::Gzip, "gzip", "Read by every client"),
     (Compression::Zstd, "zstd", "Smaller and faster to unpack; needs a client of 2021 or later"),
 ];
 
-const PROGRESS_MODES: &[Choice<ProgressMode>] = &[
+const PROGRESS_MODES: &[NamedValue<ProgressMode>] = &[
     (ProgressMode::Auto, "auto", "Bars on a terminal, lines elsewhere"),
     (ProgressMode::Plain, "plain", "A line every few seconds"),
     (ProgressMode::None, "none", "No progress is shown"),
@@ -54,7 +54,7 @@ pub(super) fn progress_modes() -> impl TypedValueParser<Value = ProgressMode> {
     one_of(PROGRESS_MODES)
 }
 
-fn one_of<T>(choices: &'static [Choice<T>]) -> impl TypedValueParser<Value = T>
+fn one_of<T>(choices: &'static [NamedValue<T>]) -> impl TypedValueParser<Value = T>
 where
     T: Copy + Send + Sync + 'static,
 {
