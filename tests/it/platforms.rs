@@ -14,8 +14,9 @@ use serde_json::Value;
 
 use crate::mutable_image::{MutableImage, gunzip, rewrite};
 use crate::platforms_pulled::an_engine_runs_what_it_pulled;
-use crate::release_fixture::{LAST, ReleaseFixture, run};
+use crate::release_fixture::{LAST, ReleaseFixture};
 use crate::require::{self, part as tool};
+use crate::run::run;
 use crate::schema;
 
 const LINUX: [&str; 5] =
