@@ -162,7 +162,7 @@ impl From<CompileError> for Failure {
 
 impl From<BaseError> for Failure {
     fn from(error: BaseError) -> Self {
-        const OWN: &str = "or make a base from the distribution's busybox: `scripts/busybox-base linux/amd64 FILE`, then `--base busybox=rootfs:FILE@DIGEST`";
+        const OWN: &str = "to use another base, make one from the distribution's busybox: `scripts/busybox-base linux/amd64 FILE`, then `--base busybox=rootfs:FILE@DIGEST`";
         match error {
             BaseError::Store(error) => error.into(),
             BaseError::Layout(error) => error.into(),

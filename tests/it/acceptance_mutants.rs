@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::acceptance::{ended, failed, image, listed, name, results, results_of, why};
 use crate::mutable_image::{MutableImage, rewrite};
+use crate::patch::patched;
 
 /// Layers of the image: the base, four versions of etcd, migrate.
 const BASE: usize = 0;
@@ -64,22 +65,6 @@ pub(crate) fn with_bytes(
         Some((header, if is_it { change(bytes) } else { bytes }))
     });
     assert!(is_found, "{path}");
-}
-
-/// Replaces a text by another of the same length, wherever it is.
-fn patched(mut bytes: Vec<u8>, from: &str, to: &str) -> Vec<u8> {
-    assert_eq!(from.len(), to.len());
-    let places: Vec<_> = bytes
-        .windows(from.len())
-        .enumerate()
-        .filter(|(_, window)| *window == from.as_bytes())
-        .map(|(at, _)| at)
-        .collect();
-    assert!(!places.is_empty(), "{from}");
-    for at in places {
-        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
-    }
-    bytes
 }
 
 /// A program that passes for migrate when only looked at; `body` is what it does.
@@ -265,7 +250,7 @@ fn the_wrong_etcd_fails_structure_and_run() {
 fn a_server_that_does_not_say_its_version_fails_run() {
     check(&["run/versions", "run/plain-names"], &[], |image, _| {
         with_bytes(image, NEWEST, "usr/local/bin/etcd-3.7.1", |bytes| {
-            patched(bytes, "etcd Version: %s", "etcd Version: %d")
+            patched(&bytes, "etcd Version: %s", "etcd Version: %d")
         });
     });
 }
@@ -396,7 +381,7 @@ fn a_broken_script_in_a_manifest_fails_operate() {
         ("mv restored/member member", "mv restored/member membre", "start the pods"),
     ] {
         fs::copy(env!("CARGO_BIN_EXE_etcdimg"), &program).unwrap();
-        fs::write(&program, patched(fs::read(&program).unwrap(), from, to)).unwrap();
+        fs::write(&program, patched(&fs::read(&program).unwrap(), from, to)).unwrap();
         let arguments = ["--case=operate/backup-and-restore", "--runtime=rootfs"];
         let (code, results, stderr) = results_of(&program, image(), &arguments);
         assert_eq!(code, Some(9), "{to}: {stderr}\n{results:#}");
@@ -459,7 +444,7 @@ fn a_migrate_that_begins_anew_each_time_fails_kubernetes() {
 fn a_tool_that_cannot_restore_a_bare_database_fails_operate() {
     check(&["operate/bare-database"], &["operate/snapshot"], |image, _| {
         with_bytes(image, NEWEST, "usr/local/bin/etcdutl-3.7.1", |bytes| {
-            patched(bytes, "skip-hash-check", "skip-hash-chack")
+            patched(&bytes, "skip-hash-check", "skip-hash-chack")
         });
     });
 }

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::acceptance::{image, results};
 use crate::acceptance_mutants::{MIGRATE, NEWEST, check, copy, false_migrate, with_bytes};
 use crate::mutable_image::MutableImage;
+use crate::run::run;
 
 /// How long anything here may take.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -106,9 +107,7 @@ fn what_a_killed_run_left_is_removed_by_the_next() {
 }
 
 fn docker(arguments: &[&str]) -> BTreeSet<String> {
-    let output = Command::new("docker").args(arguments).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+    run("docker", arguments).lines().map(str::to_owned).collect()
 }
 
 /// Containers and images of tests.

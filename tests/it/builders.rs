@@ -8,8 +8,9 @@ use std::process::Command;
 use etcdimg::digest::Digest;
 
 use crate::catalog_fixture::shared_cache;
-use crate::release_fixture::{LAST, ReleaseFixture, run};
+use crate::release_fixture::{LAST, ReleaseFixture};
 use crate::require::part as tool;
+use crate::run::run;
 
 const PLATFORMS: [&str; 2] = ["linux/ppc64le", "windows/amd64:ltsc2022"];
 

@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-use crate::release_fixture::run;
 use crate::require::{self, part as tool};
+use crate::run::run;
 
 const VERSIONS: [&str; 4] = ["3.4.21", "3.5.33", "3.6.14", "3.7.1"];
 

@@ -167,6 +167,38 @@ fn referrers_are_listed_by_a_tag_where_there_is_no_api() {
 }
 
 #[test]
+fn what_others_have_put_on_the_list_of_referrers_stays() {
+    let old = Behaviour { knows_referrers: false, ..Behaviour::default() };
+    let fixture = CopyFixture::new(Behaviour::default(), old);
+    let signature = fixture.sign();
+    let tag = ("etcd".to_owned(), fixture.layout.index.to_string().replace(':', "-"));
+    let document = json!({ "of": "somebody else" }).to_string().into_bytes();
+    let other = Digest::of(&document);
+    let stored = (layout_fixture::MANIFEST.to_owned(), document);
+    fixture.to.state().manifests.insert(("etcd".to_owned(), other), stored);
+    let other = json!({
+        "mediaType": layout_fixture::MANIFEST, "digest": other, "size": 22,
+        "annotations": { "made": "by somebody else" },
+    });
+    let list = json!({
+        "schemaVersion": 2, "mediaType": layout_fixture::INDEX, "manifests": [other],
+    });
+    let list = list.to_string().into_bytes();
+    let key = ("etcd".to_owned(), Digest::of(&list));
+    fixture.to.state().tags.insert(tag.clone(), key.1);
+    fixture.to.state().manifests.insert(key, (layout_fixture::INDEX.to_owned(), list));
+    let (from, to) =
+        (format!("{}/etcd:3.7.1-0", fixture.from.host()), format!("{}/etcd", fixture.to.host()));
+    fixture.run(&["copy", &from, &to]).ok();
+    let state = fixture.to.state();
+    let (_, list) = &state.manifests[&("etcd".to_owned(), state.tags[&tag])];
+    let list: Value = serde_json::from_slice(list).unwrap();
+    assert_eq!(list["manifests"].as_array().unwrap().len(), 2);
+    assert_eq!(list["manifests"][0], other);
+    assert_eq!(list["manifests"][1]["digest"], signature.to_string());
+}
+
+#[test]
 fn within_a_registry_no_byte_leaves_it() {
     let fixture = CopyFixture::new(Behaviour::default(), Behaviour::default());
     let host = fixture.from.host();

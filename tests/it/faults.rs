@@ -11,6 +11,7 @@ use insta::assert_snapshot;
 use tar::EntryType;
 
 use crate::catalog_fixture::{self, CatalogFixture, MEMBERS, Parts, VERSION};
+use crate::patch::patched;
 use crate::require;
 use crate::stand_in;
 
@@ -158,13 +159,13 @@ fn a_swapped_program_stops_the_build() {
       expected go.etcd.io/etcd/etcdctl
       received go.etcd.io/etcd
     ");
-    let other = replaced(&parts.etcdctl, VERSION.as_bytes(), b"3.4.20");
+    let other = patched(&parts.etcdctl, VERSION, "3.4.20");
     assert_snapshot!(with(&parts.etcd, &other), @"
     error: `etcdctl-3.4.21` for linux/amd64 is not the program that the plan describes: wrong embedded version
       expected 3.4.21
       received none, or another one
     ");
-    let commit = replaced(&parts.etcd, b"85b640c", b"85b640d");
+    let commit = patched(&parts.etcd, "85b640c", "85b640d");
     assert_snapshot!(with(&commit, &parts.etcdctl), @"
     error: `etcd-3.4.21` for linux/amd64 is not the program that the plan describes: wrong embedded commit
       expected 85b640cee793e25f3837c47200089d14a8392dc7
@@ -201,18 +202,6 @@ fn a_cached_layer_is_looked_at_again_when_another_commit_is_planned() {
     fixture.relock();
     let error = fixture.build().error();
     assert!(error.contains("wrong embedded commit"), "{error}");
-}
-
-fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
-    assert_eq!(from.len(), to.len());
-    let mut bytes = bytes.to_vec();
-    let places: Vec<_> =
-        (0..bytes.len() - from.len()).filter(|at| bytes[*at..].starts_with(from)).collect();
-    assert!(!places.is_empty());
-    for at in places {
-        bytes[at..at + to.len()].copy_from_slice(to);
-    }
-    bytes
 }
 
 #[test]

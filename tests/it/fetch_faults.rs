@@ -128,7 +128,7 @@ async fn a_busy_server_is_asked_again_after_the_time_it_wants() {
 async fn a_server_that_wants_an_hour_does_not_get_it() {
     let (server, mut fixture) = (ReleaseServer::start(), FetchFixture::new());
     fixture.options.longest_wait = Duration::from_millis(20);
-    let busy = Answer::status(429).header("retry-after", "Fri, 31 Dec 9998 23:59:59 GMT");
+    let busy = Answer::status(429).header("retry-after", "Thu, 31 Dec 9998 23:59:59 GMT");
     let urls = [server.on("/etcd", [busy, Answer::file(&FILE)])];
     let fetched = tokio::time::timeout(Duration::from_secs(30), fixture.fetch(&urls)).await;
     fetched.expect("it waits as long as the server wants").unwrap();

@@ -116,6 +116,17 @@ fn json_documents_keep_their_shape() {
     add("build", &fixture.run("build", &json).ok());
     add("verify", &fixture.run("verify", &json).ok());
     add("cache ls", &fixture.finish(fixture.command("cache").arg("ls").args(json)).ok());
+    let kind = ["--kind=static-pod"];
+    let mut manifests = fixture.command("manifests");
+    add("manifests", &fixture.finish(manifests.args(kind).args(json)).ok());
+    let test = |arguments: &[&str]| {
+        let mut test = fixture.command("test");
+        test.arg(fixture.out()).arg("--suite=structure").args(arguments);
+        fixture.finish(test.args(json)).stdout
+    };
+    add("test --list", &test(&["--list"]));
+    // The stand-ins of programs pass some cases and fail others.
+    add("test --suite=structure", &test(&[]));
     let mut image = MutableImage::open(&fixture.out());
     image.config["architecture"] = "arm64".into();
     image.save();

@@ -30,6 +30,8 @@ pub struct State {
     tokens: u64,
     /// How long a token lives, where there are any.
     life: Option<&'static str>,
+    /// Where so many bytes of blobs have arrived, no more are read until this is `None`.
+    pub holds_at: Option<u64>,
     /// Tags that were set to something incomplete.
     pub violations: Vec<String>,
     next: u64,
@@ -417,6 +419,13 @@ impl RunningServer {
         if behaviour.relative_locations { path } else { format!("http://{}{path}", self.address) }
     }
 
+    fn hold(&self) {
+        let is_held = |state: &State| state.holds_at.is_some_and(|at| state.received >= at);
+        while is_held(&self.state.lock().unwrap()) {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Bytes of an upload, as they come; `announced` is how many should.
     fn receive(
         &self,
@@ -431,6 +440,7 @@ impl RunningServer {
         let mut buffer = vec![0; 1 << 14];
         let mut error = None;
         while left > 0 {
+            self.hold();
             let most = buffer.len().min(left);
             match reader.read(&mut buffer[..most]) {
                 Ok(0) => break,

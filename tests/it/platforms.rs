@@ -7,15 +7,16 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
 
 use crate::mutable_image::{MutableImage, gunzip, rewrite};
 use crate::platforms_pulled::an_engine_runs_what_it_pulled;
-use crate::release_fixture::{LAST, ReleaseFixture, run};
+use crate::release_fixture::{LAST, ReleaseFixture};
 use crate::require::{self, part as tool};
+use crate::run::run;
 use crate::schema;
 
 const LINUX: [&str; 5] =
@@ -199,29 +200,53 @@ fn clients_take_every_image(fixture: &ReleaseFixture) {
 
 /// The image of one platform in the hands of umoci and Docker, on that machine or under qemu.
 fn containers_run(fixture: &ReleaseFixture, platform: &str) {
-    let name = platform.replace('/', "-");
+    let started = std::time::Instant::now();
+    let archive = build_platform(fixture, platform);
+    umoci_unpacks(fixture, platform);
+    require::emulator(platform);
+    run("docker", &["load", "--quiet", "--input", archive.to_str().unwrap()]);
+    every_program_says_its_version(fixture, platform);
+    migrate_plans_without_writing(platform);
+    a_container_migrates_and_serves(platform);
+    run("docker", &["rmi", "--force", &format!("etcd:{LAST}-0")]);
+    eprintln!("{platform}: every program ran, in {} s", started.elapsed().as_secs());
+}
+
+fn file_name(platform: &str) -> String {
+    platform.replace('/', "-")
+}
+
+/// Builds the image of one platform. Returns its archive for Docker.
+fn build_platform(fixture: &ReleaseFixture, platform: &str) -> PathBuf {
+    let name = file_name(platform);
     let archive = fixture.path(&format!("{name}.tar"));
     let output = format!("--output=docker-archive:{}", archive.display());
     let out = format!("--out={}", fixture.path(&name).display());
     let bases: Vec<_> = fixture.bases.iter().map(String::as_str).collect();
     let build = ["build", "--from=source", "--builder=host", "--offline", "--platform", platform];
     fixture.etcdimg(&[&build[..], &[&out, &output], &bases].concat());
+    archive
+}
 
+fn umoci_unpacks(fixture: &ReleaseFixture, platform: &str) {
+    let name = file_name(platform);
     let bundle = fixture.path(&format!("{name}.bundle"));
     let image = format!("{}:{LAST}-0", fixture.path(&name).display());
     run(&tool("UMOCI"), &["unpack", "--rootless", "--image", &image, bundle.to_str().unwrap()]);
     assert!(bundle.join("rootfs/usr/local/bin/migrate").is_file());
+}
 
-    require::emulator(platform);
-    run("docker", &["load", "--quiet", "--input", archive.to_str().unwrap()]);
-    let sh = |script: &str| {
-        let reference = format!("etcd:{LAST}-0");
-        let container = ["run", "--rm", "--network=none", "--platform", platform, &reference];
-        run("docker", &[&container[..], &["/bin/sh", "-ec", script]].concat())
-    };
-    let started = std::time::Instant::now();
+/// What a script says in a container of the loaded image.
+#[track_caller]
+fn in_container(platform: &str, script: &str) -> String {
+    let reference = format!("etcd:{LAST}-0");
+    let container = ["run", "--rm", "--network=none", "--platform", platform, &reference];
+    run("docker", &[&container[..], &["/bin/sh", "-ec", script]].concat())
+}
+
+fn every_program_says_its_version(fixture: &ReleaseFixture, platform: &str) {
+    let goarch = platform.split('/').nth(1).unwrap();
     for version in bundled(fixture) {
-        let goarch = platform.split('/').nth(1).unwrap();
         // etcd 3.4 does not even say its version on a machine that it does not know.
         let is_unknown = version.starts_with("3.4.") && !["amd64", "ppc64le"].contains(&goarch);
         let ask = if is_unknown {
@@ -229,21 +254,28 @@ fn containers_run(fixture: &ReleaseFixture, platform: &str) {
         } else {
             String::new()
         };
-        let said = sh(&format!("{ask}etcd-{version} --version; etcdctl-{version} version"));
+        let script = format!("{ask}etcd-{version} --version; etcdctl-{version} version");
+        let said = in_container(platform, &script);
         assert!(said.contains(&format!("etcd Version: {version}\n")), "{said}");
         assert!(said.contains(&format!("Go OS/Arch: linux/{goarch}\n")), "{said}");
         assert!(said.contains(&format!("etcdctl version: {version}\n")), "{said}");
         if !version.starts_with("3.4.") {
-            let said = sh(&format!("etcdutl-{version} version"));
+            let said = in_container(platform, &format!("etcdutl-{version} version"));
             assert!(said.contains(&format!("etcdutl version: {version}\n")), "{said}");
         }
     }
+}
+
+fn migrate_plans_without_writing(platform: &str) {
     let plan = format!(
         "mkdir /data; migrate --plan --data-dir /data --target-version {LAST} --target-storage etcd3 2>&1; echo files: $(ls -A /data | wc -l)"
     );
-    let said = sh(&plan);
+    let said = in_container(platform, &plan);
     assert!(said.contains(LAST) && said.ends_with("files: 0\n"), "{said}");
-    let said = sh(&format!(
+}
+
+fn a_container_migrates_and_serves(platform: &str) {
+    let script = format!(
         "export TARGET_VERSION={LAST} TARGET_STORAGE=etcd3 DATA_DIRECTORY=/data HOSTNAME=one
         mkdir /data
         migrate-if-needed.sh >&2
@@ -255,10 +287,8 @@ fn containers_run(fixture: &ReleaseFixture, platform: &str) {
         etcdctl get key
         kill $!; wait $! || true
         cat /data/version.txt"
-    ));
-    assert_eq!(said, format!("OK\nkey\nvalue\n{LAST}/etcd3"));
-    run("docker", &["rmi", "--force", &format!("etcd:{LAST}-0")]);
-    eprintln!("{platform}: every program ran, in {} s", started.elapsed().as_secs());
+    );
+    assert_eq!(in_container(platform, &script), format!("OK\nkey\nvalue\n{LAST}/etcd3"));
 }
 
 fn bundled(fixture: &ReleaseFixture) -> Vec<String> {
@@ -269,19 +299,26 @@ fn bundled(fixture: &ReleaseFixture) -> Vec<String> {
 fn wine_runs_the_programs(fixture: &ReleaseFixture) {
     let wine = tool("WINE");
     lend_wine_a_library(fixture, &wine);
-    let run = |program: &Path, arguments: &[&str]| {
-        let mut command = Command::new(&wine);
-        command.arg(program).args(arguments).current_dir(fixture.path("."));
-        command.env("WINEPREFIX", fixture.path("wine")).env("WINEDEBUG", "-all");
-        let output = command.output().unwrap();
-        let text = format!(
-            "{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
-        assert!(output.status.success(), "{}: {text}", program.display());
-        text
-    };
+    every_windows_program_says_its_version(fixture, &wine);
+    migrate_runs_under_wine(fixture, &wine);
+    eprintln!("windows/amd64: every program ran under wine");
+}
+
+/// All that a Windows program says, which must go well.
+#[track_caller]
+fn under_wine(fixture: &ReleaseFixture, wine: &str, program: &Path, arguments: &[&str]) -> String {
+    let mut command = Command::new(wine);
+    command.arg(program).args(arguments).current_dir(fixture.path("."));
+    command.env("WINEPREFIX", fixture.path("wine")).env("WINEDEBUG", "-all");
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let text = text(&output.stdout) + &text(&output.stderr);
+    assert!(output.status.success(), "{}: {text}", program.display());
+    text
+}
+
+fn every_windows_program_says_its_version(fixture: &ReleaseFixture, wine: &str) {
+    let run = |program: &Path, arguments: &[&str]| under_wine(fixture, wine, program, arguments);
     for version in bundled(fixture) {
         let program = |name| fixture.windows_program(&format!("{name}-{version}.exe"));
         let said = run(&program("etcd"), &["--version"]);
@@ -294,6 +331,9 @@ fn wine_runs_the_programs(fixture: &ReleaseFixture) {
             assert!(said.contains(&format!("etcdutl version: {version}")), "{said}");
         }
     }
+}
+
+fn migrate_runs_under_wine(fixture: &ReleaseFixture, wine: &str) {
     fs::create_dir(fixture.path("empty")).unwrap();
     let migrate = fixture.windows_program("migrate.exe");
     let arguments = [
@@ -311,13 +351,12 @@ fn wine_runs_the_programs(fixture: &ReleaseFixture) {
         "--bin-dir",
         ".",
     ];
-    let said = run(&migrate, &arguments);
+    let said = under_wine(fixture, wine, &migrate, &arguments);
     assert!(said.contains(LAST), "{said}");
     assert_eq!(fs::read_dir(fixture.path("empty")).unwrap().count(), 0);
-    run(&migrate, &arguments[1..]);
+    under_wine(fixture, wine, &migrate, &arguments[1..]);
     let record = fs::read_to_string(fixture.path("empty/version.txt")).unwrap();
     assert_eq!(record, format!("{LAST}/etcd3"));
-    eprintln!("windows/amd64: every program ran under wine");
 }
 
 /// Old wines lack one that Go wants; zig, which is here anyway, makes a stand-in.

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::release_fixture::run;
 use crate::require;
+use crate::run::run;
 
 /// Part of the test in `platforms.rs`, which makes the layout.
 pub fn an_engine_runs_what_it_pulled(layout: &Path, tag: &str, platforms: &[&str]) {

@@ -20,7 +20,7 @@ use crate::lies::Behaviour;
 use crate::lying_registry::LyingRegistry;
 use crate::mutable_image::gunzip;
 
-const REPOSITORY: &str = "base/busybox";
+pub const REPOSITORY: &str = "base/busybox";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
@@ -72,7 +72,7 @@ async fn serve(listener: std::net::TcpListener, acceptor: &TlsAcceptor, server: 
 }
 
 /// Puts a base with one layer into the registry, tagged `1`. Returns the digest of the layer.
-fn add_base(registry: &LyingRegistry) -> Digest {
+pub fn add_base(registry: &LyingRegistry) -> Digest {
     let layer =
         catalog_fixture::archive(|tar| catalog_fixture::file(tar, "bin/sh", b"#!/nothing\n"));
     let mut state = registry.state();

@@ -246,6 +246,14 @@ async fn a_registry_that_claims_what_it_has_not_gets_it() {
     assert!(report.requests > usual.requests, "{} of {}", report.requests, usual.requests);
 }
 
+/// However often it claims: what it reports as missing is sent without asking.
+#[tokio::test]
+async fn a_registry_that_goes_on_claiming_what_it_has_not_gets_it() {
+    let registry = behaving(|it| it.mounts_own = false);
+    let claims = Lie::Says(200, &[], "");
+    PushFixture::new(registry.lie("HEAD", "/blobs/", (1, usize::MAX), claims)).arrives().await;
+}
+
 #[tokio::test]
 async fn a_mount_that_did_not_happen_is_noticed_and_mended() {
     // The first mount is the one by which the registry shows how it behaves.

@@ -1,10 +1,10 @@
 //! A layout, a lying registry and a cache: the source and the destination of a push.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use etcdimg::digest::Digest;
-use etcdimg::fetch::FetchOptions;
+use etcdimg::fetch::{FetchOptions, Progress, TransferListener};
 use etcdimg::push::{Overwrite, PushError, PushPlan, PushReport, Pusher};
 use etcdimg::registry::{
     BlobSource, CHUNK_BYTES, Credentials, Login, Registry, RegistryOptions, RemoteRepository,
@@ -30,6 +30,33 @@ pub struct PushFixture {
     pub overwrite: Overwrite,
     pub credentials: Option<Login>,
     pub chunk_bytes: u64,
+    /// What the client reported about its requests.
+    pub said: Arc<Said>,
+}
+
+/// Keeps the statuses that are reported.
+#[derive(Debug, Default)]
+pub struct Said(Mutex<Vec<String>>);
+
+impl Said {
+    /// `Retrying` and why, one for each time.
+    pub fn statuses(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Progress for Said {
+    fn status(&self, verb: &str, text: &str) {
+        self.0.lock().unwrap().push(format!("{verb} {text}"));
+    }
+
+    fn note(&self, _text: &str) {}
+
+    fn warning(&self, _text: &str) {}
+
+    fn download(&self, _name: &str, _total: Option<u64>) -> TransferListener {
+        Box::new(|_| {})
+    }
 }
 
 impl PushFixture {
@@ -42,6 +69,7 @@ impl PushFixture {
             overwrite: Overwrite::Never,
             credentials: None,
             chunk_bytes: CHUNK_BYTES,
+            said: Arc::default(),
         }
     }
 
@@ -87,7 +115,7 @@ impl PushFixture {
             credentials: Arc::new(credentials),
             cache_dir: self.cache.path().to_owned(),
             chunk_bytes: self.chunk_bytes,
-            progress: Arc::new(ui()),
+            progress: self.said.clone(),
         };
         let registry = Registry::new(repository.registry(), options);
         RemoteRepository::pushing(registry, repository, &self.sources)

@@ -1,10 +1,10 @@
 //! A push that was killed continues where it stopped. Also: how much memory a push uses.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::hash::{BuildHasher as _, RandomState};
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use etcdimg::digest::Digest;
 use serde_json::json;
@@ -25,43 +25,48 @@ fn kills(size: u64) -> Vec<u64> {
     let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(()) % 1_000_000);
     eprintln!("{kills} kills within {size} bytes, ETCDIMG_TEST_SEED={seed}");
     let random = |i: u64| u64::from_str_radix(&Digest::of(format!("{seed} {i}")).hex()[..8], 16);
-    // One before the first byte, and none so near to the end that it comes too late.
+    // One before the first byte, and none so near to the end that little is left to do.
     (0..kills).map(|i| if i == 0 { 0 } else { random(i).unwrap() % (size * 3 / 4) }).collect()
 }
 
-/// Starts a program and kills it once the condition holds. Returns whether it was still running.
-fn kill(command: &mut Command, is_time: impl Fn() -> bool) -> bool {
+/// Starts a program and kills it once the condition holds. It must not end before: then nothing
+/// would be tested.
+#[track_caller]
+fn kill(command: &mut Command, is_time: impl Fn() -> bool) {
     let mut program = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     while !is_time() && program.try_wait().unwrap().is_none() {
         std::thread::sleep(Duration::from_millis(1));
     }
     program.kill().unwrap();
-    !program.wait().unwrap().success()
+    let ended = program.wait().unwrap();
+    assert_eq!(ended.signal(), Some(9), "it ended before it was killed: {ended}");
+}
+
+/// Kills a push when the registry has so many bytes. The registry takes no more until then, so that
+/// the push cannot end before, on any machine. Returns how many bytes the registry has.
+#[track_caller]
+fn kill_at(registry: &LyingRegistry, offset: u64, command: &mut Command) -> u64 {
+    registry.state().holds_at = Some(offset);
+    kill(command, || registry.state().received >= offset);
+    registry.state().holds_at = None;
+    registry.settled()
 }
 
 #[test]
 fn a_push_that_was_killed_goes_on_and_sends_only_what_was_missing() {
-    // Longer than what two systems keep in their buffers, and over a link of 30 MB/s for each
-    // connection, so that there is a middle to be killed in.
+    // Longer than what two systems keep in their buffers, so that there is a middle to be killed
+    // in.
     let layout = LayoutFixture::new(&SEVEN[..4], 12_000_000, 0);
-    let behaviour = Behaviour { pace: Some(30_000), ..Behaviour::default() };
-    let (mut killed, mut offsets) = (0, BTreeSet::new());
-    let kills = kills(layout.size());
-    for offset in &kills {
-        let pusher = PushCommandFixture::new(behaviour.clone());
-        let is_time = || pusher.registry.state().received >= *offset;
-        killed += usize::from(kill(&mut pusher.command(&layout), is_time));
-        let before = pusher.registry.settled();
-        assert!(before <= layout.size());
-        offsets.insert(before);
+    for offset in kills(layout.size()) {
+        let pusher = PushCommandFixture::new(Behaviour::default());
+        let before = kill_at(&pusher.registry, offset, &mut pusher.command(&layout));
+        assert!((offset..=layout.size()).contains(&before), "{before} after {offset}");
+        assert!(pusher.registry.state().tags.is_empty());
         pusher.push(&layout, &[]).ok();
         pusher.assert_there(&layout);
         let received = pusher.registry.state().received;
         assert_eq!(received, layout.size(), "after {offset}: {before} bytes were there");
     }
-    eprintln!("killed {killed} of {}, at {} different points", kills.len(), offsets.len());
-    assert!(killed >= kills.len() / 2, "only {killed} pushes were killed before their end");
-    assert!(offsets.len() >= kills.len() / 2, "{offsets:?}");
 }
 
 /// All blobs that the index in a registry needs, and no others.
@@ -78,8 +83,7 @@ fn assert_released(registry: &LyingRegistry, index: &str) -> u64 {
 #[test]
 fn an_all_push_that_was_killed_builds_and_sends_only_what_was_missing() {
     let fixture = CatalogFixture::with_release();
-    // A link of 50 MB/s for each connection.
-    let start = || LyingRegistry::start(Behaviour { pace: Some(50_000), ..Behaviour::default() });
+    let start = || LyingRegistry::start(Behaviour::default());
     let all_push = |registry: &LyingRegistry| {
         let mut command = fixture.command("all-push");
         command.args(["--registry", &registry.host(), "-q"]);
@@ -94,25 +98,29 @@ fn an_all_push_that_was_killed_builds_and_sends_only_what_was_missing() {
     let said = fixture.finish(&mut all_push(&registry)).ok();
     let index = said.split('@').nth(1).unwrap().to_owned();
     let size = assert_released(&registry, &index);
-    let mut killed = 0;
-    let kills = kills(size);
-    for offset in &kills {
+    let goes_on = |registry: &LyingRegistry, what: &str| {
+        fixture.finish(&mut all_push(registry)).ok();
+        assert_eq!(assert_released(registry, &index), size, "{what}");
+        assert_eq!(registry.state().received, size, "{what}");
+    };
+    for offset in kills(size) {
         let registry = start();
         forget();
-        let started = Instant::now();
-        // One of them before it has pushed anything, in the middle of a build.
-        let is_time = || match *offset {
-            0 => started.elapsed() > Duration::from_millis(50),
-            offset => registry.state().received >= offset,
-        };
-        killed += usize::from(kill(&mut all_push(&registry), is_time));
-        registry.settled();
-        fixture.finish(&mut all_push(&registry)).ok();
-        assert_eq!(assert_released(&registry, &index), size);
-        assert_eq!(registry.state().received, size, "after {offset}");
+        kill_at(&registry, offset, &mut all_push(&registry));
+        goes_on(&registry, &format!("after {offset}"));
     }
-    eprintln!("killed {killed} of {}", kills.len());
-    assert!(killed >= kills.len() / 2, "only {killed} were killed before their end");
+    // In the middle of the build: it writes its first blob, and has asked no registry yet.
+    let registry = start();
+    forget();
+    registry.state().holds_at = Some(0);
+    let is_building = || fs::read_dir(fixture.cache().join("tmp")).unwrap().count() > 0;
+    for entry in fs::read_dir(fixture.cache().join("tmp")).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    kill(&mut all_push(&registry), || is_building() || !registry.state().requests.is_empty());
+    registry.state().holds_at = None;
+    registry.settled();
+    goes_on(&registry, "after a kill in the build");
 }
 
 /// The most memory that a program has used so far, in KiB; `None` once it has ended.

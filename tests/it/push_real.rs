@@ -17,23 +17,11 @@ use tempfile::TempDir;
 use crate::catalog_fixture::CatalogFixture;
 use crate::layout_fixture::{LayoutFixture, SEVEN};
 use crate::require::part;
+use crate::run::{ok, run};
 
 /// bcrypt of this, for the user `me`.
 const PASSWORD: &str = "hunter2hunter2";
 const HTPASSWD: &str = "me:$2b$04$i7DQ.xWr8frTTqB7eZMQbOpUyIcZ3T.zxyuquHzB1/KShDY4.2u0y\n";
-
-#[track_caller]
-fn ok(output: &Output) -> String {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{stdout}{stderr}");
-    stdout.trim().to_owned()
-}
-
-#[track_caller]
-fn run(program: &str, arguments: &[&str]) -> String {
-    ok(&Command::new(program).args(arguments).output().unwrap())
-}
 
 fn etcdimg(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_etcdimg"));
@@ -136,7 +124,7 @@ fn image(home: &Path) -> String {
     let layout = home.join("layout").display().to_string();
     let base = home.join("base.tar").display().to_string();
     let digest = run("scripts/busybox-base", &["linux/amd64", &base]);
-    let base = format!("busybox=rootfs:{base}@{digest}");
+    let base = format!("busybox=rootfs:{base}@{}", digest.trim());
     let arguments = ["build", "--from=source", "--base", &base, "--out", &layout];
     run(env!("CARGO_BIN_EXE_etcdimg"), &arguments);
     layout
@@ -157,7 +145,7 @@ fn what_was_pushed_is_pulled_by_others_and_runs() {
     let crane = part("CRANE");
     let validated = run(&crane, &["validate", "--insecure", "--remote", &reference]);
     assert!(validated.starts_with("PASS"), "{validated}");
-    assert_eq!(run(&crane, &["digest", "--insecure", &reference]), digest);
+    assert_eq!(run(&crane, &["digest", "--insecure", &reference]).trim(), digest);
     let copied = format!("oci:{}:x", home.path().join("copied").display());
     let source = format!("docker://{reference}");
     let flags = ["copy", "--all", "--preserve-digests", "--quiet", "--src-tls-verify=false"];

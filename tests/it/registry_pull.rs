@@ -126,6 +126,19 @@ async fn a_manifest_that_lies_is_refused() {
     ");
 }
 
+/// As `verify`, `copy` and `push` read documents, into memory.
+#[tokio::test]
+async fn a_manifest_that_is_asked_for_by_digest_must_have_it() {
+    let (registry, fixture) = (TokenRegistry::start(), FetchFixture::new());
+    let digest = Digest::of(MANIFEST);
+    registry.serve("manifests", digest, Answer::file(br#"{"schemaVersion":3}"#));
+    let repository = registry.reference(digest).repository;
+    let remote = remote(&fixture, &repository).await;
+    let reference = Reference { repository, tag: None, digest: Some(digest) };
+    let error = remote.get_manifest(&reference).await.unwrap_err();
+    assert!(matches!(error, RegistryError::WrongDigest { expected, .. } if expected == digest));
+}
+
 #[tokio::test]
 async fn a_manifest_larger_than_4_mib_is_refused() {
     let (registry, fixture) = (TokenRegistry::start(), FetchFixture::new());

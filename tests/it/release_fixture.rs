@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::catalog_fixture::copy_folder;
 use crate::mutable_image::gunzip;
+use crate::run::run;
 use crate::stand_in;
 
 pub const LAST: &str = "3.7.1";
@@ -157,14 +158,4 @@ impl ReleaseFixture {
         }
         panic!("no {name} in the Windows image");
     }
-}
-
-/// Standard output of a command that must go well.
-#[track_caller]
-pub fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{program} {}\n{stdout}{stderr}", arguments.join(" "));
-    stdout
 }

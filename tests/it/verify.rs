@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::OnceLock;
 
 use insta::assert_snapshot;
-use serde_json::json;
+use serde_json::{Value, json};
 use tar::EntryType;
 
 use crate::catalog_fixture::{self, CatalogFixture};
@@ -143,6 +143,15 @@ fn sizes_and_diff_ids_are_derived_again() {
       3.4.21-0 linux/amd64: layer …: the diff ID is wrong: expected sha256:…, received sha256:…
     hint: remove the layout and run `etcdimg build` again
     ");
+    let found = after(|image| {
+        let config = image.blob(&image.manifest["config"]["digest"]);
+        let path = config.ancestors().nth(3).unwrap().join("index.json");
+        let mut root: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        root["manifests"][0]["size"] = json!(7);
+        fs::write(path, root.to_string()).unwrap();
+    });
+    assert!(found.contains("3.4.21-0: the size of sha256:… is "), "{found}");
+    assert!(found.contains(", its descriptor says 7\n"), "{found}");
     assert_snapshot!(after(|image| {
         image.config["rootfs"]["diff_ids"].as_array_mut().unwrap().pop();
         image.save();

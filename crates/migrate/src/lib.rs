@@ -2,9 +2,8 @@
 //!
 //! `inspect` reads what is there, `plan` computes the steps, `run` takes them. `state` is what one
 //! run leaves for the next, `report` writes results for people and programs, `cli` reads the
-//! arguments. A module uses only those above it in this list: `platform` and `failure`, `files`,
-//! `inspect`,
-//! `plan`, `state`, `report`, `cli`, `run`.
+//! arguments. A module uses only those above it in this list: `platform` and `error`, `files`,
+//! `inspect`, `plan`, `state`, `report`, `cli`, `run`.
 
 mod cli;
 mod error;

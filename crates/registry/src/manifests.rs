@@ -241,3 +241,31 @@ fn next_page(response: &Response) -> Option<Url> {
     let url = response.url.join(target).ok().filter(|_| rest.contains("next"))?;
     (url.origin() == response.url.origin()).then_some(url)
 }
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::HeaderMap;
+
+    use super::*;
+
+    #[test]
+    fn the_next_page_is_at_the_same_registry() {
+        let check = |link: &str, expected: Option<&str>| {
+            let response = Response {
+                status: StatusCode::OK,
+                headers: HeaderMap::from_iter([(LINK, link.parse().unwrap())]),
+                body: Vec::new(),
+                url: "https://a.example/v2/etcd/tags/list".parse().unwrap(),
+            };
+            assert_eq!(next_page(&response).as_ref().map(Url::as_str), expected, "{link}");
+        };
+        let next = "https://a.example/v2/etcd/tags/list?last=b";
+        check("</v2/etcd/tags/list?last=b>; rel=\"next\"", Some(next));
+        check(&format!("<{next}>; rel=next"), Some(next));
+        // Another host would see what is asked for, and could list what it wants.
+        check("<https://b.example/v2/etcd/tags/list?last=b>; rel=\"next\"", None);
+        check("<http://a.example/v2/etcd/tags/list?last=b>; rel=\"next\"", None);
+        check("</v2/etcd/tags/list?last=b>; rel=\"last\"", None);
+        check("/v2/etcd/tags/list?last=b", None);
+    }
+}

@@ -153,3 +153,40 @@ impl Store {
         self.root.join("blobs/sha256").join(digest.hex())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_download_with_other_bytes_gets_no_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let expected = Digest::of("right");
+        fs::write(store.partial_path(&expected), "wrong").unwrap();
+        let error = store.commit_partial("etcd", &expected).unwrap_err();
+        assert!(
+            matches!(error, StoreError::Mismatch { actual, .. } if actual == Digest::of("wrong"))
+        );
+        assert!(!store.has(&expected) && !store.partial_path(&expected).exists());
+
+        fs::write(store.partial_path(&expected), "right").unwrap();
+        let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
+        let before = inode(&store.partial_path(&expected));
+        assert_eq!(store.commit_partial("etcd", &expected).unwrap(), 5);
+        // The same file by another name: nobody ever sees a part of it.
+        assert_eq!(inode(&store.path(&expected)), before);
+        assert_eq!(store.read(&expected).unwrap(), b"right");
+    }
+
+    #[test]
+    fn a_blob_that_changed_on_disk_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let digest = store.write(b"right").unwrap();
+        fs::write(store.path(&digest), "wrong").unwrap();
+        let error = store.read(&digest).unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+        assert!(matches!(store.read(&digest), Err(StoreError::Missing(_))));
+    }
+}

@@ -265,11 +265,11 @@ fn bases() {
 
     NoPlatform, exit 4
     error: the base busybox has no image for linux/amd64
-    hint: or make a base from the distribution's busybox: `scripts/busybox-base linux/amd64 FILE`, then `--base busybox=rootfs:FILE@DIGEST`
+    hint: to use another base, make one from the distribution's busybox: `scripts/busybox-base linux/amd64 FILE`, then `--base busybox=rootfs:FILE@DIGEST`
 
     WrongPlatform, exit 4
     error: the base busybox is for linux/arm64, the image for linux/amd64
-    hint: or make a base from the distribution's busybox: `scripts/busybox-base linux/amd64 FILE`, then `--base busybox=rootfs:FILE@DIGEST`
+    hint: to use another base, make one from the distribution's busybox: `scripts/busybox-base linux/amd64 FILE`, then `--base busybox=rootfs:FILE@DIGEST`
 
     NoWindows, exit 4
     error: the base busybox has no os.version in its config, so the Windows that runs it is unknown
@@ -277,7 +277,7 @@ fn bases() {
 
     Unreadable, exit 4
     error: the base busybox cannot be read: its config is empty
-    hint: or make a base from the distribution's busybox: `scripts/busybox-base linux/amd64 FILE`, then `--base busybox=rootfs:FILE@DIGEST`
+    hint: to use another base, make one from the distribution's busybox: `scripts/busybox-base linux/amd64 FILE`, then `--base busybox=rootfs:FILE@DIGEST`
 
     Io, exit 7
     error: cannot read `/folder/file`
@@ -287,7 +287,7 @@ fn bases() {
     error: cannot fetch `etcd.tar.gz`
       https://mirror: cannot connect: refused, after 2 attempts
     hint: run the command again: it continues where it stopped
-    hint: or make a base from the distribution's busybox: `scripts/busybox-base linux/amd64 FILE`, then `--base busybox=rootfs:FILE@DIGEST`
+    hint: to use another base, make one from the distribution's busybox: `scripts/busybox-base linux/amd64 FILE`, then `--base busybox=rootfs:FILE@DIGEST`
 
     Registry, wrong bytes, exit 4
     error: cannot fetch `etcd.tar.gz`
@@ -295,7 +295,7 @@ fn bases() {
         expected sha256:EXPECTED
         received sha256:RECEIVED, after 2 attempts
     hint: the registry, or a proxy in front of it, sent bytes that do not match their digest: tell its operator
-    hint: or make a base from the distribution's busybox: `scripts/busybox-base linux/amd64 FILE`, then `--base busybox=rootfs:FILE@DIGEST`
+    hint: to use another base, make one from the distribution's busybox: `scripts/busybox-base linux/amd64 FILE`, then `--base busybox=rootfs:FILE@DIGEST`
 
     Registry, full, exit 7
     error: cannot write `/folder/file`

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::certificates::Certificates;
-use crate::container::Ended;
+use crate::container::{Container, Ended};
 use crate::context::CaseContext;
 use crate::error::{CaseError, ensure, same};
 use crate::etcd::{ClusterOptions, ctl};
@@ -38,11 +38,7 @@ pub fn backup_and_restore(context: &CaseContext<'_>) -> Result<(), CaseError> {
     site.save()?;
     site.write("too late")?;
     context.step("a restore into the volume of a member that runs is refused");
-    let refused = site.restore(0)?;
-    ensure(refused.code != 0 && refused.stdout.contains("--replicas=0"), || {
-        format!("a member that runs was restored: exit code {}", refused.code)
-    })
-    .map_err(|stop| stop.log(&refused.stderr))?;
+    site.must_refuse_restore(0)?;
     context.step("the Jobs restore the newest snapshot into all volumes");
     stop(&mut members)?;
     for index in 0..MEMBERS.len() {
@@ -170,16 +166,50 @@ impl<'a> StatefulSetFixture<'a> {
         })
     }
 
-    /// Runs the pod of a member's restore Job. The volume of the backups is read-only for it.
+    /// The Job for a member that runs: the image says that its data is in use, and the Job fails
+    /// and changes nothing.
+    fn must_refuse_restore(&self, index: usize) -> Result<(), CaseError> {
+        let job = self.restore_job(index)?;
+        let command = ["migrate", "status", "--json", "--data-dir", "/var/lib/etcd"];
+        let command = command.map(str::to_owned).to_vec();
+        let status = self.pod.must(&Container { command, ..job.clone() })?;
+        let status: Value = serde_json::from_str(&status).unwrap_or_default();
+        ensure(status["data"]["isServed"] == true, || {
+            format!("the status of the data of a member that runs is {status}")
+        })?;
+        let before = self.names(index)?;
+        let ended = self.pod.run(&job)?;
+        let log = format!("{}{}", ended.stdout, ended.stderr);
+        ensure(ended.code != 0, || "a member that runs was restored".to_owned())
+            .and_then(|()| same("the files of the member", before.as_str(), &self.names(index)?))
+            .map_err(|stop| stop.log(&log))
+    }
+
+    /// The names in the volume of a member.
+    fn names(&self, index: usize) -> Result<String, CaseError> {
+        let volume = &self.kubelet.volumes[&format!("data-{}", MEMBERS[index].0)];
+        let entries = fs::read_dir(volume)?.collect::<Result<Vec<_>, _>>()?;
+        let mut names: Vec<_> =
+            entries.iter().map(|it| it.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        Ok(names.join(" "))
+    }
+
+    /// Runs the pod of a member's restore Job.
     fn restore(&self, index: usize) -> Result<Ended, CaseError> {
+        self.pod.run(&self.restore_job(index)?)
+    }
+
+    /// The container of a member's Job, for which the backups are read-only.
+    fn restore_job(&self, index: usize) -> Result<Container, CaseError> {
         give(&self.backup, 0)?;
         fs::set_permissions(&self.backup, fs::Permissions::from_mode(0o555))?;
         let job = self.documents(ManifestKind::Restore, "Job").remove(index);
         let (name, address) = MEMBERS[index];
         let pod = Template { name, address, spec: &job["spec"]["template"]["spec"] };
-        let containers = self.kubelet.containers(pod)?;
+        let mut containers = self.kubelet.containers(pod)?;
         ensure(containers.len() == 1, || "a Job has one container".to_owned())?;
-        self.pod.run(&containers[0])
+        Ok(containers.remove(0))
     }
 }
 

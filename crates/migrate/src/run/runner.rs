@@ -175,3 +175,7 @@ impl Runner<'_> {
         self.journal.write(&self.context.options.data_dir)
     }
 }
+
+#[cfg(test)]
+#[path = "runner_tests.rs"]
+mod tests;

@@ -1,0 +1,97 @@
+//! A step with a double of etcd, which leaves in its log what the test wants.
+
+use std::ffi::OsString;
+use std::process::Command;
+
+use super::*;
+use crate::cli::arguments::Arguments;
+use crate::cli::reader::OptionReader;
+use crate::report::event::EventLog;
+use crate::report::format::OutputFormat;
+use crate::run::signal::StopSignal;
+use crate::scratch::ScratchDirectory;
+
+/// Answers as a healthy etcd of 3.5, writes a raft snapshot, and ends with SIGTERM. Says at once
+/// that it was told to stop: otherwise it would be started three times.
+const DOUBLE: &str = r#"
+use std::io::{Read, Write};
+fn value(name: &str) -> String {
+    let all: Vec<String> = std::env::args().collect();
+    all.iter().filter_map(|it| it.strip_prefix(name)).last().unwrap().to_owned()
+}
+fn main() {
+    eprintln!("received signal; shutting down");
+    let snap = value("--data-dir=") + "/member/snap/0000000000000002-00000000000000ff.snap";
+    std::fs::write(snap, "").unwrap();
+    let listener = std::net::TcpListener::bind(value("--listen-client-urls=http://")).unwrap();
+    for stream in listener.incoming() {
+        let mut stream = stream.unwrap();
+        let _ = stream.read(&mut [0; 1024]);
+        let body = r"{'health':'true','etcdserver':'3.5.33','etcdcluster':'3.5.0'}".replace('\'', "\"");
+        let _ = write!(stream, "HTTP/1.1 200 OK\r\n\r\n{body}");
+    }
+}
+"#;
+
+/// A log with one request: 10 bytes, in an entry with index 4, in a record without padding.
+fn log(request: &[u8; 10]) -> Vec<u8> {
+    let entry = [&[8, 0, 16, 1, 24, 4, 0x22, 10][..], request].concat();
+    let record = [&[8, 2, 16, 0, 0x1a, 18][..], &entry].concat();
+    [&24_u64.to_le_bytes()[..], &record, &[0; 64]].concat()
+}
+
+/// Serves with the double, on data with this log.
+fn served(log: &[u8]) -> Result<(), MigrateError> {
+    let scratch = ScratchDirectory::new();
+    scratch.write("double.rs", DOUBLE.as_bytes());
+    scratch.write("data/member/wal/0000000000000000-0000000000000000.wal", log);
+    for folder in ["data/member/snap", "data/.migrate"] {
+        fs::create_dir_all(scratch.path().join(folder)).unwrap();
+    }
+    let mut rustc = Command::new("rustc");
+    rustc.args(["--edition=2021", "-o", "etcd-3.5.33", "double.rs"]).current_dir(scratch.path());
+    assert!(rustc.status().unwrap().success());
+
+    let place = scratch.path().display();
+    let line = format!(
+        "--name n --data-dir {place}/data --bin-dir {place} --target-version 3.7.1 \
+         --target-storage etcd3"
+    );
+    let arguments = Arguments::parse(line.split_whitespace().map(OsString::from)).unwrap();
+    let reader = OptionReader { arguments: &arguments, environment: &|_| None };
+    let options = &reader.options().unwrap();
+    let mut runner = Runner {
+        context: StepContext {
+            options,
+            server: ServerContext {
+                options: &options.member,
+                timeouts: &options.timeouts,
+                server_log: options.server_log,
+                stop: &StopSignal::default(),
+                log: EventLog::new(OutputFormat::Text),
+            },
+            members: &[],
+            from: None,
+        },
+        store: &BackupStore::of(&options.data_dir, None),
+        journal: Journal::default(),
+        has_begun: false,
+    };
+    runner.take(&[Step::Serve("3.5.33".parse().unwrap())])
+}
+
+#[test]
+fn a_server_that_leaves_a_log_which_the_next_minor_cannot_replay_ends_the_migration() {
+    // QGET, the health check of etcd 3.4, which etcd 3.6 panics on.
+    let failure = served(&log(b"\x08\x07\x12\x04QGET\x1a\x00")).unwrap_err();
+    assert_eq!(failure.kind, MigrateErrorKind::StepFailed);
+    assert_eq!(
+        failure.cause,
+        "etcd 3.5.33 has stopped, but left requests in the log that etcd 3.6 cannot replay"
+    );
+}
+
+#[test]
+fn a_server_that_leaves_only_requests_of_the_v3_api_has_done_its_step() {
+    served(&log(b"\x22\x0812345678")).unwrap();
+}
