@@ -3,15 +3,15 @@
 
 use std::fs;
 
-use etcd_migrate::inspect::wal;
+use etcd_migrate::inspect::log;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let member = std::env::temp_dir().join(format!("etcdimg-fuzz-wal-{}", std::process::id()));
-    let log = member.join("wal");
+    let wal = member.join("wal");
     let snapshots = member.join("snap");
-    fs::create_dir_all(&log).expect("a folder for the log");
+    fs::create_dir_all(&wal).expect("a folder for the log");
     fs::create_dir_all(&snapshots).expect("a folder for the snapshots");
-    fs::write(log.join("0000000000000000-0000000000000000.wal"), bytes).expect("the log");
-    let _ = wal::replayed_until(&member);
+    fs::write(wal.join("0000000000000000-0000000000000000.wal"), bytes).expect("the log");
+    let _ = log::replayed_until(&member);
     fs::remove_dir_all(&member).expect("the folder is removed");
 });

@@ -113,11 +113,6 @@ impl Facts {
         }
     }
 
-    /// Whether a log that this minor version can replay may be too old for the next one.
-    pub fn is_replay_limit(&self, series: Series) -> bool {
-        [self.replay.v2, self.replay.converted].contains(&series)
-    }
-
     /// What is asked of a minor version before its data goes up to `to`, which may be minors away.
     pub fn floor(&self, series: Series, to: Series) -> Option<&Floor> {
         self.floors.iter().find(|floor| {

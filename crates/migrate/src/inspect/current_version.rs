@@ -5,6 +5,7 @@ use std::fmt;
 use etcd_version::EtcdVersion;
 
 use crate::inspect::data_dir::{DataDir, DataDirContents};
+use crate::inspect::v2_store::V2Contents;
 use crate::inspect::version_pair::Storage;
 use etcd_version::Series;
 
@@ -47,6 +48,11 @@ pub struct KnownVersion {
     pub needs_credentials: bool,
     /// The last minor version that can replay the log; `None` if every later one can.
     pub replayed_until: Option<Series>,
+    /// Only the log says that the cluster is at this version: the next minor version would not start
+    /// on the database, which it reads first.
+    pub is_ahead_of_db: bool,
+    /// What clients of the v2 API have stored.
+    pub v2: V2Contents,
     /// An earlier run enabled a downgrade, and this run has another target.
     pub abandons_downgrade: bool,
 }
@@ -105,7 +111,9 @@ pub fn current_version(found: &DataDir, trust: Trust) -> Result<CurrentVersion, 
             evidence,
             members: data.members.len(),
             needs_credentials: data.needs_credentials,
-            replayed_until: None,
+            replayed_until: data.log.replayed_until,
+            is_ahead_of_db: data.agreed_in_log().is_some(),
+            v2: data.v2.clone(),
             abandons_downgrade: false,
         }))
     };
@@ -131,7 +139,7 @@ pub fn current_version(found: &DataDir, trust: Trust) -> Result<CurrentVersion, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inspect::data_dir::MemberData;
+    use crate::inspect::member_data::MemberData;
 
     fn found(file: &str, data: &str) -> DataDir {
         DataDir {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::inspect::bolt::sample::{Pairs, database};
+use crate::inspect::raft_snapshot::sample as snapshot;
 use crate::scratch::ScratchDirectory;
 
 fn bytes(series: &str) -> &[u8] {
@@ -42,45 +43,6 @@ fn the_data_tells_its_version() {
     check_series(&version("3.0.0"), &[], None);
     check_series(&version("latest"), &[("term", &[1])], None);
     check_series(&[], &[], None);
-}
-
-#[test]
-fn members_are_read_as_json() {
-    for (json, name, peer_urls) in [
-        (r#"{"id":1,"peerURLs":["http://a:2380"],"name":"n"}"#, "n", &["http://a:2380"][..]),
-        // As Go writes what browsers could mistake for HTML.
-        (r#"{"peerURLs":["http://[::1]:2380"],"name":"a\u0026b"}"#, "a&b", &["http://[::1]:2380"]),
-        (
-            r#"{"name":"\"\\ü\ud83d\ude00","peerURLs":[ "http://a:1" , "" ]}"#,
-            "\"\\ü😀",
-            &["http://a:1"],
-        ),
-        // It has not started yet.
-        (r#"{"id":18446744073709551615,"peerURLs":["http://a:1"]}"#, "", &["http://a:1"]),
-        (r#"{"peerURLs":null,"name":"#, "", &[]),
-        (r#"{"attributes":{"name":"x"},"name":"n"}"#, "n", &[]),
-    ] {
-        let member = member(json.as_bytes());
-        assert_eq!(
-            (member.name.as_str(), &member.peer_urls[..]),
-            (name, &peer_urls.iter().map(|&url| url.to_owned()).collect::<Vec<_>>()[..]),
-            "{json}"
-        );
-    }
-    let deep = "[".repeat(1 << 20);
-    assert_eq!(member(deep.as_bytes()), Member::default());
-}
-
-#[test]
-fn only_an_enabled_downgrade_counts() {
-    let to = |json: &str| downgrade(json.as_bytes()).map(|series| series.to_string());
-    assert_eq!(to(r#"{"target-version":"3.6.0","enabled":true}"#).as_deref(), Some("3.6"));
-    assert_eq!(to(r#"{ "enabled" : true, "target-version" : "3.6.0" }"#).as_deref(), Some("3.6"));
-    for json in
-        [r#"{"target-version":"3.6.0","enabled":false}"#, r#"{"target-version":"3.6.0"}"#, "", "{"]
-    {
-        assert_eq!(to(json), None, "{json}");
-    }
 }
 
 #[test]
@@ -131,20 +93,33 @@ fn what_is_no_data_directory_is_refused() {
         let path = scratch.path().display().to_string();
         assert_eq!(failure.cause.replace(&path, "DIR"), expected);
     }
-    check(&[("notes.txt", b"")], "DIR is not an etcd data directory");
     let version: (&str, &[u8]) = ("version.txt", b"3.4.27/etcd3");
-    for lost in ["notes.txt", "member.old/snap/db", ".bak/member/snap/db"] {
-        check(&[version, (lost, b"")], "DIR is not an etcd data directory");
+    for (lost, name) in [
+        ("notes.txt", "notes.txt"),
+        ("member.old/snap/db", "member.old"),
+        (".bak/member/snap/db", ".bak"),
+    ] {
+        let expected = format!("DIR is not an etcd data directory: it holds `{name}`");
+        check(&[version, (lost, b"")], &expected);
     }
+    let many = ["a", "b", "c", "d", "e", "f", "g"].map(|name| (name, &b""[..]));
+    check(&many, "DIR is not an etcd data directory: it holds `a`, `b`, `c`, `d`, `e` and 2 more");
     check(
         &[version, (".migrate/replaced/snap/db", b"")],
         "DIR/.migrate/replaced holds data, and there is no `member`",
     );
+    let lost_log =
+        "DIR has a database but no write-ahead log: an etcd would start as a new, empty cluster";
+    let members: Pairs<'_> = &[("8e9e05c52164694d", b"{}")];
+    let keys: Pairs<'_> = &[("12345678_12345678", b"")];
+    for bucket in [("members", false, members), ("key", true, keys)] {
+        check(&[("member/snap/db", &database(&[bucket]))], lost_log);
+    }
+    check(&[("member/snap/0000000000000001-0000000000000005.snap", b"")], lost_log);
     check(
-        &[("member/snap/db", b"")],
-        "DIR has a database but no write-ahead log: an etcd would start as a new, empty cluster",
+        &[("member/wal/0.wal", b""), ("version.txt", b"3.5.9/etcd3")],
+        "the database DIR/member/snap/db is missing",
     );
-    check(&[("member/snap/x", b"")], "DIR/member holds neither a database nor a write-ahead log");
     check(
         &[("member/snap/db", b"x"), ("member/wal/0.wal", b"")],
         "cannot read DIR/member/snap/db: not a whole bbolt file: \
@@ -156,6 +131,49 @@ fn what_is_no_data_directory_is_refused() {
          '3.5/etcd3': malformed version file, expected <major>.<minor>.<patch>/<storage> but got \
          3.5/etcd3: `3.5` is not an etcd version, for example `3.6.14`",
     );
+}
+
+#[test]
+fn a_first_start_that_failed_leaves_a_fresh_directory() {
+    let unused = database(&[("meta", false, &[("confState", b"{}")])]);
+    for (name, content) in [
+        ("member/snap/db", &unused[..]),
+        ("member/snap/db", b""),
+        ("member/wal.tmp/0.wal", b""),
+        ("member/wal/0.tmp", b""),
+        ("member/snap/x", b""),
+    ] {
+        let scratch = ScratchDirectory::new();
+        scratch.write(name, content);
+        assert_eq!(read(scratch.path()).unwrap().contents, DataDirContents::Empty, "{name}");
+    }
+}
+
+#[test]
+fn a_database_that_is_older_than_the_newest_raft_snapshot_is_refused() {
+    let index = |number: u8| [0, 0, 0, 0, 0, 0, 0, number];
+    let name = "member/snap/0000000000000001-0000000000000005.snap";
+    // A record of type 5: a raft snapshot at the index 5 and the term 1.
+    let wal = [&[8, 0, 0, 0, 0, 0, 0, 0, 8, 5, 0x1a, 4, 8, 5, 16, 1][..], &[0; 64]].concat();
+    let tree = snapshot(br#"{"Root":{"ModifiedIndex":0,"Children":{}},"CurrentIndex":3}"#);
+    let with_index = |applied: u8| {
+        let scratch = with_db(&[], &[("consistent_index", &index(applied))]);
+        scratch.write("member/wal/0000000000000000-0000000000000000.wal", &wal);
+        scratch.write(name, &tree);
+        scratch
+    };
+    assert!(read(with_index(5).path()).is_ok());
+    let scratch = with_index(4);
+    let failure = read(scratch.path()).unwrap_err();
+    assert_eq!(failure.kind, MigrateErrorKind::NotMigratable);
+    assert!(failure.cause.contains("ends at entry 4 of the log"), "{}", failure.cause);
+    // One that came from another member is moved into place at the next start.
+    scratch.write("member/snap/0000000000000005.snap.db", b"");
+    assert!(read(scratch.path()).is_ok());
+    // A damaged snapshot is passed over.
+    let scratch = with_index(4);
+    scratch.write(name, b"damage");
+    assert!(read(scratch.path()).is_ok());
 }
 
 #[test]

@@ -1,11 +1,135 @@
 //! The raft snapshots in `member/snap`.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
-/// The name of the newest one: `<term>-<index>.snap` in hexadecimal, so the names sort by age.
-pub fn newest(data_dir: &Path) -> Option<String> {
-    let entries = fs::read_dir(data_dir.join("member").join("snap")).ok()?;
-    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    names.filter(|name| Path::new(name).extension().is_some_and(|kind| kind == "snap")).max()
+use crate::inspect::protobuf;
+
+/// The name of a raft snapshot, `<term>-<index>.snap` in 16 hexadecimal digits each. Ordered by age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SnapshotName {
+    pub term: u64,
+    /// The last entry that it covers.
+    pub index: u64,
+}
+
+impl SnapshotName {
+    fn parse(name: &str) -> Option<Self> {
+        let (term, index) = name.strip_suffix(".snap")?.split_once('-')?;
+        let number = |text: &str| {
+            let is_number = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+            u64::from_str_radix(text, 16).ok().filter(|_| is_number)
+        };
+        Some(Self { term: number(term)?, index: number(index)? })
+    }
+
+    pub fn file_name(self) -> String {
+        format!("{:016x}-{:016x}.snap", self.term, self.index)
+    }
+}
+
+/// All raft snapshots, in no order. What somebody else has put there under another name, or as a
+/// directory, is not one: etcd does not read it either.
+pub fn names(snap_dir: &Path) -> io::Result<Vec<SnapshotName>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(snap_dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_str().and_then(SnapshotName::parse);
+        let is_file = fs::metadata(entry.path()).is_ok_and(|metadata| metadata.is_file());
+        names.extend(name.filter(|_| is_file));
+    }
+    Ok(names)
+}
+
+/// The newest one.
+pub fn newest(data_dir: &Path) -> Option<SnapshotName> {
+    names(&data_dir.join("member").join("snap")).ok()?.into_iter().max()
+}
+
+/// What the state machine has stored in a file (`raftpb.Snapshot.Data`): from etcd 3.0 on the tree
+/// of the v2 API. An error if the file is damaged.
+pub fn content(path: &Path) -> io::Result<Vec<u8>> {
+    content_of(&fs::read(path)?).ok_or_else(|| damaged(path))
+}
+
+/// The error about a damaged file.
+pub fn damaged(path: &Path) -> io::Error {
+    let what = format!("{} is damaged", path.display());
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// `snappb.Snapshot`, and in it `raftpb.Snapshot`.
+fn content_of(file: &[u8]) -> Option<Vec<u8>> {
+    let snapshot = protobuf::bytes(file, 2)?;
+    let is_whole = protobuf::number(file, 1) == u64::from(crc32c(snapshot));
+    protobuf::bytes(snapshot, 1).filter(|_| is_whole).map(<[u8]>::to_vec)
+}
+
+/// The CRC-32 of Castagnoli, by which etcd protects its files.
+fn crc32c(bytes: &[u8]) -> u32 {
+    const POLYNOMIAL: u32 = 0x82f6_3b78;
+    let step = |crc: u32| (crc >> 1) ^ (POLYNOMIAL & (crc & 1).wrapping_neg());
+    let mut table = [0; 256];
+    for (byte, entry) in (0_u32..).zip(&mut table) {
+        *entry = (0..8).fold(byte, |crc, _| step(crc));
+    }
+    let next = |crc: u32, byte: &u8| table[usize::from(crc.to_le_bytes()[0] ^ byte)] ^ (crc >> 8);
+    !bytes.iter().fold(!0, next)
+}
+
+/// The bytes of a file that holds `content`.
+#[cfg(test)]
+pub fn sample(content: &[u8]) -> Vec<u8> {
+    let field = |number: u8, bytes: &[u8]| {
+        [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat()
+    };
+    let snapshot = field(1, content);
+    let mut checksum = vec![8];
+    let mut rest = crc32c(&snapshot);
+    while rest > 0x7f {
+        checksum.push((rest & 0x7f | 0x80).to_le_bytes()[0]);
+        rest >>= 7;
+    }
+    checksum.push(rest.to_le_bytes()[0]);
+    [checksum, field(2, &snapshot)].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_is_that_of_castagnoli() {
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+        assert_eq!(crc32c(b""), 0);
+    }
+
+    #[test]
+    fn a_file_with_another_checksum_is_damaged() {
+        let mut file = sample(b"{}");
+        assert_eq!(content_of(&file).unwrap(), b"{}");
+        file[1] ^= 1;
+        assert_eq!(content_of(&file), None);
+    }
+
+    #[test]
+    fn only_names_that_etcd_writes_count() {
+        let scratch = crate::scratch::ScratchDirectory::new();
+        let good = "0000000000000002-000000000000000a.snap";
+        for name in [
+            good,
+            "0000000000000002-000000000000000b.snap.broken",
+            "000000000000000b.snap.db",
+            "2-c.snap",
+            "copy of 0000000000000002-000000000000000d.snap",
+            "+000000000000002-000000000000000d.snap",
+            "0000000000000002-000000000000000e.snap/x",
+        ] {
+            scratch.write(name, b"");
+        }
+        let names = names(scratch.path()).unwrap();
+        assert_eq!(names, [SnapshotName { term: 2, index: 10 }]);
+        assert_eq!(names[0].file_name(), good);
+    }
 }

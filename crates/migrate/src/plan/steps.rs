@@ -4,9 +4,11 @@
 
 use std::fmt;
 
+use etcd_version::facts::Requests;
 use etcd_version::{Bundled, EtcdVersion, Facts, Series};
 
 use crate::inspect::current_version::{CurrentVersion, Evidence, KnownVersion};
+use crate::inspect::v2_store::V2Contents;
 use crate::inspect::version_pair::{Storage, VersionPair};
 
 /// How far a downgrade may go.
@@ -63,6 +65,13 @@ pub enum NoPath {
         until: Series,
         data: Series,
     },
+    /// Clients of the v2 API have stored something, and the target would not start on it, or would
+    /// not have it.
+    V2Content {
+        contents: V2Contents,
+        to: EtcdVersion,
+        last: Series,
+    },
     TooFarBack {
         from: Series,
         to: EtcdVersion,
@@ -102,6 +111,15 @@ impl fmt::Display for NoPath {
                 "the log holds requests that only etcd {until} and older can replay, but the data \
                  is at etcd {data}"
             ),
+            Self::V2Content { contents, to, last } if to.series() > *last => write!(
+                f,
+                "clients of the v2 API have stored {contents}, and etcd {} does not start on that",
+                last.next()
+            ),
+            Self::V2Content { contents, to, .. } => write!(
+                f,
+                "clients of the v2 API have stored {contents}, and a downgrade to {to} would lose it"
+            ),
             Self::TooFarBack { from, to } => {
                 write!(f, "cannot go from {from} back to {to}: more than one minor version")
             }
@@ -137,6 +155,11 @@ impl NoPath {
             Self::LogBeforeData { .. } => {
                 Some("restore a copy or a snapshot: no etcd that knows the data can start on it")
             }
+            Self::V2Content { .. } => Some(
+                "start the etcd of this data with `--enable-v2 --snapshot-count=1`, copy what is still \
+                 needed into v3 keys, delete all v2 keys, users and roles, and write one v3 key; then \
+                 run migrate again",
+            ),
             Self::Etcd2Storage => Some("an image of the etcd 3.0 to 3.3 time can convert it"),
             _ => None,
         }
@@ -167,6 +190,10 @@ pub fn steps(
     if from.series.major != 3 {
         return Err(NoPath::UnknownMajor(from.series));
     }
+    let last = Facts::compiled_in().replayed_until(Requests::V2);
+    if !from.v2.is_empty() && (to.series() > last || to.series() < from.series) {
+        return Err(NoPath::V2Content { contents: from.v2.clone(), to: to.clone(), last });
+    }
     let moves = if to.minor() < from.series.minor {
         down(from, to, bundled, downgrades)?
     } else {
@@ -195,7 +222,7 @@ fn up(from: &KnownVersion, to: &EtcdVersion, bundled: &Bundled) -> Result<Vec<St
     if let Some(until) = from.replayed_until.filter(|until| rises && *until < from.series) {
         return Err(NoPath::LogBeforeData { until, data: from.series });
     }
-    let repeats_own = is_below_floor || has_old_log;
+    let repeats_own = is_below_floor || has_old_log || (rises && from.is_ahead_of_db);
     let first = from.series.minor.saturating_add(u64::from(!repeats_own));
     let mut steps = Vec::new();
     if from.abandons_downgrade {

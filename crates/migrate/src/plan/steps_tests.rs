@@ -20,6 +20,8 @@ fn known(text: &str) -> KnownVersion {
         members: 1,
         needs_credentials: false,
         replayed_until: None,
+        is_ahead_of_db: false,
+        v2: V2Contents::default(),
         abandons_downgrade: false,
     }
 }
@@ -371,4 +373,41 @@ fn check_laws(from: &KnownVersion, to: &EtcdVersion, bundled: &Bundled, steps: &
     }
     assert!(to.minor() == at || to.minor() == at + 1, "{steps:?}");
     assert_eq!(steps.last(), Some(&Step::Record(to.clone())));
+}
+
+#[test]
+fn content_of_the_v2_api_is_refused_where_it_would_be_lost() {
+    let v2 = V2Contents { keys: 3, names: vec!["/a".to_owned(), "/b".to_owned()], has_auth: true };
+    let from = |text: &str| KnownVersion { v2: v2.clone(), ..known(text) };
+    let reason = |text: &str, to: &str| {
+        let to = VersionPair::etcd3(to.parse().unwrap());
+        let all = "3.4.27 3.5.33 3.6.14 3.7.1".replace(' ', "\n").parse().unwrap();
+        let origin = CurrentVersion::Etcd3(from(text));
+        steps(&origin, &to, &all, Downgrades::SeveralMinors).map_err(|error| error.to_string())
+    };
+    let refused = "clients of the v2 API have stored 3 keys in /a, /b, and users or roles, and etcd \
+        3.6 does not start on that";
+    for (version, to) in [("3.4.27", "3.6.14"), ("3.4.27", "3.7.1"), ("3.5.33", "3.6.14")] {
+        assert_eq!(reason(version, to), Err(refused.to_owned()), "{version} {to}");
+    }
+    let lost = "clients of the v2 API have stored 3 keys in /a, /b, and users or roles, and a \
+        downgrade to 3.4.27 would lose it";
+    assert_eq!(reason("3.5.33", "3.4.27"), Err(lost.to_owned()));
+    for (version, to) in [("3.4.27", "3.5.33"), ("3.5.33", "3.5.33"), ("3.4.27", "3.4.27")] {
+        assert!(reason(version, to).is_ok(), "{version} {to}");
+    }
+}
+
+#[test]
+fn a_server_that_was_killed_before_it_wrote_the_database_runs_again_first() {
+    let bundled = "3.5.33\n3.6.14\n3.7.1".parse().unwrap();
+    let origin = KnownVersion { is_ahead_of_db: true, ..known("3.6.14") };
+    let to = |to: &str| {
+        let to = VersionPair::etcd3(to.parse().unwrap());
+        let origin = CurrentVersion::Etcd3(origin.clone());
+        let steps = steps(&origin, &to, &bundled, Downgrades::OneMinor).unwrap();
+        steps.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(to("3.7.1"), "backup, serve 3.6.14, record 3.6.14, record 3.7.1");
+    assert_eq!(to("3.6.14"), "record 3.6.14");
 }

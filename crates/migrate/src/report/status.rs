@@ -9,8 +9,8 @@ use crate::files::tree;
 use crate::inspect::bolt::Database;
 use crate::inspect::data_dir::{self, DataDir, DataDirContents};
 use crate::inspect::keys::{self, Keys};
+use crate::inspect::log;
 use crate::inspect::version_pair::VersionPair;
-use crate::inspect::wal;
 use crate::state::backup_store::BackupStore;
 use crate::state::journal::{self, Journal};
 use crate::state::lock;
@@ -95,7 +95,7 @@ fn details(member: &Path) -> Result<StatusDetails, MigrateError> {
     let unreadable = |error| MigrateError::file("read the log in", member, &error);
     let (log_files, log_bytes) = files(&member.join("wal"), "wal").map_err(unreadable)?;
     let (raft_snapshots, _) = files(&member.join("snap"), "snap").map_err(unreadable)?;
-    let replayed_until = wal::replayed_until(member).map_err(unreadable)?;
+    let replayed_until = log::replayed_until(member).map_err(unreadable)?;
     Ok(StatusDetails { keys, log_files, log_bytes, raft_snapshots, replayed_until, is_served })
 }
 

@@ -7,7 +7,8 @@ use std::fmt::Display;
 
 use crate::inspect::current_version;
 use crate::inspect::current_version::Trust;
-use crate::inspect::data_dir::{DataDirContents, MemberData};
+use crate::inspect::data_dir::DataDirContents;
+use crate::inspect::member_data::{Member, MemberData};
 use crate::report::Report;
 use crate::report::json::Json;
 use crate::report::plan_text;
@@ -110,7 +111,7 @@ impl Status {
 
 fn data_json(data: &MemberData, details: &StatusDetails) -> Json {
     let keys = &details.keys;
-    let member = |member: &crate::inspect::data_dir::Member| {
+    let member = |member: &Member| {
         Json::Object(vec![
             ("name", Json::text(&member.name)),
             ("peerURLs", Json::List(member.peer_urls.iter().map(Json::text).collect())),
@@ -134,6 +135,9 @@ fn data_json(data: &MemberData, details: &StatusDetails) -> Json {
         ("raftSnapshots", Json::number(details.raft_snapshots)),
         ("replaysV2Requests", Json::bool(has_v2_requests(details.replayed_until))),
         ("logReplayedUntil", Json::optional(details.replayed_until, Json::text)),
+        ("v2Keys", Json::number(data.v2.keys as u64)),
+        ("v2Names", Json::List(data.v2.names.iter().map(Json::text).collect())),
+        ("v2Auth", Json::bool(data.v2.has_auth)),
         ("auth", Json::bool(data.needs_credentials)),
         ("isServed", Json::bool(details.is_served)),
         ("members", Json::List(data.members.iter().map(member).collect())),
@@ -195,6 +199,11 @@ impl Lines {
                 counted(details.raft_snapshots, "raft snapshot")
             ),
         );
+        if !data.v2.is_empty() {
+            let last = Facts::compiled_in().replayed_until(Requests::V2);
+            let next = last.next();
+            self.add("v2 API", format_args!("{}, on which etcd {next} does not start", data.v2));
+        }
         self.add("auth", if data.needs_credentials { "enabled" } else { "not enabled" });
         self.add("members", data.members.len());
         for member in &data.members {

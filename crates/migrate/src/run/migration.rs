@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use etcd_version::{Bundled, Facts};
+use etcd_version::Bundled;
 
 use crate::cli::etcd_flags;
 use crate::cli::options::{Options, PlainBinaries, ServerOptions};
@@ -24,7 +24,7 @@ use crate::run::orphan;
 use crate::run::runner::{self, GOES_ON, Runner};
 use crate::run::server::ServerContext;
 use crate::run::signal::StopSignal;
-use crate::run::step_context::{StepContext, replayed_until};
+use crate::run::step_context::StepContext;
 use crate::state::backup_store::BackupStore;
 use crate::state::journal::{self, Journal};
 use crate::state::lock::{self, DataDirLock};
@@ -242,10 +242,6 @@ fn look(options: &Options) -> Result<Migration, MigrateError> {
         (&mut origin, &found.contents)
     {
         let to = options.target.version.series();
-        // Only then an etcd may be unable to replay the log. The log may be long.
-        if Facts::compiled_in().is_replay_limit(known.series) && to > known.series {
-            known.replayed_until = replayed_until(&options.data_dir)?;
-        }
         // A downgrade that an operator enabled is not cancelled.
         known.abandons_downgrade =
             is_under_way && data.members.len() <= 1 && data.downgrade_to.is_some_and(|it| to > it);

@@ -6,7 +6,7 @@
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use crate::inspect::data_dir::Member;
+use crate::inspect::member_data::Member;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -109,7 +109,7 @@ impl Runner<'_> {
         else {
             return Ok(());
         };
-        match data.series() {
+        match data.db_series() {
             Some(series) if series != wanted => Err(MigrateError::new(
                 MigrateErrorKind::StepFailed,
                 format_args!("etcd {version} has stopped, but left the data at {series}"),

@@ -16,7 +16,8 @@ use serde_json::Value;
 
 use crate::cli::options::{ServerLog, ServerOptions, Timeouts};
 use crate::error::{MigrateError, MigrateErrorKind};
-use crate::inspect::{raft_snapshot, wal};
+use crate::inspect::raft_snapshot::SnapshotName;
+use crate::inspect::{log, raft_snapshot};
 use crate::platform;
 use crate::report::event::EventLog;
 use crate::run::command::{self, Launch};
@@ -188,7 +189,7 @@ impl<'a> Server<'a> {
             let snapshot = raft_snapshot::newest(data_dir);
             if is_replayable.is_none() || snapshot != newest {
                 // An error may mean that the server has removed a file meanwhile.
-                is_replayable = wal::replayed_until(&member)
+                is_replayable = log::replayed_until(&member)
                     .ok()
                     .map(|until| until.is_none_or(|until| until > own));
                 newest = snapshot;
@@ -202,11 +203,9 @@ impl<'a> Server<'a> {
     pub fn wait_for_snapshot(
         &mut self,
         data_dir: &Path,
-        before: Option<&str>,
+        before: Option<SnapshotName>,
     ) -> Result<(), MigrateError> {
-        self.wait_for("a raft snapshot to be written", |_| {
-            raft_snapshot::newest(data_dir).as_deref() > before
-        })
+        self.wait_for("a raft snapshot to be written", |_| raft_snapshot::newest(data_dir) > before)
     }
 
     /// Waits until cluster and storage are at an older version, after a downgrade was enabled.

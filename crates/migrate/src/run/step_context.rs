@@ -12,8 +12,8 @@ use super::server::{Server, ServerContext, Stopped};
 use super::subprocess;
 use crate::cli::options::Options;
 use crate::error::{MigrateError, MigrateErrorKind};
-use crate::inspect::data_dir::Member;
-use crate::inspect::{raft_snapshot, wal};
+use crate::inspect::member_data::Member;
+use crate::inspect::{log, raft_snapshot};
 use crate::plan::bundled;
 use etcd_version::Series;
 
@@ -51,7 +51,7 @@ impl StepContext<'_> {
             }
             server.wait_until_upgraded()?;
             if is_alone {
-                server.wait_for_snapshot(data_dir, before.as_deref())
+                server.wait_for_snapshot(data_dir, before)
             } else {
                 // A member of several may have nothing new to apply, and then writes no snapshot.
                 server.wait_for_replayable_log(data_dir)
@@ -108,6 +108,6 @@ impl StepContext<'_> {
 /// can.
 pub fn replayed_until(data_dir: &Path) -> Result<Option<Series>, MigrateError> {
     let member = data_dir.join("member");
-    wal::replayed_until(&member)
+    log::replayed_until(&member)
         .map_err(|error| MigrateError::file("read the log in", &member, &error))
 }

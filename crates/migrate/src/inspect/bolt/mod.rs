@@ -142,6 +142,16 @@ impl<R: Read + Seek> Database<R> {
         Ok(found)
     }
 
+    /// Whether a bucket holds no key.
+    pub fn is_empty(&mut self, bucket: &Bucket) -> Result<bool, Error> {
+        let mut is_empty = true;
+        self.visit_bucket(bucket, &mut |_| {
+            is_empty = false;
+            ControlFlow::Break(())
+        })?;
+        Ok(is_empty)
+    }
+
     /// Calls `visit` with every key and value of a bucket, in order.
     pub fn each(
         &mut self,

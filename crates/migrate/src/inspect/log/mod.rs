@@ -1,0 +1,218 @@
+//! Reads the write-ahead log in `member/wal`: what a server will do with the data when it replays
+//! the log, before any server runs.
+//!
+//! Everything counts from the newest usable raft snapshot on, since a server replays nothing older.
+
+mod entry;
+mod record;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+
+use etcd_version::facts::Requests;
+use etcd_version::{Facts, Series};
+
+use self::entry::{Content, Entry};
+use self::record::Record;
+use crate::inspect::raft_snapshot::{self, SnapshotName};
+use crate::inspect::v2_store::{self, Request, V2Store};
+
+/// What the log says from the newest usable raft snapshot on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogContents {
+    /// The newest raft snapshot that exists as a file and that the log knows of.
+    pub snapshot: Option<SnapshotName>,
+    /// The index of the last entry.
+    pub last_index: u64,
+    /// The last minor version that can replay the log; `None` if every later one can.
+    pub replayed_until: Option<Series>,
+    /// The versions that the cluster agreed on, each with the index of its entry, ascending.
+    cluster_versions: Vec<(u64, Series)>,
+    /// Whether members were added, removed or changed, by the index of the entry, ascending.
+    member_changes: Vec<u64>,
+    /// Requests that change the tree of the v2 API, in order.
+    v2_requests: Vec<Vec<u8>>,
+}
+
+impl LogContents {
+    /// The newest version that the cluster has agreed on in an entry after `index`, which is the last
+    /// one that the database has.
+    pub fn cluster_version_after(&self, index: u64) -> Option<Series> {
+        let (last, version) = self.cluster_versions.last()?;
+        (*last > index).then_some(*version)
+    }
+
+    /// How many changes of the members the database does not have, if `index` is its last entry.
+    pub fn member_changes_after(&self, index: u64) -> usize {
+        self.member_changes.iter().filter(|change| **change > index).count()
+    }
+
+    /// The tree of the v2 API as a server has it after a replay.
+    pub fn v2_store(&self, snap_dir: &Path) -> io::Result<V2Store> {
+        let mut store = match &self.snapshot {
+            Some(name) => v2_store::read(&snap_dir.join(name.file_name()))?,
+            None => V2Store::default(),
+        };
+        for request in self.v2_requests.iter().filter_map(|bytes| Request::read(bytes)) {
+            store.apply(&request);
+        }
+        Ok(store)
+    }
+}
+
+/// Reads the log in `wal_dir`. `snap_dir` holds the raft snapshots; damaged ones are passed over, as
+/// etcd does.
+pub fn read(wal_dir: &Path, snap_dir: &Path) -> io::Result<LogContents> {
+    let mut taken: BTreeSet<_> = raft_snapshot::names(snap_dir)?.into_iter().collect();
+    let files = files(wal_dir)?;
+    loop {
+        let contents = read_from(&files, &taken)?;
+        let damaged = contents.snapshot.filter(|name| {
+            let content = raft_snapshot::content(&snap_dir.join(name.file_name()));
+            content.is_err_and(|error| error.kind() == io::ErrorKind::InvalidData)
+        });
+        match damaged {
+            Some(name) => taken.remove(&name),
+            None => return Ok(contents),
+        };
+    }
+}
+
+fn read_from(files: &[PathBuf], taken: &BTreeSet<SnapshotName>) -> io::Result<LogContents> {
+    // The newest snapshot may not be in the log yet when a server was killed.
+    let from = taken.iter().rev().nth(1).map_or(0, |name| first_file(files, name.index));
+    let contents = read_files(&files[from..], taken)?;
+    if contents.snapshot.is_none() && from > 0 {
+        return read_files(files, taken);
+    }
+    Ok(contents)
+}
+
+/// The last minor version that can replay the log of a member, or `None` if every later one can.
+pub fn replayed_until(member: &Path) -> io::Result<Option<Series>> {
+    Ok(read(&member.join("wal"), &member.join("snap"))?.replayed_until)
+}
+
+fn read_files(files: &[PathBuf], taken: &BTreeSet<SnapshotName>) -> io::Result<LogContents> {
+    let mut reader = LogReader { taken, snapshot: None, last_index: 0, entries: Vec::new() };
+    for path in files {
+        let file = File::open(path)?;
+        let size_bytes = file.metadata()?.len();
+        let source = BufReader::with_capacity(1 << 16, file);
+        record::each(source, size_bytes, &mut |record| reader.add(record))?;
+    }
+    Ok(reader.finish())
+}
+
+/// The files of the log, `<sequence>-<first index>.wal` in hexadecimal, in the order of their
+/// content.
+fn files(wal_dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(wal_dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "wal") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// The position of the last file that begins at `index` or before it.
+fn first_file(files: &[PathBuf], index: u64) -> usize {
+    let first = |path: &PathBuf| {
+        let (_, first) = path.file_stem()?.to_str()?.split_once('-')?;
+        u64::from_str_radix(first, 16).ok()
+    };
+    files.iter().rposition(|path| first(path).is_some_and(|first| first <= index)).unwrap_or(0)
+}
+
+/// An entry that is kept until the end of the log is known.
+#[derive(Clone, Debug)]
+enum Kept {
+    V2 { replayed_by: Requests, request: Vec<u8> },
+    ClusterVersion(Series),
+    Members,
+}
+
+#[derive(Debug)]
+struct LogReader<'a> {
+    /// The snapshots that exist as files.
+    taken: &'a BTreeSet<SnapshotName>,
+    snapshot: Option<SnapshotName>,
+    last_index: u64,
+    /// By index, ascending.
+    entries: Vec<(u64, Kept)>,
+}
+
+impl LogReader<'_> {
+    fn add(&mut self, record: Record<'_>) {
+        match record {
+            Record::Entry(bytes) => self.add_entry(&Entry::parse(bytes)),
+            Record::Snapshot(index) => {
+                let file = self.taken.iter().find(|name| name.index == index);
+                self.snapshot = self.snapshot.max(file.copied());
+                // Never replayed again.
+                let start = self.snapshot.map_or(0, |name| name.index);
+                self.entries.retain(|(index, _)| *index > start);
+            }
+        }
+    }
+
+    fn add_entry(&mut self, entry: &Entry<'_>) {
+        let index = entry.index;
+        // A new leader overwrites entries that were not committed.
+        while self.entries.last().is_some_and(|(last, _)| *last >= index) {
+            self.entries.pop();
+        }
+        self.last_index = index;
+        let kept = match &entry.content {
+            Content::V2(replayed_by, request) => {
+                // Health checks are many and change nothing.
+                let changes = Request::read(request).map_or(&[][..], |_| request);
+                Kept::V2 { replayed_by: *replayed_by, request: changes.to_vec() }
+            }
+            Content::ClusterVersion(series) => Kept::ClusterVersion(*series),
+            Content::Members(_) => Kept::Members,
+            Content::Other => return,
+        };
+        self.entries.push((index, kept));
+    }
+
+    fn finish(self) -> LogContents {
+        let start = self.snapshot.map_or(0, |name| name.index);
+        let mut contents = LogContents {
+            snapshot: self.snapshot,
+            last_index: self.last_index.max(start),
+            ..LogContents::default()
+        };
+        for (index, kept) in self.entries {
+            match kept {
+                Kept::ClusterVersion(series) => contents.cluster_versions.push((index, series)),
+                Kept::Members => contents.member_changes.push(index),
+                Kept::V2 { replayed_by, request } => {
+                    let until = Facts::compiled_in().replayed_until(replayed_by);
+                    contents.replayed_until =
+                        contents.replayed_until.into_iter().chain([until]).min();
+                    let version = entry::cluster_version(&request);
+                    contents.cluster_versions.extend(version.map(|series| (index, series)));
+                    contents.v2_requests.push(request);
+                }
+            }
+        }
+        contents
+    }
+}
+
+#[cfg(test)]
+impl LogContents {
+    /// A log in which the cluster has agreed on these versions, each with the index of its entry.
+    pub fn agreed(versions: impl IntoIterator<Item = (u64, Series)>) -> Self {
+        Self { cluster_versions: versions.into_iter().collect(), ..Self::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

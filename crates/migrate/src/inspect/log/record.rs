@@ -1,0 +1,65 @@
+//! The records of a log file (`walpb.Record`), each after its length in eight bytes, up to a length
+//! of zero. A damaged record ends the file here. Only etcd itself checks the checksums.
+
+use std::io::{self, Read};
+
+use crate::inspect::protobuf;
+
+/// In bytes. By default a server accepts no request of this size, while a damaged length may be as
+/// long as the file.
+const LONGEST_RECORD: u64 = 16 << 20;
+
+/// A record that says something about the state of the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Record<'a> {
+    /// A raft entry (`raftpb.Entry`).
+    Entry(&'a [u8]),
+    /// A raft snapshot was taken, or received, at this index (`walpb.Snapshot`).
+    Snapshot(u64),
+}
+
+/// `walpb.Record.Type`.
+const ENTRY: u64 = 2;
+const SNAPSHOT: u64 = 5;
+
+/// Calls `visit` with each record of a file, in order.
+pub fn each(
+    mut source: impl Read,
+    size_bytes: u64,
+    visit: &mut dyn FnMut(Record<'_>),
+) -> io::Result<()> {
+    let mut left = size_bytes;
+    let mut frame = [0; 8];
+    let mut record = Vec::new();
+    while left >= 8 {
+        source.read_exact(&mut frame)?;
+        left -= 8;
+        let field = u64::from_le_bytes(frame);
+        // The first bit says that three bits after it count bytes of padding.
+        let padding = if field >> 63 == 1 { field >> 56 & 7 } else { 0 };
+        let length = field & ((1 << 56) - 1);
+        if field == 0 || length.saturating_add(padding) > left {
+            break;
+        }
+        left -= length + padding;
+        let mut content = source.by_ref().take(length + padding);
+        if length > LONGEST_RECORD {
+            io::copy(&mut content, &mut io::sink())?;
+            continue;
+        }
+        record.clear();
+        content.read_to_end(&mut record)?;
+        record.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+        parse(&record).into_iter().for_each(&mut *visit);
+    }
+    Ok(())
+}
+
+fn parse(record: &[u8]) -> Option<Record<'_>> {
+    let data = protobuf::bytes(record, 3).unwrap_or_default();
+    match protobuf::number(record, 1) {
+        ENTRY => Some(Record::Entry(data)),
+        SNAPSHOT => Some(Record::Snapshot(protobuf::number(data, 1))),
+        _ => None,
+    }
+}
