@@ -58,7 +58,7 @@ pub fn minor(version: &str) -> u64 {
 pub struct Etcd {
     pub endpoint: String,
     etcdctl: PathBuf,
-    child: Child,
+    pub child: Child,
     /// What the client needs to get in.
     pub credentials: Vec<String>,
 }

@@ -18,6 +18,8 @@ mod mount;
 mod orphans;
 mod require;
 mod surroundings;
+mod v2_api;
+mod witness;
 mod wrapper;
 
 #[test]

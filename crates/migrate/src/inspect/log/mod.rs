@@ -32,8 +32,15 @@ pub struct LogContents {
     cluster_versions: Vec<(u64, Series)>,
     /// Whether members were added, removed or changed, by the index of the entry, ascending.
     member_changes: Vec<u64>,
-    /// Requests that change the tree of the v2 API, in order.
-    v2_requests: Vec<Vec<u8>>,
+    /// What changes the tree of the v2 API, in order.
+    v2_changes: Vec<V2Change>,
+}
+
+/// An entry that changes the tree of the v2 API, as it stands in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum V2Change {
+    Request(Vec<u8>),
+    Members(Vec<u8>),
 }
 
 impl LogContents {
@@ -55,8 +62,15 @@ impl LogContents {
             Some(name) => v2_store::read(&snap_dir.join(name.file_name()))?,
             None => V2Store::default(),
         };
-        for request in self.v2_requests.iter().filter_map(|bytes| Request::read(bytes)) {
-            store.apply(&request);
+        for change in &self.v2_changes {
+            match change {
+                V2Change::Request(bytes) => {
+                    if let Some(request) = Request::read(bytes) {
+                        store.apply(&request);
+                    }
+                }
+                V2Change::Members(bytes) => store.change_members(bytes),
+            }
         }
         Ok(store)
     }
@@ -134,7 +148,7 @@ fn first_file(files: &[PathBuf], index: u64) -> usize {
 enum Kept {
     V2 { replayed_by: Requests, request: Vec<u8> },
     ClusterVersion(Series),
-    Members,
+    Members(Vec<u8>),
 }
 
 #[derive(Debug)]
@@ -175,7 +189,7 @@ impl LogReader<'_> {
                 Kept::V2 { replayed_by: *replayed_by, request: changes.to_vec() }
             }
             Content::ClusterVersion(series) => Kept::ClusterVersion(*series),
-            Content::Members(_) => Kept::Members,
+            Content::Members(change) => Kept::Members(change.to_vec()),
             Content::Other => return,
         };
         self.entries.push((index, kept));
@@ -191,14 +205,17 @@ impl LogReader<'_> {
         for (index, kept) in self.entries {
             match kept {
                 Kept::ClusterVersion(series) => contents.cluster_versions.push((index, series)),
-                Kept::Members => contents.member_changes.push(index),
+                Kept::Members(change) => {
+                    contents.member_changes.push(index);
+                    contents.v2_changes.push(V2Change::Members(change));
+                }
                 Kept::V2 { replayed_by, request } => {
                     let until = Facts::compiled_in().replayed_until(replayed_by);
                     contents.replayed_until =
                         contents.replayed_until.into_iter().chain([until]).min();
                     let version = entry::cluster_version(&request);
                     contents.cluster_versions.extend(version.map(|series| (index, series)));
-                    contents.v2_requests.push(request);
+                    contents.v2_changes.push(V2Change::Request(request));
                 }
             }
         }

@@ -45,6 +45,18 @@ pub enum Change<'a> {
     },
 }
 
+impl Request<'static> {
+    /// What servers note about their members, without its value.
+    pub(super) const NOTE: Self = Self {
+        path: "",
+        value: "",
+        is_folder: false,
+        expires: None,
+        keeps_value: false,
+        change: Change::Set,
+    };
+}
+
 impl<'a> Request<'a> {
     /// Reads a message; `None` if it changes nothing, such as a health check, or is no such request.
     pub fn read(message: &'a [u8]) -> Option<Self> {

@@ -138,6 +138,25 @@ fn folder_of(message: &Message) -> Message {
 }
 
 #[test]
+fn notes_about_members_raise_the_index() {
+    let mut store = V2Store::default();
+    let mut index_after = |kind, id| {
+        let change = Message::default().number(2, kind).number(3, id);
+        store.change_members(&change.0);
+        store.index
+    };
+    assert_eq!(index_after(ADD_NODE, 7), 1);
+    assert_eq!(index_after(ADD_LEARNER_NODE, 8), 2);
+    // It is promoted, and the other one moves.
+    assert_eq!(index_after(ADD_NODE, 8), 3);
+    assert_eq!(index_after(2, 7), 4);
+    // Removed, which takes two changes, and never added again.
+    assert_eq!(index_after(REMOVE_NODE, 8), 6);
+    assert_eq!(index_after(ADD_NODE, 8), 6);
+    assert_eq!(index_after(REMOVE_NODE, 9), 6);
+}
+
+#[test]
 fn what_only_asks_is_no_request() {
     for message in [Message::new("QGET", "/1/a"), Message::default(), Message::new("put", "/1/a")] {
         assert_eq!(Request::read(&message.0), None);

@@ -1,0 +1,153 @@
+//! What the directory says beside the database: a log that is ahead of it, leftovers of a first start
+//! that failed, files of somebody else, parts that are missing or too old.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use etcd_migrate::inspect::log;
+
+use crate::directory::{Directory, free_port, outcome};
+use crate::etcd::{Real, real, succeed};
+
+/// Ends a server the moment its cluster has agreed on its version: the log has that, and the
+/// database has it only up to 100 ms later.
+fn kill_at_agreement(real: &Real, directory: &Directory, version: &str) {
+    let endpoint = format!("http://127.0.0.1:{}", free_port());
+    let arguments = [
+        "--name=m".to_owned(),
+        format!("--listen-client-urls={endpoint}"),
+        format!("--advertise-client-urls={endpoint}"),
+        format!("--listen-peer-urls=http://127.0.0.1:{}", free_port()),
+        "--initial-advertise-peer-urls=http://localhost:2380".to_owned(),
+        "--initial-cluster=m=http://localhost:2380".to_owned(),
+    ];
+    let etcd = real.spawn(directory, version, &endpoint, &arguments);
+    let series = version.rsplit_once('.').unwrap().0;
+    let agreed = format!("\"etcdcluster\":\"{series}");
+    let started = Instant::now();
+    while !etcd.get("/version").contains(&agreed) {
+        assert!(started.elapsed() < Duration::from_mins(1));
+    }
+    etcd.kill();
+}
+
+/// Whether only the log has the version that the cluster has agreed on.
+fn is_ahead(directory: &Directory) -> bool {
+    let [wal, snap] = ["wal", "snap"].map(|name| directory.path("data/member").join(name));
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_migrate"));
+    command.args(["status", "--json", "--data-dir"]).arg(directory.path("data"));
+    let status = command.output().unwrap().stdout;
+    let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
+    let applied = status["data"]["consistentIndex"].as_u64().unwrap();
+    log::read(&wal, &snap).unwrap().cluster_version_after(applied).is_some()
+}
+
+#[test]
+#[ignore = "needs etcd servers"]
+fn a_server_that_was_killed_at_the_agreement_stands_in_no_way() {
+    const ATTEMPTS: usize = 8;
+    let real = real();
+    let [v3_4, v3_5, v3_6, v3_7] = [4, 5, 6, 7].map(|minor| real.version(minor));
+    let mut ahead = 0;
+    // Back again, and on to the version after the next.
+    for (at, killed, to) in
+        [(v3_4, v3_5, v3_4), (v3_6, v3_7, v3_6), (v3_5, v3_6, v3_7), (v3_5, v3_6, v3_5)]
+    {
+        let seed = real.seed_with(at, 10);
+        for _ in 0..ATTEMPTS {
+            let directory = seed.copy();
+            kill_at_agreement(real, &directory, killed);
+            let is_ahead = is_ahead(&directory);
+            ahead += usize::from(is_ahead);
+            let _ = fs::remove_file(directory.path("data/version.txt"));
+            succeed(&directory, &mut directory.command(to, &real.bin_dir), to);
+            real.check(&directory, to, &seed.contents);
+            if is_ahead {
+                break;
+            }
+        }
+    }
+    assert!(ahead > 0, "no server was killed between its log and its database");
+}
+
+#[test]
+#[ignore = "needs etcd servers"]
+fn a_first_start_that_failed_locks_nothing() {
+    let real = real();
+    for version in real.versions.values() {
+        let directory = Directory::new();
+        succeed(&directory, &mut directory.command(version, &real.bin_dir), version);
+        let url = format!("http://127.0.0.1:{}", free_port());
+        let arguments = [
+            "--name=m".to_owned(),
+            "--initial-cluster-state=existing".to_owned(),
+            format!("--initial-cluster=m=http://127.0.0.1:1,other={url}"),
+            "--initial-advertise-peer-urls=http://127.0.0.1:1".to_owned(),
+            format!("--listen-peer-urls={url}"),
+            format!("--listen-client-urls=http://127.0.0.1:{}", free_port()),
+            "--advertise-client-urls=http://127.0.0.1:1".to_owned(),
+        ];
+        let mut etcd = real.spawn(&directory, version, &url, &arguments);
+        assert!(!etcd.child.wait().unwrap().success(), "{version}");
+        assert!(directory.path("data/member/snap").exists(), "{version}");
+        succeed(&directory, &mut directory.command(version, &real.bin_dir), version);
+        let etcd = real.start(&directory, version);
+        etcd.run(&["put", "/registry/key", "value"]);
+    }
+}
+
+#[test]
+#[ignore = "needs etcd servers"]
+fn files_that_only_look_like_raft_snapshots_are_not_waited_for() {
+    let real = real();
+    let [v3_4, v3_6] = [4, 6].map(|minor| real.version(minor));
+    let seed = real.seed_with(v3_4, 10);
+    let directory = &seed.directory;
+    directory.write("data/member/snap/zzz.snap", b"junk");
+    directory.write("data/member/snap/ffffffffffffffff-ffffffffffffffff.snap.old", b"junk");
+    directory.write("data/member/snap/ffffffffffffffff-fffffffffffffffe.snap/file", b"junk");
+    let mut command = directory.command(v3_6, &real.bin_dir);
+    succeed(directory, command.arg("--start-timeout=60s"), v3_6);
+    real.check(directory, v3_6, &seed.contents);
+}
+
+#[track_caller]
+fn refuse(real: &Real, directory: &Directory, to: &str, cause: &str) {
+    let (code, _, stderr) = outcome(&directory.command(to, &real.bin_dir).output().unwrap());
+    assert_eq!(code, Some(3), "{stderr}");
+    assert!(stderr.contains(cause), "{stderr}");
+    assert!(!Path::new(&directory.path("data.bak")).exists());
+}
+
+#[test]
+#[ignore = "needs etcd servers"]
+fn a_lost_or_an_old_database_is_named_before_anything_starts() {
+    let real = real();
+    let [v3_5, v3_6] = [5, 6].map(|minor| real.version(minor));
+    let seed = real.seed_with(v3_5, 10);
+    let lost = seed.copy();
+    fs::remove_file(lost.path("data/member/snap/db")).unwrap();
+    refuse(real, &lost, v3_6, "member/snap/db is missing");
+
+    let old = seed.copy();
+    let db = old.path("data/member/snap/db");
+    let kept = old.path("db");
+    fs::copy(&db, &kept).unwrap();
+    let endpoint = format!("http://127.0.0.1:{}", free_port());
+    let arguments = [
+        "--name=m".to_owned(),
+        "--snapshot-count=1".to_owned(),
+        format!("--listen-client-urls={endpoint}"),
+        format!("--advertise-client-urls={endpoint}"),
+        format!("--listen-peer-urls=http://127.0.0.1:{}", free_port()),
+        "--initial-advertise-peer-urls=http://localhost:2380".to_owned(),
+        "--initial-cluster=m=http://localhost:2380".to_owned(),
+    ];
+    let etcd = real.spawn(&old, v3_5, &endpoint, &arguments).ready(&old);
+    etcd.run(&["put", "/registry/new", "1"]);
+    etcd.run(&["put", "/registry/new", "2"]);
+    drop(etcd);
+    fs::copy(&kept, &db).unwrap();
+    refuse(real, &old, v3_6, "but the log begins only after entry");
+}
