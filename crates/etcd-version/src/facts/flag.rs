@@ -14,11 +14,22 @@ pub struct Flag {
     pub until: Option<Series>,
     /// What says the same to a version that does not know it.
     pub replacement: Option<Replacement>,
+    pub between: BetweenVersions,
     /// A value that is right, where the kind does not say it.
     pub sample: Option<String>,
     /// Why later versions do not know it.
     pub reason: Option<String>,
     pub source: Option<String>,
+}
+
+/// What happens to a flag of the operator when a server serves only for a migration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BetweenVersions {
+    Kept,
+    /// For this reason.
+    LeftOut(String),
+    /// For this reason there is no migration at all.
+    Refused(String),
 }
 
 /// What stands behind the `=`.
@@ -47,6 +58,11 @@ pub enum Replacement {
 }
 
 impl Flag {
+    /// Whether it needs no value.
+    pub fn is_boolean(&self) -> bool {
+        self.kind == FlagKind::Bool
+    }
+
     /// Whether a minor version starts with it.
     pub fn is_known_to(&self, series: Series) -> bool {
         self.since.is_none_or(|since| since <= series)

@@ -7,7 +7,7 @@ mod reader;
 
 use std::sync::OnceLock;
 
-pub use flag::{Flag, FlagKind, Replacement};
+pub use flag::{BetweenVersions, Flag, FlagKind, Replacement};
 pub use reader::FactsError;
 
 use crate::{EtcdVersion, Series};

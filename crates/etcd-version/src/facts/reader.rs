@@ -7,7 +7,8 @@ use std::str::FromStr;
 use serde_json::Value;
 
 use super::{
-    ALL_PROGRAMS, Facts, Flag, FlagKind, Floor, MinorChange, Replacement, ReplayLimits, SeriesFacts,
+    ALL_PROGRAMS, BetweenVersions, Facts, Flag, FlagKind, Floor, MinorChange, Replacement,
+    ReplayLimits, SeriesFacts,
 };
 use crate::{EtcdVersion, Series};
 
@@ -108,6 +109,12 @@ fn flag(row: &JsonNode<'_>) -> Result<Flag, FactsError> {
         since: series("since")?,
         until: series("until")?,
         replacement: replacement(row)?,
+        between: match (text("leftOut")?, text("refused")?) {
+            (None, None) => BetweenVersions::Kept,
+            (Some(reason), None) => BetweenVersions::LeftOut(reason),
+            (None, Some(reason)) => BetweenVersions::Refused(reason),
+            (Some(_), Some(_)) => return Err(row.error("both left out and refused".to_owned())),
+        },
         sample: text("sample")?,
         reason: text("reason")?,
         source: text("source")?,

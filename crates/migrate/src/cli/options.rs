@@ -45,7 +45,7 @@ pub struct ServerOptions {
     pub initial_cluster_token: Option<String>,
     pub listen_peer_urls: String,
     /// The port of `listen_peer_urls` if that is the default, so that any free port may be used
-    /// instead.
+    /// instead; 0 if no port is preferred.
     pub peer_port: Option<u16>,
     pub initial_advertise_peer_urls: String,
     /// Further flags of etcd.

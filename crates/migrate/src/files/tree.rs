@@ -6,13 +6,18 @@ use std::path::Path;
 
 use crate::platform;
 
-/// The length of all files below a directory together, in bytes.
-pub fn size_bytes(directory: &Path) -> io::Result<u64> {
+/// The length of all files below a directory together, in bytes, without those that `is_skipped`
+/// names.
+pub fn size_bytes(directory: &Path, is_skipped: &dyn Fn(&Path) -> bool) -> io::Result<u64> {
     let mut total = 0;
     for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        total += if metadata.is_dir() { size_bytes(&entry.path())? } else { metadata.len() };
+        let path = entry?.path();
+        let metadata = fs::symlink_metadata(&path)?;
+        if metadata.is_dir() {
+            total += size_bytes(&path, is_skipped)?;
+        } else if !is_skipped(&path) {
+            total += metadata.len();
+        }
     }
     Ok(total)
 }

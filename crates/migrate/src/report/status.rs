@@ -114,7 +114,7 @@ fn files(directory: &Path, kind: &str) -> std::io::Result<(u64, u64)> {
 fn copied(path: PathBuf) -> BackupCopy {
     BackupCopy {
         version: data_dir::read_version_file(&path).ok().flatten(),
-        size_bytes: tree::size_bytes(&path).unwrap_or_default(),
+        size_bytes: tree::size_bytes(&path, &|_| false).unwrap_or_default(),
         path,
     }
 }

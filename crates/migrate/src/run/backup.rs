@@ -12,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::files::compare::has_same_bytes;
 use crate::files::tree;
+use crate::inspect::data_dir::is_leftover;
 use crate::inspect::disk_space;
 use crate::platform;
 use crate::report::event::{EventLog, timestamp};
@@ -42,7 +43,7 @@ impl Backup<'_> {
         let partial = store.begin().map_err(|error| failed(&error))?;
         let member = self.data_dir.join("member");
         let shares = shares_blocks(&member.join("snap").join("db"), &partial.join("probe"));
-        let size_bytes = tree::size_bytes(&member).map_err(|error| failed(&error))?;
+        let size_bytes = tree::size_bytes(&member, &is_leftover).map_err(|error| failed(&error))?;
         let made = self
             .check_room(if shares { 0 } else { size_bytes }, step_bytes)
             .and_then(|()| self.copy(&member, &partial));
@@ -120,6 +121,9 @@ fn copy_directory(from: &Path, to: &Path, stop: &StopSignal) -> Result<(), Migra
         stop.check()?;
         let entry = entry.map_err(|error| failed(&error))?;
         let target = to.join(entry.file_name());
+        if is_leftover(&entry.path()) {
+            continue;
+        }
         if entry.file_type().map_err(|error| failed(&error))?.is_dir() {
             copy_directory(&entry.path(), &target, stop)?;
         } else {
@@ -196,7 +200,9 @@ mod tests {
         assert_eq!(fs::read(copy.join("member/snap/db")).unwrap(), [7; 5000]);
         assert_eq!(fs::read(copy.join("member/wal/0.wal")).unwrap(), b"log");
         assert_eq!(fs::read(copy.join("version.txt")).unwrap(), b"3.4.27/etcd3");
-        assert!(!scratch.path().join("data.bak/partial").exists());
+        let left = fs::read_dir(scratch.path().join("data.bak")).unwrap().flatten();
+        let is_partial = |name: std::ffi::OsString| name.to_string_lossy().starts_with("partial");
+        assert!(!left.map(|entry| entry.file_name()).any(is_partial));
     }
 
     #[test]
@@ -211,7 +217,11 @@ mod tests {
         assert_eq!(store.copies(), copies);
         backup(&store, &data_dir, &StopSignal::default()).retain(2, &copies[0]);
         let kept: Vec<_> = copies.iter().map(|copy| copy.exists()).collect();
-        assert_eq!(kept, [true, false, true, true]);
+        // Only what has our label goes.
+        assert_eq!(kept, [true, true, true, true]);
+        backup(&store, &data_dir, &StopSignal::default()).retain(1, &copies[3]);
+        let kept: Vec<_> = copies.iter().map(|copy| copy.exists()).collect();
+        assert_eq!(kept, [false, true, false, true]);
         assert!(scratch.path().join("data.bak/member/snap/db").exists());
     }
 
@@ -238,6 +248,20 @@ mod tests {
         assert_eq!(stores[1].0.copies(), [kept, other]);
     }
 
+    #[test]
+    fn what_etcd_removes_at_its_start_is_not_copied() {
+        let scratch = example();
+        let leftovers =
+            ["tmp158215125", "db.tmp123", "0000000000000001-0000000000000002.snap.broken"];
+        for name in leftovers {
+            scratch.write(&format!("data/member/snap/{name}"), &[0; 100]);
+        }
+        scratch.write("data/member/tmp1", b"not in snap");
+        let copy = make_in(&scratch).unwrap();
+        assert!(leftovers.iter().all(|name| !copy.join("member/snap").join(name).exists()));
+        assert!(copy.join("member/tmp1").exists());
+    }
+
     #[cfg(unix)]
     #[test]
     fn only_a_place_that_was_made_for_the_copies_is_like_the_data() {
@@ -261,9 +285,13 @@ mod tests {
     #[test]
     fn a_half_made_copy_is_cleared_away_first() {
         let scratch = example();
-        scratch.write("data.bak/partial/member/snap/db", b"half");
+        let store = BackupStore::of(&scratch.path().join("data"), None);
+        let half = store.begin().unwrap();
+        fs::create_dir(half.join("member")).unwrap();
+        scratch.write("data.bak/partial/notes", b"of somebody else");
         let copy = make_in(&scratch).unwrap();
         assert_eq!(fs::read(copy.join("member/snap/db")).unwrap(), [7; 5000]);
+        assert!(!half.exists() && scratch.path().join("data.bak/partial/notes").exists());
     }
 
     #[test]

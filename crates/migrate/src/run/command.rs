@@ -1,9 +1,9 @@
 //! The command line and the environment of an etcd server, for each version. Starts nothing.
 
-use etcd_version::EtcdVersion;
+use etcd_version::{EtcdVersion, Facts};
 
-use crate::cli::etcd_flags;
 use crate::cli::options::ServerOptions;
+use crate::run::fitted_flags::{self, LeftOutFlag};
 
 /// What is decided only when a server is started.
 #[derive(Debug)]
@@ -14,44 +14,64 @@ pub struct Launch<'a> {
     pub listen_peer_urls: &'a str,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Takes {
-    Value,
-    NoValue,
+/// How a server is started: its flags, and what it gets of the environment.
+#[derive(Debug)]
+pub struct ServerCommand {
+    pub arguments: Vec<String>,
+    /// Variables that are set. Of the caller's environment only those go along that `is_hidden` does
+    /// not name.
+    pub variables: Vec<(String, String)>,
+    /// Settings of the operator that this version does without.
+    pub left_out: Vec<LeftOutFlag>,
 }
 
-/// Flags that would take `/health` and `/version` away from the private listener, add listeners
-/// elsewhere, or send the log to a place where this program does not read it.
-const REMOVED_FLAGS: &[(&str, Takes)] = &[
-    ("listen-client-http-urls", Takes::Value),
-    ("listen-metrics-urls", Takes::Value),
-    ("host-whitelist", Takes::Value),
-    ("log-output", Takes::Value),
-    ("log-outputs", Takes::Value),
-    ("log-format", Takes::Value),
-    ("log-package-levels", Takes::Value),
-    ("log-rotation-config-json", Takes::Value),
-    ("enable-log-rotation", Takes::NoValue),
-    // They contradict `--initial-cluster`.
-    ("discovery", Takes::Value),
-    ("discovery-srv", Takes::Value),
-    ("discovery-endpoints", Takes::Value),
-    ("discovery-token", Takes::Value),
-];
-
-/// The arguments of an etcd server.
-pub fn arguments(
+/// The command of a server. `environment` is that of the caller.
+pub fn command(
     version: &EtcdVersion,
     member: &ServerOptions,
     launch: &Launch<'_>,
-) -> Vec<String> {
-    let client_url = format!("http://127.0.0.1:{}", launch.port);
-    let logger = match version.minor() {
-        0..4 => vec![],
-        // 3.4 writes an older format unless told otherwise.
-        _ => vec![("logger", "zap"), ("log-level", "info"), ("log-outputs", "stderr")],
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> ServerCommand {
+    let series = version.series();
+    let extra = fitted_flags::arguments(&member.extra_arguments, series);
+    let own = own_flags(version, member, launch);
+    let flags = extra.flags.iter().map(|(name, value)| format!("--{name}={value}"));
+    // Our own flags come last, because the last of two values counts: extra listeners for clients
+    // must not replace the private one.
+    let arguments = extra
+        .words
+        .iter()
+        .cloned()
+        .chain(flags)
+        .chain(own.iter().map(|(name, value)| format!("--{name}={value}")));
+    // From 3.4 on etcd refuses to start when both a flag and its variable are set.
+    let is_set = |name: &str| {
+        extra.flags.iter().any(|(flag, _)| flag == name)
+            || own.iter().any(|(flag, _)| *flag == name)
     };
+    let inherited = fitted_flags::variables(environment, series);
+    let variable =
+        |(name, value): (String, String)| (!is_set(&name)).then(|| (variable_of(&name), value));
+    let left_out = extra.left_out.into_iter();
+    ServerCommand {
+        arguments: arguments.collect(),
+        variables: inherited.flags.into_iter().filter_map(variable).collect(),
+        // A variable that does not count is no surprise: etcd itself only warns of it.
+        left_out: left_out.collect(),
+    }
+}
+
+fn own_flags<'a>(
+    version: &EtcdVersion,
+    member: &'a ServerOptions,
+    launch: &'a Launch<'_>,
+) -> Vec<(&'static str, String)> {
+    let client_url = format!("http://127.0.0.1:{}", launch.port);
     let own = [
+        // 3.4 writes an older format unless told otherwise.
+        ("logger", "zap"),
+        ("log-level", "info"),
+        ("log-outputs", "stderr"),
         ("name", member.name.as_str()),
         ("data-dir", launch.data_dir),
         ("initial-cluster", &member.initial_cluster),
@@ -61,49 +81,29 @@ pub fn arguments(
         // etcd 3.6 and 3.7 panic ("detected disallowed v2 WAL") when they replay entries that 3.4
         // wrote, such as its health checks.
         ("snapshot-count", "1"),
+        // No quota, so that a migration never raises the NOSPACE alarm.
+        ("quota-backend-bytes", "-1"),
         // Without TLS and on loopback, whatever the extra arguments say about TLS for clients.
         ("listen-client-urls", &client_url),
         ("advertise-client-urls", &client_url),
     ];
-    let own = logger.into_iter().chain(own).map(|(name, value)| format!("--{name}={value}"));
-    // Our own flags come last, because the last of two values counts: extra listeners for clients
-    // must not replace the private one.
-    wanted(&member.extra_arguments).cloned().chain(own).collect()
+    let facts = Facts::compiled_in();
+    let known = own.into_iter().filter(|(name, _)| {
+        facts.flag(name).is_some_and(|flag| flag.is_known_to(version.series()))
+    });
+    known.map(|(name, value)| (name, value.to_owned())).collect()
 }
 
-/// The extra arguments without those that are `REMOVED_FLAGS`.
-fn wanted(extra: &[String]) -> impl Iterator<Item = &String> {
-    let mut is_value = false;
-    extra.iter().filter(move |argument| {
-        if std::mem::take(&mut is_value) {
-            return false;
-        }
-        let Some((name, value)) = etcd_flags::parse(argument) else { return true };
-        let Some((_, takes)) = REMOVED_FLAGS.iter().find(|(known, _)| *known == name) else {
-            return true;
-        };
-        is_value = *takes == Takes::Value && value.is_none();
-        false
-    })
+fn variable_of(flag: &str) -> String {
+    format!("ETCD_{}", flag.to_ascii_uppercase().replace('-', "_"))
 }
 
-/// Whether an environment variable must not reach the server.
-///
-/// From 3.4 on etcd refuses to start when both a flag and its variable are set, and this program
-/// itself reads `ETCD_NAME`.
-pub fn is_hidden(variable: &str, arguments: &[String]) -> bool {
-    // With a configuration file etcd ignores its flags.
-    if variable == "ETCD_CONFIG_FILE" || variable == "ETCD_UNSUPPORTED_ARCH" {
-        return true;
-    }
-    let Some(name) = variable.strip_prefix("ETCD_") else { return false };
-    let flag = name.to_ascii_lowercase().replace('_', "-");
-    let moves_data = flag == "wal-dir" || flag == "force-new-cluster";
-    let mut flags = arguments.iter().filter_map(|argument| etcd_flags::parse(argument));
-    moves_data
-        || flag == "debug"
-        || flags.any(|(known, _)| known == flag)
-        || REMOVED_FLAGS.iter().any(|(known, _)| *known == flag)
+/// Whether a variable of the caller does not reach the server as it is: those of flags are fitted to
+/// its version first, and with a configuration file etcd ignores its flags.
+pub fn is_hidden(variable: &str) -> bool {
+    let flags = Facts::compiled_in().flags();
+    variable == "ETCD_UNSUPPORTED_ARCH"
+        || flags.iter().any(|flag| variable_of(&flag.name) == variable)
 }
 
 /// The value of `ETCD_UNSUPPORTED_ARCH` that this version demands on this machine, if any.
@@ -143,74 +143,64 @@ mod tests {
     fn line(version: &str, extra: &str) -> String {
         let launch =
             Launch { data_dir: "/d", port: 18629, listen_peer_urls: "http://localhost:2380" };
-        arguments(&version.parse().unwrap(), &member(extra), &launch).join(" ")
+        let version = version.parse().unwrap();
+        command(&version, &member(extra), &launch, []).arguments.join(" ")
     }
 
-    const COMMON: &str = "--name=n --data-dir=/d --initial-cluster=n=http://localhost:2380 \
+    const COMMON: &str = "--logger=zap --log-level=info --log-outputs=stderr --name=n --data-dir=/d --initial-cluster=n=http://localhost:2380 \
         --listen-peer-urls=http://localhost:2380 \
-        --initial-advertise-peer-urls=http://localhost:2380 --snapshot-count=1 \
+        --initial-advertise-peer-urls=http://localhost:2380 --snapshot-count=1 --quota-backend-bytes=-1 \
         --listen-client-urls=http://127.0.0.1:18629 --advertise-client-urls=http://127.0.0.1:18629";
 
     #[test]
-    fn each_version_gets_flags_it_knows() {
-        let logger = "--logger=zap --log-level=info --log-outputs=stderr";
-        assert_eq!(line("3.3.25", ""), COMMON);
-        assert_eq!(line("3.4.27", ""), format!("{logger} {COMMON}"));
-        assert_eq!(line("3.7.1", ""), format!("{logger} {COMMON}"));
-    }
-
-    #[test]
-    fn the_private_client_listener_wins_over_extra_ones() {
-        let actual = line("3.3.25", "--cert-file=/c --listen-client-urls=https://0.0.0.0:2379");
+    fn our_own_flags_come_last() {
+        assert_eq!(line("3.4.27", ""), COMMON);
+        assert_eq!(line("3.7.1", ""), COMMON);
         let extra = "--cert-file=/c --listen-client-urls=https://0.0.0.0:2379";
-        assert_eq!(actual, format!("{extra} {COMMON}"));
+        assert_eq!(line("3.6.14", extra), format!("{extra} {COMMON}"));
     }
 
     #[test]
     fn extra_arguments_that_would_hide_the_server_are_left_out() {
         for (extra, expected) in [
             ("--listen-client-http-urls=http://0.0.0.0:1 --max-wals=5", "--max-wals=5 "),
-            ("--host-whitelist example.com --max-wals 5", "--max-wals 5 "),
+            ("--host-whitelist example.com --max-wals 5", "--max-wals=5 "),
             ("-listen-metrics-urls http://0.0.0.0:1", ""),
             ("--enable-log-rotation --log-outputs=/x --log-rotation-config-json {}", ""),
-            ("--enable-log-rotation=true --peer-cert-file /x", "--peer-cert-file /x "),
-            ("--pre-vote --discovery-srv", "--pre-vote "),
+            ("--enable-log-rotation=true --peer-cert-file /x", "--peer-cert-file=/x "),
+            ("--pre-vote --discovery-srv x", "--pre-vote=true "),
         ] {
-            assert_eq!(line("3.3.25", extra), format!("{expected}{COMMON}"));
+            assert_eq!(line("3.6.14", extra), format!("{expected}{COMMON}"));
         }
     }
 
     #[test]
-    fn variables_that_clash_with_flags_are_hidden() {
-        let arguments = arguments(
-            &"3.6.14".parse().unwrap(),
-            &member("--peer-cert-file /x --quota-backend-bytes=1"),
-            &Launch { data_dir: "/d", port: 1, listen_peer_urls: "http://localhost:2380" },
-        );
-        for (variable, expected) in [
-            ("ETCD_NAME", true),
-            ("ETCD_DATA_DIR", true),
-            ("ETCD_LISTEN_CLIENT_URLS", true),
-            ("ETCD_QUOTA_BACKEND_BYTES", true),
-            ("ETCD_PEER_CERT_FILE", true),
-            ("ETCD_CONFIG_FILE", true),
-            ("ETCD_UNSUPPORTED_ARCH", true),
-            ("ETCD_WAL_DIR", true),
-            ("ETCD_FORCE_NEW_CLUSTER", true),
-            ("ETCD_DISCOVERY", true),
-            ("ETCD_SNAPSHOT_COUNT", true),
-            ("ETCD_DISCOVERY_SRV", true),
-            ("ETCD_LISTEN_CLIENT_HTTP_URLS", true),
-            ("ETCD_HOST_WHITELIST", true),
-            ("ETCD_LISTEN_METRICS_URLS", true),
-            ("ETCD_ENABLE_LOG_ROTATION", true),
-            ("ETCD_LOG_OUTPUTS", true),
-            ("ETCD_MAX_WALS", false),
-            ("PATH", false),
-            ("NAME", false),
-        ] {
-            assert_eq!(is_hidden(variable, &arguments), expected, "{variable}");
-        }
+    fn variables_of_flags_are_fitted_and_those_that_are_set_are_left_out() {
+        let launch = Launch { data_dir: "/d", port: 1, listen_peer_urls: "http://localhost:2380" };
+        let member = member("--peer-cert-file /x --quota-backend-bytes=1");
+        let environment = [
+            ("ETCD_NAME", "other"),
+            ("ETCD_DATA_DIR", "/other"),
+            ("ETCD_LISTEN_CLIENT_URLS", "https://0.0.0.0:2379"),
+            ("ETCD_QUOTA_BACKEND_BYTES", "8G"),
+            ("ETCD_PEER_CERT_FILE", "/y"),
+            ("ETCD_CONFIG_FILE", "/etc/etcd.yaml"),
+            ("ETCD_WAL_DIR", "/wal"),
+            ("ETCD_FORCE_NEW_CLUSTER", "true"),
+            ("ETCD_DISCOVERY", "x"),
+            ("ETCD_SNAPSHOT_COUNT", "10"),
+            ("ETCD_HOST_WHITELIST", "x"),
+            ("ETCD_MAX_WALS", "5"),
+            ("ETCD_EXPERIMENTAL_WATCH_PROGRESS_NOTIFY_INTERVAL", "5s"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let command = command(&"3.7.1".parse().unwrap(), &member, &launch, environment.clone());
+        let set: Vec<_> =
+            command.variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(set, ["ETCD_MAX_WALS=5", "ETCD_WATCH_PROGRESS_NOTIFY_INTERVAL=5s"]);
+        assert!(environment.iter().all(|(name, _)| is_hidden(name)));
+        assert!(is_hidden("ETCD_UNSUPPORTED_ARCH"));
+        assert!(!["PATH", "NAME", "ETCD_VERIFY", "GOMAXPROCS"].into_iter().any(is_hidden));
     }
 
     #[test]

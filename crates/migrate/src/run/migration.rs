@@ -6,7 +6,6 @@ use std::path::Path;
 
 use etcd_version::Bundled;
 
-use crate::cli::etcd_flags;
 use crate::cli::options::{Options, PlainBinaries, ServerOptions};
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::inspect::current_version::{self, CurrentVersion, UnclearVersion};
@@ -20,6 +19,7 @@ use crate::report::format::OutputFormat;
 use crate::report::plan_text::{PlanReport, describe};
 use crate::report::status;
 use crate::run::binaries;
+use crate::run::fitted_flags;
 use crate::run::orphan;
 use crate::run::runner::{self, GOES_ON, Runner};
 use crate::run::server::ServerContext;
@@ -40,7 +40,8 @@ struct Migration {
 
 /// The output of `--plan`. Changes nothing.
 pub fn plan(options: &Options, format: OutputFormat) -> Result<String, MigrateError> {
-    refuse_outside_wal(options)?;
+    refuse_arguments(options)?;
+    refuse_backups_within_member(options)?;
     let bundled = bundled::bundled(options.bundled.as_ref(), &options.bin_dir)?;
     let migration = peek(options, &bundled)?;
     let backup = store(options).directory;
@@ -69,7 +70,8 @@ pub fn status(
 
 /// Migrates the data if needed.
 pub fn run(options: &Options, log: EventLog) -> Result<(), MigrateError> {
-    refuse_outside_wal(options)?;
+    refuse_arguments(options)?;
+    refuse_backups_within_member(options)?;
     let stop = StopSignal::listen().map_err(|error| {
         MigrateError::new(
             MigrateErrorKind::System,
@@ -165,7 +167,9 @@ fn take_steps(
 fn server_options(options: &Options, found: &DataDir) -> ServerOptions {
     let member = options.member.clone();
     let DataDirContents::Etcd3(data) = &found.contents else { return member };
-    let peer_port = member.peer_port.filter(|_| data.members.len() <= 1);
+    // Nobody connects to the only member of a cluster.
+    let is_alone = data.members.len() <= 1;
+    let peer_port = is_alone.then(|| member.peer_port.unwrap_or(0));
     let Some(known) = data.only_member() else { return ServerOptions { peer_port, ..member } };
     let urls = known.peer_urls.iter().map(|url| format!("{}={url}", known.name));
     ServerOptions {
@@ -249,21 +253,30 @@ fn look(options: &Options) -> Result<Migration, MigrateError> {
     Ok(Migration { found, journal, origin, steps: Vec::new() })
 }
 
-/// An error if the extra arguments move data out of the data directory: it would neither be copied
-/// nor migrated.
-fn refuse_outside_wal(options: &Options) -> Result<(), MigrateError> {
-    let named = |argument: &&String| {
-        let flag = etcd_flags::parse(argument);
-        flag.is_some_and(|(name, _)| ["wal-dir", "data-dir", "config-file"].contains(&name))
-    };
-    match options.member.extra_arguments.iter().find(named) {
+/// An error if the extra arguments move data or change the cluster.
+fn refuse_arguments(options: &Options) -> Result<(), MigrateError> {
+    match fitted_flags::refused(&options.member.extra_arguments) {
         None => Ok(()),
-        Some(argument) => Err(MigrateError::new(
-            MigrateErrorKind::Usage,
-            format_args!("`{argument}` among the extra arguments is not supported"),
-        )
-        .hint("data outside --data-dir would neither be backed up nor migrated")),
+        Some((name, reason)) => Err(MigrateError::usage(format_args!(
+            "--{name} among the extra arguments is not supported: {reason}"
+        ))),
     }
+}
+
+/// An error if the backups would be made inside of what they are copies of.
+fn refuse_backups_within_member(options: &Options) -> Result<(), MigrateError> {
+    let Some(backups) = options.backups.directory.as_deref() else { return Ok(()) };
+    let member = options.data_dir.join("member");
+    // The part of the path that exists; the rest is only names.
+    let existing = backups.ancestors().find_map(|path| path.canonicalize().ok());
+    let is_within = existing
+        .zip(member.canonicalize().ok())
+        .is_some_and(|(existing, member)| existing.starts_with(member));
+    if !is_within {
+        return Ok(());
+    }
+    let what = format_args!("--backup-dir {} is inside of {}", backups.display(), member.display());
+    Err(MigrateError::usage(what).hint("a backup would be a copy of itself; use another directory"))
 }
 
 /// The failure with its hints.

@@ -4,6 +4,7 @@ pub mod backup;
 pub mod binaries;
 pub mod command;
 pub mod downgrade;
+pub mod fitted_flags;
 pub mod http;
 pub mod migration;
 pub mod orphan;

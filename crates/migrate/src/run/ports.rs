@@ -5,12 +5,13 @@ use std::net::{Ipv4Addr, TcpListener};
 use crate::cli::options::{Port, ServerOptions};
 use crate::error::{MigrateError, MigrateErrorKind};
 
-/// Where a server listens for members. Nobody connects there when it is the default, so then any
-/// free port may be used.
+/// Where a server listens for members. Nobody connects there when the member is alone or the port is
+/// the default, so then any free port of this machine may be used.
 pub fn peer_urls(options: &ServerOptions) -> Result<String, MigrateError> {
     let Some(preferred) = options.peer_port else { return Ok(options.listen_peer_urls.clone()) };
     let port = free_port(Port::Preferred(preferred))?;
-    Ok(format!("http://localhost:{port}"))
+    // An address, because `localhost` may be missing or mean something else.
+    Ok(format!("http://127.0.0.1:{port}"))
 }
 
 /// A port on 127.0.0.1 on which nobody listens now.

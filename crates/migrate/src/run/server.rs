@@ -85,17 +85,31 @@ impl<'a> Server<'a> {
         let port = free_port(context.options.port)?;
         let listen_peer_urls = &peer_urls(context.options)?;
         let launch = Launch { data_dir, port, listen_peer_urls };
-        let arguments = command::arguments(version, context.options, &launch);
+        let environment = env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        let fitted = command::command(version, context.options, &launch, environment);
+        for flag in &fitted.left_out {
+            context.log.warn(
+                "left-out",
+                format_args!("etcd {version} runs without --{}: {}", flag.name, flag.reason),
+            );
+        }
         let mut command = Command::new(program);
         for (name, _) in env::vars_os() {
-            if name.to_str().is_none_or(|name| command::is_hidden(name, &arguments)) {
+            if name.to_str().is_none_or(command::is_hidden) {
                 command.env_remove(name);
             }
         }
         if let Some(arch) = command::unsupported_arch(version, env::consts::ARCH) {
             command.env("ETCD_UNSUPPORTED_ARCH", arch);
         }
-        command.args(&arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.envs(fitted.variables);
+        command
+            .args(&fitted.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         let mut child =
             command.spawn().map_err(|error| MigrateError::file("start", program, &error))?;
         let stderr = child.stderr.take();

@@ -38,7 +38,7 @@ enum StoreLocation {
 enum BackupOwner {
     /// It was made of this data directory.
     Ours,
-    /// It has no label.
+    /// It has no label: somebody else has made it, or earlier code.
     Unknown,
     /// It was made of another data directory.
     Another,
@@ -58,10 +58,8 @@ impl BackupStore {
 
     /// Makes an empty directory for a new backup, and the store itself if it is missing.
     pub fn begin(&self) -> io::Result<PathBuf> {
-        let partial = match self.location {
-            StoreLocation::Default => self.directory.join(PARTIAL),
-            StoreLocation::Given => self.directory.join(format!("{PARTIAL}-{}", self.id()?)),
-        };
+        // With the number of the data directory, so that it is surely ours when it is removed.
+        let partial = self.directory.join(format!("{PARTIAL}-{}", self.id()?));
         let is_there = self.directory.exists();
         tree::remove(&partial)?;
         fs::create_dir_all(&partial)?;
@@ -123,15 +121,14 @@ impl BackupStore {
     }
 
     fn owner(&self, copy: &Path) -> BackupOwner {
-        if self.location == StoreLocation::Default {
-            return BackupOwner::Ours;
-        }
-        let own = fs::read_to_string(self.id_path()).and_then(|id| self.label(&id));
-        match fs::read_to_string(copy.join(LABEL)) {
-            Ok(label) if own.is_ok_and(|own| own == label) => BackupOwner::Ours,
-            Ok(_) => BackupOwner::Another,
-            Err(_) => BackupOwner::Unknown,
-        }
+        let Ok(label) = fs::read_to_string(copy.join(LABEL)) else { return BackupOwner::Unknown };
+        let Ok(id) = fs::read_to_string(self.id_path()) else { return BackupOwner::Another };
+        let is_ours = match self.location {
+            // The path is another one in another container.
+            StoreLocation::Default => label.split(' ').next() == Some(&*id),
+            StoreLocation::Given => self.label(&id).is_ok_and(|own| own == label),
+        };
+        if is_ours { BackupOwner::Ours } else { BackupOwner::Another }
     }
 
     /// Number and path together name a data directory: a path alone is the same on many machines, and

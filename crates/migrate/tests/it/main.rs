@@ -15,6 +15,7 @@ mod interface;
 mod kills;
 mod migrations;
 mod mount;
+mod operator_flags;
 mod orphans;
 mod require;
 mod surroundings;
