@@ -5,6 +5,7 @@ use std::fmt;
 use etcd_version::EtcdVersion;
 
 use crate::inspect::data_dir::{DataDir, DataDirContents};
+use crate::inspect::member_data::{Alarm, MemberData};
 use crate::inspect::v2_store::V2Contents;
 use crate::inspect::version_pair::Storage;
 use etcd_version::Series;
@@ -44,6 +45,7 @@ pub struct KnownVersion {
     pub evidence: Evidence,
     /// How many members the cluster has.
     pub members: usize,
+    pub cluster: ClusterState,
     /// Whether authentication is enabled.
     pub needs_credentials: bool,
     /// The last minor version that can replay the log; `None` if every later one can.
@@ -55,6 +57,30 @@ pub struct KnownVersion {
     pub v2: V2Contents,
     /// An earlier run enabled a downgrade, and this run has another target.
     pub abandons_downgrade: bool,
+}
+
+/// What may keep a server from becoming healthy, whatever its version is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterState {
+    /// How many members have a vote, and how many of them have ever started.
+    pub voters: usize,
+    pub started_voters: usize,
+    /// Whether a member has raised the CORRUPT alarm.
+    pub is_corrupt: bool,
+    /// The target of a downgrade that somebody else has enabled, and that has not ended.
+    pub open_downgrade: Option<Series>,
+}
+
+impl ClusterState {
+    fn of(data: &MemberData) -> Self {
+        let voters = || data.members.iter().filter(|member| !member.is_learner);
+        Self {
+            voters: voters().count(),
+            started_voters: voters().filter(|member| !member.name.is_empty()).count(),
+            is_corrupt: data.alarms.contains(&Alarm::Corrupt),
+            open_downgrade: data.downgrade_to,
+        }
+    }
 }
 
 /// How the version is known.
@@ -110,6 +136,7 @@ pub fn current_version(found: &DataDir, trust: Trust) -> Result<CurrentVersion, 
             exact: exact.cloned(),
             evidence,
             members: data.members.len(),
+            cluster: ClusterState::of(data),
             needs_credentials: data.needs_credentials,
             replayed_until: data.log.replayed_until,
             is_ahead_of_db: data.agreed_in_log().is_some(),
@@ -139,7 +166,6 @@ pub fn current_version(found: &DataDir, trust: Trust) -> Result<CurrentVersion, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inspect::member_data::MemberData;
 
     fn found(file: &str, data: &str) -> DataDir {
         DataDir {

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::inspect::bolt::{self, Database};
 use crate::inspect::log::{self, LogContents};
+use crate::inspect::protobuf;
 use crate::inspect::v2_store::V2Contents;
 
 /// What `member/snap/db` says about itself and its cluster. `None` means that it does not say.
@@ -32,6 +33,8 @@ pub struct MemberData {
     pub needs_credentials: bool,
     /// The target of a downgrade that was enabled and has not ended.
     pub downgrade_to: Option<Series>,
+    /// Those that members have raised and nobody has disarmed.
+    pub alarms: Vec<Alarm>,
     pub db_bytes: u64,
     /// Whether a client has ever written a key.
     pub has_keys: bool,
@@ -40,12 +43,23 @@ pub struct MemberData {
     pub v2: V2Contents,
 }
 
+/// An alarm of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alarm {
+    /// The database is as large as its quota allows: puts are refused.
+    NoSpace,
+    /// The data of a member differs from that of the others: all requests are refused.
+    Corrupt,
+}
+
 /// A member of the cluster, as the database has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Member {
     /// Empty until the member has started for the first time.
     pub name: String,
     pub peer_urls: Vec<String>,
+    /// It has no vote yet.
+    pub is_learner: bool,
 }
 
 impl MemberData {
@@ -163,6 +177,12 @@ fn read_data<R: io::Read + io::Seek>(
     if let Some(keys) = database.bucket("key")? {
         data.has_keys = !database.is_empty(&keys)?;
     }
+    if let Some(alarms) = database.bucket("alarm")? {
+        // The key is an `AlarmMember`, the value is empty.
+        database.each(&alarms, &mut |key, _| {
+            data.alarms.extend(alarm(key));
+        })?;
+    }
     if let Some(auth) = database.bucket("auth")? {
         let enabled = database.get(&auth, "authEnabled")?;
         data.needs_credentials = enabled.is_some_and(|value| value == [1]);
@@ -183,6 +203,15 @@ fn member(json: &[u8]) -> Member {
             .filter_map(text)
             .filter(|url| !url.is_empty())
             .collect(),
+        is_learner: value["isLearner"] == true,
+    }
+}
+
+fn alarm(key: &[u8]) -> Option<Alarm> {
+    match protobuf::number(key, 2) {
+        1 => Some(Alarm::NoSpace),
+        2 => Some(Alarm::Corrupt),
+        _ => None,
     }
 }
 

@@ -7,7 +7,7 @@ use std::fmt;
 use etcd_version::facts::Requests;
 use etcd_version::{Bundled, EtcdVersion, Facts, Series};
 
-use crate::inspect::current_version::{CurrentVersion, Evidence, KnownVersion};
+use crate::inspect::current_version::{ClusterState, CurrentVersion, Evidence, KnownVersion};
 use crate::inspect::v2_store::V2Contents;
 use crate::inspect::version_pair::{Storage, VersionPair};
 
@@ -72,6 +72,17 @@ pub enum NoPath {
         to: EtcdVersion,
         last: Series,
     },
+    /// A member has found that its data is not that of the others.
+    CorruptAlarm,
+    /// Too few members have ever started for a quorum.
+    NeverStarted {
+        started: usize,
+        voters: usize,
+    },
+    /// An operator has enabled a downgrade that has not ended.
+    OpenDowngrade {
+        to: Series,
+    },
     TooFarBack {
         from: Series,
         to: EtcdVersion,
@@ -120,6 +131,18 @@ impl fmt::Display for NoPath {
                 f,
                 "clients of the v2 API have stored {contents}, and a downgrade to {to} would lose it"
             ),
+            Self::CorruptAlarm => f.write_str(
+                "the data has the CORRUPT alarm: a member has found that its data differs from that of \
+                 the others, and no etcd becomes healthy with it",
+            ),
+            Self::NeverStarted { started, voters } => write!(
+                f,
+                "the cluster has {voters} members with a vote, and only {started} of them have ever \
+                 started: there is no quorum"
+            ),
+            Self::OpenDowngrade { to } => {
+                write!(f, "a downgrade to {to} was enabled on the running cluster and has not ended")
+            }
             Self::TooFarBack { from, to } => {
                 write!(f, "cannot go from {from} back to {to}: more than one minor version")
             }
@@ -160,6 +183,16 @@ impl NoPath {
                  needed into v3 keys, delete all v2 keys, users and roles, and write one v3 key; then \
                  run migrate again",
             ),
+            Self::CorruptAlarm => Some(
+                "find out which member is right, replace the others, and run `etcdctl alarm disarm`",
+            ),
+            Self::NeverStarted { .. } => Some(
+                "start the new members with the version of the data, or take them out by `etcdctl \
+                 member remove`, then run migrate again",
+            ),
+            Self::OpenDowngrade { .. } => Some(
+                "finish it with that version on every member, or end it by `etcdctl downgrade cancel`",
+            ),
             Self::Etcd2Storage => Some("an image of the etcd 3.0 to 3.3 time can convert it"),
             _ => None,
         }
@@ -194,11 +227,15 @@ pub fn steps(
     if !from.v2.is_empty() && (to.series() > last || to.series() < from.series) {
         return Err(NoPath::V2Content { contents: from.v2.clone(), to: to.clone(), last });
     }
+    refuse_against_downgrade(from, to)?;
     let moves = if to.minor() < from.series.minor {
         down(from, to, bundled, downgrades)?
     } else {
         up(from, to, bundled)?
     };
+    if moves.iter().any(Step::changes_data) {
+        refuse_hopeless(from)?;
+    }
     let backup = (!moves.is_empty()).then_some(Step::Backup);
     let mut steps: Vec<Step> = backup.into_iter().chain(moves).collect();
     let arrived = Step::Record(to.clone());
@@ -206,6 +243,29 @@ pub fn steps(
         steps.push(arrived);
     }
     Ok(steps)
+}
+
+/// An error if no server would become healthy, whatever the steps are.
+fn refuse_hopeless(from: &KnownVersion) -> Result<(), NoPath> {
+    let ClusterState { voters, started_voters: started, is_corrupt, .. } = from.cluster;
+    if is_corrupt {
+        return Err(NoPath::CorruptAlarm);
+    }
+    if from.members > 1 && started < voters / 2 + 1 {
+        return Err(NoPath::NeverStarted { started, voters });
+    }
+    Ok(())
+}
+
+/// An error if an operator has enabled a downgrade: only its target and the version of the data
+/// start then.
+fn refuse_against_downgrade(from: &KnownVersion, to: &EtcdVersion) -> Result<(), NoPath> {
+    match from.cluster.open_downgrade {
+        Some(goal) if ![goal, from.series].contains(&to.series()) => {
+            Err(NoPath::OpenDowngrade { to: goal })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn up(from: &KnownVersion, to: &EtcdVersion, bundled: &Bundled) -> Result<Vec<Step>, NoPath> {

@@ -9,6 +9,9 @@ const CONVERTED: Series = Series::new(3, 6);
 
 const BUNDLED: &str = "3.4.27\n3.5.33\n3.6.14\n3.7.1\n";
 
+const CLUSTER: ClusterState =
+    ClusterState { voters: 1, started_voters: 1, is_corrupt: false, open_downgrade: None };
+
 fn known(text: &str) -> KnownVersion {
     // `3.5.?` is a 3.5 of an unknown patch.
     let exact: Option<EtcdVersion> = text.parse().ok();
@@ -18,6 +21,7 @@ fn known(text: &str) -> KnownVersion {
         exact,
         evidence: Evidence::Both,
         members: 1,
+        cluster: CLUSTER,
         needs_credentials: false,
         replayed_until: None,
         is_ahead_of_db: false,
@@ -410,4 +414,35 @@ fn a_server_that_was_killed_before_it_wrote_the_database_runs_again_first() {
     };
     assert_eq!(to("3.7.1"), "backup, serve 3.6.14, record 3.6.14, record 3.7.1");
     assert_eq!(to("3.6.14"), "record 3.6.14");
+}
+
+#[test]
+fn what_no_server_would_get_over_is_refused_before_the_first_step() {
+    let bundled = "3.5.33\n3.6.14\n3.7.1".parse().unwrap();
+    let reason = |from: KnownVersion, to: &str| {
+        let to = VersionPair::etcd3(to.parse().unwrap());
+        let steps = steps(&CurrentVersion::Etcd3(from), &to, &bundled, Downgrades::OneMinor);
+        steps.map_err(|error| error.to_string()).err()
+    };
+    let from = known("3.5.33");
+    let with = |members, cluster| KnownVersion { members, cluster, ..from.clone() };
+    assert_eq!(reason(from.clone(), "3.7.1"), None);
+    let members = |voters, started_voters| {
+        with(voters + 1, ClusterState { voters, started_voters, ..CLUSTER })
+    };
+    assert_eq!(reason(members(3, 2), "3.7.1"), None);
+    for (part, from) in [
+        ("the data has the CORRUPT alarm", with(1, ClusterState { is_corrupt: true, ..CLUSTER })),
+        ("the cluster has 2 members with a vote, and only 1 of them", members(2, 1)),
+        ("the cluster has 5 members with a vote, and only 2 of them", members(5, 2)),
+    ] {
+        let text = reason(from.clone(), "3.7.1").unwrap_or_default();
+        assert!(text.starts_with(part), "{text}");
+        // No server is started for the next minor version.
+        assert_eq!(reason(from, "3.6.14"), None);
+    }
+    let open = with(1, ClusterState { open_downgrade: Some(Series::new(3, 4)), ..CLUSTER });
+    for (to, is_refused) in [("3.7.1", true), ("3.6.14", true), ("3.5.33", false)] {
+        assert_eq!(reason(open.clone(), to).is_some(), is_refused, "{to}");
+    }
 }

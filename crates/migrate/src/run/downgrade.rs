@@ -135,7 +135,7 @@ impl ClusterIdentity {
             ));
         };
         let token = options.initial_cluster_token.clone();
-        let Some(Member { name, peer_urls }) = data.only_member() else {
+        let Some(Member { name, peer_urls, .. }) = data.only_member() else {
             return Ok(Self {
                 name: options.name.clone(),
                 initial_cluster: options.initial_cluster.clone(),

@@ -246,7 +246,9 @@ fn look(options: &Options) -> Result<Migration, MigrateError> {
         (&mut origin, &found.contents)
     {
         let to = options.target.version.series();
-        // A downgrade that an operator enabled is not cancelled.
+        // One that this program has enabled goes on or is cancelled, one of an operator is neither.
+        let open = &mut known.cluster.open_downgrade;
+        *open = open.filter(|_| !is_under_way);
         known.abandons_downgrade =
             is_under_way && data.members.len() <= 1 && data.downgrade_to.is_some_and(|it| to > it);
     }

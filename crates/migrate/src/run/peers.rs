@@ -55,6 +55,7 @@ mod tests {
         let member = |index| Member {
             name: format!("m{index}"),
             peer_urls: vec![format!("https://127.0.0.1:{index}")],
+            is_learner: false,
         };
         (0..count).map(member).collect()
     }

@@ -287,6 +287,19 @@ impl Etcd {
         });
     }
 
+    /// Calls the JSON gateway, which must agree.
+    #[track_caller]
+    pub fn post(&self, path: &str, body: &str) {
+        let address = self.endpoint.strip_prefix("http://").unwrap();
+        let mut stream = BufReader::new(TcpStream::connect(address).unwrap());
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.get_mut().write_all(request.as_bytes()).unwrap();
+        assert_eq!(read_answer(&mut stream), 200, "{path}");
+    }
+
     /// What the server answers to a plain question over HTTP.
     pub fn get(&self, path: &str) -> String {
         let address = self.endpoint.strip_prefix("http://").unwrap();

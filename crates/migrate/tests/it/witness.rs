@@ -151,3 +151,33 @@ fn a_lost_or_an_old_database_is_named_before_anything_starts() {
     fs::copy(&kept, &db).unwrap();
     refuse(real, &old, v3_6, "but the log begins only after entry");
 }
+
+/// Does something on a running server, and ends it in the middle.
+fn after(real: &Real, version: &str, work: impl Fn(&crate::etcd::Etcd)) -> Directory {
+    let seed = real.seed_with(version, 10);
+    let etcd = real.start(&seed.directory, version);
+    work(&etcd);
+    drop(etcd);
+    seed.directory
+}
+
+#[test]
+#[ignore = "needs etcd servers"]
+fn what_no_server_would_get_over_is_named_at_once() {
+    let real = real();
+    let [v3_4, v3_5, v3_6, v3_7] = [4, 5, 6, 7].map(|minor| real.version(minor));
+    let corrupt = after(real, v3_5, |etcd| {
+        let body = r#"{"action":"ACTIVATE","memberID":"1","alarm":"CORRUPT"}"#;
+        etcd.post("/v3/maintenance/alarm", body);
+        assert!(etcd.run(&["alarm", "list"]).contains("CORRUPT"));
+    });
+    refuse(real, &corrupt, v3_7, "has the CORRUPT alarm");
+    let never_started = after(real, v3_4, |etcd| {
+        etcd.run(&["member", "add", "other", "--peer-urls=http://127.0.0.1:1"]);
+    });
+    refuse(real, &never_started, v3_6, "has 2 members with a vote, and only 1 of them");
+    let open = after(real, v3_6, |etcd| {
+        etcd.run(&["downgrade", "enable", "3.5"]);
+    });
+    refuse(real, &open, v3_7, "a downgrade to 3.5 was enabled");
+}
