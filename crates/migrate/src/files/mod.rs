@@ -2,4 +2,5 @@
 
 pub mod compare;
 pub mod durable;
+pub mod ownership;
 pub mod tree;

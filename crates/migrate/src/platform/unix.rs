@@ -33,6 +33,23 @@ pub fn copy_ownership(from: &Path, to: &Path) -> io::Result<()> {
     fs::set_permissions(to, metadata.permissions())
 }
 
+/// Whether this is root, and the owner of a file is somebody else.
+pub fn may_give_to(owner: &fs::Metadata) -> bool {
+    owner.uid() != 0 && rustix::process::geteuid().is_root()
+}
+
+/// Gives a file that belongs to root to the owner of another one.
+pub fn give_from_root(
+    path: &Path,
+    metadata: &fs::Metadata,
+    owner: &fs::Metadata,
+) -> io::Result<()> {
+    if metadata.uid() != 0 {
+        return Ok(());
+    }
+    std::os::unix::fs::lchown(path, Some(owner.uid()), Some(owner.gid()))
+}
+
 /// Asks a server to stop, by SIGTERM.
 pub fn ask_to_stop(child: &Child) -> io::Result<()> {
     ask_process_to_stop(child.id())

@@ -27,6 +27,20 @@ pub fn copy_ownership(_from: &Path, _to: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Never: a new file inherits its owner and rights here.
+pub fn may_give_to(_owner: &fs::Metadata) -> bool {
+    false
+}
+
+/// Does nothing, for the same reason.
+pub fn give_from_root(
+    _path: &Path,
+    _metadata: &fs::Metadata,
+    _owner: &fs::Metadata,
+) -> io::Result<()> {
+    Ok(())
+}
+
 /// Always an error, because there is no signal to send; the caller then kills the server. etcd loses
 /// nothing: its log is durable before it answers anything. It writes to its database ten times a
 /// second, so a moment is waited for that.

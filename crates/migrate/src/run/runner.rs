@@ -10,7 +10,8 @@ use super::server::ServerContext;
 use super::step_context::{StepContext, replayed_until};
 use crate::cli::options::Options;
 use crate::error::{MigrateError, MigrateErrorKind};
-use crate::inspect::data_dir::{self, DataDirContents};
+use crate::files::ownership;
+use crate::inspect::data_dir::{self, DataDirContents, STATE_DIR};
 use crate::inspect::disk_space;
 use crate::inspect::version_pair::VersionPair;
 use crate::plan::steps::{DowngradeMethod, Step};
@@ -18,6 +19,9 @@ use crate::plan::{bundled, space, tools};
 use crate::state::backup_store::BackupStore;
 use crate::state::journal::Journal;
 use crate::state::version_file;
+
+/// What this program writes beside `member`.
+const OWN_ENTRIES: &[&str] = &["version.txt", STATE_DIR];
 
 /// The hint after a failure in a step.
 pub const GOES_ON: &str = "run migrate again: it goes on where it stopped";
@@ -56,7 +60,9 @@ impl Runner<'_> {
                 self.note()?;
             }
             self.has_begun |= step.changes_data();
-            self.take_one(step, steps)?;
+            let taken = self.take_one(step, steps);
+            self.restore_ownership();
+            taken?;
         }
         self.journal.step.clear();
         Ok(())
@@ -170,9 +176,22 @@ impl Runner<'_> {
         self.note()
     }
 
+    /// Gives what root has written to the owner of the data.
+    fn restore_ownership(&self) {
+        let options = self.context.options;
+        if let Err(error) = ownership::restore(&options.data_dir, OWN_ENTRIES) {
+            self.context.server.log.warn(
+                "ownership",
+                format_args!("cannot give the files to the owner of the data: {error}"),
+            );
+        }
+    }
+
     /// Writes the journal.
     pub fn note(&self) -> Result<(), MigrateError> {
-        self.journal.write(&self.context.options.data_dir)
+        let written = self.journal.write(&self.context.options.data_dir);
+        self.restore_ownership();
+        written
     }
 }
 

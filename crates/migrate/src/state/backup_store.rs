@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::MigrateError;
 use crate::files::durable::{self, beside};
-use crate::files::tree;
+use crate::files::{ownership, tree};
 use crate::platform;
 use crate::state::lock::state_dir;
 
@@ -74,7 +74,10 @@ impl BackupStore {
     pub fn end(&self, partial: &Path, name: &str) -> Result<PathBuf, MigrateError> {
         let label = self.id().and_then(|id| self.label(&id));
         let label = label.map_err(|error| MigrateError::file("label", partial, &error))?;
-        durable::replace(&partial.join(LABEL), label.as_bytes())?;
+        let label_path = partial.join(LABEL);
+        durable::replace(&label_path, label.as_bytes())?;
+        ownership::restore_file(&label_path, &self.data_dir)
+            .map_err(|error| MigrateError::file("label", partial, &error))?;
         let complete = self.directory.join(name);
         let later = (1..).map(|count| beside(&complete, &format!("-{count}")));
         for complete in [complete.clone()].into_iter().chain(later) {

@@ -161,3 +161,50 @@ fn the_first_process_of_a_container_migrates_and_can_be_stopped() {
     succeed(&directory, &mut directory.command_under(&WRAPPER, highest, &real.bin_dir), highest);
     real.check(&directory, highest, &seed.contents);
 }
+
+/// Everything in the directory that does not belong to a user.
+fn not_of(user: u32, path: &Path) -> Vec<String> {
+    use std::os::unix::fs::MetadataExt;
+
+    let metadata = fs::symlink_metadata(path).unwrap();
+    let mut others = Vec::new();
+    if metadata.uid() != user {
+        others.push(path.display().to_string());
+    }
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            others.extend(not_of(user, &entry.unwrap().path()));
+        }
+    }
+    others
+}
+
+#[test]
+#[ignore = "needs etcd servers and root"]
+fn what_root_writes_belongs_to_the_owner_of_the_data() {
+    const NOBODY: u32 = 65534;
+    require_root();
+    let real = real();
+    let (lowest, highest) = real.ends();
+    let seed = real.seed_with(lowest, 10);
+    let directory = seed.copy();
+    let own = || {
+        let mut command = Command::new("chown");
+        assert!(command.args(["-R", "65534:65534"]).arg(&directory.0).status().unwrap().success());
+    };
+    own();
+    // In place and by snapshot, with a mask that lets nobody else read.
+    for to in [highest, lowest, real.version(5), lowest] {
+        let shell = ["sh", "-c", "umask 077; exec \"$@\"", "sh"];
+        let mut command = directory.command_under(&shell, to, &real.bin_dir);
+        command.arg("--allow-multi-step-downgrade");
+        succeed(&directory, &mut command, to);
+        assert_eq!(not_of(NOBODY, &directory.path("data")), Vec::<String>::new(), "{to}");
+    }
+    // A fresh directory, too.
+    let fresh = Directory::new();
+    fs::create_dir(fresh.path("data")).unwrap();
+    std::os::unix::fs::chown(fresh.path("data"), Some(NOBODY), Some(NOBODY)).unwrap();
+    succeed(&fresh, &mut fresh.command(highest, &real.bin_dir), highest);
+    assert_eq!(not_of(NOBODY, &fresh.path("data")), Vec::<String>::new());
+}
