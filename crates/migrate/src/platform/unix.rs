@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 
 use rustix::process::{Pid, Signal};
@@ -88,6 +88,16 @@ pub fn command_line(id: u32) -> Option<Vec<String>> {
     let bytes = fs::read(format!("/proc/{id}/cmdline")).ok().filter(|bytes| !bytes.is_empty())?;
     let words = bytes.split(|byte| *byte == 0);
     Some(words.map(|word| String::from_utf8_lossy(word).into_owned()).collect())
+}
+
+/// The path by which this process finds what another one sees under `path`: it may have another root
+/// and another working directory.
+pub fn as_seen_by(id: u32, path: &Path) -> PathBuf {
+    let process = Path::new("/proc").join(id.to_string());
+    match path.strip_prefix("/") {
+        Ok(relative) => process.join("root").join(relative),
+        Err(_) => process.join("cwd").join(path),
+    }
 }
 
 /// Lets a new file share the blocks of another one. An error on file systems that cannot.

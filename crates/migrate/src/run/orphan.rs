@@ -1,11 +1,13 @@
 //! Ends servers and tools that an earlier run started and that still run because it was killed.
 //! They would write to the data while this run works on it.
 
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::cli::options::Options;
 use crate::error::{MigrateError, MigrateErrorKind};
+use crate::files::durable;
 use crate::platform;
 use crate::report::event::EventLog;
 use crate::run::poll::Poll;
@@ -67,16 +69,32 @@ fn end(id: u32, kind: Orphan, options: &Options, stop: &StopSignal) -> Result<()
     Ok(())
 }
 
-/// Whether an earlier run has started this process, to work on this data directory.
+/// Whether an earlier run has started this process, to work on this data directory. Another process
+/// may see another directory under the same path.
 fn orphan(id: u32, options: &Options) -> Option<Orphan> {
     let words = platform::command_line(id)?;
     let program = Path::new(words.first()?).file_name()?.to_str()?;
-    let has = |word: &str| words.iter().any(|known| known == word);
-    let data_dir = format!("--data-dir={}", options.data_dir.display());
-    if program.starts_with("etcd-") && has(&data_dir) && has("--snapshot-count=1") {
-        return Some(Orphan::Server);
+    if program.starts_with("etcd-") && words.iter().any(|word| word == "--snapshot-count=1") {
+        let data_dir = words.iter().find_map(|word| word.strip_prefix("--data-dir="))?;
+        return is_same(id, Path::new(data_dir), &options.data_dir).then_some(Orphan::Server);
     }
     let is_tool = program.starts_with("etcdutl-") || program.starts_with("etcdctl-");
-    let writes = |path: &Path| path.to_str().is_some_and(has);
-    (is_tool && Swap::of(&options.data_dir).targets().any(writes)).then_some(Orphan::Tool)
+    let swap = Swap::of(&options.data_dir);
+    let writes = |word: &String| {
+        let path = Path::new(word);
+        // It may not have made the directory yet, but the one above is there.
+        let is_same_in = |target: &Path| {
+            path.file_name() == target.file_name()
+                && is_same(id, durable::parent(path), durable::parent(target))
+        };
+        swap.targets().any(is_same_in)
+    };
+    (is_tool && words.iter().any(writes)).then_some(Orphan::Tool)
+}
+
+/// Whether a process sees under `path` what this program sees under `own`.
+fn is_same(id: u32, path: &Path, own: &Path) -> bool {
+    let metadata = |path: &Path| fs::metadata(path).ok();
+    let theirs = metadata(&platform::as_seen_by(id, path));
+    theirs.zip(metadata(own)).is_some_and(|(one, other)| platform::same_file(&one, &other))
 }

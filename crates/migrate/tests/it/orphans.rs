@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::directory::{Directory, outcome};
+use crate::directory::{Directory, free_port, outcome};
 use crate::etcd::real;
 
 /// A restore takes a tenth of a second, and has to be met.
@@ -58,4 +58,35 @@ fn process_with(program: &str, word: &str) -> Option<u32> {
         let is_program = words.split('\0').next()?.rsplit('/').next()?.starts_with(program);
         (is_program && words.split('\0').any(|known| known == word)).then_some(id)
     })
+}
+
+#[test]
+#[ignore = "needs etcd servers"]
+fn a_server_on_another_directory_of_the_same_relative_path_is_not_an_orphan() {
+    let real = real();
+    let [from, to] = [4, 6].map(|minor| real.version(minor));
+    let seed = real.seed_with(from, 10);
+    let [theirs, ours] = [(); 2].map(|()| seed.copy());
+    let mut server = Command::new(real.program("etcd", from))
+        .current_dir(&theirs.0)
+        .args(["--data-dir=data", "--snapshot-count=1"])
+        .arg(format!("--listen-client-urls=http://127.0.0.1:{}", free_port()))
+        .arg("--advertise-client-urls=http://127.0.0.1:1")
+        .arg(format!("--listen-peer-urls=http://127.0.0.1:{}", free_port()))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // As an interrupted run leaves it.
+    ours.write("data/.migrate/lock", b"");
+    ours.write("data/.migrate/journal", format!("target {to}/etcd3\nstep backup\n").as_bytes());
+    let mut command = ours.command(to, &real.bin_dir);
+    command.current_dir(&ours.0).env("DATA_DIRECTORY", "data");
+    let (code, _, stderr) = outcome(&command.output().unwrap());
+    let is_alive = server.try_wait().unwrap().is_none();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(is_alive, "{stderr}");
+    real.check(&ours, to, &seed.contents);
 }
