@@ -36,8 +36,11 @@ pub(super) struct ImageFiles {
 impl LayerReader<'_> {
     /// Reads the content of all layers, once.
     pub(super) fn files(&self) -> Result<ImageFiles, ImageError> {
-        let bundled_path =
-            if self.is_windows { format!("{FILES}/{BUNDLED_PATH}") } else { BUNDLED_PATH.to_owned() };
+        let bundled_path = if self.is_windows {
+            format!("{FILES}/{BUNDLED_PATH}")
+        } else {
+            BUNDLED_PATH.to_owned()
+        };
         let mut bundled = None;
         let mut entries = BTreeMap::new();
         self.each_entry(|name, entry| {

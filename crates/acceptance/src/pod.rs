@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::container::{Container, Ended};
-use super::context::{CaseContext, COMMAND_TIMEOUT, POLL_INTERVAL};
+use super::context::{COMMAND_TIMEOUT, CaseContext, POLL_INTERVAL};
 use super::error::{CaseError, last_lines};
 use super::runtime::{self, Inside, Running, Signal};
 

@@ -1,4 +1,4 @@
-//! The laboratory of etcdimg, in place of scripts: it installs the real programs that tests use,
+//! The test environment of etcdimg, in place of scripts: it installs the real programs that tests use,
 //! makes fixtures where registries cannot be reached, and runs benchmarks. Nothing of it is
 //! shipped.
 //!
@@ -9,6 +9,7 @@ mod bases;
 mod bench;
 mod builder_image;
 mod buildkit;
+mod built;
 mod busybox;
 mod cli;
 mod command;
