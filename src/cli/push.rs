@@ -1,4 +1,5 @@
-//! Registries and their images: the arguments of push, copy and promote, and how a registry is reached.
+//! Registries and their images: the arguments of push, copy and promote, and how a registry is
+//! reached.
 
 use std::path::PathBuf;
 

@@ -215,8 +215,8 @@ impl<'a> Upload<'a> {
         }
     }
 
-    /// Asks for the offset that the upload has reached. `None` if the blob exists: only the response
-    /// to the end of the upload was lost.
+    /// Asks for the offset that the upload has reached. `None` if the blob exists: only the
+    /// response to the end of the upload was lost.
     async fn recover(
         &mut self,
         position: &Position,
