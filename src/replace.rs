@@ -1,4 +1,4 @@
-//! Replaces a file in one step: whoever reads it sees the old content or the new one, never a part,
+//! Replaces a file in one step: every reader sees the old content or the new one, never a part,
 //! even after a crash.
 //!
 //! Not responsible for two writers at once: the last one wins.

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use etcd_version::EtcdVersion;
 
 use super::fault::{At, Fault};
-use super::lock_file;
 use crate::digest::Digest;
 use crate::platform::Platform;
 
@@ -143,9 +142,4 @@ pub(super) struct NeededEntries<'a> {
     pub source: &'a dyn Fn(&EtcdVersion) -> bool,
     pub toolchain: &'a dyn Fn(&str) -> bool,
     pub base: &'a dyn Fn(&str) -> bool,
-}
-
-/// Reads the text of a lock, whether or not it fits the catalog.
-pub fn parse_known(text: &str) -> Result<Lock, Fault> {
-    lock_file::parse(At(super::LOCK_FILE), text)
 }

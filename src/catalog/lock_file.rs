@@ -106,6 +106,11 @@ struct BaseEntry {
     manifests: std::collections::BTreeMap<String, Spanned<String>>,
 }
 
+/// Reads the text of a lock, whether or not it fits the catalog.
+pub fn parse_lock(text: &str) -> Result<Lock, Fault> {
+    parse(At(super::LOCK_FILE), text)
+}
+
 /// Reads the file.
 pub(super) fn parse(at: At<'_>, text: &str) -> Result<Lock, Fault> {
     let file: LockFile = yaml::parse(at, text, KEYS)?;

@@ -22,6 +22,7 @@ use etcd_version::EtcdVersion;
 pub use fault::Fault;
 pub use load::{LOCK_FILE, LoadError, VERSIONS_FILE, load};
 pub use lock::Lock;
+pub use lock_file::parse_lock;
 pub use target::{Origin, Target};
 pub use versions::{BundledEtcd, Mirror, Versions};
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::push::TrustArgs;
+use super::trust::TrustArgs;
 use super::value::{compressions, docker_archive, linux, mirror, origins, pinned_image};
 use crate::catalog::{Mirror, Origin};
 use crate::layer::format::Compression;

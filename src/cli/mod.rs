@@ -14,13 +14,14 @@ use crate::ui::ProgressMode;
 
 mod build;
 mod push;
+mod trust;
 mod value;
 
 pub use build::{BasesArgs, BuildArgs, BuilderKind, ChoiceArgs, CompileArgs};
 pub use push::{
     AccessArgs, AllPushArgs, CopyArgs, DestinationArgs, MediaTypes, PromoteArgs, PushArgs,
-    TrustArgs,
 };
+pub use trust::TrustArgs;
 use value::{kinds, linux_platform, mirror, progress_modes, report, suites};
 
 const AFTER_HELP: &str = "\

@@ -1,10 +1,12 @@
-//! Registries and their images: the arguments of push, copy and promote, and how a registry is reached.
+//! Registries and their images: the arguments of push, copy and promote, and how a registry is
+//! reached.
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
 use super::build::{BasesArgs, ChoiceArgs, CompileArgs};
+use super::trust::TrustArgs;
 use super::value::linux;
 use crate::platform::Platform;
 
@@ -90,17 +92,6 @@ pub struct AccessArgs {
     pub password_stdin: bool,
     #[command(flatten)]
     pub trust: TrustArgs,
-}
-
-/// Whose certificates are accepted.
-#[derive(Clone, Debug, Default, Args)]
-pub struct TrustArgs {
-    /// PEM file with additional trusted certificate authorities
-    #[arg(long, value_name = "FILE")]
-    pub ca_file: Option<PathBuf>,
-    /// Registry whose certificate is not verified, or that has no TLS (may be given several times)
-    #[arg(long, value_name = "HOST[:PORT]")]
-    pub insecure_registry: Vec<String>,
 }
 
 #[derive(Clone, Debug, Args)]

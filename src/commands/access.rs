@@ -2,26 +2,24 @@
 
 use std::fs;
 use std::io::{self, Read as _};
+use std::path::Path;
 use std::sync::Arc;
 
-use super::context::Context;
 use crate::cli::{AccessArgs, TrustArgs};
 use crate::failure::{Failure, Kind};
 use crate::fetch::FetchOptions;
 use crate::fetch::http::TlsTrust;
 use crate::registry::{CHUNK_BYTES, Credentials, Login, Registries, RegistryOptions, Secret};
+use crate::ui::Ui;
 
 /// For a command that works with registries. A user that was named on the command line belongs to
 /// `registries`.
 pub(super) fn registries(
-    context: &Context,
+    cache_dir: &Path,
+    ui: &Ui,
     arguments: &AccessArgs,
     registries: &[&str],
 ) -> Result<Registries, Failure> {
-    if context.is_offline {
-        let text = "this command needs a registry, and --offline is set";
-        return Err(Failure::new(Kind::Unavailable, text));
-    }
     let mut credentials = Credentials::from_environment()?;
     if let Some(user) = &arguments.username {
         let why = "the user name contains a character that HTTP Basic cannot carry";
@@ -31,30 +29,28 @@ pub(super) fn registries(
             credentials.give(registry, login.clone());
         }
     }
-    with_credentials(context, credentials, &fetch_options(&arguments.trust)?)
+    Ok(with_credentials(cache_dir, ui, credentials, &fetch_options(&arguments.trust)?))
 }
 
 /// For a command that may need a base image. Files with logins are read when a registry asks for
 /// one: if everything is in the cache, they do not matter.
-pub(super) fn base_registries(
-    context: &Context,
-    options: &FetchOptions,
-) -> Result<Registries, Failure> {
-    with_credentials(context, Credentials::when_needed(), options)
+pub(super) fn base_registries(cache_dir: &Path, ui: &Ui, options: &FetchOptions) -> Registries {
+    with_credentials(cache_dir, ui, Credentials::when_needed(), options)
 }
 
 fn with_credentials(
-    context: &Context,
+    cache_dir: &Path,
+    ui: &Ui,
     credentials: Credentials,
     options: &FetchOptions,
-) -> Result<Registries, Failure> {
-    Ok(Registries::new(RegistryOptions {
+) -> Registries {
+    Registries::new(RegistryOptions {
         fetch: options.clone(),
         credentials: Arc::new(credentials),
-        cache_dir: context.store()?.root().to_owned(),
+        cache_dir: cache_dir.to_owned(),
         chunk_bytes: CHUNK_BYTES,
-        progress: Arc::new(context.ui.clone()),
-    }))
+        progress: Arc::new(ui.clone()),
+    })
 }
 
 /// The default timeouts and attempts, with the authorities and exceptions that were named.

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use super::access;
 use crate::assemble::BuildContext;
 use crate::catalog::{self, Catalog, Locked};
-use crate::cli::{BuilderKind, ChoiceArgs, CompileArgs, Format, Global, TrustArgs};
+use crate::cli::{AccessArgs, BuilderKind, ChoiceArgs, CompileArgs, Format, Global, TrustArgs};
 use crate::compile::{
     Builder, BuildxOptions, COMPILER_VARIABLES, CompileOptions, DOCKER_VARIABLES, Network,
 };
 use crate::failure::{Failure, Kind};
 use crate::plan::{Choice, Plan, plan};
+use crate::registry::Registries;
 use crate::store::Store;
 use crate::ui::{Ui, Verbosity};
 
@@ -57,6 +58,20 @@ impl Context {
 
     pub(super) fn store(&self) -> Result<Store, Failure> {
         Ok(Store::open(&self.cache)?)
+    }
+
+    /// The registries of a command that cannot work without them. A user that was named on the
+    /// command line belongs to those of `names`.
+    pub(super) fn registries(
+        &self,
+        arguments: &AccessArgs,
+        names: &[&str],
+    ) -> Result<Registries, Failure> {
+        if self.is_offline {
+            let text = "this command needs a registry, and --offline is set";
+            return Err(Failure::new(Kind::Unavailable, text));
+        }
+        access::registries(self.store()?.root(), &self.ui, arguments, names)
     }
 
     pub(super) fn catalog(&self) -> Result<(Catalog, Option<String>), Failure> {
@@ -146,7 +161,7 @@ impl Context {
         work: impl FnOnce(&BuildContext<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let (store, fetch) = (self.store()?, access::fetch_options(bases.trust)?);
-        let registries = access::base_registries(self, &fetch)?;
+        let registries = access::base_registries(store.root(), &self.ui, &fetch);
         let runtime = runtime()?;
         work(&BuildContext {
             store: &store,

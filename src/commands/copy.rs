@@ -1,6 +1,5 @@
 //! `etcdimg copy`
 
-use super::access;
 use super::context::{Context, runtime};
 use crate::cli::{CopyArgs, Format};
 use crate::copy::Copier;
@@ -12,7 +11,7 @@ use oci::Reference;
 pub(super) fn run(context: &Context, arguments: &CopyArgs) -> Result<(), Failure> {
     let copy = Copy::new(context, arguments)?;
     let registry = copy.destination.repository.registry();
-    let registries = access::registries(context, &arguments.access, &[registry])?;
+    let registries = context.registries(&arguments.access, &[registry])?;
     let report = runtime()?.block_on(copy.run(&registries))?;
     if context.format == Format::Json {
         return context.out_json(&report);

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use super::access;
 use super::context::{Context, runtime};
 use crate::cli::AccessArgs;
 use crate::digest::Digest;
@@ -49,7 +48,7 @@ fn pull(
     filter: BlobFilter<'_>,
 ) -> Result<ImageLocation, Failure> {
     let registry = reference.repository.registry();
-    let registries = access::registries(context, arguments, &[registry])?;
+    let registries = context.registries(arguments, &[registry])?;
     let store = context.store()?;
     let io = |error: std::io::Error| Failure::new(Kind::Io, error);
     let folder = tempfile::tempdir_in(store.root().join("tmp")).map_err(io)?;

@@ -8,7 +8,7 @@ use etcd_version::EtcdVersion;
 use super::access;
 use super::context::{Context, runtime};
 use crate::catalog::lock::{BaseLock, Lock, ReleaseLock, SourceLock, ToolchainLock};
-use crate::catalog::{Catalog, LOCK_FILE, Mirror};
+use crate::catalog::{self, Catalog, LOCK_FILE, Mirror};
 use crate::cli::LockArgs;
 use crate::compile;
 use crate::failure::{Failure, Kind};
@@ -23,7 +23,7 @@ pub(super) fn run(context: &Context, arguments: &LockArgs) -> Result<(), Failure
     }
     let (catalog, text) = context.catalog()?;
     // Digests of a readable lock are kept; an unreadable lock is written again.
-    let known = text.as_deref().and_then(|text| crate::catalog::lock::parse_known(text).ok());
+    let known = text.as_deref().and_then(|text| catalog::parse_lock(text).ok());
     let lock = make(context, arguments, &catalog, known.as_ref())?;
     let text_now = lock.to_yaml();
     if text.as_deref() == Some(&text_now) {
@@ -44,7 +44,7 @@ fn make(
     known: Option<&Lock>,
 ) -> Result<Lock, Failure> {
     let (options, runtime) = (access::fetch_options(&arguments.trust)?, runtime()?);
-    let registries = access::base_registries(context, &options)?;
+    let registries = access::base_registries(context.store()?.root(), &context.ui, &options);
     let lookup = Lookup::new(&options, &registries);
     let known = known.filter(|_| !arguments.refresh);
     let search = Search { context, catalog, known, lookup: &lookup, runtime: &runtime };

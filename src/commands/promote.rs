@@ -4,7 +4,6 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::access;
 use super::context::{Context, runtime};
 use crate::cli::{Format, PromoteArgs};
 use crate::digest::Digest;
@@ -58,7 +57,7 @@ fn released(context: &Context, arguments: &PromoteArgs) -> Result<(Digest, Strin
     let missing = || Failure::new(Kind::Other, "only a tag is promoted: write REPOSITORY:TAG");
     let tag = reference.tag.clone().ok_or_else(missing)?;
     let repository = &reference.repository;
-    let registries = access::registries(context, &arguments.access, &[repository.registry()])?;
+    let registries = context.registries(&arguments.access, &[repository.registry()])?;
     let known = runtime()?
         .block_on(async { registries.pull_from(repository).await.tag_digest(&tag).await })?;
     let digest = known

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use futures_util::future::join_all;
 use serde_json::json;
 
-use super::access;
 use super::context::{BaseOptions, Context, runtime};
 use super::layout_set::{LayoutSet, TaggedLayout};
 use crate::assemble;
@@ -84,7 +83,7 @@ fn push_everywhere(
     }
     layouts.check(&plan)?;
     let names: Vec<_> = repositories.iter().map(Repository::registry).collect();
-    let registries = &access::registries(context, &arguments.access, &names)?;
+    let registries = &context.registries(&arguments.access, &names)?;
     let job = PushJob { context, arguments, catalog, layouts, plan: &plan, registries };
     let sending = join_all(repositories.iter().map(|it| job.push_to(it)));
     let (mut reports, mut failures) = (Vec::new(), Vec::new());

@@ -1,5 +1,4 @@
-//! What a compile does, whoever executes it: on this machine (`host`) or in a builder image
-//! (`buildx`).
+//! What a compile does. It is the same on this machine (`host`) and in a builder image (`buildx`).
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -18,13 +18,13 @@ use crate::mutable_image::MutableImage;
 use crate::run::run;
 
 /// How long anything here may take.
-const PATIENCE: Duration = Duration::from_mins(2);
+const WAIT_TIMEOUT: Duration = Duration::from_mins(2);
 
 #[track_caller]
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let started = Instant::now();
     while !is_so() {
-        assert!(started.elapsed() < PATIENCE, "waited for {what}");
+        assert!(started.elapsed() < WAIT_TIMEOUT, "waited for {what}");
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -212,7 +212,7 @@ fn a_machine_that_runs_no_containers_is_not_the_images_fault() {
 
 #[test]
 #[ignore = "needs root, compilers and the network"]
-fn suites_that_are_named_twice_play_once() {
+fn suites_that_are_named_twice_run_once() {
     let twice = ["--suite=run", "--suite=run", "--case=shell", "--case=run/shell"];
     let (code, results, stderr) = results(image(), &[&["--runtime=rootfs"], &twice[..]].concat());
     assert_eq!((code, results["cases"].as_array().unwrap().len()), (Some(0), 1), "{stderr}");

@@ -164,7 +164,7 @@ impl CatalogFixture {
     /// Writes the lock that fits the catalog and the mirror.
     pub fn relock(&self) {
         let repository = fs::read_to_string(repository().join("etcdimg.lock")).unwrap();
-        let known = catalog::lock::parse_known(&repository).unwrap();
+        let known = catalog::parse_lock(&repository).unwrap();
         let catalog = self.catalog();
         let digest = |file: &str| {
             let archive = fs::read(self.path("mirror").join(file)).unwrap_or_default();

@@ -171,7 +171,7 @@ fn a_swapped_program_stops_the_build() {
       expected 85b640cee793e25f3837c47200089d14a8392dc7
       received none, or another one
     ");
-    // The machine's number stands at byte 18 of an ELF file; 183 is arm64.
+    // The machine's number is at byte 18 of an ELF file; 183 is arm64.
     let mut arm64 = parts.etcd.clone();
     arm64[18] = 183;
     assert_snapshot!(with(&arm64, &parts.etcdctl), @"

@@ -10,7 +10,7 @@ use etcdimg::fetch::{FetchError, FetchOptions, FetchOrigin, Fetched, PinnedFile,
 use etcdimg::store::Store;
 use etcdimg::ui::{ProgressMode, Ui, Verbosity};
 
-use crate::release_server::{Answer, ReleaseServer};
+use crate::release_server::{FakeResponse, ReleaseServer};
 
 /// Larger than one read, so that there is a middle.
 pub static FILE: LazyLock<Vec<u8>> =
@@ -72,7 +72,7 @@ pub fn wanted(urls: &[String]) -> PinnedFile {
 #[tokio::test]
 async fn a_file_is_fetched_once_and_then_never_asked_for_again() {
     let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
-    let url = server.on("/etcd", [Answer::file(&FILE)]);
+    let url = server.on("/etcd", [FakeResponse::file(&FILE)]);
     let first = fixture.fetch(slice::from_ref(&url)).await.unwrap();
     assert_eq!(first.origin, FetchOrigin::Mirror(url.clone()));
     assert_eq!(first.size_bytes, FILE.len() as u64);
@@ -88,7 +88,7 @@ async fn several_files_come_back_in_the_order_they_were_wanted() {
     let wanted: Vec<_> = (0..6_u64)
         .map(|n| {
             let body = n.to_le_bytes();
-            let answer = Answer::file(&body).delayed(Duration::from_millis(60 - 10 * n));
+            let answer = FakeResponse::file(&body).delayed(Duration::from_millis(60 - 10 * n));
             let urls = vec![server.on(&format!("/{n}"), [answer])];
             PinnedFile { name: n.to_string(), urls, digest: Digest::of(body), size: None }
         })
@@ -100,23 +100,23 @@ async fn several_files_come_back_in_the_order_they_were_wanted() {
 
 #[tokio::test]
 async fn a_truncated_body_is_resumed_where_it_ended() {
-    resumed(Answer::file(&FILE).closed_after(100_000)).await;
+    resumed(FakeResponse::file(&FILE).closed_after(100_000)).await;
 }
 
 #[tokio::test]
 async fn a_reset_connection_is_resumed_where_it_broke() {
-    resumed(Answer::file(&FILE).reset_after(100_000)).await;
+    resumed(FakeResponse::file(&FILE).reset_after(100_000)).await;
 }
 
 #[tokio::test]
 async fn a_stalled_connection_is_given_up_and_resumed() {
-    resumed(Answer::file(&FILE).stalled_after(100_000)).await;
+    resumed(FakeResponse::file(&FILE).stalled_after(100_000)).await;
 }
 
-async fn resumed(first: Answer) {
+async fn resumed(first: FakeResponse) {
     let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
     let first = first.header("etag", "\"v1\"");
-    let url = server.on("/etcd", [first, Answer::file(&FILE)]);
+    let url = server.on("/etcd", [first, FakeResponse::file(&FILE)]);
     fixture.fetch(&[url]).await.unwrap();
     fixture.assert_whole();
     assert_eq!(server.received("range"), [None, Some("bytes=100000-".to_owned())]);
@@ -127,7 +127,7 @@ async fn resumed(first: Answer) {
 async fn a_new_process_goes_on_where_a_killed_one_stopped() {
     let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
     fixture.leave(&FILE[..70_000]);
-    fixture.fetch(&[server.on("/etcd", [Answer::file(&FILE)])]).await.unwrap();
+    fixture.fetch(&[server.on("/etcd", [FakeResponse::file(&FILE)])]).await.unwrap();
     fixture.assert_whole();
     assert_eq!(server.received("range"), [Some("bytes=70000-".to_owned())]);
     assert_eq!(server.received("if-range"), [None]);
@@ -146,7 +146,7 @@ async fn a_corrupted_partial_file_is_thrown_away_and_blamed_on_nobody() {
     for left in [50_000, FILE.len(), FILE.len() + 1] {
         let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
         fixture.leave(&vec![7; left]);
-        fixture.fetch(&[server.on("/etcd", [Answer::file(&FILE)])]).await.unwrap();
+        fixture.fetch(&[server.on("/etcd", [FakeResponse::file(&FILE)])]).await.unwrap();
         fixture.assert_whole();
         assert_eq!(server.received("range").last().unwrap(), &None, "{left}");
     }
@@ -156,7 +156,10 @@ async fn a_corrupted_partial_file_is_thrown_away_and_blamed_on_nobody() {
 async fn a_server_without_ranges_sends_everything_again() {
     let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
     fixture.leave(&FILE[..70_000]);
-    fixture.fetch(&[server.on("/etcd", [Answer::file(&FILE).without_ranges()])]).await.unwrap();
+    fixture
+        .fetch(&[server.on("/etcd", [FakeResponse::file(&FILE).without_ranges()])])
+        .await
+        .unwrap();
     fixture.assert_whole();
     assert_eq!(server.requests().len(), 1);
 }
@@ -165,8 +168,8 @@ async fn a_server_without_ranges_sends_everything_again() {
 async fn a_lying_content_range_is_not_believed() {
     let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
     fixture.leave(&FILE[..70_000]);
-    let lie = Answer::status(206).header("content-range", "bytes 0-9/10");
-    let url = server.on("/etcd", [lie, Answer::file(&FILE)]);
+    let lie = FakeResponse::status(206).header("content-range", "bytes 0-9/10");
+    let url = server.on("/etcd", [lie, FakeResponse::file(&FILE)]);
     fixture.fetch(&[url]).await.unwrap();
     fixture.assert_whole();
     assert_eq!(server.received("range"), [Some("bytes=70000-".to_owned()), None]);
@@ -176,7 +179,7 @@ async fn a_lying_content_range_is_not_believed() {
 async fn a_range_that_cannot_be_satisfied_starts_over() {
     let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
     fixture.leave(&FILE[..70_000]);
-    let url = server.on("/etcd", [Answer::status(416), Answer::file(&FILE)]);
+    let url = server.on("/etcd", [FakeResponse::status(416), FakeResponse::file(&FILE)]);
     fixture.fetch(&[url]).await.unwrap();
     fixture.assert_whole();
 }
@@ -184,7 +187,7 @@ async fn a_range_that_cannot_be_satisfied_starts_over() {
 #[tokio::test]
 async fn two_fetches_at_once_download_one_file_once() {
     let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
-    let url = server.on("/etcd", [Answer::file(&FILE).delayed(Duration::from_millis(200))]);
+    let url = server.on("/etcd", [FakeResponse::file(&FILE).delayed(Duration::from_millis(200))]);
     let urls = [url];
     let (one, other) = tokio::join!(fixture.fetch(&urls), fixture.fetch(&urls));
     let origins = [one.unwrap().origin, other.unwrap().origin];
@@ -210,7 +213,7 @@ async fn a_folder_can_be_a_mirror() {
 #[tokio::test]
 async fn an_encoded_body_is_taken_as_it_is() {
     let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
-    let answer = Answer::file(&FILE).header("content-encoding", "gzip");
+    let answer = FakeResponse::file(&FILE).header("content-encoding", "gzip");
     fixture.fetch(&[server.on("/etcd", [answer])]).await.unwrap();
     fixture.assert_whole();
     assert_eq!(server.received("accept-encoding"), [None]);
@@ -221,7 +224,7 @@ async fn an_encoded_body_is_taken_as_it_is() {
 #[tokio::test]
 async fn a_redirect_is_followed() {
     let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
-    let to = server.on("/stored", [Answer::file(&FILE)]);
-    fixture.fetch(&[server.on("/etcd", [Answer::redirect(&to)])]).await.unwrap();
+    let to = server.on("/stored", [FakeResponse::file(&FILE)]);
+    fixture.fetch(&[server.on("/etcd", [FakeResponse::redirect(&to)])]).await.unwrap();
     fixture.assert_whole();
 }

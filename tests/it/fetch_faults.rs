@@ -10,7 +10,7 @@ use etcdimg::fetch::{FetchError, FetchOrigin, PinnedFile, TransferError, fetch};
 use etcdimg::store::Store;
 
 use crate::fetch::{FILE, FetchFixture, ui, wanted};
-use crate::release_server::{Answer, ReleaseServer};
+use crate::release_server::{FakeResponse, ReleaseServer};
 use crate::require;
 
 fn wrong() -> Vec<u8> {
@@ -26,8 +26,8 @@ fn refused() -> String {
 #[tokio::test]
 async fn wrong_bytes_lead_to_the_next_mirror() {
     let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
-    let bad = server.on("/bad", [Answer::file(&wrong())]);
-    let good = server.on("/good", [Answer::file(&FILE)]);
+    let bad = server.on("/bad", [FakeResponse::file(&wrong())]);
+    let good = server.on("/good", [FakeResponse::file(&FILE)]);
     let fetched = fixture.fetch(&[bad, good.clone()]).await.unwrap();
     assert_eq!(fetched.origin, FetchOrigin::Mirror(good));
     assert_eq!(server.requests().len(), 2, "wrong bytes are not asked for again");
@@ -37,8 +37,8 @@ async fn wrong_bytes_lead_to_the_next_mirror() {
 #[tokio::test]
 async fn a_mirror_is_not_blamed_for_the_half_that_another_sent() {
     let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
-    let bad = server.on("/bad", [Answer::file(&wrong()).closed_after(100_000)]);
-    let good = server.on("/good", [Answer::file(&FILE)]);
+    let bad = server.on("/bad", [FakeResponse::file(&wrong()).closed_after(100_000)]);
+    let good = server.on("/good", [FakeResponse::file(&FILE)]);
     fixture.fetch(&[bad, good]).await.unwrap();
     fixture.assert_whole();
     let asked = [None, Some(100_000), Some(200_000), Some(300_000), Some(400_000), None];
@@ -49,8 +49,8 @@ async fn a_mirror_is_not_blamed_for_the_half_that_another_sent() {
 #[tokio::test]
 async fn wrong_bytes_everywhere_are_shown_with_both_digests() {
     let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
-    let bad = server.on("/bad", [Answer::file(&wrong())]);
-    let short = server.on("/short", [Answer::file(b"<html>log in</html>")]);
+    let bad = server.on("/bad", [FakeResponse::file(&wrong())]);
+    let short = server.on("/short", [FakeResponse::file(b"<html>log in</html>")]);
     let error = fixture.fetch(&[bad, short]).await.unwrap_err();
     assert!(error.is_wrong_bytes());
     assert!(fixture.store.entries().unwrap().is_empty());
@@ -71,9 +71,9 @@ async fn every_mirror_that_failed_is_listed_in_order() {
     let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
     let urls = [
         server.url("/missing"),
-        server.on("/busy", [Answer::status(503)]),
+        server.on("/busy", [FakeResponse::status(503)]),
         refused(),
-        server.on("/cut", [Answer::file(&FILE).closed_after(0)]),
+        server.on("/cut", [FakeResponse::file(&FILE).closed_after(0)]),
         "file:///nowhere/etcd.tar.gz".to_owned(),
         "ftp://user:secret@host/etcd".to_owned(),
     ];
@@ -100,7 +100,7 @@ async fn without_a_mirror_the_error_says_so() {
 #[tokio::test]
 async fn a_missing_file_is_asked_for_exactly_once() {
     let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
-    let good = server.on("/good", [Answer::file(&FILE)]);
+    let good = server.on("/good", [FakeResponse::file(&FILE)]);
     fixture.fetch(&[server.url("/missing"), good]).await.unwrap();
     let targets: Vec<_> = server.requests().into_iter().map(|request| request.target).collect();
     assert_eq!(targets, ["/missing", "/good"]);
@@ -109,7 +109,7 @@ async fn a_missing_file_is_asked_for_exactly_once() {
 #[tokio::test]
 async fn a_refused_connection_is_tried_again_and_then_left() {
     let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
-    let good = server.on("/good", [Answer::file(&FILE)]);
+    let good = server.on("/good", [FakeResponse::file(&FILE)]);
     fixture.fetch(&[refused(), good]).await.unwrap();
     fixture.assert_whole();
 }
@@ -117,8 +117,8 @@ async fn a_refused_connection_is_tried_again_and_then_left() {
 #[tokio::test]
 async fn a_busy_server_is_asked_again_after_the_time_it_wants() {
     let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
-    let busy = Answer::status(429).header("retry-after", "1");
-    fixture.fetch(&[server.on("/etcd", [busy, Answer::file(&FILE)])]).await.unwrap();
+    let busy = FakeResponse::status(429).header("retry-after", "1");
+    fixture.fetch(&[server.on("/etcd", [busy, FakeResponse::file(&FILE)])]).await.unwrap();
     let requests = server.requests();
     let waited = requests[1].at - requests[0].at;
     assert!((1.0..5.0).contains(&waited.as_secs_f64()), "{waited:?}");
@@ -128,8 +128,8 @@ async fn a_busy_server_is_asked_again_after_the_time_it_wants() {
 async fn a_server_that_wants_an_hour_does_not_get_it() {
     let (server, mut fixture) = (ReleaseServer::start(), FetchFixture::new());
     fixture.options.longest_wait = Duration::from_millis(20);
-    let busy = Answer::status(429).header("retry-after", "Thu, 31 Dec 9998 23:59:59 GMT");
-    let urls = [server.on("/etcd", [busy, Answer::file(&FILE)])];
+    let busy = FakeResponse::status(429).header("retry-after", "Thu, 31 Dec 9998 23:59:59 GMT");
+    let urls = [server.on("/etcd", [busy, FakeResponse::file(&FILE)])];
     let fetched = tokio::time::timeout(Duration::from_secs(30), fixture.fetch(&urls)).await;
     fetched.expect("it waits as long as the server wants").unwrap();
     assert_eq!(server.requests().len(), 2);
@@ -138,8 +138,8 @@ async fn a_server_that_wants_an_hour_does_not_get_it() {
 #[tokio::test]
 async fn three_times_unavailable_is_survived() {
     let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
-    let busy = Answer::status(503);
-    let answers = [busy.clone(), busy.clone(), busy, Answer::file(&FILE)];
+    let busy = FakeResponse::status(503);
+    let answers = [busy.clone(), busy.clone(), busy, FakeResponse::file(&FILE)];
     fixture.fetch(&[server.on("/etcd", answers)]).await.unwrap();
     assert_eq!(server.requests().len(), 4);
 }
@@ -149,8 +149,8 @@ async fn no_more_is_written_than_was_pinned() {
     let long = [&FILE[..], b"more"].concat();
     // One server announces too much, one only sends it.
     for (answer, expected) in [
-        (Answer::file(&long), "received 1200004 bytes"),
-        (Answer::file(&long).without_length(), "longer than the 1.2 MB allowed"),
+        (FakeResponse::file(&long), "received 1200004 bytes"),
+        (FakeResponse::file(&long).without_length(), "longer than the 1.2 MB allowed"),
     ] {
         let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
         let error = fixture.fetch(&[server.on("/etcd", [answer])]).await.unwrap_err();
@@ -164,8 +164,8 @@ async fn no_more_is_written_than_was_pinned() {
 #[tokio::test]
 async fn a_body_that_ends_early_without_an_error_is_resumed() {
     let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
-    let cut = Answer::file(&FILE).without_length().closed_after(100_000);
-    fixture.fetch(&[server.on("/etcd", [cut, Answer::file(&FILE)])]).await.unwrap();
+    let cut = FakeResponse::file(&FILE).without_length().closed_after(100_000);
+    fixture.fetch(&[server.on("/etcd", [cut, FakeResponse::file(&FILE)])]).await.unwrap();
     fixture.assert_whole();
     assert_eq!(server.received("range"), [None, Some("bytes=100000-".to_owned())]);
 }
@@ -180,10 +180,10 @@ async fn proxies_of_the_environment_are_used_but_not_for_this_machine() {
         return;
     }
     let (proxy, server) = (ReleaseServer::start(), ReleaseServer::start());
-    proxy.on("http://etcd.invalid/etcd", [Answer::file(&FILE)]);
+    proxy.on("http://etcd.invalid/etcd", [FakeResponse::file(&FILE)]);
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", SELF]).env("http_proxy", proxy.url("/")).env_remove("NO_PROXY");
-    child.env("ETCDIMG_TEST_DIRECT", server.on("/etcd", [Answer::file(&FILE)]));
+    child.env("ETCDIMG_TEST_DIRECT", server.on("/etcd", [FakeResponse::file(&FILE)]));
     let output = child.env_remove("no_proxy").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     assert_eq!((proxy.requests().len(), server.requests().len()), (1, 1));
@@ -192,7 +192,8 @@ async fn proxies_of_the_environment_are_used_but_not_for_this_machine() {
 #[tokio::test]
 async fn a_file_of_unknown_size_arrives_too() {
     let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
-    let url = server.on("/etcd", [Answer::file(&FILE).reset_after(9000), Answer::file(&FILE)]);
+    let url = server
+        .on("/etcd", [FakeResponse::file(&FILE).reset_after(9000), FakeResponse::file(&FILE)]);
     fixture.fetch_wanted(PinnedFile { size: None, ..wanted(&[url]) }).await.unwrap();
     fixture.assert_whole();
 }
@@ -200,7 +201,7 @@ async fn a_file_of_unknown_size_arrives_too() {
 #[tokio::test]
 async fn redirects_in_a_circle_end() {
     let (server, fixture) = (ReleaseServer::start(), FetchFixture::new());
-    let url = server.on("/etcd", [Answer::redirect("/etcd")]);
+    let url = server.on("/etcd", [FakeResponse::redirect("/etcd")]);
     let error = fixture.fetch(&[url]).await.unwrap_err();
     assert!(error.to_string().ends_with("broken HTTP: too many redirects"), "{error}");
     assert_eq!(server.requests().len(), 11);
@@ -213,8 +214,8 @@ async fn a_full_disk_is_one_clear_error() {
     let folder = tempfile::tempdir().unwrap();
     let disk = SmallDisk::mount(folder.path());
     let store = Store::open(disk.path.join("cache")).unwrap();
-    let url = server.on("/etcd", [Answer::file(&FILE)]);
-    let good = server.on("/good", [Answer::file(&FILE)]);
+    let url = server.on("/etcd", [FakeResponse::file(&FILE)]);
+    let good = server.on("/good", [FakeResponse::file(&FILE)]);
     let options = FetchFixture::new().options;
     let error = fetch(&store, &[wanted(&[url, good])], &options, &ui()).await.unwrap_err();
 

@@ -15,7 +15,7 @@ use etcdimg::registry::{
 use oci::{PinnedReference, Reference, Repository};
 
 use crate::fetch::{FILE, FetchFixture, ui};
-use crate::release_server::{Answer, ReleaseServer};
+use crate::release_server::{FakeResponse, ReleaseServer};
 use crate::require;
 
 const MANIFEST: &[u8] = br#"{"schemaVersion":2}"#;
@@ -29,13 +29,13 @@ struct TokenRegistry {
 impl TokenRegistry {
     fn start() -> Self {
         let server = ReleaseServer::start();
-        let realm = server.on("/token", [Answer::file(br#"{"token": "t0ken"}"#)]);
+        let realm = server.on("/token", [FakeResponse::file(br#"{"token": "t0ken"}"#)]);
         let scope = "repository:library/busybox:pull,push";
         let challenge = format!(r#"Bearer realm="{realm}",service="here",scope="{scope}""#);
         Self { server, challenge }
     }
 
-    fn serve(&self, kind: &str, digest: Digest, answer: Answer) {
+    fn serve(&self, kind: &str, digest: Digest, answer: FakeResponse) {
         let answer = answer.only_for("Bearer t0ken", &self.challenge);
         self.server.on(&format!("/v2/library/busybox/{kind}/{digest}"), [answer]);
     }
@@ -53,8 +53,8 @@ impl TokenRegistry {
 async fn a_token_is_asked_for_once_and_only_what_is_needed_is_pulled() {
     let (registry, fixture) = (TokenRegistry::start(), FetchFixture::new());
     let (manifest, layer) = (Digest::of(MANIFEST), Digest::of(&*FILE));
-    registry.serve("manifests", manifest, Answer::file(MANIFEST));
-    registry.serve("blobs", layer, Answer::file(&FILE));
+    registry.serve("manifests", manifest, FakeResponse::file(MANIFEST));
+    registry.serve("blobs", layer, FakeResponse::file(&FILE));
     let remote = remote(&fixture, &registry.reference(manifest).repository).await;
     let pull = async || remote.get_document(&fixture.store, "busybox", manifest).await.unwrap();
 
@@ -79,8 +79,8 @@ async fn a_token_is_asked_for_once_and_only_what_is_needed_is_pulled() {
 async fn documents_and_blobs_share_one_token_with_the_next_run() {
     let (registry, fixture) = (TokenRegistry::start(), FetchFixture::new());
     let (manifest, layer) = (Digest::of(MANIFEST), Digest::of(&*FILE));
-    registry.serve("manifests", manifest, Answer::file(MANIFEST));
-    registry.serve("blobs", layer, Answer::file(&FILE));
+    registry.serve("manifests", manifest, FakeResponse::file(MANIFEST));
+    registry.serve("blobs", layer, FakeResponse::file(&FILE));
     let reference = registry.reference(manifest);
     let named =
         Reference { repository: reference.repository.clone(), tag: None, digest: Some(manifest) };
@@ -102,7 +102,7 @@ async fn a_broken_blob_is_resumed_with_the_token() {
     let (registry, fixture) = (TokenRegistry::start(), FetchFixture::new());
     let layer = Digest::of(&*FILE);
     fixture.leave(&FILE[..5000]);
-    registry.serve("blobs", layer, Answer::file(&FILE));
+    registry.serve("blobs", layer, FakeResponse::file(&FILE));
     let remote = remote(&fixture, &registry.reference(layer).repository).await;
     remote.get_blob(&fixture.store, layer, FILE.len() as u64).await.unwrap();
     fixture.assert_whole();
@@ -113,7 +113,7 @@ async fn a_broken_blob_is_resumed_with_the_token() {
 async fn a_manifest_that_lies_is_refused() {
     let (registry, fixture) = (TokenRegistry::start(), FetchFixture::new());
     let digest = Digest::of(MANIFEST);
-    registry.serve("manifests", digest, Answer::file(br#"{"schemaVersion":3}"#));
+    registry.serve("manifests", digest, FakeResponse::file(br#"{"schemaVersion":3}"#));
     let error = pull_manifest(&fixture, &registry.reference(digest)).await.unwrap_err();
     assert!(matches!(&error, RegistryError::Fetch(error) if error.is_wrong_bytes()));
     assert!(fixture.store.entries().unwrap().is_empty());
@@ -131,7 +131,7 @@ async fn a_manifest_that_lies_is_refused() {
 async fn a_manifest_that_is_asked_for_by_digest_must_have_it() {
     let (registry, fixture) = (TokenRegistry::start(), FetchFixture::new());
     let digest = Digest::of(MANIFEST);
-    registry.serve("manifests", digest, Answer::file(br#"{"schemaVersion":3}"#));
+    registry.serve("manifests", digest, FakeResponse::file(br#"{"schemaVersion":3}"#));
     let repository = registry.reference(digest).repository;
     let remote = remote(&fixture, &repository).await;
     let reference = Reference { repository, tag: None, digest: Some(digest) };
@@ -144,7 +144,7 @@ async fn a_manifest_larger_than_4_mib_is_refused() {
     let (registry, fixture) = (TokenRegistry::start(), FetchFixture::new());
     let large = vec![b' '; (4 << 20) + 1];
     let digest = Digest::of(&large);
-    registry.serve("manifests", digest, Answer::file(&large));
+    registry.serve("manifests", digest, FakeResponse::file(&large));
     let error = pull_manifest(&fixture, &registry.reference(digest)).await.unwrap_err();
     assert!(error.to_string().ends_with("longer than the 4.2 MB allowed"), "{error}");
 }
@@ -153,9 +153,9 @@ async fn a_manifest_larger_than_4_mib_is_refused() {
 async fn a_token_is_never_sent_to_another_host() {
     let (registry, elsewhere) = (TokenRegistry::start(), ReleaseServer::start());
     let fixture = FetchFixture::new();
-    let stored = elsewhere.on("/stored", [Answer::file(&FILE)]);
+    let stored = elsewhere.on("/stored", [FakeResponse::file(&FILE)]);
     let layer = Digest::of(&*FILE);
-    registry.serve("blobs", layer, Answer::redirect(&format!("{stored}?signature=secret")));
+    registry.serve("blobs", layer, FakeResponse::redirect(&format!("{stored}?signature=secret")));
     let remote = remote(&fixture, &registry.reference(layer).repository).await;
     remote.get_blob(&fixture.store, layer, FILE.len() as u64).await.unwrap();
     fixture.assert_whole();
@@ -173,13 +173,13 @@ async fn nobody_a_redirect_leads_to_can_ask_who_we_are() {
     fs::write(folder.path().join("config.json"), auths).unwrap();
     let digest = Digest::of(MANIFEST);
     // It asks for the login of a token server of its own, and then simply for the login.
-    let realm = elsewhere.on("/token", [Answer::file(br#"{"token": "t"}"#)]);
+    let realm = elsewhere.on("/token", [FakeResponse::file(br#"{"token": "t"}"#)]);
     let bearer = format!(r#"Bearer realm="{realm}""#);
     for challenge in [&*bearer, "Basic realm=\"here\""] {
-        let answer = Answer::file(MANIFEST).only_for("Basic bWU6c2VjcmV0", challenge);
+        let answer = FakeResponse::file(MANIFEST).only_for("Basic bWU6c2VjcmV0", challenge);
         let stored = elsewhere.on("/stored", [answer]);
-        server.on(&format!("/v2/etcd/manifests/{digest}"), [Answer::redirect(&stored)]);
-        server.on("/v2/etcd/manifests/latest", [Answer::redirect(&stored)]);
+        server.on(&format!("/v2/etcd/manifests/{digest}"), [FakeResponse::redirect(&stored)]);
+        server.on("/v2/etcd/manifests/latest", [FakeResponse::redirect(&stored)]);
         let reference: PinnedReference =
             format!("{}/etcd@{digest}", server.host()).parse().unwrap();
         let credentials = Credentials::load(folder.path()).unwrap();
@@ -251,12 +251,13 @@ async fn a_redirect_from_tls_to_a_place_without_is_not_followed() {
 async fn a_bearer_token_is_preferred_among_several_ways_in() {
     let (registry, fixture) = (TokenRegistry::start(), FetchFixture::new());
     let digest = Digest::of(MANIFEST);
-    let asks = Answer::status(401)
+    let asks = FakeResponse::status(401)
         .header("www-authenticate", "Basic realm=\"here\"")
         .header("www-authenticate", &registry.challenge);
-    registry
-        .server
-        .on(&format!("/v2/library/busybox/manifests/{digest}"), [asks, Answer::file(MANIFEST)]);
+    registry.server.on(
+        &format!("/v2/library/busybox/manifests/{digest}"),
+        [asks, FakeResponse::file(MANIFEST)],
+    );
     assert_eq!(pull_manifest(&fixture, &registry.reference(digest)).await.unwrap(), MANIFEST);
 }
 
@@ -267,7 +268,8 @@ async fn a_login_is_sent_only_where_it_belongs() {
     let auths = format!(r#"{{"auths": {{"{}": {{"auth": "bWU6c2VjcmV0"}}}}}}"#, server.host());
     fs::write(folder.path().join("config.json"), auths).unwrap();
     let digest = Digest::of(MANIFEST);
-    let answer = Answer::file(MANIFEST).only_for("Basic bWU6c2VjcmV0", "Basic realm=\"here\"");
+    let answer =
+        FakeResponse::file(MANIFEST).only_for("Basic bWU6c2VjcmV0", "Basic realm=\"here\"");
     server.on(&format!("/v2/etcd/manifests/{digest}"), [answer]);
     let reference: PinnedReference = format!("{}/etcd@{digest}", server.host()).parse().unwrap();
 
@@ -283,9 +285,9 @@ async fn a_login_is_sent_only_where_it_belongs() {
 #[tokio::test]
 async fn a_token_server_that_refuses_is_named() {
     let (registry, fixture) = (TokenRegistry::start(), FetchFixture::new());
-    registry.server.on("/token", [Answer::status(403)]);
+    registry.server.on("/token", [FakeResponse::status(403)]);
     let digest = Digest::of(MANIFEST);
-    registry.serve("manifests", digest, Answer::file(MANIFEST));
+    registry.serve("manifests", digest, FakeResponse::file(MANIFEST));
     let error = pull_manifest(&fixture, &registry.reference(digest)).await.unwrap_err();
     let text = chain(&error).replace(&registry.server.host(), "registry");
     let text = text.replace(&digest.to_string(), "sha256:…");

@@ -18,7 +18,7 @@ pub struct ReleaseServer {
 
 #[derive(Default)]
 struct Script {
-    answers: Mutex<BTreeMap<String, VecDeque<Answer>>>,
+    answers: Mutex<BTreeMap<String, VecDeque<FakeResponse>>>,
     requests: Mutex<Vec<RecordedRequest>>,
 }
 
@@ -36,9 +36,9 @@ impl RecordedRequest {
     }
 }
 
-/// One answer. By default it honours `Range` and is complete.
+/// One response. By default it honours `Range` and is complete.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct FakeResponse {
     status: u16,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
@@ -58,7 +58,7 @@ enum Ending {
     Stall(usize),
 }
 
-impl Answer {
+impl FakeResponse {
     pub fn file(body: &[u8]) -> Self {
         Self { body: body.to_vec(), ranges: true, ..Self::status(200) }
     }
@@ -182,7 +182,7 @@ impl ReleaseServer {
     }
 
     /// The answers for one path, in order; the last one is repeated.
-    pub fn on(&self, path: &str, answers: impl Into<VecDeque<Answer>>) -> String {
+    pub fn on(&self, path: &str, answers: impl Into<VecDeque<FakeResponse>>) -> String {
         self.script.answers.lock().unwrap().insert(path.to_owned(), answers.into());
         self.url(path)
     }
@@ -205,12 +205,12 @@ impl Script {
         answer.send(&mut stream)
     }
 
-    fn answer(&self, request: &RecordedRequest) -> Answer {
+    fn answer(&self, request: &RecordedRequest) -> FakeResponse {
         let path = request.target.split('?').next().unwrap();
         match self.answers.lock().unwrap().get_mut(path) {
             Some(answers) if answers.len() > 1 => answers.pop_front().unwrap(),
             Some(answers) => answers[0].clone(),
-            None => Answer::status(404),
+            None => FakeResponse::status(404),
         }
     }
 }

@@ -88,7 +88,7 @@ fn a_browser_draws_the_page() {
         let seen = picture.pixels.iter().filter(|pixel| hex::encode(pixel) == colour).count();
         assert!(seen > 20, "{name}: {seen} pixels");
     }
-    // Something stands in each third of the page.
+    // There is something in each third of the page.
     for third in picture.pixels.chunks(picture.pixels.len().div_ceil(3)) {
         assert!(third.iter().collect::<BTreeSet<_>>().len() > 10);
     }

@@ -28,7 +28,7 @@ done
 mkdir -p "$out" && cp "${0%/*}/$from/"* "$out/"
 "#;
 
-/// Makes the folder that has to stand first in `PATH`.
+/// Makes the folder that has to be first in `PATH`.
 pub fn write_docker(folder: &Path, catalog: &Catalog) {
     for os in ["linux", "windows"] {
         fs::create_dir_all(folder.join(os)).unwrap();

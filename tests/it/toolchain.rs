@@ -34,7 +34,7 @@ fn value(file: &str, key: &str) -> String {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
     let values: Vec<_> = text.lines().filter_map(|line| line.strip_prefix(key)).collect();
     let [value] = values.as_slice() else {
-        panic!("{file}: `{key}` stands {} times", values.len())
+        panic!("{file}: `{key}` is there {} times", values.len())
     };
     value.trim_matches('"').to_owned()
 }

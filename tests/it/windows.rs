@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use etcdimg::catalog;
-use etcdimg::catalog::lock::{self, ReleaseLock};
+use etcdimg::catalog::lock::ReleaseLock;
 use etcdimg::digest::Digest;
 use insta::assert_snapshot;
 use serde_json::{Value, json};
@@ -171,7 +171,7 @@ fn take_release(fixture: &ReleaseFixture, file: &str) {
     let text = fs::read_to_string(&target).unwrap();
     fs::write(&target, text.replace("origin: source", "origin: release")).unwrap();
     let path = root.join("etcdimg.lock");
-    let mut lock = lock::parse_known(&fs::read_to_string(&path).unwrap()).unwrap();
+    let mut lock = catalog::parse_lock(&fs::read_to_string(&path).unwrap()).unwrap();
     let digest = Digest::of(fs::read(fixture.path(file)).unwrap());
     lock.releases.push(ReleaseLock::new(file.to_owned(), digest, None));
     lock.catalog = catalog::load(&root).unwrap().0.digest();

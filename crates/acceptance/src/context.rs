@@ -13,16 +13,15 @@ use super::container::Container;
 use super::error::{CaseError, FailureDetail, ensure};
 use super::image_under_test::ImageUnderTest;
 use super::log::{CaseLog, ProvenMigration};
-use super::pod::Pod;
 use super::runtime::Runtime;
 use super::{SuiteRun, VerifyLayout};
 
 /// How long a command may take.
-pub(super) const PATIENCE: Duration = Duration::from_mins(3);
+pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_mins(3);
 /// The factor by which all time limits are longer under an emulator.
 const EMULATED: u32 = 10;
 /// The polling interval of every wait.
-pub(super) const LOOK: Duration = Duration::from_millis(100);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The image, the runtime, the folder and the log of one case.
 pub struct CaseContext<'a> {
@@ -126,12 +125,8 @@ impl<'a> CaseContext<'a> {
         Ok(path)
     }
 
-    pub fn pod(&self) -> Result<Pod<'_>, CaseError> {
-        let Some(runtime) = self.runtime else {
-            return Err(CaseError::Skipped("nothing here can run the image".to_owned()));
-        };
-        let folder = self.folder("pod")?;
-        Ok(Pod::new(runtime.pod(&folder)?, self))
+    pub(super) fn runtime(&self) -> Option<&'a dyn Runtime> {
+        self.runtime
     }
 
     /// A user who is not root; without one the case is skipped.
@@ -159,12 +154,12 @@ impl<'a> CaseContext<'a> {
         let mut pause = Duration::from_millis(10);
         while !is_so()? {
             self.check()?;
-            let patience = self.limit(PATIENCE);
-            ensure(started.elapsed() < patience, || {
-                format!("waited {} s for {what}", patience.as_secs())
+            let timeout = self.limit(COMMAND_TIMEOUT);
+            ensure(started.elapsed() < timeout, || {
+                format!("waited {} s for {what}", timeout.as_secs())
             })?;
             thread::sleep(pause);
-            pause = (pause * 2).min(LOOK);
+            pause = (pause * 2).min(POLL_INTERVAL);
         }
         Ok(())
     }

@@ -7,51 +7,47 @@ use std::path::{Component, Path, PathBuf};
 
 use contract::labels::LAYER as LAYER_LABEL;
 use contract::paths::FILES;
-use etcd_version::{BUNDLED_PATH, Bundled};
-use oci::Descriptor;
+use etcd_version::{BUNDLED_PATH, Bundled, EtcdVersion};
+use oci::layout::Layout;
+use oci::{Descriptor, Manifest};
 
-use super::image_under_test::ImageUnderTest;
+use super::file_entry::{FileEntry, FileKind};
 use super::lookup::ImageError;
 
 /// No file of a base or of etcdimg is larger.
 const FILE_LIMIT: u64 = 4 << 30;
 
-/// A file of the image, as its tar entry describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileEntry {
-    pub kind: FileKind,
-    pub mode: u32,
-    pub uid: u64,
-    pub gid: u64,
-    pub size_bytes: u64,
-    /// Whether it is from a layer of etcdimg, by the layer's annotation.
-    pub layer: Option<String>,
+/// The layers of one image, in their order.
+pub(super) struct LayerReader<'a> {
+    pub layout: &'a Layout,
+    pub tag: &'a str,
+    pub manifest: &'a Manifest,
+    pub is_windows: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FileKind {
-    File,
-    Directory,
-    SymbolicLink(String),
-    HardLink(String),
-    Other,
+/// What all layers together contain.
+pub(super) struct ImageFiles {
+    /// By path; each as the topmost layer has it.
+    pub entries: BTreeMap<String, FileEntry>,
+    /// The versions that the image says it contains, at least one.
+    pub bundled: Vec<EtcdVersion>,
 }
 
-impl ImageUnderTest {
+impl LayerReader<'_> {
     /// Reads the content of all layers, once.
-    pub(super) fn read_files(&mut self) -> Result<(), ImageError> {
-        let bundled_path = if self.platform.is_windows() {
+    pub(super) fn files(&self) -> Result<ImageFiles, ImageError> {
+        let bundled_path = if self.is_windows {
             format!("{FILES}/{BUNDLED_PATH}")
         } else {
             BUNDLED_PATH.to_owned()
         };
         let mut bundled = None;
-        let mut files = BTreeMap::new();
+        let mut entries = BTreeMap::new();
         self.each_entry(|name, entry| {
             let path = entry.path()?.to_path_buf();
             let Some(path) = plain(&path) else { return Ok(()) };
             if let Some(gone) = whiteout(&path) {
-                files.retain(|path: &String, _| !is_below(path, &gone));
+                entries.retain(|path: &String, _| !is_below(path, &gone));
                 return Ok(());
             }
             if path == bundled_path {
@@ -59,22 +55,21 @@ impl ImageUnderTest {
                 entry.take(1 << 16).read_to_string(&mut text)?;
                 bundled = Some(text);
             }
-            files.insert(path, file_entry(entry, name)?);
+            entries.insert(path, file_entry(entry, name)?);
             Ok(())
         })?;
-        self.files = files;
-        let no = |why: String| ImageError::Bundled { tag: self.tag.clone(), why };
+        let no = |why: String| ImageError::Bundled { tag: self.tag.to_owned(), why };
         let text = bundled.ok_or_else(|| no(format!("there is no /{BUNDLED_PATH}")))?;
         let bundled: Bundled = text.parse().map_err(|error| no(format!("{error}")))?;
-        self.bundled = bundled.versions().to_vec();
-        if self.bundled.is_empty() {
+        let bundled = bundled.versions().to_vec();
+        if bundled.is_empty() {
             return Err(no(format!("/{BUNDLED_PATH} is empty")));
         }
-        Ok(())
+        Ok(ImageFiles { entries, bundled })
     }
 
     /// Writes all files below a folder, as a container would see them.
-    pub fn unpack(&self, root: &Path) -> Result<(), ImageError> {
+    pub(super) fn unpack(&self, root: &Path) -> Result<(), ImageError> {
         self.each_entry(|_, entry| {
             let path = entry.path()?.to_path_buf();
             let Some(path) = plain(&path) else { return Ok(()) };
@@ -90,7 +85,7 @@ impl ImageUnderTest {
         })
     }
 
-    pub fn each_entry(
+    pub(super) fn each_entry(
         &self,
         mut each: impl FnMut(Option<&str>, &mut tar::Entry<'_, Box<dyn Read>>) -> io::Result<()>,
     ) -> Result<(), ImageError> {
@@ -98,11 +93,11 @@ impl ImageUnderTest {
             let name = descriptor.annotations.get(LAYER_LABEL).map(String::as_str);
             // Layers of Windows itself may exist only in the registry of Microsoft, and are not
             // tested.
-            if self.platform.is_windows() && name.is_none() {
+            if self.is_windows && name.is_none() {
                 continue;
             }
             let failed = |source| ImageError::Layer {
-                tag: self.tag.clone(),
+                tag: self.tag.to_owned(),
                 name: name.map_or_else(
                     || format!("layer {}", descriptor.digest),
                     |name| format!("the layer `{name}`"),

@@ -1,11 +1,14 @@
 //! The image under test: one platform of one tag of a layout.
 
 use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::Path;
 
 use etcd_version::EtcdVersion;
 use serde_json::Value;
 
-use super::files::FileEntry;
+use super::file_entry::FileEntry;
+use super::files::LayerReader;
 use super::lookup::{ImageError, child, tagged_document};
 use super::sizes::Sizes;
 use super::version_pairs::{minors, patches, steps};
@@ -82,8 +85,32 @@ impl ImageUnderTest {
             windows: Vec::new(),
             against: None,
         };
-        under_test.read_files()?;
+        let files = under_test.layers().files()?;
+        under_test.files = files.entries;
+        under_test.bundled = files.bundled;
         Ok(under_test)
+    }
+
+    fn layers(&self) -> LayerReader<'_> {
+        LayerReader {
+            layout: &self.layout,
+            tag: &self.tag,
+            manifest: &self.manifest,
+            is_windows: self.platform.is_windows(),
+        }
+    }
+
+    /// Writes all files below a folder, as a container would see them.
+    pub fn unpack(&self, root: &Path) -> Result<(), ImageError> {
+        self.layers().unpack(root)
+    }
+
+    /// Calls `each` with every entry of every layer; with the layer's name if it is from etcdimg.
+    pub fn each_entry(
+        &self,
+        each: impl FnMut(Option<&str>, &mut tar::Entry<'_, Box<dyn Read>>) -> io::Result<()>,
+    ) -> Result<(), ImageError> {
+        self.layers().each_entry(each)
     }
 
     /// The Windows images of the same index, each with its `os.version`.
@@ -136,11 +163,11 @@ impl ImageUnderTest {
 
     /// The last bundled version, which plain `etcd` runs.
     pub fn newest(&self) -> &EtcdVersion {
-        self.bundled.last().expect("`read_files` refuses an image without versions")
+        self.bundled.last().expect("`LayerReader::files` refuses an image without versions")
     }
 
     pub fn oldest(&self) -> &EtcdVersion {
-        self.bundled.first().expect("`read_files` refuses an image without versions")
+        self.bundled.first().expect("`LayerReader::files` refuses an image without versions")
     }
 
     /// The newest patch of each minor: the one that `migrate` starts.

@@ -13,6 +13,7 @@ mod context;
 mod error;
 mod etcd;
 mod events;
+mod file_entry;
 mod files;
 mod image_under_test;
 mod kubelet;

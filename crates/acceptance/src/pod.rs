@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::container::{Container, Ended};
-use super::context::{CaseContext, LOOK, PATIENCE};
+use super::context::{COMMAND_TIMEOUT, CaseContext, POLL_INTERVAL};
 use super::error::{CaseError, last_lines};
 use super::runtime::{self, Inside, Running, Signal};
 
@@ -23,11 +23,18 @@ impl fmt::Debug for Pod<'_> {
     }
 }
 
-impl<'a> Pod<'a> {
-    pub(super) fn new(inner: Box<dyn runtime::RuntimePod>, context: &'a CaseContext<'a>) -> Self {
-        Self { inner, context }
+impl CaseContext<'_> {
+    /// A new network; without anything that can run the image, the case is skipped.
+    pub fn pod(&self) -> Result<Pod<'_>, CaseError> {
+        let Some(runtime) = self.runtime() else {
+            return Err(CaseError::Skipped("nothing here can run the image".to_owned()));
+        };
+        let folder = self.folder("pod")?;
+        Ok(Pod { inner: runtime.pod(&folder)?, context: self })
     }
+}
 
+impl<'a> Pod<'a> {
     pub fn context(&self) -> &'a CaseContext<'a> {
         self.context
     }
@@ -49,14 +56,14 @@ impl<'a> Pod<'a> {
     pub fn run(&self, container: &Container) -> Result<Ended, CaseError> {
         self.context.check()?;
         self.context.saw(container);
-        let patience = self.context.limit(PATIENCE);
-        let goes_on = |after| after <= patience && self.context.check().is_ok();
+        let timeout = self.context.limit(COMMAND_TIMEOUT);
+        let goes_on = |after| after <= timeout && self.context.check().is_ok();
         match self.inner.run_inside(container, &goes_on).transpose()? {
             None => self.start(container)?.end(),
             Some(Inside::Ended(ended)) => Ok(ended),
             Some(Inside::GivenUp) => {
                 self.context.check()?;
-                Err(too_long(patience, container.line()))
+                Err(too_long(timeout, container.line()))
             }
         }
     }
@@ -73,8 +80,8 @@ impl<'a> Pod<'a> {
     }
 }
 
-fn too_long(patience: Duration, line: String) -> CaseError {
-    CaseError::failed(format_args!("a command did not end within {} s", patience.as_secs()))
+fn too_long(timeout: Duration, line: String) -> CaseError {
+    CaseError::failed(format_args!("a command did not end within {} s", timeout.as_secs()))
         .command(line)
 }
 
@@ -105,7 +112,7 @@ impl Process<'_> {
     /// Waits for the end.
     pub fn end(mut self) -> Result<Ended, CaseError> {
         loop {
-            if let Some(code) = self.running.wait(LOOK)? {
+            if let Some(code) = self.running.wait(POLL_INTERVAL)? {
                 self.has_ended = true;
                 return Ok(Ended {
                     code,
@@ -115,9 +122,9 @@ impl Process<'_> {
                 });
             }
             self.context.check()?;
-            let patience = self.context.limit(PATIENCE);
-            if self.started.elapsed() > patience {
-                return Err(too_long(patience, self.line.clone()).log(&self.log()));
+            let timeout = self.context.limit(COMMAND_TIMEOUT);
+            if self.started.elapsed() > timeout {
+                return Err(too_long(timeout, self.line.clone()).log(&self.log()));
             }
         }
     }

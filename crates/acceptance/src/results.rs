@@ -1,4 +1,4 @@
-//! What was found out about an image: how every case ended.
+//! What was found out about an image: how every case ended, and the verdict that follows.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use etcd_version::EtcdVersion;
 
 use super::error::FailureDetail;
 use super::log::{CaseLog, ProvenMigration};
+use super::runtime::Cause;
 use super::suite::Suite;
 use super::verdict::{IncompleteReason, Verdict};
 
@@ -73,6 +74,34 @@ impl Results {
 
     pub fn count(&self, outcome: fn(&Outcome) -> bool) -> usize {
         self.cases.iter().filter(|case| outcome(&case.outcome)).count()
+    }
+
+    pub fn verdict(&self) -> Verdict {
+        let (ended, planned) = (self.cases.len(), self.planned);
+        // Checked first, because a case may have failed because of the interruption.
+        if ended < planned {
+            return Verdict::Incomplete(IncompleteReason::Interrupted { ended, planned });
+        }
+        let failed: Vec<_> =
+            self.failed().map(|(case, _)| format!("{}/{}", case.suite, case.case)).collect();
+        if !failed.is_empty() && self.failed().all(|(_, it)| it.cause == Cause::Machine) {
+            return Verdict::Incomplete(IncompleteReason::CouldNotRun {
+                failed: failed.len(),
+                ended,
+            });
+        }
+        if !failed.is_empty() {
+            let what = format!("{} of {ended} cases failed: {}", failed.len(), failed.join(", "));
+            return Verdict::Failed(what);
+        }
+        let has_run = |suite: Suite| self.cases.iter().any(|case| case.suite == suite);
+        if let Some(suite) = self.required.iter().find(|suite| !has_run(**suite)) {
+            return Verdict::Incomplete(IncompleteReason::Missing(*suite));
+        }
+        if self.cases.iter().all(|case| matches!(case.outcome, Outcome::Skipped(_))) {
+            return Verdict::Incomplete(IncompleteReason::NothingRan);
+        }
+        Verdict::Passed
     }
 
     pub(crate) fn incomplete_reason(&self) -> Option<IncompleteReason> {

@@ -1,10 +1,8 @@
-//! The verdict on an image, from the results of all cases.
+//! The verdict on an image: passed, failed, or incomplete and why.
 
 use std::fmt;
 
-use super::results::{Outcome, Results};
-use crate::Suite;
-use crate::runtime::Cause;
+use super::suite::Suite;
 
 /// The verdict of all results together. Every report shows it, and the exit code depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,36 +27,6 @@ pub enum IncompleteReason {
     },
     /// `--require` names this suite, but none of its cases was run.
     Missing(Suite),
-}
-
-impl Results {
-    pub fn verdict(&self) -> Verdict {
-        let (ended, planned) = (self.cases.len(), self.planned);
-        // Checked first, because a case may have failed because of the interruption.
-        if ended < planned {
-            return Verdict::Incomplete(IncompleteReason::Interrupted { ended, planned });
-        }
-        let failed: Vec<_> =
-            self.failed().map(|(case, _)| format!("{}/{}", case.suite, case.case)).collect();
-        if !failed.is_empty() && self.failed().all(|(_, it)| it.cause == Cause::Machine) {
-            return Verdict::Incomplete(IncompleteReason::CouldNotRun {
-                failed: failed.len(),
-                ended,
-            });
-        }
-        if !failed.is_empty() {
-            let what = format!("{} of {ended} cases failed: {}", failed.len(), failed.join(", "));
-            return Verdict::Failed(what);
-        }
-        let has_run = |suite: Suite| self.cases.iter().any(|case| case.suite == suite);
-        if let Some(suite) = self.required.iter().find(|suite| !has_run(**suite)) {
-            return Verdict::Incomplete(IncompleteReason::Missing(*suite));
-        }
-        if self.cases.iter().all(|case| matches!(case.outcome, Outcome::Skipped(_))) {
-            return Verdict::Incomplete(IncompleteReason::NothingRan);
-        }
-        Verdict::Passed
-    }
 }
 
 impl Verdict {

@@ -7,7 +7,6 @@
 
 mod bundled;
 pub mod facts;
-mod series;
 mod tag;
 mod version;
 
@@ -15,6 +14,5 @@ pub use bundled::{BUNDLED_PATH, Bundled};
 pub use facts::{
     ALL_PROGRAMS, Facts, go_package, programs_of, release_linker_flags, supports_architecture,
 };
-pub use series::Series;
 pub use tag::ImageTag;
-pub use version::{EtcdVersion, ParseError};
+pub use version::{EtcdVersion, ParseError, Series};

@@ -1,4 +1,5 @@
-//! What is reported while requests are sent and bytes arrive. Whoever prints implements it.
+//! What is reported while requests are sent and bytes arrive. A program that prints it
+//! implements the trait `Progress`.
 
 /// Called with the number of bytes of a transfer so far; dropped at the end of the transfer.
 pub type TransferListener = Box<dyn Fn(u64) + Send + Sync>;

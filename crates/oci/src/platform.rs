@@ -12,8 +12,8 @@ pub struct Platform {
     pub os: String,
     pub architecture: String,
     pub variant: Option<String>,
-    /// The release of Windows, as its base images are tagged. The number that stands as
-    /// `os.version` in documents is the base's own, for example 10.0.20348.5499.
+    /// The release of Windows, as its base images are tagged. `os.version` in
+    /// documents has the base's own number, for example 10.0.20348.5499.
     pub os_version: Option<String>,
 }
 

@@ -115,8 +115,8 @@ impl RemoteRepository {
         Ok(None)
     }
 
-    /// Where an upload of an earlier process stands; `None` if the registry has given it up or
-    /// does not say.
+    /// The offset that an upload of an earlier process has reached; `None` if the registry has
+    /// given it up or does not say.
     async fn resume(
         &self,
         what: &str,

@@ -10,6 +10,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use serde::Deserialize;
 
+use super::credentials_error::CredentialsError;
 use super::{Login, Secret, helper};
 use oci::Repository;
 
@@ -23,17 +24,6 @@ pub struct Credentials {
     files: OnceLock<Vec<AuthFile>>,
     /// Answers of helpers: each is asked once for each registry.
     asked: Mutex<BTreeMap<(String, String), Option<Login>>>,
-}
-
-/// Why a file with logins cannot be used. Never quotes it.
-#[derive(Debug, thiserror::Error)]
-pub enum CredentialsError {
-    #[error("cannot read `{}`", path.display())]
-    Read { path: PathBuf, source: io::Error },
-    #[error("`{}` is not a Docker config.json: see line {line}, column {column}", path.display())]
-    Parse { path: PathBuf, line: usize, column: usize },
-    #[error("the credential helper `{name}` cannot be used: {why}")]
-    Helper { name: String, why: &'static str },
 }
 
 /// config.json of Docker; auth.json of podman has the same form.

@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use super::{CredentialsError, Login, Secret};
+use super::credentials_error::CredentialsError;
+use super::{Login, Secret};
 use process::Invocation;
 
 /// What a helper prints.

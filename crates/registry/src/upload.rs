@@ -1,4 +1,4 @@
-//! One upload, from the offset where it stands to its end, however often the connection breaks.
+//! One upload, from the offset that it has reached to its end, however often the connection breaks.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -215,8 +215,8 @@ impl<'a> Upload<'a> {
         }
     }
 
-    /// Asks where the upload stands. `None` if the blob exists: only the response to the end of
-    /// the upload was lost.
+    /// Asks for the offset that the upload has reached. `None` if the blob exists: only the
+    /// response to the end of the upload was lost.
     async fn recover(
         &mut self,
         position: &Position,

@@ -169,8 +169,8 @@ fn missing_applets(busybox: &[u8]) -> Vec<&'static str> {
     APPLETS.split(' ').filter(|applet| !own.contains(applet)).collect()
 }
 
-/// The names in busybox's own table: sorted, a NUL after each, beginning with `[` and `[[` (what
-/// stands before the `[` may be anything).
+/// The names in busybox's own table: sorted, a NUL after each, beginning with `[` and `[[` (the
+/// bytes before the `[` may be anything).
 fn own_applets(busybox: &[u8]) -> BTreeSet<&str> {
     let is_name = |word: &[u8]| {
         !word.is_empty()

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-/// The laboratory of etcdimg: real programs for its tests, fixtures and benchmarks.
+/// The test environment of etcdimg: real programs for its tests, fixtures and benchmarks.
 ///
 /// Everything that is fetched or compiled stays in the cache: `ETCDIMG_CACHE`, else
 /// `$XDG_CACHE_HOME/etcdimg`, else `~/.cache/etcdimg`.

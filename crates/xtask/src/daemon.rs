@@ -130,6 +130,12 @@ fn pid(id: u32) -> Option<Pid> {
     i32::try_from(id).ok().and_then(Pid::from_raw)
 }
 
+/// The processes of a Docker engine whose data is in a folder.
+pub fn of_engine(work: &Path) -> Vec<u32> {
+    let folder = format!("{}/engine/", work.display());
+    with_command_line(|line| line.contains(&folder))
+}
+
 /// A process and all its descendants.
 pub fn family(id: u32) -> Vec<u32> {
     let mut all = vec![id];

@@ -1,5 +1,5 @@
-//! The laboratory of etcdimg, in place of scripts: it installs the real programs that tests use,
-//! makes fixtures where registries cannot be reached, and runs benchmarks. Nothing of it is
+//! The test environment of etcdimg, in place of scripts: it installs the real programs that tests
+//! use, makes fixtures where registries cannot be reached, and runs benchmarks. Nothing of it is
 //! shipped.
 //!
 //! `cargo xtask` lists the tasks. Their results go to standard output, messages to standard error.
@@ -9,6 +9,7 @@ mod bases;
 mod bench;
 mod builder_image;
 mod buildkit;
+mod built;
 mod busybox;
 mod cli;
 mod command;

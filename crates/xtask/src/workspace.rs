@@ -33,16 +33,6 @@ pub fn parts() -> Result<PathBuf> {
     Ok(parts)
 }
 
-/// The path of a program of the workspace that cargo has built with a profile.
-pub fn built(profile: &str, program: &str) -> Result<PathBuf> {
-    let metadata = crate::command::Cmd::cargo()
-        .args(["metadata", "--format-version=1", "--no-deps", "--locked"])
-        .text()?;
-    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
-    let target = metadata["target_directory"].as_str().unwrap_or("target");
-    Ok(Path::new(target).join(profile).join(program))
-}
-
 /// Prints a message to standard error.
 pub fn say(text: impl std::fmt::Display) {
     eprintln!("xtask: {text}");

@@ -16,7 +16,7 @@ pub(in crate::compile) enum Instruction {
     /// A line of shell.
     Shell(String),
     /// A program, called as the host would call it.
-    Call(Invocation),
+    Run(Invocation),
 }
 
 /// A folder that the builder keeps between builds.
@@ -61,7 +61,7 @@ fn instruction(instruction: &Instruction) -> String {
             copies.collect::<Vec<_>>().join("\n")
         }
         Instruction::Shell(text) => format!("RUN {text}"),
-        Instruction::Call(call) => format!("RUN {}", wrapped(call)),
+        Instruction::Run(invocation) => format!("RUN {}", wrapped(invocation)),
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) fn run(
             Instruction::Comment(
                 "Modules, which go.sum pins, and the Go release, whose sum is locked.",
             ),
-            Instruction::Call(go.download_with_network()),
+            Instruction::Run(go.download_with_network()),
             Instruction::Shell(check_sum(context.lock, &source.go)),
         ],
         caches: vec![CacheMount {

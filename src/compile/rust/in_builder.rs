@@ -59,7 +59,7 @@ fn fetch(cargo: &Cargo<'_>, sources: Vec<String>, stage_script: String) -> Vec<I
         Instruction::Copy([sources, owned(&[wrapper::NAME])].concat()),
         Instruction::Shell(stage_script),
         Instruction::Comment("The crates of migrate, which Cargo.lock pins."),
-        Instruction::Call(cargo.fetch()),
+        Instruction::Run(cargo.fetch()),
     ]
 }
 

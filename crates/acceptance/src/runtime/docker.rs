@@ -36,9 +36,9 @@ const REPOSITORY: &str = "etcdimg-test";
 /// Exit codes of a shell for a program that it cannot start.
 const NOT_STARTED: i32 = 127;
 /// The polling interval of every wait.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How long the engine may take for a response that does not depend on a container.
-const PATIENCE: Duration = Duration::from_mins(1);
+const RESPONSE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// An engine with the image loaded; it is unloaded when this is dropped.
 #[derive(Clone)]
@@ -72,7 +72,7 @@ impl Docker {
         let source = under_test.archive(inner.reference.clone());
         let watching = async {
             while !interrupted.load(Ordering::Relaxed) {
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
         inner.tokio.block_on(async {
@@ -274,7 +274,7 @@ impl DockerPod {
         // The engine's answer comes when the program ends, and some do not.
         let watching = async {
             while goes_on(started.elapsed()) {
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
         let ended = tokio.block_on(async {
@@ -319,7 +319,7 @@ impl DockerRunning {
         }
         let options = LogsOptionsBuilder::new().stdout(true).stderr(true).build();
         let logs = collect(self.inner.engine.logs(&self.id, Some(options)));
-        let logs = async { tokio::time::timeout(PATIENCE, logs).await };
+        let logs = async { tokio::time::timeout(RESPONSE_TIMEOUT, logs).await };
         let logs = self.inner.tokio.block_on(logs);
         let late = |_| RuntimeError::new("the engine does not finish sending a log");
         logs.map_err(late)?.map_err(RuntimeError::because("cannot read a log"))

@@ -47,7 +47,7 @@ const ID_LENGTH: usize = 64;
 const GROUPS: &str = "/sys/fs/cgroup";
 
 /// How long podman waits for containers that no longer answer.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PODMAN_TIMEOUT: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
 pub struct Node<'a> {
@@ -178,7 +178,7 @@ impl<'a> Node<'a> {
                 ("TMPDIR".to_owned(), own("tmp").into()),
             ]),
         };
-        let ended = to_the_end(&invocation, &self.folder, PATIENCE, self.interrupted)?;
+        let ended = to_the_end(&invocation, &self.folder, PODMAN_TIMEOUT, self.interrupted)?;
         let ids = ended.stdout.split_whitespace().filter(|word| word.len() == ID_LENGTH);
         self.ids().extend(ids.map(str::to_owned));
         Ok(ended)

@@ -54,7 +54,7 @@ exec sleep 2147483647
 /// The exit code of `ENTER` if the container could not be started.
 const NO_CONTAINER: i32 = 125;
 /// How long namespaces and mounts may take.
-const PATIENCE: Duration = Duration::from_mins(1);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The unpacked image.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Runtime for Rootfs {
     fn check(&self, folder: &Path) -> Result<(), RuntimeError> {
         let pod = self.hold(folder)?;
         let mut running = pod.enter(&Container::default(), &[path_of("true")])?;
-        match running.wait(PATIENCE)? {
+        match running.wait(START_TIMEOUT)? {
             Some(0) => Ok(()),
             _ => Err(no_container(&running.stderr()?)),
         }

@@ -23,7 +23,7 @@ exit $code
 "#;
 
 /// How long wine may take to make a prefix.
-const PATIENCE: Duration = Duration::from_mins(3);
+const PREFIX_TIMEOUT: Duration = Duration::from_mins(3);
 /// The library that Go reads random numbers from; old versions of wine do not have it.
 const LIBRARY: &str = "windows/system32/bcryptprimitives.dll";
 
@@ -126,6 +126,6 @@ impl<'a> Wine<'a> {
             passed_on: super::path(),
             environment,
         };
-        to_the_end(&invocation, &self.folder, PATIENCE, self.interrupted)
+        to_the_end(&invocation, &self.folder, PREFIX_TIMEOUT, self.interrupted)
     }
 }

@@ -13,7 +13,7 @@ use etcd_version::{BUNDLED_PATH, EtcdVersion, programs_of, supports_architecture
 use crate::case::Case;
 use crate::context::CaseContext;
 use crate::error::{CaseError, ensure, same};
-use crate::files::{FileEntry, FileKind};
+use crate::file_entry::{FileEntry, FileKind};
 use crate::image_under_test::ImageUnderTest;
 use crate::sizes::Sizes;
 use contract::labels::LAYER as LAYER_LABEL;

@@ -12,7 +12,7 @@ use crate::case::Case;
 use crate::container::Ended;
 use crate::context::CaseContext;
 use crate::error::{CaseError, ensure, same};
-use crate::files::FileKind;
+use crate::file_entry::FileKind;
 use crate::image_under_test::ImageUnderTest;
 use crate::runtime::Wine;
 use contract::labels::LAYER as LAYER_LABEL;
@@ -142,7 +142,7 @@ fn paths(_: &CaseContext<'_>, under_test: &ImageUnderTest, _: &str) -> Result<()
         })?;
         known.insert(path);
     }
-    let is_known = |(path, entry): &(&String, &crate::files::FileEntry)| {
+    let is_known = |(path, entry): &(&String, &crate::file_entry::FileEntry)| {
         entry.kind == FileKind::Directory || known.contains(*path)
     };
     let extra = under_test.files.iter().find(|it| !is_known(it));

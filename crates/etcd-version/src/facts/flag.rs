@@ -32,7 +32,7 @@ pub enum BetweenVersions {
     Refused(String),
 }
 
-/// What stands behind the `=`.
+/// The kind of the value after `=`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlagKind {
     Bool,

@@ -55,7 +55,7 @@ pub fn run(options: &BuildBenchOptions<'_>) -> Result<PathBuf> {
     let work = Work::new(&workspace::cache()?, "bench.")?;
     say("compiling what is not in the cache");
     Cmd::cargo().args(["build", "--release", "--locked", "--quiet", "--bin=etcdimg"]).run()?;
-    let program = workspace::built("release", "etcdimg")?;
+    let program = crate::built::path("release", "etcdimg")?;
     let (mut bench, content) = BuildBench::prepare(program, work)?;
     let mut compared = ComparedTools::start(&tools, bench.work.path(), &content)?;
     let rates = rates::measure(&content.tars()?)?;

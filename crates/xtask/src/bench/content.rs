@@ -7,8 +7,7 @@ use std::io::Read as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use etcdimg::catalog::lock;
-use etcdimg::catalog::{LOCK_FILE, VERSIONS_FILE};
+use etcdimg::catalog::{self, LOCK_FILE, VERSIONS_FILE};
 use etcdimg::digest::Digest;
 
 use crate::command::Cmd;
@@ -64,7 +63,7 @@ impl BenchContent {
         for name in LINKS {
             symlink(root.join(name), catalog.join(name))?;
         }
-        let mut lock = lock::parse_known(&fs::read_to_string(root.join(LOCK_FILE))?)?;
+        let mut lock = catalog::parse_lock(&fs::read_to_string(root.join(LOCK_FILE))?)?;
         for release in &mut lock.releases {
             if let Ok(file) = fs::File::open(self.archives().join(&release.file)) {
                 let (digest, size) = Digest::of_reader(file)?;

@@ -57,7 +57,7 @@ pub fn run(options: &MigrateBenchOptions) -> Result<()> {
     let servers = Servers::new(real_etcd::provide(false)?)?;
     say("building migrate");
     Cmd::cargo().args(["build", "--release", "--locked", "--quiet", "--package=migrate"]).run()?;
-    let migrate = workspace::built("release", "migrate")?;
+    let migrate = crate::built::path("release", "migrate")?;
     let work = Work::new(&workspace::cache()?, "bench.")?;
     let xfs = Xfs::mount(work.path(), 6 * options.mib + 512)?;
     let seed = work.path().join("seed/data");

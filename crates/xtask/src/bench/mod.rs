@@ -22,7 +22,7 @@ use std::time::Duration;
 use crate::cli::{BenchArgs, BenchMigrateArgs, BenchPart, BenchPushArgs};
 use crate::command::Cmd;
 use crate::error::{Result, TaskError};
-use crate::workspace::{self, say};
+use crate::workspace::say;
 
 /// The variable with the path of an etcdimg that is already built.
 const PROGRAM: &str = "ETCDIMG";
@@ -58,5 +58,5 @@ fn program() -> Result<PathBuf> {
         return Ok(std::path::absolute(program)?);
     }
     Cmd::cargo().args(["build", "--release", "--locked", "--quiet", "--bin=etcdimg"]).run()?;
-    workspace::built("release", "etcdimg")
+    crate::built::path("release", "etcdimg")
 }

@@ -15,7 +15,7 @@ use crate::error::{Result, TaskError};
 use crate::{interrupt, part};
 
 /// How long a server may take until the cluster version is its own version.
-const PATIENCE: Duration = Duration::from_mins(5);
+const START_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// The size of each value.
 const VALUE_BYTES: usize = 10_000;
@@ -133,7 +133,7 @@ impl EtcdServer {
         let series = version.rsplit_once('.').map_or(version, |(series, _)| series);
         let reached = format!("\"etcdcluster\":\"{series}.0\"");
         let begin = Instant::now();
-        while begin.elapsed() < PATIENCE {
+        while begin.elapsed() < START_TIMEOUT {
             if get(self.port, "/health").contains("\"true\"")
                 && get(self.port, "/version").contains(&reached)
             {

@@ -49,12 +49,6 @@ pub fn answers(host: Option<&str>) -> bool {
     }
 }
 
-/// The processes of an engine whose data is in a folder.
-pub fn processes(work: &Path) -> Vec<u32> {
-    let folder = format!("{}/engine/", work.display());
-    daemon::with_command_line(|line| line.contains(&folder))
-}
-
 /// Finds or starts one.
 pub fn provide(work: &Path) -> Result<Engine> {
     if answers(None) {
@@ -153,7 +147,7 @@ impl PrivateEngine {
             }
             self.daemon = None;
             // containerd and its shims end with the engine, but not if the engine crashes.
-            for id in processes(&self.work) {
+            for id in daemon::of_engine(&self.work) {
                 daemon::signal(id, rustix::process::Signal::KILL);
             }
             let groups = "rmdir /sys/fs/cgroup/docker/buildkit /sys/fs/cgroup/*/docker/buildkit \

@@ -33,7 +33,7 @@ use crate::workspace::{self, say};
 const BUILDER: &str = "etcdimg-test";
 
 /// Everything that runs beside the command. It ends in the order of the fields.
-struct Laboratory {
+struct TestEnvironment {
     builder: Option<Daemon>,
     registry: RegistryDaemon,
     emulators: Emulators,
@@ -44,8 +44,8 @@ struct Laboratory {
 
 /// Runs a command beside the engine, the registry and the builder.
 pub fn run(command: &[String]) -> Result<()> {
-    let laboratory = Laboratory::open()?;
-    let child = laboratory.command(command)?;
+    let environment = TestEnvironment::open()?;
+    let child = environment.command(command)?;
     let status = await_child(child)?;
     if status.success() {
         return Ok(());
@@ -54,7 +54,7 @@ pub fn run(command: &[String]) -> Result<()> {
         .with_code(code(status)))
 }
 
-impl Laboratory {
+impl TestEnvironment {
     fn open() -> Result<Self> {
         let work = Work::new(&std::env::temp_dir(), "etcdimg-real.")?;
         let tools = tools::install()?;
@@ -70,9 +70,9 @@ impl Laboratory {
             prefix: &[],
             allows_delete: true,
         })?;
-        let mut laboratory = Self { builder: None, registry, emulators, engine, tools, work };
-        laboratory.builder = laboratory.start_builder()?;
-        Ok(laboratory)
+        let mut environment = Self { builder: None, registry, emulators, engine, tools, work };
+        environment.builder = environment.start_builder()?;
+        Ok(environment)
     }
 
     /// A BuildKit beside the engine, whose own may be too old for what etcdimg asks of it. It

@@ -30,7 +30,7 @@ impl NetworkState {
             let killed = fs::read_to_string(before.join("work"))?;
             let killed = killed.trim();
             say(format_args!("cleaning up after a run that was killed ({killed})"));
-            daemon::await_end(&super::engine::processes(Path::new(killed)));
+            daemon::await_end(&daemon::of_engine(Path::new(killed)));
             Cmd::root("rm").args(["-rf", "--one-file-system", "--", killed]).run()?;
             fs::write(before.join("work"), own)?;
             return Ok(Self { before });
