@@ -361,9 +361,12 @@ pub fn side_by_side<T: Sync>(cases: &[T], work: impl Fn(&T) + Sync) {
     });
 }
 
-/// A number from the environment: how much of a test is run.
+/// A number from the environment: how much of a test is run. What is no number must not become the
+/// default unseen.
 pub fn amount(variable: &str, default: usize) -> usize {
-    env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    let Some(text) = env::var_os(variable) else { return default };
+    let number = text.to_str().and_then(|text| text.parse().ok());
+    number.unwrap_or_else(|| panic!("{variable}={} is no number", text.display()))
 }
 
 /// As many as asked for, evenly spread.

@@ -68,7 +68,8 @@ impl<'a> MigrationCase<'a> {
 pub fn backups(directory: &Directory) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(directory.path("data.bak")) else { return Vec::new() };
     let paths = entries.map(|entry| entry.unwrap().path());
-    paths.filter(|path| !path.ends_with("partial")).collect()
+    let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+    paths.filter(|path| !name(path).starts_with("partial")).collect()
 }
 
 pub fn assert_same(one: &Path, other: &Path, what: &str) {
@@ -287,7 +288,10 @@ fn the_death_of_a_server_is_reported_at_once_and_the_next_run_goes_on() {
         case.check_halves(&directory, "the death of a server");
         case.check_end(&directory, "the death of a server");
     });
-    println!("of servers: {} kills survived", survived.into_inner());
+    let survived = survived.into_inner();
+    println!("of servers: {survived} kills survived");
+    // Those with the shortest delays meet their server at work.
+    assert!(survived >= rounds.len().min(12), "only {survived} servers were killed at work");
 }
 
 #[test]
