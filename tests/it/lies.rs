@@ -87,4 +87,6 @@ pub(crate) struct Rule {
     pub skip: usize,
     pub times: usize,
     pub lie: Lie,
+    /// How often it was told.
+    pub told: usize,
 }

@@ -92,9 +92,17 @@ impl LyingRegistry {
     /// For requests that match: is honest `turns.0` times, then lies `turns.1` times.
     pub fn lie(self, method: &'static str, part: &str, turns: (usize, usize), lie: Lie) -> Self {
         let (skip, times) = turns;
-        let rule = Rule { method, part: part.to_owned(), skip, times, lie };
+        let rule = Rule { method, part: part.to_owned(), skip, times, lie, told: 0 };
         self.0.rules.lock().unwrap().push(rule);
         self
+    }
+
+    /// A test of a lie that was never told is a test of nothing.
+    #[track_caller]
+    pub fn assert_each_lie_was_told(&self) {
+        for rule in self.0.rules.lock().unwrap().iter() {
+            assert!(rule.told > 0, "no lie about {} {}", rule.method, rule.part);
+        }
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -162,6 +170,10 @@ impl RunningServer {
                 rule.skip -= 1;
             } else if rule.times > 0 {
                 rule.times -= 1;
+                if matches!(rule.lie, Lie::Cuts(bytes) if request.length <= bytes) {
+                    return None;
+                }
+                rule.told += 1;
                 return Some(rule.lie.clone());
             }
         }
@@ -176,7 +188,7 @@ impl RunningServer {
         reader: &mut BufReader<TcpStream>,
         writer: &mut TcpStream,
     ) -> io::Result<bool> {
-        match lie.filter(|lie| !matches!(lie, Lie::Cuts(bytes) if request.length <= *bytes)) {
+        match lie {
             None => {
                 let reply = self.handle(request, reader)?;
                 send(request, &reply, writer)?;

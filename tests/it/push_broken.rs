@@ -166,25 +166,25 @@ async fn a_blob_that_can_be_mounted_now_is_not_sent_to_its_end() {
 }
 
 #[tokio::test]
-async fn the_smallest_piece_is_known_to_the_next_run() {
+async fn the_smallest_chunk_is_known_to_the_next_run() {
     let mut fixture = interrupted(|it| it.smallest_chunk = 50_000).await;
     fixture.chunk_bytes = 10_000;
     let before = fixture.registry.state().requests.len();
     let (fixture, _) = fixture.arrives().await;
     let state = fixture.registry.state();
-    let pieces = state.requests[before..].iter().filter(|it| it.method == "PATCH");
-    let pieces: Vec<_> = pieces.map(|it| it.length).collect();
-    assert!(!pieces.is_empty() && pieces.iter().all(|length| *length >= 50_000), "{pieces:?}");
+    let chunks = state.requests[before..].iter().filter(|it| it.method == "PATCH");
+    let chunks: Vec<_> = chunks.map(|it| it.length).collect();
+    assert!(!chunks.is_empty() && chunks.iter().all(|length| *length >= 50_000), "{chunks:?}");
 }
 
-// --- pieces -------------------------------------------------------------------------------
+// --- chunks -------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn a_large_blob_goes_in_pieces() {
+async fn a_large_blob_goes_in_chunks() {
     let mut fixture = PushFixture::honest();
     fixture.chunk_bytes = 30_000;
     let (fixture, _) = fixture.arrives().await;
-    // Each of three blobs of 100,000 bytes: three pieces, and the rest with the end.
+    // Each of three blobs of 100,000 bytes: three chunks, and the rest with the end.
     assert_eq!(fixture.registry.counts()["PATCH uploads"], 9);
     // Each says where it belongs; distribution-spec demands it of chunks.
     let requests = fixture.registry.state().requests.clone();
@@ -197,24 +197,31 @@ async fn a_large_blob_goes_in_pieces() {
 }
 
 #[tokio::test]
-async fn a_registry_without_pieces_gets_all_at_once() {
+async fn a_registry_without_chunks_gets_all_at_once() {
     let mut fixture = PushFixture::new(behaving(|it| it.takes_chunks = false));
     fixture.chunk_bytes = 30_000;
-    fixture.arrives().await;
+    let (fixture, _) = fixture.arrives().await;
+    // A chunk was refused, and nothing of it was kept.
+    assert!(!fixture.upload_lengths("PATCH").is_empty());
+    let mut whole = fixture.upload_lengths("PUT");
+    whole.sort_unstable();
+    let blobs = fixture.layout.plan().blobs.into_iter();
+    let mut sizes: Vec<_> = blobs.map(|blob| usize::try_from(blob.size).unwrap()).collect();
+    sizes.sort_unstable();
+    assert_eq!(whole, sizes);
 }
 
 #[tokio::test]
-async fn a_piece_is_as_long_as_the_registry_wants() {
+async fn a_chunk_is_as_long_as_the_registry_wants() {
     let mut fixture = PushFixture::new(behaving(|it| it.smallest_chunk = 50_000));
     fixture.chunk_bytes = 10_000;
     let (fixture, _) = fixture.arrives().await;
-    let state = fixture.registry.state();
-    let mut pieces = state.requests.iter().filter(|it| it.method == "PATCH");
-    assert!(pieces.all(|piece| piece.length >= 50_000));
+    let chunks = fixture.upload_lengths("PATCH");
+    assert!(!chunks.is_empty() && chunks.iter().all(|length| *length >= 50_000), "{chunks:?}");
 }
 
 #[tokio::test]
-async fn a_broken_piece_goes_on_where_it_was() {
+async fn a_broken_chunk_goes_on_where_it_was() {
     let mut fixture = PushFixture::lying("PATCH", "uploads", (1, 2), Lie::Cuts(10_000));
     fixture.chunk_bytes = 30_000;
     let (fixture, _) = fixture.arrives().await;
@@ -239,9 +246,15 @@ async fn a_registry_that_says_it_got_more_than_there_is_starts_over() {
 
 #[tokio::test]
 async fn a_body_that_is_too_large_for_a_front_end_becomes_smaller() {
-    let mut fixture = PushFixture::new(behaving(|it| it.largest_body = 1_200_000));
+    const LARGEST: usize = 1_200_000;
+    let mut fixture = PushFixture::new(behaving(|it| it.largest_body = LARGEST));
     fixture.layout = LayoutFixture::new(&SEVEN[..1], 4_000_000, 0);
-    fixture.arrives().await;
+    let (fixture, _) = fixture.arrives().await;
+    let bodies = [fixture.upload_lengths("PUT"), fixture.upload_lengths("PATCH")].concat();
+    let is_refused = |length: &&usize| **length > LARGEST;
+    assert!(bodies.iter().any(|length| is_refused(&length)), "{bodies:?}");
+    let taken: usize = bodies.iter().filter(|length| !is_refused(length)).sum();
+    assert_eq!(taken as u64, fixture.layout.size());
 }
 
 // --- registries under load -----------------------------------------------------------------

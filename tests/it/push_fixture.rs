@@ -17,6 +17,7 @@ use crate::fetch::ui;
 use crate::layout_fixture::LayoutFixture;
 use crate::lies::{Behaviour, Lie};
 use crate::lying_registry::LyingRegistry;
+use crate::wire::ReceivedRequest;
 
 pub const ONCE: (usize, usize) = (0, 1);
 pub const ALWAYS: (usize, usize) = (0, usize::MAX);
@@ -146,9 +147,10 @@ impl PushFixture {
         pusher.push(plan).await
     }
 
-    /// The push goes well, and everything is where it should be.
+    /// The push goes well in spite of each lie, and everything is where it should be.
     pub async fn arrives(self) -> (Self, PushReport) {
         let report = self.push().await.unwrap_or_else(|error| panic!("{error}"));
+        self.registry.assert_each_lie_was_told();
         self.assert_there(&self.layout);
         (self, report)
     }
@@ -174,6 +176,7 @@ impl PushFixture {
     pub async fn fails(self) -> String {
         let tags = self.registry.state().tags.clone();
         let error = self.push().await.expect_err("it should fail");
+        self.registry.assert_each_lie_was_told();
         assert_eq!(self.registry.state().tags, tags);
         let mut text = error.to_string();
         let mut source = std::error::Error::source(&error);
@@ -186,6 +189,14 @@ impl PushFixture {
 
     pub fn received(&self) -> u64 {
         self.registry.state().received
+    }
+
+    /// The lengths of the bodies of uploads, by method, in order.
+    pub fn upload_lengths(&self, method: &str) -> Vec<usize> {
+        let state = self.registry.state();
+        let is_upload =
+            |it: &&ReceivedRequest| it.method == method && it.target.contains("uploads");
+        state.requests.iter().filter(is_upload).map(|it| it.length).collect()
     }
 }
 

@@ -18,7 +18,10 @@ use crate::push_command::PushCommandFixture;
 /// When the program is killed: once the registry has received so many bytes, at random.
 /// `ETCDIMG_TEST_KILLS` says how many times, `ETCDIMG_TEST_SEED` repeats a run.
 fn kills(size: u64) -> Vec<u64> {
-    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+    let number = |name: &str| {
+        let text = std::env::var_os(name)?.into_string().unwrap();
+        Some(text.parse().unwrap_or_else(|error| panic!("{name}={text:?}: {error}")))
+    };
     let kills = number("ETCDIMG_TEST_KILLS").unwrap_or(10);
     // The keys of a map are the randomness that the standard library has.
     let seed = number("ETCDIMG_TEST_SEED");
@@ -120,6 +123,7 @@ fn an_all_push_that_was_killed_builds_and_sends_only_what_was_missing() {
     kill(&mut all_push(&registry), || is_building() || !registry.state().requests.is_empty());
     registry.state().holds_at = None;
     registry.settled();
+    assert!(registry.state().requests.is_empty(), "it was killed after its build");
     goes_on(&registry, "after a kill in the build");
 }
 

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::directory::{Directory, free_port, outcome};
+use crate::directory::{Directory, free_port};
 use crate::etcd::{Etcd, Real, minor, real, succeed};
+use crate::events;
 use crate::migrations::{make_certificate, peer_flags};
 use crate::require::require;
 
@@ -130,9 +131,9 @@ impl TestCluster {
     /// A pod that starts again, with the cluster still at the version before.
     fn restart(&mut self, index: usize, version: &str) {
         self.stop(index);
-        let messages =
-            succeed(&self.members[index].directory, &mut self.migrate(index, version), version);
-        assert!(!messages.contains("step ") && messages.contains("may start now"), "{messages}");
+        let mut command = self.migrate(index, version);
+        let events = succeed(&self.members[index].directory, &mut command, version);
+        assert!(!events.has("step"), "{events:?}");
         self.start(index, version);
         self.wait_for(index);
     }
@@ -228,8 +229,10 @@ fn a_cluster_is_upgraded_member_by_member_while_a_client_writes() {
             for index in 0..MEMBERS {
                 cluster.stop(index);
                 let mut command = cluster.migrate(index, version);
-                let messages = succeed(&cluster.members[index].directory, &mut command, version);
-                assert!(!messages.contains("listens on"), "a server was started: {messages}");
+                let events = succeed(&cluster.members[index].directory, &mut command, version);
+                // The restart below has none of these.
+                assert!(events.has("step"), "{events:?}");
+                assert_eq!(events.started(), [""; 0]);
                 cluster.start(index, version);
                 cluster.wait_for(index);
                 if index == 0 {
@@ -249,10 +252,12 @@ fn a_cluster_is_upgraded_member_by_member_while_a_client_writes() {
     // One member of several cannot go back alone.
     cluster.stop(0);
     let lower = versions[versions.len() - 2];
-    let (code, _, stderr) = outcome(&cluster.migrate(0, lower).output().unwrap());
-    assert_eq!(code, Some(3), "{stderr}");
-    assert!(stderr.contains("belongs to a cluster of 3 members"), "{stderr}");
-    assert!(stderr.contains("hint: run `etcdctl downgrade enable` on the running"), "{stderr}");
+    let (code, events) = events::run(&mut cluster.migrate(0, lower));
+    assert_eq!(code, Some(3), "{events:?}");
+    let error = events.error();
+    assert!(error.message.contains("belongs to a cluster of 3 members"), "{error:?}");
+    let hint = "run `etcdctl downgrade enable` on the running";
+    assert!(error.hints[0].starts_with(hint), "{error:?}");
 }
 
 #[test]
@@ -276,8 +281,8 @@ fn members_that_migrate_together_go_over_several_minors() {
             let cluster = &cluster;
             scope.spawn(move || {
                 let mut command = cluster.migrate(index, highest);
-                let messages = succeed(&cluster.members[index].directory, &mut command, highest);
-                assert!(messages.contains("listens on"), "{messages}");
+                let events = succeed(&cluster.members[index].directory, &mut command, highest);
+                assert_ne!(events.started(), [""; 0]);
                 cluster.spawn(index, highest)
             })
         };

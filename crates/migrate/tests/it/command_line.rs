@@ -93,7 +93,8 @@ fn errors_have_one_line_a_hint_and_their_own_exit_code() {
             "3.6.14",
             &["--etcd-server-extra-args=--wal-dir=/wal"],
             2,
-            "error: `--wal-dir=/wal` among the extra arguments is not supported",
+            "error: --wal-dir among the extra arguments is not supported: a log outside of the \
+             data directory would neither be copied nor migrated",
         ),
     ] {
         let (actual, stdout, stderr) = run(&directory, target, arguments);
@@ -109,14 +110,16 @@ fn what_is_no_data_directory_stays_as_it_is() {
     directory.write("data/notes.txt", b"mine");
     let (code, _, stderr) = run(&directory, "3.6.14", &[]);
     assert_eq!(code, Some(3));
-    assert!(stderr.starts_with("error: DIR/data is not an etcd data directory\nhint: "));
+    let error = "error: DIR/data is not an etcd data directory: it holds `notes.txt`\nhint: ";
+    assert!(stderr.starts_with(error), "{stderr}");
     assert_eq!(fs::read_dir(directory.path("data")).unwrap().count(), 1);
     // An etcd would begin an empty cluster beside what is left of this one.
     directory.write("data/version.txt", b"3.6.14/etcd3");
     directory.write("data/member.old/snap/db", b"mine");
     let (code, _, stderr) = run(&directory, "3.6.14", &[]);
     assert_eq!(code, Some(3), "{stderr}");
-    assert!(stderr.starts_with("error: DIR/data is not an etcd data directory\nhint: "));
+    let error = "error: DIR/data is not an etcd data directory: it holds `member.old`";
+    assert!(stderr.starts_with(error), "{stderr}");
 }
 
 #[test]

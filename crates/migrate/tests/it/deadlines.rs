@@ -1,15 +1,16 @@
 //! Servers that do not start and servers that do not stop.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::directory::{Directory, free_port, outcome};
 use crate::etcd::{real, succeed};
+use crate::events::Running;
 use crate::require::require;
 
 #[test]
@@ -49,10 +50,9 @@ fn a_server_that_does_not_stop_in_time_is_killed_and_loses_nothing() {
     let directory = &seed.directory;
     let port = free_port();
     let mut command = directory.command_under(&delay, highest, &real.bin_dir);
-    command.arg(format!("--port={port}")).arg("--stop-timeout=1s").stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-    lines.find(|line| line.contains("listens on")).expect("a server is started");
+    command.arg(format!("--port={port}")).arg("--stop-timeout=1s");
+    let mut running = Running::spawn(&mut command);
+    running.wait_for_server();
     let server = server_on(directory);
     let started = Instant::now();
     while !ask(port).contains("\"etcdcluster\":\"3.5.0\"") {
@@ -61,10 +61,9 @@ fn a_server_that_does_not_stop_in_time_is_killed_and_loses_nothing() {
     }
     thread::sleep(Duration::from_millis(500));
     assert!(Command::new("kill").args(["-STOP", &server]).status().unwrap().success());
-    let messages: Vec<String> = lines.collect();
-    assert!(child.wait().unwrap().success(), "{}", messages.join("\n"));
-    let killed = "did not stop in time and was killed";
-    assert!(messages.iter().any(|line| line.contains(killed)), "{}", messages.join("\n"));
+    let (code, events) = running.end();
+    assert_eq!(code, Some(0), "{events:?}");
+    assert!(events.has("killed"), "{events:?}");
     succeed(directory, &mut directory.command(highest, &real.bin_dir), highest);
     real.check(directory, highest, &seed.contents);
 }

@@ -4,14 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Mutex;
 
-use crate::directory::{Directory, outcome};
+use crate::directory::Directory;
 use crate::etcd::{Real, Seed, amount, real, side_by_side, spread, succeed};
+use crate::events::{self, Events, Running};
 use crate::kills::{assert_same, backups, points};
 use crate::mount::Mount;
 use crate::require::require;
@@ -34,15 +34,15 @@ fn fails_clearly(
     command: &mut Command,
     what: &str,
 ) -> Option<String> {
-    let (code, _, stderr) = outcome(&command.output().unwrap());
-    judge(real, directory, (code, &stderr), what)
+    let (code, events) = events::run(command);
+    judge(real, directory, (code, &events), what)
 }
 
 #[track_caller]
 fn judge(
     real: &Real,
     directory: &Directory,
-    (code, stderr): (Option<i32>, &str),
+    (code, events): (Option<i32>, &Events),
     what: &str,
 ) -> Option<String> {
     let version = directory.version();
@@ -51,21 +51,20 @@ fn judge(
     if code == Some(0) {
         return None;
     }
-    assert!(code == Some(1) || code == Some(4), "{what}: {code:?} {stderr}");
+    assert!(code == Some(1) || code == Some(4), "{what}: {code:?} {events:?}");
+    let error = events.error();
     // Exit code 1 is for what changed nothing.
-    let has_begun = stderr.contains("listens on");
-    assert!(!has_begun || code == Some(4), "{what}: {code:?} {stderr}");
-    let says_next = stderr.contains("\nhint: run migrate again: it goes on where it stopped");
-    assert!(!has_begun || says_next, "{what}: {stderr}");
+    let has_begun = !events.started().is_empty();
+    assert!(!has_begun || code == Some(4), "{what}: {code:?} {events:?}");
+    let says_next = error.hints.contains(&"run migrate again: it goes on where it stopped");
+    assert!(!has_begun || says_next, "{what}: {events:?}");
     let left = ["restored", "staged"].map(|name| directory.path("data/.migrate").join(name));
     let is_clean = !left.iter().any(|path| path.exists());
     let is_between = !directory.path("data/member").exists();
-    assert!(is_clean || is_between || what.contains("unlink"), "{what}: {stderr}");
-    let errors = stderr.lines().filter(|line| line.starts_with("error: ")).count();
-    assert_eq!(errors, 1, "{what}: {stderr}");
-    assert!(!stderr.contains("panicked"), "{what}: {stderr}");
-    let step = stderr.lines().rfind(|line| line.starts_with("step "));
-    Some(step.and_then(|line| line.split(": ").nth(1)).unwrap_or("before any step").to_owned())
+    assert!(is_clean || is_between || what.contains("unlink"), "{what}: {events:?}");
+    // For the table only.
+    let steps = events.messages("step");
+    Some(steps.last().copied().unwrap_or("before any step").to_owned())
 }
 
 /// In which steps the faults were met, and how often.
@@ -174,16 +173,11 @@ fn a_disk_that_fills_while_a_server_runs_is_reported_and_survived() {
             let mount = Mount::tmpfs("size=4g", &directory.0);
             seed.copy_to(&directory.path("data"));
             let mut command = directory.command(to, &real.bin_dir);
-            let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-            let mut messages = String::new();
-            for line in BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap) {
-                if line.contains("listens on") && !messages.contains("listens on") {
-                    mount.leave(*more);
-                }
-                messages = messages + &line + "\n";
-            }
-            let code = child.wait().unwrap().code();
-            tally.add(judge(real, &directory, (code, &messages), &format!("{more} KiB left")));
+            let mut running = Running::spawn(&mut command);
+            running.wait_for_server();
+            mount.leave(*more);
+            let (code, events) = running.end();
+            tally.add(judge(real, &directory, (code, &events), &format!("{more} KiB left")));
             mount.remount("size=4g");
             succeed(&directory, &mut directory.command(to, &real.bin_dir), to);
             real.check(&directory, to, &seed.contents);
@@ -242,17 +236,15 @@ fn a_read_only_disk_stops_only_those_who_have_work_to_do() {
     let seed = real.seed(lowest);
     let directory = seed.copy();
     let mount = Mount::read_only(&directory.path("data"));
-    let run = |to: &str, flags: &[&str]| {
-        outcome(&directory.command(to, &real.bin_dir).args(flags).output().unwrap())
-    };
-    let (code, _, stderr) = run(lowest, &[]);
-    assert_eq!(code, Some(0), "{stderr}");
+    let run =
+        |to: &str, flags: &[&str]| events::run(directory.command(to, &real.bin_dir).args(flags));
+    let (code, events) = run(lowest, &[]);
+    assert_eq!(code, Some(0), "{events:?}");
     assert_eq!(run(highest, &["--plan"]).0, Some(0));
     for to in [real.version(5), highest] {
-        let (code, _, stderr) = run(to, &[]);
-        assert_eq!(code, Some(1), "{stderr}");
-        assert_eq!(stderr.lines().filter(|line| line.starts_with("error: ")).count(), 1);
-        assert!(stderr.contains("Read-only file system"), "{stderr}");
+        let (code, events) = run(to, &[]);
+        assert_eq!(code, Some(1), "{events:?}");
+        assert!(events.error().message.contains("Read-only file system"), "{events:?}");
     }
     drop(mount);
     real.migrate(&directory, highest, &[]);
@@ -286,12 +278,16 @@ fn copies_are_whole_and_independent_and_as_many_as_asked_for() {
     real.check(&restored, lowest, &seed.contents);
 
     for (index, to) in [lowest, highest, lowest].into_iter().enumerate() {
-        real.migrate(&directory, to, &["--allow-multi-step-downgrade", "--backup-retain=2"]);
+        let flags = ["--allow-multi-step-downgrade", "--backup-retain=2"];
+        let events = real.migrate(&directory, to, &flags);
+        assert!(events.made_a_copy(), "{events:?}");
+        assert_eq!(events.has("retain"), index == 2, "{events:?}");
         assert_eq!(backups(&directory).len(), (index + 1).min(2));
     }
     let without = seed.copy();
-    let messages = real.migrate(&without, highest, &["--no-backup"]);
-    assert!(!without.path("data.bak").exists(), "{messages}");
+    let events = real.migrate(&without, highest, &["--no-backup"]);
+    assert!(events.has("no-backup") && !events.made_a_copy(), "{events:?}");
+    assert!(!without.path("data.bak").exists());
 }
 
 #[test]
@@ -304,11 +300,12 @@ fn a_copy_that_does_not_fit_is_refused_before_anything_is_written() {
     let copies = directory.path("data.bak");
     fs::create_dir(&copies).unwrap();
     let _mount = Mount::tmpfs("size=32m", &copies);
-    let (code, _, stderr) = outcome(&directory.command(highest, &real.bin_dir).output().unwrap());
-    assert_eq!(code, Some(1), "{stderr}");
-    assert!(stderr.contains("and a copy of the data needs"), "{stderr}");
-    assert!(stderr.contains("hint: nothing was changed"), "{stderr}");
-    assert!(!stderr.contains("listens on"), "{stderr}");
+    let (code, events) = events::run(&mut directory.command(highest, &real.bin_dir));
+    assert_eq!(code, Some(1), "{events:?}");
+    let error = events.error();
+    assert!(error.message.contains("and a copy of the data needs"), "{error:?}");
+    assert!(error.hints[0].starts_with("nothing was changed"), "{error:?}");
+    assert_eq!(events.started(), [""; 0]);
     assert_same(&seed.directory.path("data/member"), &directory.path("data/member"), "the data");
     assert_eq!(files(&copies), Vec::<PathBuf>::new());
     // Elsewhere there is room.
@@ -330,8 +327,9 @@ fn a_copy_shares_its_blocks_where_the_file_system_can() {
     let image = outside.path("image");
     let _mount = Mount::xfs(&image, &directory.0);
     seed.copy_to(&directory.path("data"));
-    let messages = real.migrate(&directory, highest, &[]);
-    assert!(messages.contains("sharing its blocks"), "{messages}");
+    let events = real.migrate(&directory, highest, &[]);
+    // The proof is below; this is what a person reads.
+    assert!(events.messages("backup")[0].contains("sharing its blocks"), "{events:?}");
     let copies = backups(&directory);
     assert_same(&seed.directory.path("data/member"), &copies[0].join("member"), "the copy");
     for file in files(&copies[0].join("member")) {

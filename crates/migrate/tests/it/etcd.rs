@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::directory::{Directory, free_port, outcome};
+use crate::directory::{Directory, free_port};
+use crate::events::{self, Events};
 use crate::require::missing;
 
 /// How many cases run at the same time: most of them wait for etcd's own clocks.
@@ -135,9 +136,9 @@ impl Real {
         }
     }
 
-    /// Runs `migrate`, which must succeed, and record its target. Returns what it wrote to standard error.
+    /// Runs `migrate`, which must succeed, and record its target. Returns its events.
     #[track_caller]
-    pub fn migrate(&self, directory: &Directory, to: &str, arguments: &[&str]) -> String {
+    pub fn migrate(&self, directory: &Directory, to: &str, arguments: &[&str]) -> Events {
         let mut command = directory.command(to, &self.bin_dir);
         succeed(directory, command.args(arguments), to)
     }
@@ -188,13 +189,14 @@ fn server_log(directory: &Directory) -> fs::File {
     fs::File::options().create(true).append(true).open(path).unwrap()
 }
 
-/// Runs `migrate`, which must succeed, and record its target. Returns what it wrote to standard error.
+/// Runs `migrate`, which must succeed, and record its target. Returns its events.
 #[track_caller]
-pub fn succeed(directory: &Directory, command: &mut Command, to: &str) -> String {
-    let (code, _, stderr) = outcome(&command.output().unwrap());
-    assert_eq!(code, Some(0), "{stderr}");
+pub fn succeed(directory: &Directory, command: &mut Command, to: &str) -> Events {
+    let (code, events) = events::run(command);
+    assert_eq!(code, Some(0), "{events:?}");
+    assert!(events.has("done"), "{events:?}");
     assert_eq!(directory.version(), format!("{to}/etcd3"));
-    stderr
+    events
 }
 
 /// A directory to copy, and what is in it: making one takes longer than most cases.
@@ -372,9 +374,12 @@ pub fn side_by_side<T: Sync>(cases: &[T], work: impl Fn(&T) + Sync) {
     });
 }
 
-/// A number from the environment: how much of a test is run.
+/// A number from the environment: how much of a test is run. What is no number must not become the
+/// default unseen.
 pub fn amount(variable: &str, default: usize) -> usize {
-    env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    let Some(text) = env::var_os(variable) else { return default };
+    let number = text.to_str().and_then(|text| text.parse().ok());
+    number.unwrap_or_else(|| panic!("{variable}={} is no number", text.display()))
 }
 
 /// As many as asked for, evenly spread.

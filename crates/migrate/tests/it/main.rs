@@ -10,6 +10,7 @@ mod disk;
 mod downgrades;
 mod etcd;
 mod etcd_flags;
+mod events;
 mod identity;
 mod interface;
 mod kills;

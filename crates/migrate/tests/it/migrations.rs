@@ -5,6 +5,7 @@ use std::process::Command;
 
 use crate::directory::{Directory, free_port, outcome};
 use crate::etcd::{Real, amount, minor, real, side_by_side};
+use crate::events::{goes_by_snapshot, plan};
 use crate::require::require;
 
 fn pairs(real: &Real) -> Vec<(&str, &str)> {
@@ -19,16 +20,13 @@ fn every_upgrade_keeps_every_key_lease_and_revision() {
     let real = real();
     side_by_side(&pairs(real), |(from, to)| {
         let seed = real.seed(from);
-        let messages = real.migrate(&seed.directory, to, &[]);
+        let events = real.migrate(&seed.directory, to, &[]);
         let is_far = minor(to) > minor(from) + 1;
-        assert_eq!(messages.contains("holds a copy"), is_far, "{from} {to}: {messages}");
-        assert_eq!(messages.contains("listens on"), is_far, "{from} {to}: {messages}");
+        assert_eq!(events.made_a_copy(), is_far, "{from} {to}: {events:?}");
+        assert_eq!(!events.started().is_empty(), is_far, "{from} {to}: {events:?}");
         // A container that starts again before its etcd has taken over.
-        let messages = real.migrate(&seed.directory, to, &[]);
-        assert!(
-            !messages.contains("listens on") && !messages.contains("holds a copy"),
-            "{messages}"
-        );
+        let events = real.migrate(&seed.directory, to, &[]);
+        assert!(events.started().is_empty() && !events.made_a_copy(), "{events:?}");
         real.check(&seed.directory, to, &seed.contents);
         println!("{from} -> {to}");
     });
@@ -64,15 +62,17 @@ fn data_of_the_distributions_goes_to_every_bundled_version() {
             let directory = seed.copy();
             // Without version.txt, as its user never had it.
             assert_eq!(directory.version(), "");
-            let messages = real.migrate(&directory, to, &[]);
-            assert!(messages.contains("read from the data"), "{messages}");
+            let plan = plan(&mut directory.command(to, &real.bin_dir));
+            assert_eq!(plan["from"]["witness"], "data", "{plan}");
+            real.migrate(&directory, to, &[]);
             real.check(&directory, to, &seed.contents);
             println!("Debian's {from} -> {to}");
         }
         if let Some(to) = real.versions.get(&(minor(from) - 1)) {
             let directory = seed.copy();
-            let messages = real.migrate(&directory, to, &[]);
-            assert!(messages.contains("by snapshot"), "{messages}");
+            let plan = plan(&mut directory.command(to, &real.bin_dir));
+            assert!(goes_by_snapshot(&plan), "{plan}");
+            real.migrate(&directory, to, &[]);
             real.check(&directory, to, &seed.contents);
             println!("Debian's {from} -> {to}");
         }
@@ -150,8 +150,9 @@ fn data_without_version_file_is_adopted_and_a_false_one_is_an_error() {
     assert_eq!(code, Some(3), "{stderr}");
     assert!(stderr.contains(&format!("version.txt says etcd {highest}, but the data")), "{stderr}");
     fs::remove_file(directory.path("data/version.txt")).unwrap();
-    let stderr = real.migrate(directory, highest, &[]);
-    assert!(stderr.contains("read from the data"), "{stderr}");
+    let plan = plan(&mut directory.command(highest, &real.bin_dir));
+    assert_eq!(plan["from"]["witness"], "data", "{plan}");
+    real.migrate(directory, highest, &[]);
     real.check(directory, highest, &seed.contents);
 }
 

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::directory::{Directory, free_port, outcome};
-use crate::etcd::real;
+use crate::etcd::{real, succeed};
 
 /// A restore takes a tenth of a second, and has to be met.
 const TRIES: usize = 20;
@@ -27,10 +27,9 @@ fn a_tool_that_outlived_its_migrate_does_not_write_beside_the_next_one() {
         child.kill().unwrap();
         child.wait().unwrap();
         let mut command = directory.command(to, &real.bin_dir);
-        let (code, _, stderr) = outcome(&command.output().unwrap());
-        assert_eq!(code, Some(0), "{stderr}");
-        let messages = format!("stopping a tool of etcd, {tool}, left by an earlier run");
-        assert!(stderr.contains(&messages), "{stderr}");
+        let events = succeed(&directory, &mut command, to);
+        let stopped = events.messages("orphan");
+        assert!(stopped.iter().any(|it| it.contains(&tool.to_string())), "{events:?}");
         real.check(&directory, to, &seed.contents);
         true
     });

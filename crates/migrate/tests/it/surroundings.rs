@@ -1,13 +1,13 @@
 //! The places that `migrate` runs in: other users, read-only roots, containers, mount points.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use crate::directory::{Directory, outcome};
+use crate::directory::Directory;
 use crate::etcd::{own_programs, real, succeed};
+use crate::events::{self, Running};
 use crate::kills::backups;
 use crate::mount::Mount;
 use crate::require::{require, require_root};
@@ -20,9 +20,9 @@ fn a_directory_that_is_served_is_left_alone() {
     let seed = real.seed(lowest);
     let directory = &seed.directory;
     let _etcd = real.start(directory, lowest);
-    let (code, _, stderr) = outcome(&directory.command(highest, &real.bin_dir).output().unwrap());
-    assert_eq!(code, Some(5), "{stderr}");
-    assert!(stderr.contains("an etcd server is running on"), "{stderr}");
+    let (code, events) = events::run(&mut directory.command(highest, &real.bin_dir));
+    assert_eq!(code, Some(5), "{events:?}");
+    assert!(events.error().message.contains("an etcd server is running on"), "{events:?}");
     assert!(!Path::new(&directory.path("data.bak")).exists());
 }
 
@@ -34,17 +34,14 @@ fn the_second_of_two_learns_who_is_at_work() {
     let seed = real.seed(lowest);
     let directory = &seed.directory;
     let mut command = directory.command(highest, &real.bin_dir);
-    let mut first = command.stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(first.stderr.take().unwrap()).lines().map(Result::unwrap);
-    lines.find(|line| line.contains("listens on")).expect("a server is started");
-    let second = directory.command(highest, &real.bin_dir).output().unwrap();
-    let (code, _, stderr) = outcome(&second);
-    assert_eq!(code, Some(5), "{stderr}");
-    let holder = format!("is being migrated by process {} on ", first.id());
-    assert!(stderr.contains(&holder), "{stderr}");
-    let last = lines.last().unwrap();
-    assert!(last.ends_with(&format!("etcd {highest} may start now")), "{last}");
-    assert!(first.wait().unwrap().success());
+    let mut first = Running::spawn(&mut command);
+    first.wait_for_server();
+    let (code, events) = events::run(&mut directory.command(highest, &real.bin_dir));
+    assert_eq!(code, Some(5), "{events:?}");
+    let holder = format!("is being migrated by process {} on ", first.child.id());
+    assert!(events.error().message.contains(&holder), "{events:?}");
+    let (code, events) = first.end();
+    assert!(code == Some(0) && events.has("done"), "{events:?}");
     real.check(directory, highest, &seed.contents);
 }
 
@@ -98,8 +95,9 @@ fn a_read_only_root_is_no_obstacle() {
     let _mount = Mount::tmpfs("size=2g", &directory.0);
     seed.copy_to(&directory.path("data"));
     let mut command = directory.command_under(&wrapper, highest, &bin.0);
-    let messages = succeed(&directory, command.env_remove("DO_NOT_MOVE_BINARIES"), highest);
-    assert!(messages.contains("stays as it is (Read-only file system"), "{messages}");
+    let events = succeed(&directory, command.env_remove("DO_NOT_MOVE_BINARIES"), highest);
+    let cause = "Read-only file system";
+    assert!(events.messages("not-placed")[0].contains(cause), "{events:?}");
     let output = Command::new(bin.path("etcd")).arg("--version").output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains(lowest));
     real.check(&directory, highest, &seed.contents);
@@ -131,13 +129,14 @@ fn a_user_who_is_not_root_migrates_what_is_theirs() {
         command
     };
     // Nothing may be written beside the data.
-    let (code, _, stderr) = outcome(&command().output().unwrap());
-    assert_eq!(code, Some(1), "{stderr}");
-    assert!(stderr.contains("Permission denied"), "{stderr}");
-    assert!(stderr.contains("hint: nothing was changed; --backup-dir"), "{stderr}");
+    let (code, events) = events::run(&mut command());
+    assert_eq!(code, Some(1), "{events:?}");
+    let error = events.error();
+    assert!(error.message.contains("Permission denied"), "{error:?}");
+    assert!(error.hints[0].starts_with("nothing was changed; --backup-dir"), "{error:?}");
     give(".", "-h");
-    let messages = succeed(&directory, &mut command(), highest);
-    assert!(messages.contains("stays as it is (Permission denied"), "{messages}");
+    let events = succeed(&directory, &mut command(), highest);
+    assert!(events.messages("not-placed")[0].contains("Permission denied"), "{events:?}");
     assert_eq!(backups(&directory).len(), 1);
     real.check(&directory, highest, &seed.contents);
 }
@@ -152,12 +151,12 @@ fn the_first_process_of_a_container_migrates_and_can_be_stopped() {
     let seed = real.seed(lowest);
     let directory = seed.copy();
     let mut command = directory.command_under(&WRAPPER, highest, &real.bin_dir);
-    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-    lines.find(|line| line.contains("listens on")).expect("a server is started");
-    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
+    let mut running = Running::spawn(&mut command);
+    running.wait_for_server();
+    let id = running.child.id();
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
     assert!(Command::new("kill").arg(children.trim()).status().unwrap().success());
-    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert_eq!(running.end().0, Some(143));
     succeed(&directory, &mut directory.command_under(&WRAPPER, highest, &real.bin_dir), highest);
     real.check(&directory, highest, &seed.contents);
 }

@@ -189,8 +189,8 @@ fn deleted_content_in_the_log_counts_more_than_who_has_recorded_the_next_version
     // As an image of somebody else, and a run of ours, have left it.
     directory.write("data/version.txt", b"3.6.4/etcd3");
     directory.write("data/.migrate/lock", b"");
-    let messages = succeed(&directory, &mut directory.command(v3_6, &real.bin_dir), v3_6);
-    assert!(messages.contains(&format!("serve {v3_5}")), "{messages}");
+    let events = succeed(&directory, &mut directory.command(v3_6, &real.bin_dir), v3_6);
+    assert!(events.started().contains(&v3_5), "{events:?}");
     let etcd = real.start(&directory, v3_6);
     assert!(etcd.run(&["get", "/registry/key"]).contains("value"));
 }
