@@ -50,9 +50,6 @@ pub struct KnownVersion {
     pub needs_credentials: bool,
     /// The last minor version that can replay the log; `None` if every later one can.
     pub replayed_until: Option<Series>,
-    /// Only the log says that the cluster is at this version: the next minor version would not start
-    /// on the database, which it reads first.
-    pub is_ahead_of_db: bool,
     /// What clients of the v2 API have stored.
     pub v2: V2Contents,
     /// An earlier run enabled a downgrade, and this run has another target.
@@ -139,7 +136,6 @@ pub fn current_version(found: &DataDir, trust: Trust) -> Result<CurrentVersion, 
             cluster: ClusterState::of(data),
             needs_credentials: data.needs_credentials,
             replayed_until: data.log.replayed_until,
-            is_ahead_of_db: data.agreed_in_log().is_some(),
             v2: data.v2.clone(),
             abandons_downgrade: false,
         }))

@@ -84,7 +84,7 @@ impl MemberData {
 
     /// The version that the cluster has agreed on, if only the log says so: a server was killed before
     /// it had written the database.
-    pub fn agreed_in_log(&self) -> Option<Series> {
+    fn agreed_in_log(&self) -> Option<Series> {
         let agreed = self.log.cluster_version_after(self.consistent_index.unwrap_or(0))?;
         // A downgrade has not ended before the storage version is down, too.
         (agreed > UNDECIDED && Some(agreed) != self.db_series())
@@ -115,7 +115,12 @@ pub fn read(member: &Path) -> Result<MemberData, MigrateError> {
     refuse_older_than_log(&data, &db)?;
     let last_with_v2 = Facts::compiled_in().replayed_until(Requests::V2);
     if data.series().is_none_or(|series| series <= last_with_v2) {
-        data.v2 = data.log.v2_store(&snap_dir).map_err(unreadable)?.contents();
+        let store = data.log.v2_store().ok_or_else(|| {
+            let what = "the newest raft snapshot does not hold what etcd writes into it";
+            MigrateError::new(MigrateErrorKind::NotMigratable, what)
+                .hint("restore a copy or a snapshot")
+        })?;
+        data.v2 = store.contents();
     }
     Ok(data)
 }

@@ -50,13 +50,11 @@ pub fn newest(data_dir: &Path) -> Option<SnapshotName> {
 /// What the state machine has stored in a file (`raftpb.Snapshot.Data`): from etcd 3.0 on the tree
 /// of the v2 API. An error if the file is damaged.
 pub fn content(path: &Path) -> io::Result<Vec<u8>> {
-    content_of(&fs::read(path)?).ok_or_else(|| damaged(path))
-}
-
-/// The error about a damaged file.
-pub fn damaged(path: &Path) -> io::Error {
-    let what = format!("{} is damaged", path.display());
-    io::Error::new(io::ErrorKind::InvalidData, what)
+    let damaged = || {
+        let what = format!("{} is damaged", path.display());
+        io::Error::new(io::ErrorKind::InvalidData, what)
+    };
+    content_of(&fs::read(path)?).ok_or_else(damaged)
 }
 
 /// `snappb.Snapshot`, and in it `raftpb.Snapshot`.

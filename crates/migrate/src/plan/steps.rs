@@ -282,7 +282,7 @@ fn up(from: &KnownVersion, to: &EtcdVersion, bundled: &Bundled) -> Result<Vec<St
     if let Some(until) = from.replayed_until.filter(|until| rises && *until < from.series) {
         return Err(NoPath::LogBeforeData { until, data: from.series });
     }
-    let repeats_own = is_below_floor || has_old_log || (rises && from.is_ahead_of_db);
+    let repeats_own = is_below_floor || has_old_log;
     let first = from.series.minor.saturating_add(u64::from(!repeats_own));
     let mut steps = Vec::new();
     if from.abandons_downgrade {

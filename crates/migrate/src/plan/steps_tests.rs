@@ -24,7 +24,6 @@ fn known(text: &str) -> KnownVersion {
         cluster: CLUSTER,
         needs_credentials: false,
         replayed_until: None,
-        is_ahead_of_db: false,
         v2: V2Contents::default(),
         abandons_downgrade: false,
     }
@@ -400,20 +399,6 @@ fn content_of_the_v2_api_is_refused_where_it_would_be_lost() {
     for (version, to) in [("3.4.27", "3.5.33"), ("3.5.33", "3.5.33"), ("3.4.27", "3.4.27")] {
         assert!(reason(version, to).is_ok(), "{version} {to}");
     }
-}
-
-#[test]
-fn a_server_that_was_killed_before_it_wrote_the_database_runs_again_first() {
-    let bundled = "3.5.33\n3.6.14\n3.7.1".parse().unwrap();
-    let origin = KnownVersion { is_ahead_of_db: true, ..known("3.6.14") };
-    let to = |to: &str| {
-        let to = VersionPair::etcd3(to.parse().unwrap());
-        let origin = CurrentVersion::Etcd3(origin.clone());
-        let steps = steps(&origin, &to, &bundled, Downgrades::OneMinor).unwrap();
-        steps.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-    };
-    assert_eq!(to("3.7.1"), "backup, serve 3.6.14, record 3.6.14, record 3.7.1");
-    assert_eq!(to("3.6.14"), "record 3.6.14");
 }
 
 #[test]

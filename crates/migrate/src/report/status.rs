@@ -9,13 +9,11 @@ use crate::files::tree;
 use crate::inspect::bolt::Database;
 use crate::inspect::data_dir::{self, DataDir, DataDirContents};
 use crate::inspect::keys::{self, Keys};
-use crate::inspect::log;
 use crate::inspect::version_pair::VersionPair;
 use crate::state::backup_store::BackupStore;
 use crate::state::journal::{self, Journal};
 use crate::state::lock;
 use crate::state::swap::Swap;
-use etcd_version::Series;
 
 /// The state of a data directory.
 #[derive(Debug)]
@@ -41,8 +39,6 @@ pub struct StatusDetails {
     pub log_files: u64,
     pub log_bytes: u64,
     pub raft_snapshots: u64,
-    /// The last minor version that can replay the log; `None` if every later one can.
-    pub replayed_until: Option<Series>,
     /// An etcd server has the database open.
     pub is_served: bool,
 }
@@ -95,8 +91,7 @@ fn details(member: &Path) -> Result<StatusDetails, MigrateError> {
     let unreadable = |error| MigrateError::file("read the log in", member, &error);
     let (log_files, log_bytes) = files(&member.join("wal"), "wal").map_err(unreadable)?;
     let (raft_snapshots, _) = files(&member.join("snap"), "snap").map_err(unreadable)?;
-    let replayed_until = log::replayed_until(member).map_err(unreadable)?;
-    Ok(StatusDetails { keys, log_files, log_bytes, raft_snapshots, replayed_until, is_served })
+    Ok(StatusDetails { keys, log_files, log_bytes, raft_snapshots, is_served })
 }
 
 /// The number of files with an extension, and their size together in bytes.

@@ -133,8 +133,8 @@ fn data_json(data: &MemberData, details: &StatusDetails) -> Json {
         ("logFiles", Json::number(details.log_files)),
         ("logBytes", Json::number(details.log_bytes)),
         ("raftSnapshots", Json::number(details.raft_snapshots)),
-        ("replaysV2Requests", Json::bool(has_v2_requests(details.replayed_until))),
-        ("logReplayedUntil", Json::optional(details.replayed_until, Json::text)),
+        ("replaysV2Requests", Json::bool(has_v2_requests(data.log.replayed_until))),
+        ("logReplayedUntil", Json::optional(data.log.replayed_until, Json::text)),
         ("v2Keys", Json::number(data.v2.keys as u64)),
         ("v2Names", Json::List(data.v2.names.iter().map(Json::text).collect())),
         ("v2Auth", Json::bool(data.v2.has_auth)),
@@ -183,7 +183,7 @@ impl Lines {
                 counted(keys.leases, "lease")
             ),
         );
-        let limit = details.replayed_until.map(|until| {
+        let limit = data.log.replayed_until.map(|until| {
             format!(
                 "; holds requests that etcd {} cannot replay, so {until} has to run first",
                 until.next()

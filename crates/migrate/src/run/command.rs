@@ -52,12 +52,11 @@ pub fn command(
     let inherited = fitted_flags::variables(environment, series);
     let variable =
         |(name, value): (String, String)| (!is_set(&name)).then(|| (variable_of(&name), value));
-    let left_out = extra.left_out.into_iter();
     ServerCommand {
         arguments: arguments.collect(),
         variables: inherited.flags.into_iter().filter_map(variable).collect(),
         // A variable that does not count is no surprise: etcd itself only warns of it.
-        left_out: left_out.collect(),
+        left_out: extra.left_out,
     }
 }
 
@@ -101,9 +100,7 @@ fn variable_of(flag: &str) -> String {
 /// Whether a variable of the caller does not reach the server as it is: those of flags are fitted to
 /// its version first, and with a configuration file etcd ignores its flags.
 pub fn is_hidden(variable: &str) -> bool {
-    let flags = Facts::compiled_in().flags();
-    variable == "ETCD_UNSUPPORTED_ARCH"
-        || flags.iter().any(|flag| variable_of(&flag.name) == variable)
+    variable == "ETCD_UNSUPPORTED_ARCH" || fitted_flags::of_variable(variable).is_some()
 }
 
 /// The value of `ETCD_UNSUPPORTED_ARCH` that this version demands on this machine, if any.

@@ -35,17 +35,19 @@ pub fn arguments(arguments: &[String], series: Series) -> FittedFlags {
     FittedFlags { words, ..fit(settings, series) }
 }
 
-/// Fits environment variables to a version: `ETCD_` and the name of a flag in capitals. Others are
-/// not among the result.
+/// Fits environment variables to a version. Those that set no flag are not among the result.
 pub fn variables(
     variables: impl IntoIterator<Item = (String, String)>,
     series: Series,
 ) -> FittedFlags {
-    let flag = |(name, value): (String, String)| {
-        let name = name.strip_prefix("ETCD_")?.to_ascii_lowercase().replace('_', "-");
-        Facts::compiled_in().flag(&name).is_some().then_some((name, value))
-    };
+    let flag = |(name, value): (String, String)| Some((of_variable(&name)?.name.clone(), value));
     fit(variables.into_iter().filter_map(flag).collect(), series)
+}
+
+/// The flag that a variable sets: `ETCD_` and its name in capitals.
+pub fn of_variable(variable: &str) -> Option<&'static Flag> {
+    let name = variable.strip_prefix("ETCD_").filter(|name| *name == name.to_ascii_uppercase())?;
+    Facts::compiled_in().flag(&name.to_ascii_lowercase().replace('_', "-"))
 }
 
 /// The first argument that makes a migration impossible, and why.

@@ -7,12 +7,13 @@ use etcd_version::EtcdVersion;
 use super::backup::Backup;
 use super::downgrade;
 use super::server::ServerContext;
-use super::step_context::{StepContext, replayed_until};
+use super::step_context::StepContext;
 use crate::cli::options::Options;
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::files::ownership;
 use crate::inspect::data_dir::{self, DataDirContents, STATE_DIR};
 use crate::inspect::disk_space;
+use crate::inspect::member_data::MemberData;
 use crate::inspect::version_pair::VersionPair;
 use crate::plan::steps::{DowngradeMethod, Step};
 use crate::plan::{bundled, space, tools};
@@ -88,16 +89,16 @@ impl Runner<'_> {
         match step {
             Step::Backup => self.back_up(steps),
             Step::CancelDowngrade(version) => downgrade::cancel_earlier(&self.context, version),
-            Step::Serve(version) => self
-                .context
-                .upgrade(version)
-                .and_then(|()| self.confirm(version))
-                .and_then(|()| self.confirm_log(version)),
+            Step::Serve(version) => {
+                self.context.upgrade(version).and_then(|()| self.confirm_log(version))
+            }
             Step::Downgrade { from, to, method: DowngradeMethod::InPlace } => {
-                downgrade::in_place(&self.context, from, to).and_then(|()| self.confirm(to))
+                downgrade::in_place(&self.context, from, to)?;
+                self.confirm(to).map(drop)
             }
             Step::Downgrade { from, to, method: DowngradeMethod::Snapshot } => {
-                downgrade::by_snapshot(&self.context, from, to).and_then(|()| self.confirm(to))
+                downgrade::by_snapshot(&self.context, from, to)?;
+                self.confirm(to).map(drop)
             }
             Step::Record(version) => {
                 let pair = VersionPair::etcd3(version.clone());
@@ -106,22 +107,24 @@ impl Runner<'_> {
         }
     }
 
-    /// An error if the data says that it is at another version. A server that dies while it stops
-    /// leaves in the log what its cluster has agreed on, and the next minor version checks the
-    /// database before it reads the log.
-    fn confirm(&self, version: &EtcdVersion) -> Result<(), MigrateError> {
-        let wanted = version.series();
+    /// The data after a step. An error if its database says that it is at another version: a server that
+    /// dies while it stops leaves in the log what its cluster has agreed on, and the next minor version
+    /// checks the database before it reads the log.
+    fn confirm(&self, version: &EtcdVersion) -> Result<MemberData, MigrateError> {
         let DataDirContents::Etcd3(data) = data_dir::read(&self.context.options.data_dir)?.contents
         else {
-            return Ok(());
+            return Err(MigrateError::new(
+                MigrateErrorKind::StepFailed,
+                "the data has disappeared",
+            ));
         };
         match data.db_series() {
-            Some(series) if series != wanted => Err(MigrateError::new(
+            Some(series) if series != version.series() => Err(MigrateError::new(
                 MigrateErrorKind::StepFailed,
                 format_args!("etcd {version} has stopped, but left the data at {series}"),
             )
             .hint("run it again with --show-server-log to see the log of the server")),
-            _ => Ok(()),
+            _ => Ok(*data),
         }
     }
 
@@ -129,7 +132,7 @@ impl Runner<'_> {
     /// not start.
     fn confirm_log(&self, version: &EtcdVersion) -> Result<(), MigrateError> {
         let own = version.series();
-        match replayed_until(&self.context.options.data_dir)? {
+        match self.confirm(version)?.log.replayed_until {
             Some(until) if until <= own => Err(MigrateError::new(
                 MigrateErrorKind::StepFailed,
                 format_args!(

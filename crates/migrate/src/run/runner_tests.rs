@@ -6,6 +6,7 @@ use std::process::Command;
 use super::*;
 use crate::cli::arguments::Arguments;
 use crate::cli::reader::OptionReader;
+use crate::inspect::bolt::sample::{Pairs, database};
 use crate::report::event::EventLog;
 use crate::report::format::OutputFormat;
 use crate::run::signal::StopSignal;
@@ -45,9 +46,9 @@ fn served(log: &[u8]) -> Result<(), MigrateError> {
     let scratch = ScratchDirectory::new();
     scratch.write("double.rs", DOUBLE.as_bytes());
     scratch.write("data/member/wal/0000000000000000-0000000000000000.wal", log);
-    for folder in ["data/member/snap", "data/.migrate"] {
-        fs::create_dir_all(scratch.path().join(folder)).unwrap();
-    }
+    let cluster: Pairs<'_> = &[("clusterVersion", b"3.5.0")];
+    scratch.write("data/member/snap/db", &database(&[("cluster", true, cluster)]));
+    fs::create_dir_all(scratch.path().join("data/.migrate")).unwrap();
     let mut rustc = Command::new("rustc");
     rustc.args(["--edition=2021", "-o", "etcd-3.5.33", "double.rs"]).current_dir(scratch.path());
     assert!(rustc.status().unwrap().success());

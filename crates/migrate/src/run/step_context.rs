@@ -1,6 +1,6 @@
 //! What every step needs: the options, and ways to run servers and tools.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::subprocess;
 use crate::cli::options::Options;
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::inspect::member_data::Member;
-use crate::inspect::{log, raft_snapshot};
+use crate::inspect::raft_snapshot;
 use crate::plan::bundled;
 use etcd_version::Series;
 
@@ -102,12 +102,4 @@ impl StepContext<'_> {
     pub fn program(&self, name: &str, version: &EtcdVersion) -> Result<PathBuf, MigrateError> {
         bundled::program(&self.options.bin_dir, name, version)
     }
-}
-
-/// The last minor version that can replay the log in a data directory, or `None` if every later one
-/// can.
-pub fn replayed_until(data_dir: &Path) -> Result<Option<Series>, MigrateError> {
-    let member = data_dir.join("member");
-    log::replayed_until(&member)
-        .map_err(|error| MigrateError::file("read the log in", &member, &error))
 }

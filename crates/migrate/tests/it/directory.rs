@@ -31,6 +31,16 @@ impl Directory {
         fs::read_to_string(self.path("data/version.txt")).unwrap_or_default()
     }
 
+    /// What `migrate status --json` says of `data`.
+    #[track_caller]
+    pub fn status(&self) -> serde_json::Value {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_migrate"));
+        command.args(["status", "--json", "--data-dir"]).arg(self.path("data"));
+        let (code, stdout, stderr) = outcome(&command.output().unwrap());
+        assert_eq!(code, Some(0), "{stderr}");
+        serde_json::from_str(&stdout).unwrap()
+    }
+
     /// `migrate` on `data` with an otherwise empty environment.
     pub fn command(&self, target: &str, bin_dir: &Path) -> Command {
         self.command_under(&[], target, bin_dir)

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -126,12 +125,7 @@ fn going_back(real: &Real, (from, to): (&str, &str), is_down: bool) -> Seed {
 
 /// The series that a downgrade is enabled to.
 fn enabled_downgrade(directory: &Directory) -> Value {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_migrate"));
-    command.args(["status", "--json", "--data-dir"]).arg(directory.path("data"));
-    let (code, stdout, stderr) = outcome(&command.output().unwrap());
-    assert_eq!(code, Some(0), "{stderr}");
-    let status: Value = serde_json::from_str(&stdout).unwrap();
-    status["data"].as_object().unwrap()["downgradeTo"].clone()
+    directory.status()["data"].as_object().unwrap()["downgradeTo"].clone()
 }
 
 fn cancels(plan: &Value) -> bool {

@@ -100,8 +100,13 @@ impl Real {
     }
 
     pub fn start(&self, directory: &Directory, version: &str) -> Etcd {
+        self.spawn_member(directory, version, &[]).ready(directory)
+    }
+
+    /// The only member of a cluster, with more arguments; it may not answer yet.
+    pub fn spawn_member(&self, directory: &Directory, version: &str, more: &[&str]) -> Etcd {
         let endpoint = format!("http://127.0.0.1:{}", free_port());
-        let arguments = [
+        let own = [
             "--name=m".to_owned(),
             format!("--listen-client-urls={endpoint}"),
             format!("--advertise-client-urls={endpoint}"),
@@ -109,8 +114,8 @@ impl Real {
             "--initial-advertise-peer-urls=http://localhost:2380".to_owned(),
             "--initial-cluster=m=http://localhost:2380".to_owned(),
         ];
-        let etcd = self.spawn(directory, version, &endpoint, &arguments);
-        etcd.ready(directory)
+        let more = more.iter().map(|&argument| argument.to_owned());
+        self.spawn(directory, version, &endpoint, &own.into_iter().chain(more).collect::<Vec<_>>())
     }
 
     /// A server with arguments of one's own; it may not answer yet.

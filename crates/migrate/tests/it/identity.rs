@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::process::Command;
 
-use crate::directory::{Directory, free_port, outcome};
+use crate::directory::{Directory, free_port};
 use crate::etcd::{Etcd, Real, real, succeed};
 use crate::events::{goes_by_snapshot, plan};
 
@@ -37,12 +36,7 @@ fn identity(etcd: &Etcd) -> [String; 2] {
 
 /// The only member, as the data knows it.
 fn name(directory: &Directory) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_migrate"));
-    command.args(["status", "--json", "--data-dir"]).arg(directory.path("data"));
-    let (code, status, stderr) = outcome(&command.output().unwrap());
-    assert_eq!(code, Some(0), "{stderr}");
-    let (_, rest) = status.split_once("\"members\":[{\"name\":\"").expect(&status);
-    rest.split('"').next().unwrap().to_owned()
+    directory.status()["data"]["members"][0]["name"].as_str().unwrap().to_owned()
 }
 
 #[test]

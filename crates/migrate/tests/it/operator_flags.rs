@@ -4,6 +4,7 @@ use std::process::Command;
 
 use crate::directory::{Directory, free_port, outcome};
 use crate::etcd::{real, side_by_side, succeed};
+use crate::kills::backups;
 
 /// Who starts etcd like this, its extra arguments, and its variables.
 struct OperatorSettings {
@@ -172,6 +173,12 @@ fn copies_and_places_of_somebody_else_are_left_alone() {
     let mut command = directory.command(highest, &real.bin_dir);
     let events = succeed(directory, command.env("LISTEN_PEER_URLS", url), highest);
     assert!(events.made_a_copy() && !events.has("retain"), "{events:?}");
+    // What etcd would remove at its start is not in the copy that was made.
+    let ours = backups(directory).into_iter().filter(|path| path.join("data-directory").exists());
+    let ours: Vec<_> = ours.collect();
+    assert_eq!(ours.len(), 1, "{ours:?}");
+    assert!(ours[0].join("member/snap/db").exists());
+    assert!(!ours[0].join("member/snap/tmp158215125").exists());
     for name in copies {
         let path = directory.path(&format!("data.bak/{name}/member/snap/db"));
         assert_eq!(std::fs::read(path).unwrap(), b"of the operator");

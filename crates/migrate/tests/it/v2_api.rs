@@ -8,23 +8,12 @@ use std::path::Path;
 use etcd_migrate::inspect::log;
 use serde_json::Value;
 
-use crate::directory::{Directory, free_port, outcome};
+use crate::directory::{Directory, outcome};
 use crate::etcd::{Etcd, Real, real, succeed};
 
 /// A server with the v2 API. Only 3.4 and 3.5 have it.
 fn start(real: &Real, directory: &Directory, version: &str, more: &[&str]) -> Etcd {
-    let endpoint = format!("http://127.0.0.1:{}", free_port());
-    let own = [
-        "--name=m".to_owned(),
-        "--enable-v2".to_owned(),
-        format!("--listen-client-urls={endpoint}"),
-        format!("--advertise-client-urls={endpoint}"),
-        format!("--listen-peer-urls=http://127.0.0.1:{}", free_port()),
-        "--initial-advertise-peer-urls=http://localhost:2380".to_owned(),
-        "--initial-cluster=m=http://localhost:2380".to_owned(),
-    ];
-    let arguments: Vec<_> = own.into_iter().chain(more.iter().map(|it| (*it).to_owned())).collect();
-    real.spawn(directory, version, &endpoint, &arguments).ready(directory)
+    real.spawn_member(directory, version, &[&["--enable-v2"], more].concat()).ready(directory)
 }
 
 /// A request of the v2 API; the body of the answer, whatever its status is.
@@ -86,7 +75,7 @@ fn served(etcd: &Etcd) -> Vec<(String, String)> {
 /// Each key in the files, without hidden ones.
 fn stored(directory: &Directory) -> Vec<(String, String)> {
     let [wal, snap] = ["wal", "snap"].map(|name| directory.path("data/member").join(name));
-    let store = log::read(&wal, &snap).unwrap().v2_store(&snap).unwrap();
+    let store = log::read(&wal, &snap).unwrap().v2_store().unwrap();
     let keys = store.keys().into_iter().filter(|key| !key.path.starts_with("/_"));
     keys.map(|key| (key.path, key.value.to_owned())).collect()
 }
@@ -116,12 +105,6 @@ fn the_files_hold_what_the_server_has() {
         assert!(keys.len() >= 6, "{keys:?}");
         assert_eq!(stored(&directory), keys, "{version} with a snapshot each {count}");
     }
-}
-
-fn status(directory: &Directory) -> Value {
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_migrate"));
-    command.args(["status", "--json", "--data-dir"]).arg(directory.path("data"));
-    serde_json::from_slice(&command.output().unwrap().stdout).unwrap()
 }
 
 #[track_caller]
@@ -159,7 +142,7 @@ fn content_is_refused_before_anything_changes_and_goes_on_when_it_is_deleted() {
             let loses = format!("{what} a downgrade to {v3_4} would lose it");
             refuse(real, &directory, v3_4, &loses);
         }
-        let status = status(&directory);
+        let status = directory.status();
         assert_eq!(status["data"]["v2Keys"], 2, "{status}");
         assert_eq!(status["data"]["v2Names"], serde_json::json!(["/folder", "/foo"]));
 

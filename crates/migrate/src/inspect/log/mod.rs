@@ -24,15 +24,13 @@ use crate::inspect::v2_store::{self, Request, V2Store};
 pub struct LogContents {
     /// The newest raft snapshot that exists as a file and that the log knows of.
     pub snapshot: Option<SnapshotName>,
-    /// The index of the last entry.
-    pub last_index: u64,
     /// The last minor version that can replay the log; `None` if every later one can.
     pub replayed_until: Option<Series>,
     /// The versions that the cluster agreed on, each with the index of its entry, ascending.
     cluster_versions: Vec<(u64, Series)>,
-    /// Whether members were added, removed or changed, by the index of the entry, ascending.
-    member_changes: Vec<u64>,
-    /// What changes the tree of the v2 API, in order.
+    /// What `snapshot` holds: the tree of the v2 API as JSON. Empty without one.
+    tree: Vec<u8>,
+    /// What changes the tree of the v2 API after it, in order.
     v2_changes: Vec<V2Change>,
 }
 
@@ -51,15 +49,11 @@ impl LogContents {
         (*last > index).then_some(*version)
     }
 
-    /// How many changes of the members the database does not have, if `index` is its last entry.
-    pub fn member_changes_after(&self, index: u64) -> usize {
-        self.member_changes.iter().filter(|change| **change > index).count()
-    }
-
-    /// The tree of the v2 API as a server has it after a replay.
-    pub fn v2_store(&self, snap_dir: &Path) -> io::Result<V2Store> {
-        let mut store = match &self.snapshot {
-            Some(name) => v2_store::read(&snap_dir.join(name.file_name()))?,
+    /// The tree of the v2 API as a server has it after a replay; `None` if the snapshot holds something
+    /// else.
+    pub fn v2_store(&self) -> Option<V2Store> {
+        let mut store = match self.snapshot {
+            Some(_) => v2_store::parse(&self.tree)?,
             None => V2Store::default(),
         };
         for change in &self.v2_changes {
@@ -72,7 +66,7 @@ impl LogContents {
                 V2Change::Members(bytes) => store.change_members(bytes),
             }
         }
-        Ok(store)
+        Some(store)
     }
 }
 
@@ -83,14 +77,18 @@ pub fn read(wal_dir: &Path, snap_dir: &Path) -> io::Result<LogContents> {
     let files = files(wal_dir)?;
     loop {
         let contents = read_from(&files, &taken)?;
-        let damaged = contents.snapshot.filter(|name| {
-            let content = raft_snapshot::content(&snap_dir.join(name.file_name()));
-            content.is_err_and(|error| error.kind() == io::ErrorKind::InvalidData)
-        });
-        match damaged {
-            Some(name) => taken.remove(&name),
-            None => return Ok(contents),
-        };
+        let Some(name) = contents.snapshot else { return Ok(contents) };
+        match raft_snapshot::content(&snap_dir.join(name.file_name())) {
+            Ok(tree) => return Ok(LogContents { tree, ..contents }),
+            // A server that runs removes old ones.
+            Err(error)
+                if [io::ErrorKind::InvalidData, io::ErrorKind::NotFound]
+                    .contains(&error.kind()) =>
+            {
+                taken.remove(&name);
+            }
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -110,7 +108,7 @@ pub fn replayed_until(member: &Path) -> io::Result<Option<Series>> {
 }
 
 fn read_files(files: &[PathBuf], taken: &BTreeSet<SnapshotName>) -> io::Result<LogContents> {
-    let mut reader = LogReader { taken, snapshot: None, last_index: 0, entries: Vec::new() };
+    let mut reader = LogReader { taken, snapshot: None, entries: Vec::new() };
     for path in files {
         let file = File::open(path)?;
         let size_bytes = file.metadata()?.len();
@@ -156,7 +154,6 @@ struct LogReader<'a> {
     /// The snapshots that exist as files.
     taken: &'a BTreeSet<SnapshotName>,
     snapshot: Option<SnapshotName>,
-    last_index: u64,
     /// By index, ascending.
     entries: Vec<(u64, Kept)>,
 }
@@ -181,7 +178,6 @@ impl LogReader<'_> {
         while self.entries.last().is_some_and(|(last, _)| *last >= index) {
             self.entries.pop();
         }
-        self.last_index = index;
         let kept = match &entry.content {
             Content::V2(replayed_by, request) => {
                 // Health checks are many and change nothing.
@@ -196,19 +192,11 @@ impl LogReader<'_> {
     }
 
     fn finish(self) -> LogContents {
-        let start = self.snapshot.map_or(0, |name| name.index);
-        let mut contents = LogContents {
-            snapshot: self.snapshot,
-            last_index: self.last_index.max(start),
-            ..LogContents::default()
-        };
+        let mut contents = LogContents { snapshot: self.snapshot, ..LogContents::default() };
         for (index, kept) in self.entries {
             match kept {
                 Kept::ClusterVersion(series) => contents.cluster_versions.push((index, series)),
-                Kept::Members(change) => {
-                    contents.member_changes.push(index);
-                    contents.v2_changes.push(V2Change::Members(change));
-                }
+                Kept::Members(change) => contents.v2_changes.push(V2Change::Members(change)),
                 Kept::V2 { replayed_by, request } => {
                     let until = Facts::compiled_in().replayed_until(replayed_by);
                     contents.replayed_until =

@@ -40,7 +40,7 @@ fn file(records: &[Vec<u8>]) -> Vec<u8> {
 /// A file that has the raft snapshots `taken` beside it.
 fn read(file: &[u8], taken: &[u64]) -> LogContents {
     let taken = taken.iter().map(|index| SnapshotName { term: 1, index: *index }).collect();
-    let mut reader = LogReader { taken: &taken, snapshot: None, last_index: 0, entries: vec![] };
+    let mut reader = LogReader { taken: &taken, snapshot: None, entries: vec![] };
     record::each(file, file.len() as u64, &mut |record| reader.add(record)).unwrap();
     reader.finish()
 }
@@ -106,7 +106,8 @@ fn entries_that_were_written_over_do_not_count() {
 fn damage_ends_a_file_and_nothing_else() {
     let whole = file(&[entry(4, &request("QGET", "")), snapshot(5)]);
     for length in 0..whole.len() {
-        assert!(read(&whole[..length], &[]).last_index <= 4);
+        let until = read(&whole[..length], &[]).replayed_until;
+        assert!(until.is_none() || until == V2_STORE);
     }
     assert_eq!(read(&[0xff; 100], &[]), LogContents::default());
 }
@@ -127,7 +128,6 @@ fn the_newest_version_in_the_log_counts_if_the_database_does_not_have_it() {
     assert_eq!(after(0).as_deref(), Some("3.6"));
     assert_eq!(after(5).as_deref(), Some("3.6"));
     assert_eq!(after(6), None);
-    assert_eq!(contents.last_index, 6);
     // It went down again.
     let records = [entry(4, &version_set("3.7.0")), entry(5, &version_set("3.6.0"))];
     let contents = read(&file(&records), &[]);
@@ -145,14 +145,17 @@ fn the_newest_usable_snapshot_is_named() {
 
 #[test]
 fn requests_after_the_snapshot_change_its_tree() {
-    let scratch = crate::scratch::ScratchDirectory::new();
     let [first, second] = [("/1/a", "1"), ("/1/b", "2")]
         .map(|(path, value)| [request("PUT", path), field(4, value.as_bytes())].concat());
     let health = request("QGET", "/1/c");
     let contents = read(&file(&[entry(4, &first), entry(5, &health), entry(6, &second)]), &[]);
-    let store = contents.v2_store(scratch.path()).unwrap();
+    let store = contents.v2_store().unwrap();
     let paths: Vec<_> = store.keys().into_iter().map(|key| key.path).collect();
     assert_eq!(paths, ["/a", "/b"]);
     let contents = read(&file(&[entry(4, &first), snapshot(5), entry(6, &second)]), &[5]);
-    assert!(contents.v2_store(scratch.path()).is_err());
+    assert_eq!(contents.v2_store(), None);
+    let tree = br#"{"Root":{"ModifiedIndex":0,"Children":{"1":{"ModifiedIndex":0,"Children":{}}}},
+        "CurrentIndex":3}"#;
+    let store = LogContents { tree: tree.to_vec(), ..contents }.v2_store().unwrap();
+    assert_eq!(store.keys().into_iter().map(|key| key.path).collect::<Vec<_>>(), ["/b"]);
 }

@@ -9,7 +9,7 @@ mod snapshot;
 mod time;
 
 pub use request::{Change, Request};
-pub use snapshot::{parse, read};
+pub use snapshot::parse;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,17 +1,8 @@
 //! The tree in a raft snapshot: the JSON that etcd writes into a file `member/snap/*.snap`.
 
-use std::io;
-use std::path::Path;
-
 use serde_json::{Map, Value};
 
 use super::{Folder, Node, NodeContent, V2Store, time};
-use crate::inspect::raft_snapshot;
-
-/// Reads the tree of a raft snapshot. An error if it is damaged.
-pub fn read(path: &Path) -> io::Result<V2Store> {
-    parse(&raft_snapshot::content(path)?).ok_or_else(|| raft_snapshot::damaged(path))
-}
 
 /// Reads the JSON. `None` if it is not such a tree.
 pub fn parse(json: &[u8]) -> Option<V2Store> {
