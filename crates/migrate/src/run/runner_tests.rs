@@ -5,10 +5,12 @@ use std::process::Command;
 
 use super::*;
 use crate::cli::arguments::Arguments;
+use crate::cli::options::Port;
 use crate::cli::reader::OptionReader;
 use crate::inspect::bolt::sample::{Pairs, database};
 use crate::report::event::EventLog;
 use crate::report::format::OutputFormat;
+use crate::run::ports::free_port;
 use crate::run::signal::StopSignal;
 use crate::scratch::ScratchDirectory;
 
@@ -54,8 +56,10 @@ fn served(log: &[u8]) -> Result<(), MigrateError> {
     assert!(rustc.status().unwrap().success());
 
     let place = scratch.path().display();
+    // The tests run side by side, and each needs a port of its own.
+    let port = free_port(Port::Preferred(0)).unwrap();
     let line = format!(
-        "--name n --data-dir {place}/data --bin-dir {place} --target-version 3.7.1 \
+        "--name n --port {port} --data-dir {place}/data --bin-dir {place} --target-version 3.7.1 \
          --target-storage etcd3"
     );
     let arguments = Arguments::parse(line.split_whitespace().map(OsString::from)).unwrap();
