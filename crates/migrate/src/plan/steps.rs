@@ -137,8 +137,7 @@ impl fmt::Display for NoPath {
             ),
             Self::NeverStarted { started, voters } => write!(
                 f,
-                "the cluster has {voters} members with a vote, and only {started} of them have ever \
-                 started: there is no quorum"
+                "of the {voters} members with a vote, only {started} ever started: there is no quorum"
             ),
             Self::OpenDowngrade { to } => {
                 write!(f, "a downgrade to {to} was enabled on the running cluster and has not ended")

@@ -402,7 +402,7 @@ fn content_of_the_v2_api_is_refused_where_it_would_be_lost() {
 }
 
 #[test]
-fn what_no_server_would_get_over_is_refused_before_the_first_step() {
+fn what_no_server_recovers_from_is_refused_before_the_first_step() {
     let bundled = "3.5.33\n3.6.14\n3.7.1".parse().unwrap();
     let reason = |from: KnownVersion, to: &str| {
         let to = VersionPair::etcd3(to.parse().unwrap());
@@ -418,8 +418,8 @@ fn what_no_server_would_get_over_is_refused_before_the_first_step() {
     assert_eq!(reason(members(3, 2), "3.7.1"), None);
     for (part, from) in [
         ("the data has the CORRUPT alarm", with(1, ClusterState { is_corrupt: true, ..CLUSTER })),
-        ("the cluster has 2 members with a vote, and only 1 of them", members(2, 1)),
-        ("the cluster has 5 members with a vote, and only 2 of them", members(5, 2)),
+        ("of the 2 members with a vote, only 1 ever started", members(2, 1)),
+        ("of the 5 members with a vote, only 2 ever started", members(5, 2)),
     ] {
         let text = reason(from.clone(), "3.7.1").unwrap_or_default();
         assert!(text.starts_with(part), "{text}");

@@ -90,7 +90,7 @@ fn fit(settings: Vec<(String, String)>, series: Series) -> FittedFlags {
         let leave_out =
             |reason: &str| LeftOutFlag { name: name.clone(), reason: reason.to_owned() };
         let Some(flag) = facts.flag(&name) else {
-            fitted.left_out.push(leave_out("no version that is known has it"));
+            fitted.left_out.push(leave_out("no known version of etcd has this flag"));
             continue;
         };
         if let BetweenVersions::LeftOut(reason) | BetweenVersions::Refused(reason) = &flag.between {

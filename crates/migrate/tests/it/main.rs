@@ -11,6 +11,7 @@ mod downgrades;
 mod etcd;
 mod etcd_flags;
 mod events;
+mod evidence;
 mod identity;
 mod interface;
 mod kills;
@@ -21,7 +22,7 @@ mod orphans;
 mod require;
 mod surroundings;
 mod v2_api;
-mod witness;
+
 mod wrapper;
 
 #[test]

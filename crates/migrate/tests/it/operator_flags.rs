@@ -110,7 +110,9 @@ fn a_setting_that_a_version_does_not_know_is_left_out_with_its_reason() {
     let served = real.version(5);
     for line in [
         format!("etcd {served} runs without --max-learners: only etcd 3.6 and later know it"),
-        format!("etcd {served} runs without --no-such-flag: no version that is known has it"),
+        format!(
+            "etcd {served} runs without --no-such-flag: no known version of etcd has this flag"
+        ),
     ] {
         assert!(left_out.contains(&line.as_str()), "{events:?}");
     }

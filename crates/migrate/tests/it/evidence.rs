@@ -35,7 +35,7 @@ fn is_ahead(directory: &Directory) -> bool {
 
 #[test]
 #[ignore = "needs etcd servers"]
-fn a_server_that_was_killed_at_the_agreement_stands_in_no_way() {
+fn a_server_that_was_killed_at_its_version_agreement_blocks_no_migration() {
     let real = real();
     let [v3_4, v3_5, v3_6, v3_7] = [4, 5, 6, 7].map(|minor| real.version(minor));
     let [of_3_5, of_3_6] = [v3_5, v3_6].map(|version| format!("{version}/etcd3"));
@@ -146,7 +146,7 @@ fn after(real: &Real, version: &str, work: impl Fn(&crate::etcd::Etcd)) -> Direc
 
 #[test]
 #[ignore = "needs etcd servers"]
-fn what_no_server_would_get_over_is_named_at_once() {
+fn what_no_server_recovers_from_is_named_at_once() {
     let real = real();
     let [v3_4, v3_5, v3_6, v3_7] = [4, 5, 6, 7].map(|minor| real.version(minor));
     let corrupt = after(real, v3_5, |etcd| {
@@ -158,7 +158,7 @@ fn what_no_server_would_get_over_is_named_at_once() {
     let never_started = after(real, v3_4, |etcd| {
         etcd.run(&["member", "add", "other", "--peer-urls=http://127.0.0.1:1"]);
     });
-    refuse(real, &never_started, v3_6, "has 2 members with a vote, and only 1 of them");
+    refuse(real, &never_started, v3_6, "of the 2 members with a vote, only 1 ever started");
     let open = after(real, v3_6, |etcd| {
         etcd.run(&["downgrade", "enable", "3.5"]);
     });
