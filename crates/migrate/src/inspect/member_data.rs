@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::inspect::bolt::{self, Database};
 use crate::inspect::log::{self, LogContents};
+pub use crate::inspect::member::Member;
 use crate::inspect::protobuf;
 use crate::inspect::v2_store::V2Contents;
 
@@ -50,16 +51,6 @@ pub enum Alarm {
     NoSpace,
     /// The data of a member differs from that of the others: all requests are refused.
     Corrupt,
-}
-
-/// A member of the cluster, as the database has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Member {
-    /// Empty until the member has started for the first time.
-    pub name: String,
-    pub peer_urls: Vec<String>,
-    /// It has no vote yet.
-    pub is_learner: bool,
 }
 
 impl MemberData {
@@ -121,6 +112,13 @@ pub fn read(member: &Path) -> Result<MemberData, MigrateError> {
                 .hint("restore a copy or a snapshot")
         })?;
         data.v2 = store.contents();
+        // Up to this version a server takes its members from there, and the database may name others
+        // as well: those of the cluster that a snapshot was taken of.
+        let members = store.members();
+        if !members.is_empty() {
+            data.members =
+                members.into_iter().map(|(id, member)| data.log.with_name(id, member)).collect();
+        }
     }
     Ok(data)
 }
@@ -176,7 +174,7 @@ fn read_data<R: io::Read + io::Seek>(
     }
     if let Some(members) = database.bucket("members")? {
         database.each(&members, &mut |_, value| {
-            data.members.push(member(value));
+            data.members.push(Member::from_json(value));
         })?;
     }
     if let Some(keys) = database.bucket("key")? {
@@ -193,23 +191,6 @@ fn read_data<R: io::Read + io::Seek>(
         data.needs_credentials = enabled.is_some_and(|value| value == [1]);
     }
     Ok(data)
-}
-
-/// A member as etcd stores it: `{"id":1,"peerURLs":["http://a:2380"],"name":"n",…}`.
-fn member(json: &[u8]) -> Member {
-    let value: Value = serde_json::from_slice(json).unwrap_or_default();
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    let urls = value["peerURLs"].as_array();
-    Member {
-        name: text(&value["name"]).unwrap_or_default(),
-        peer_urls: urls
-            .into_iter()
-            .flatten()
-            .filter_map(text)
-            .filter(|url| !url.is_empty())
-            .collect(),
-        is_learner: value["isLearner"] == true,
-    }
 }
 
 fn alarm(key: &[u8]) -> Option<Alarm> {
@@ -241,37 +222,6 @@ fn number(value: Option<Vec<u8>>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn members_are_read_as_json() {
-        for (json, name, peer_urls) in [
-            (r#"{"id":1,"peerURLs":["http://a:2380"],"name":"n"}"#, "n", &["http://a:2380"][..]),
-            // As Go writes what browsers could mistake for HTML.
-            (
-                r#"{"peerURLs":["http://[::1]:2380"],"name":"a\u0026b"}"#,
-                "a&b",
-                &["http://[::1]:2380"],
-            ),
-            (
-                r#"{"name":"\"\\ü\ud83d\ude00","peerURLs":[ "http://a:1" , "" ]}"#,
-                "\"\\ü😀",
-                &["http://a:1"],
-            ),
-            // It has not started yet.
-            (r#"{"id":18446744073709551615,"peerURLs":["http://a:1"]}"#, "", &["http://a:1"]),
-            (r#"{"peerURLs":null,"name":"#, "", &[]),
-            (r#"{"attributes":{"name":"x"},"name":"n"}"#, "n", &[]),
-        ] {
-            let member = member(json.as_bytes());
-            assert_eq!(
-                (member.name.as_str(), &member.peer_urls[..]),
-                (name, &peer_urls.iter().map(|&url| url.to_owned()).collect::<Vec<_>>()[..]),
-                "{json}"
-            );
-        }
-        let deep = "[".repeat(1 << 20);
-        assert_eq!(member(deep.as_bytes()), Member::default());
-    }
 
     #[test]
     fn only_an_enabled_downgrade_counts() {

@@ -8,6 +8,7 @@ pub(crate) mod data_dir;
 pub(crate) mod disk_space;
 pub mod keys;
 pub mod log;
+pub(crate) mod member;
 pub(crate) mod member_data;
 pub mod protobuf;
 pub(crate) mod raft_snapshot;

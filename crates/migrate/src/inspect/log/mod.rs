@@ -6,7 +6,7 @@
 mod entry;
 mod record;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use etcd_version::{Facts, Series};
 
 use self::entry::{Content, Entry};
 use self::record::Record;
+use crate::inspect::member::Member;
 use crate::inspect::raft_snapshot::{self, SnapshotName};
 use crate::inspect::v2_store::{self, Request, V2Store};
 
@@ -32,6 +33,8 @@ pub struct LogContents {
     tree: Vec<u8>,
     /// What changes the tree of the v2 API after it, in order.
     v2_changes: Vec<V2Change>,
+    /// The names that members had when they were added, by their numbers.
+    member_names: BTreeMap<u64, String>,
 }
 
 /// An entry that changes the tree of the v2 API, as it stands in the log.
@@ -47,6 +50,16 @@ impl LogContents {
     pub fn cluster_version_after(&self, index: u64) -> Option<Series> {
         let (last, version) = self.cluster_versions.last()?;
         (*last > index).then_some(*version)
+    }
+
+    /// The member with its name: a snapshot that was restored and never served lacks it. `id` is its
+    /// number in hexadecimal.
+    pub fn with_name(&self, id: &str, member: Member) -> Member {
+        let added = || self.member_names.get(&u64::from_str_radix(id, 16).ok()?).cloned();
+        match member.name.as_str() {
+            "" => Member { name: added().unwrap_or_default(), ..member },
+            _ => member,
+        }
     }
 
     /// The tree of the v2 API as a server has it after a replay; `None` if the snapshot holds something
@@ -108,7 +121,8 @@ pub fn replayed_until(member: &Path) -> io::Result<Option<Series>> {
 }
 
 fn read_files(files: &[PathBuf], taken: &BTreeSet<SnapshotName>) -> io::Result<LogContents> {
-    let mut reader = LogReader { taken, snapshot: None, entries: Vec::new() };
+    let mut reader =
+        LogReader { taken, snapshot: None, entries: Vec::new(), member_names: BTreeMap::new() };
     for path in files {
         let file = File::open(path)?;
         let size_bytes = file.metadata()?.len();
@@ -156,6 +170,7 @@ struct LogReader<'a> {
     snapshot: Option<SnapshotName>,
     /// By index, ascending.
     entries: Vec<(u64, Kept)>,
+    member_names: BTreeMap<u64, String>,
 }
 
 impl LogReader<'_> {
@@ -185,14 +200,24 @@ impl LogReader<'_> {
                 Kept::V2 { replayed_by: *replayed_by, request: changes.to_vec() }
             }
             Content::ClusterVersion(series) => Kept::ClusterVersion(*series),
-            Content::Members(change) => Kept::Members(change.to_vec()),
+            Content::Members(change) => {
+                let (id, member) = v2_store::changed_member(change);
+                if !member.name.is_empty() {
+                    self.member_names.insert(id, member.name);
+                }
+                Kept::Members(change.to_vec())
+            }
             Content::Other => return,
         };
         self.entries.push((index, kept));
     }
 
     fn finish(self) -> LogContents {
-        let mut contents = LogContents { snapshot: self.snapshot, ..LogContents::default() };
+        let mut contents = LogContents {
+            snapshot: self.snapshot,
+            member_names: self.member_names,
+            ..LogContents::default()
+        };
         for (index, kept) in self.entries {
             match kept {
                 Kept::ClusterVersion(series) => contents.cluster_versions.push((index, series)),

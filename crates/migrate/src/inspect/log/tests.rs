@@ -40,7 +40,8 @@ fn file(records: &[Vec<u8>]) -> Vec<u8> {
 /// A file that has the raft snapshots `taken` beside it.
 fn read(file: &[u8], taken: &[u64]) -> LogContents {
     let taken = taken.iter().map(|index| SnapshotName { term: 1, index: *index }).collect();
-    let mut reader = LogReader { taken: &taken, snapshot: None, entries: vec![] };
+    let mut reader =
+        LogReader { taken: &taken, snapshot: None, entries: vec![], member_names: BTreeMap::new() };
     record::each(file, file.len() as u64, &mut |record| reader.add(record)).unwrap();
     reader.finish()
 }

@@ -4,22 +4,17 @@
 //! Follows the rules of etcd's own store (`v2store`), so that the tree is what a server would have
 //! after it has replayed the log. Writes nothing.
 
+mod members;
 mod request;
 mod snapshot;
 mod time;
 
+pub use members::changed_member;
 pub use request::{Change, Request};
 pub use snapshot::parse;
 
 use std::collections::BTreeMap;
 use std::fmt;
-
-use crate::inspect::protobuf;
-
-/// `raftpb.ConfChangeType`.
-const ADD_NODE: u64 = 0;
-const REMOVE_NODE: u64 = 1;
-const ADD_LEARNER_NODE: u64 = 3;
 
 /// Expiration times before this one, 2000-01-01 in nanoseconds since 1970, count as "never".
 const EARLIEST_EXPIRATION: i64 = 946_684_800_000_000_000;
@@ -112,28 +107,6 @@ impl V2Store {
     pub fn apply(&mut self, request: &Request<'_>) {
         let changed = self.change(request);
         // etcd has told its client why, and the tree is the same.
-        let (Some(()) | None) = changed;
-    }
-
-    /// Does what a change of the members does (`raftpb.ConfChange`): servers note their members in the
-    /// tree, too, and each note raises the index.
-    pub fn change_members(&mut self, change: &[u8]) {
-        let id = format!("{:x}", protobuf::number(change, 3));
-        let member = ["0", "members", &id];
-        let attributes = ["0", "members", &id, "raftAttributes"];
-        let removed = ["0", "removed_members", &id];
-        let changed = match protobuf::number(change, 2) {
-            REMOVE_NODE => {
-                self.remove(&member).and_then(|()| self.create(&removed, &Request::NOTE, "", false))
-            }
-            ADD_NODE | ADD_LEARNER_NODE if self.find(&removed).is_some() => None,
-            ADD_NODE | ADD_LEARNER_NODE if self.find(&attributes).is_none() => {
-                self.create(&attributes, &Request::NOTE, "", false)
-            }
-            // A learner was promoted, or a member has other URLs.
-            _ => self.update(&attributes, &Request::NOTE),
-        };
-        // Servers refuse it, and the tree is the same.
         let (Some(()) | None) = changed;
     }
 

@@ -1,6 +1,8 @@
 //! Tests of the tree: what each request makes of it, and what a snapshot holds.
 
+use super::members::{ADD_LEARNER_NODE, ADD_NODE, REMOVE_NODE};
 use super::*;
+use crate::inspect::member::Member;
 
 /// Fields of a request: texts and numbers by field number.
 #[derive(Default)]
@@ -154,6 +156,41 @@ fn notes_about_members_raise_the_index() {
     assert_eq!(index_after(REMOVE_NODE, 8), 6);
     assert_eq!(index_after(ADD_NODE, 8), 6);
     assert_eq!(index_after(REMOVE_NODE, 9), 6);
+}
+
+#[test]
+fn the_members_are_those_that_servers_have_noted() {
+    const UPDATE_NODE: u64 = 2;
+    let mut store = V2Store::default();
+    assert_eq!(store.members(), []);
+    let mut change = |kind, id, context: &str| {
+        store.change_members(&Message::default().number(2, kind).number(3, id).text(4, context).0);
+        let members = store.members();
+        let shown = members.iter().map(|(id, Member { name, peer_urls, is_learner })| {
+            let learner = if *is_learner { " learns" } else { "" };
+            format!("{id} {name}={}{learner}", peer_urls.join(","))
+        });
+        shown.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        change(ADD_NODE, 7, r#"{"name":"a","peerURLs":["http://a:1"]}"#),
+        ["7 a=http://a:1"]
+    );
+    let learner = r#"{"peerURLs":["http://b:1"],"isLearner":true}"#;
+    assert_eq!(change(ADD_LEARNER_NODE, 26, learner), ["1a =http://b:1 learns", "7 a=http://a:1"]);
+    assert_eq!(
+        change(ADD_NODE, 26, r#"{"id":26,"isPromote":true}"#),
+        ["1a =http://b:1", "7 a=http://a:1"]
+    );
+    assert_eq!(
+        change(UPDATE_NODE, 7, r#"{"id":7,"peerURLs":["http://c:1","http://d:1"]}"#),
+        ["1a =http://b:1", "7 a=http://c:1,http://d:1"]
+    );
+    assert_eq!(change(REMOVE_NODE, 7, ""), ["1a =http://b:1"]);
+    let attributes = r#"{"name":"b","clientURLs":[]}"#;
+    let request = Message::new("PUT", "/0/members/1a/attributes").text(4, attributes);
+    store.apply(&Request::read(&request.0).unwrap());
+    assert_eq!(store.members()[0].1.name, "b");
 }
 
 #[test]
