@@ -2,7 +2,7 @@
 //!
 //! `inspect` reads what is there, `plan` computes the steps, `run` takes them. `state` is what one
 //! run leaves for the next, `report` writes results for people and programs, `cli` reads the
-//! arguments. A module uses only those above it in this list: `platform` and `error`, `files`,
+//! arguments. A module uses only those above it in this list: `platform`, `printable` and `error`, `files`,
 //! `inspect`, `plan`, `state`, `report`, `cli`, `run`.
 
 mod cli;
@@ -11,6 +11,7 @@ mod files;
 pub mod inspect;
 mod plan;
 mod platform;
+mod printable;
 mod report;
 mod run;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use std::process::ExitCode;
 use cli::arguments::Arguments;
 use cli::reader::OptionReader;
 use error::MigrateError;
+use printable::printable_lines;
 use report::event::EventLog;
 use report::format::OutputFormat;
 use run::migration;
@@ -84,7 +86,7 @@ fn run_command(reader: &OptionReader<'_>, log: EventLog) -> Result<(), MigrateEr
 /// Prints to stdout. Exit code 0 must mean that all of it arrived there.
 fn print(text: &str) -> Result<(), MigrateError> {
     let mut stdout = io::stdout();
-    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let written = stdout.write_all(printable_lines(text).as_bytes()).and_then(|()| stdout.flush());
     written.map_err(|error| MigrateError::file("write to", Path::new("standard output"), &error))
 }
 

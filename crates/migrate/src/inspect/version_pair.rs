@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use etcd_version::EtcdVersion;
 
+use crate::printable::printable;
+
 /// The generation of the storage format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Storage {
@@ -21,7 +23,7 @@ impl FromStr for Storage {
         match text {
             "etcd2" => Ok(Self::Etcd2),
             "etcd3" => Ok(Self::Etcd3),
-            _ => Err(format!("unrecognized storage version: {text}")),
+            _ => Err(format!("unrecognized storage version: {}", printable(text))),
         }
     }
 }
@@ -56,7 +58,8 @@ impl FromStr for VersionPair {
         let text = text.trim();
         let malformed = || {
             format!(
-                "malformed version file, expected <major>.<minor>.<patch>/<storage> but got {text}"
+                "malformed version file, expected <major>.<minor>.<patch>/<storage> but got {}",
+                printable(text)
             )
         };
         let (version, storage) = text.split_once('/').ok_or_else(malformed)?;
@@ -64,7 +67,9 @@ impl FromStr for VersionPair {
             return Err(malformed());
         }
         Ok(Self {
-            version: version.parse().map_err(|error| format!("{}: {error}", malformed()))?,
+            version: version
+                .parse()
+                .map_err(|error| format!("{}: {}", malformed(), printable(&format!("{error}"))))?,
             storage: storage.parse()?,
         })
     }
@@ -118,6 +123,14 @@ mod tests {
             "1.1.1 /etcd3",
         ] {
             check(text, None);
+        }
+    }
+
+    #[test]
+    fn errors_show_no_control_characters() {
+        for text in ["3.5\u{1b}[2J", "3.5.1/\u{1b}[2J", "3.5\u{1b}[2J/etcd3", "3.5\nerror: no"] {
+            let error = text.parse::<VersionPair>().unwrap_err();
+            assert!(!error.contains(char::is_control), "{error:?}");
         }
     }
 

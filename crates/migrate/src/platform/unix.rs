@@ -2,11 +2,15 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 
 /// The directory of the programs in the image.
@@ -48,6 +52,30 @@ pub fn give_from_root(
         return Ok(());
     }
     std::os::unix::fs::lchown(path, Some(owner.uid()), Some(owner.gid()))
+}
+
+/// Whether a write to a file returns at once, within this time. Yes, if it cannot be known.
+pub fn can_write(file: &impl AsFd, patience: Duration) -> bool {
+    let mut files = [PollFd::new(file, PollFlags::OUT)];
+    let patience = Timespec::try_from(patience).ok();
+    // A signal ends the wait early, and then this program is asked to stop.
+    !matches!(rustix::event::poll(&mut files, patience.as_ref()), Ok(0) | Err(Errno::INTR))
+}
+
+/// The signals that ask this program to stop, each with its number: those that nobody has told it to
+/// ignore, as `nohup` does.
+pub fn stop_signals() -> impl Iterator<Item = (i32, usize)> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let ignored = ignored_signals();
+    let all = [(SIGTERM, 15), (SIGINT, 2), (SIGHUP, 1)];
+    all.into_iter().filter(move |(_, number)| ignored >> (number - 1) & 1 == 0)
+}
+
+/// One bit for each signal, beginning with that of signal 1; 0 on a system without `/proc`.
+fn ignored_signals() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
 }
 
 /// Asks a server to stop, by SIGTERM.

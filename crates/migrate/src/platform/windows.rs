@@ -41,6 +41,17 @@ pub fn give_from_root(
     Ok(())
 }
 
+/// Always true: it is not known.
+pub fn can_write<T>(_file: &T, _patience: Duration) -> bool {
+    true
+}
+
+/// The signals that ask this program to stop, each with its number.
+pub fn stop_signals() -> impl Iterator<Item = (i32, usize)> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    [(SIGTERM, 15), (SIGINT, 2)].into_iter()
+}
+
 /// Always an error, because there is no signal to send; the caller then kills the server. etcd loses
 /// nothing: its log is durable before it answers anything. It writes to its database ten times a
 /// second, so a moment is waited for that.

@@ -1,13 +1,14 @@
 //! The log: one line per event on stderr. Nothing else writes there.
 
 use std::fmt;
-use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use etcd_version::EtcdVersion;
 
+use crate::printable::printable_lines;
 use crate::report::format::OutputFormat;
 use crate::report::json::Json;
+use crate::report::stderr;
 
 /// How serious an event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +53,7 @@ impl EventLog {
 
     fn write(self, event: &Event<'_>) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let line = event.line(self.format, &timestamp(now.as_secs()));
-        // A log that cannot be written, for example on a full disk, must not stop a migration.
-        let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+        stderr::write_line(&event.line(self.format, &timestamp(now.as_secs())));
     }
 }
 
@@ -83,7 +82,8 @@ impl<'a> Event<'a> {
                 };
                 let line = [format!("{prefix}{}", self.message)];
                 let hints = self.hints.iter().map(|hint| format!("hint: {hint}"));
-                line.into_iter().chain(hints).collect::<Vec<_>>().join("\n")
+                let lines = line.into_iter().chain(hints).collect::<Vec<_>>().join("\n");
+                printable_lines(&lines).into_owned()
             }
             OutputFormat::Json => {
                 let level = match self.level {

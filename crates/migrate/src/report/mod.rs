@@ -6,6 +6,7 @@ pub mod json;
 pub mod plan_text;
 pub mod status;
 pub mod status_text;
+mod stderr;
 
 use format::OutputFormat;
 use json::Json;

@@ -170,7 +170,7 @@ fn enable(
     goal: Series,
     limit: Duration,
 ) -> Result<(), MigrateError> {
-    let poll = Poll::expensive();
+    let mut poll = Poll::expensive();
     while !server.is_downgraded(goal) {
         let Some(error) =
             etcdctl(etcdctl_path, server, &["downgrade", "enable", &goal.to_string()])?
@@ -182,6 +182,7 @@ fn enable(
             return Err(MigrateError::new(MigrateErrorKind::StepFailed, what));
         }
         server.check()?;
+        server.remind(&mut poll, &format!("the downgrade to {goal} to be accepted"), limit);
         poll.pause();
     }
     Ok(())
@@ -193,7 +194,7 @@ fn cancel(
     server: &mut Server<'_>,
     limit: Duration,
 ) -> Result<(), MigrateError> {
-    let poll = Poll::expensive();
+    let mut poll = Poll::expensive();
     while let Some(error) = etcdctl(etcdctl_path, server, &["downgrade", "cancel"])? {
         if error.contains("no inflight downgrade") {
             return Ok(());
@@ -203,6 +204,7 @@ fn cancel(
             return Err(MigrateError::new(MigrateErrorKind::StepFailed, what));
         }
         server.check()?;
+        server.remind(&mut poll, "the end of the downgrade to be accepted", limit);
         poll.pause();
     }
     Ok(())

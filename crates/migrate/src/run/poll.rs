@@ -11,16 +11,20 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// The shortest pause when each question starts a process.
 const EXPENSIVE_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often a person is told that a wait goes on.
+const REMINDER: Duration = Duration::from_secs(10);
+
 /// One wait for one change.
 pub struct Poll {
     started: Instant,
     shortest: Duration,
+    reminders: u32,
 }
 
 impl Poll {
     /// Starts to wait, now.
     pub fn start() -> Self {
-        Self { started: Instant::now(), shortest: SHORTEST_PAUSE }
+        Self { started: Instant::now(), shortest: SHORTEST_PAUSE, reminders: 0 }
     }
 
     /// The same, for questions that each start a process.
@@ -31,6 +35,16 @@ impl Poll {
     /// Whether the wait has lasted longer than that.
     pub fn is_longer_than(&self, limit: Duration) -> bool {
         self.started.elapsed() > limit
+    }
+
+    /// How long the wait has lasted, in seconds, when a person should be told of it again.
+    pub fn reminder(&mut self) -> Option<u64> {
+        let waited = self.started.elapsed();
+        if waited < REMINDER * (self.reminders + 1) {
+            return None;
+        }
+        self.reminders += 1;
+        Some(waited.as_secs())
     }
 
     /// Sleeps before the next question.

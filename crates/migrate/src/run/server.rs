@@ -34,6 +34,10 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// when all members are restarted at the same time.
 const QUORUM_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// How long a server may take to stop when this program itself was asked to: Kubernetes kills all
+/// processes of a pod 30 seconds after its signal.
+const TIME_AFTER_SIGNAL: Duration = Duration::from_secs(20);
+
 /// How servers are started and watched, the same for all servers of a run.
 #[derive(Debug)]
 pub struct ServerContext<'a> {
@@ -157,7 +161,7 @@ impl<'a> Server<'a> {
     /// quorum.
     pub fn wait_for_quorum(&mut self, peers: &Peers) -> Result<(), MigrateError> {
         let limit = QUORUM_TIMEOUT.min(self.context.timeouts.start);
-        let poll = Poll::start();
+        let mut poll = Poll::start();
         while !self.is_healthy() {
             self.check()?;
             if poll.is_longer_than(limit) {
@@ -168,6 +172,7 @@ impl<'a> Server<'a> {
                 // Enough members run, so the server is waited for as in any other step.
                 break;
             }
+            self.remind(&mut poll, "a quorum", limit);
             poll.pause();
         }
         Ok(())
@@ -243,15 +248,30 @@ impl<'a> Server<'a> {
         what: &str,
         mut is_reached: impl FnMut(&Self) -> bool,
     ) -> Result<(), MigrateError> {
-        let poll = Poll::start();
+        let mut poll = Poll::start();
         while !is_reached(self) {
             self.check()?;
             if poll.is_longer_than(self.context.timeouts.start) {
                 return Err(self.timed_out(what));
             }
+            self.remind(&mut poll, what, self.context.timeouts.start);
             poll.pause();
         }
         Ok(())
+    }
+
+    /// Tells a person from time to time what is waited for.
+    pub fn remind(&self, poll: &mut Poll, what: &str, limit: Duration) {
+        let Some(waited) = poll.reminder() else { return };
+        self.context.log.server(
+            "waiting",
+            &self.version,
+            format_args!(
+                "etcd {}: waiting for {what}, {waited} s so far, at most {} s",
+                self.version,
+                limit.as_secs()
+            ),
+        );
     }
 
     /// An error if this program was asked to stop, or the server has ended.
@@ -300,7 +320,14 @@ impl<'a> Server<'a> {
         if let Some(status) = self.child.try_wait().map_err(|error| self.lost(&error))? {
             return Ok(status);
         }
-        let poll = Poll::start();
+        let mut poll = Poll::start();
+        if self.context.stop.check().is_err() {
+            let message = format_args!(
+                "etcd {} is asked to stop; a second signal kills it, which loses nothing",
+                self.version
+            );
+            self.context.log.server("interrupted", &self.version, message);
+        }
         if platform::ask_to_stop(&self.child).is_err() {
             self.kill()?;
         }
@@ -308,15 +335,23 @@ impl<'a> Server<'a> {
             if let Some(status) = self.child.try_wait().map_err(|error| self.lost(&error))? {
                 return Ok(status);
             }
-            if !self.is_killed && poll.is_longer_than(self.context.timeouts.stop) {
+            let limit = self.time_to_stop();
+            if !self.is_killed && (poll.is_longer_than(limit) || self.context.stop.is_repeated()) {
                 self.context.log.warn(
                     "killed",
                     format_args!("etcd {} did not stop in time and was killed", self.version),
                 );
                 self.kill()?;
             }
+            self.remind(&mut poll, "the server to stop", limit);
             poll.pause();
         }
+    }
+
+    /// How long the server may take to stop. A killed server loses nothing.
+    fn time_to_stop(&self) -> Duration {
+        let limit = self.context.timeouts.stop;
+        if self.context.stop.check().is_err() { limit.min(TIME_AFTER_SIGNAL) } else { limit }
     }
 
     fn kill(&mut self) -> Result<(), MigrateError> {

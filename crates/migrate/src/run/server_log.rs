@@ -1,4 +1,5 @@
-//! Follows the log of a server: remembers its last lines, and whether it noticed the signal to stop.
+//! Follows the log of a server: remembers its first error and its last lines, and whether it noticed
+//! the signal to stop.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
@@ -6,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::cli::options::ServerLog;
+use crate::printable::printable;
 use crate::report::event::EventLog;
 
 /// How many lines are shown when a server fails.
@@ -16,8 +18,15 @@ const LONGEST_LINE: usize = 400;
 /// What is remembered of a log.
 #[derive(Debug, Default)]
 pub struct LogTail {
-    lines: Mutex<VecDeque<String>>,
+    lines: Mutex<Lines>,
     saw_stop_message: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    /// Often the cause: a server that refuses a flag prints all of its help after it.
+    first_error: Option<String>,
+    last: VecDeque<String>,
 }
 
 impl LogTail {
@@ -41,19 +50,27 @@ impl LogTail {
     fn add(&self, text: &str) {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         // Only a stack trace follows, which does not help an operator.
-        if lines.back().is_some_and(|last| is_final_log_line(last)) {
+        if lines.last.back().is_some_and(|last| is_final_log_line(last)) {
             return;
         }
-        if lines.len() == LAST_LINES {
-            lines.pop_front();
+        if lines.last.len() == LAST_LINES {
+            lines.last.pop_front();
         }
-        lines.push_back(text.chars().take(LONGEST_LINE).collect());
+        let line: String = printable(text).chars().take(LONGEST_LINE).collect();
+        if lines.first_error.is_none() && is_error(text) {
+            lines.first_error = Some(line.clone());
+        }
+        lines.last.push_back(line);
     }
 
-    /// The last lines, each indented and with a newline before it.
+    /// The first error, if it is not among the last lines, and these; each indented and with a newline
+    /// before it.
     pub fn last_lines(&self) -> String {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().flat_map(|line| ["\n  ", line]).collect()
+        let first = lines.first_error.iter().filter(|first| !lines.last.contains(first));
+        let first = first.flat_map(|first| [first.as_str(), "…"]);
+        let shown = first.chain(lines.last.iter().map(String::as_str));
+        shown.flat_map(|line| ["\n  ", line]).collect()
     }
 
     /// Whether the server has noticed the signal to stop.
@@ -65,6 +82,18 @@ impl LogTail {
 /// `received signal; shutting down`, up to etcd 3.3 `received terminated signal, shutting down...`.
 fn is_stop_message(line: &str) -> bool {
     line.contains("received ") && line.contains("signal") && line.contains("shutting down")
+}
+
+/// Whether a line tells of an error: by its level in one of etcd's formats, or because it has none, as
+/// what is printed before the log begins.
+fn is_error(line: &str) -> bool {
+    const HARMLESS: &[&str] = &["debug", "info", "warn"];
+    const HARMLESS_LETTERS: &[&str] = &[" D | ", " I | ", " N | ", " W | "];
+    let is_harmless = HARMLESS.iter().any(|level| {
+        line.contains(&format!("\"level\":\"{level}\"")) || line.contains(&format!("\t{level}\t"))
+    });
+    let is_note = line.trim().is_empty() || line.starts_with("[WARNING]");
+    !is_harmless && !is_note && !HARMLESS_LETTERS.iter().any(|letter| line.contains(letter))
 }
 
 /// Whether etcd gives up with this line.
@@ -86,9 +115,33 @@ mod tests {
     #[test]
     fn the_last_lines_are_those_before_a_stack_trace() {
         assert_eq!(follow("a\nb\n").last_lines(), "\n  a\n  b");
-        assert_eq!(follow("1\n2\n3\n4\n5\n6\n7").last_lines(), "\n  3\n  4\n  5\n  6\n  7");
+        let seven: Vec<_> = (1..=7).map(|number| format!("2026 I | {number}\n")).collect();
+        let last: Vec<_> = (3..=7).map(|number| format!("\n  2026 I | {number}")).collect();
+        assert_eq!(follow(&seven.concat()).last_lines(), last.concat());
         assert_eq!(follow("1\npanic: no\ngoroutine 1\n").last_lines(), "\n  1\n  panic: no");
         assert_eq!(follow(&"é".repeat(1000)).last_lines().chars().count(), LONGEST_LINE + 3);
+    }
+
+    #[test]
+    fn the_first_error_is_shown_before_the_help_that_follows_it() {
+        let log = "{\"level\":\"info\",\"msg\":\"go\"}\n[WARNING] deprecated\n\
+                   flag provided but not defined: -debug\n1\n2\n3\n4\n5\n6\n";
+        assert_eq!(
+            follow(log).last_lines(),
+            "\n  flag provided but not defined: -debug\n  …\n  2\n  3\n  4\n  5\n  6"
+        );
+        for (line, expected) in [
+            ("{\"level\":\"warn\",\"msg\":\"slow\"}", false),
+            ("{\"level\":\"error\",\"msg\":\"no\"}", true),
+            ("{\"level\":\"fatal\",\"msg\":\"no\"}", true),
+            ("2026-11-28T11:50:30Z\tinfo\tmembership/cluster.go:421\tadded member", false),
+            ("2026-11-28 11:50:30.000000 I | etcdmain: etcd Version: 3.3.25", false),
+            ("2026-11-28 11:50:30.000000 C | etcdmain: listen tcp: no", true),
+            ("panic: no", true),
+            ("", false),
+        ] {
+            assert_eq!(is_error(line), expected, "{line}");
+        }
     }
 
     #[test]

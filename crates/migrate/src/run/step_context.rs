@@ -8,6 +8,7 @@ use std::time::Duration;
 use etcd_version::EtcdVersion;
 
 use super::peers::Peers;
+use super::poll::Poll;
 use super::server::{Server, ServerContext, Stopped};
 use super::subprocess;
 use crate::cli::options::Options;
@@ -89,7 +90,16 @@ impl StepContext<'_> {
 
     /// Runs a tool; `what` begins the error if the tool fails.
     pub fn run_tool(&self, command: Command, what: &str) -> Result<(), MigrateError> {
-        match subprocess::run(command, || self.server.stop.check())? {
+        let mut poll = Poll::start();
+        let program = command.get_program().display().to_string();
+        let check = || {
+            if let Some(waited) = poll.reminder() {
+                let message = format_args!("waiting for {program}, {waited} s so far");
+                self.server.log.info("waiting", message);
+            }
+            self.server.stop.check()
+        };
+        match subprocess::run(command, check)? {
             None => Ok(()),
             Some(error) => Err(MigrateError::new(
                 MigrateErrorKind::StepFailed,

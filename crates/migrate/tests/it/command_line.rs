@@ -37,6 +37,17 @@ fn a_missing_directory_is_created_and_a_trailing_slash_means_nothing() {
     assert_eq!(text, "3.7.1/etcd3");
 }
 
+#[test]
+fn what_stands_in_a_file_does_not_reach_the_terminal_raw() {
+    let directory = Directory::new();
+    directory.write("data/version.txt", b"3.6.14\x1b[2J/etcd3\nerror: forged");
+    let (code, _, stderr) = run(&directory, "3.6.14", &[]);
+    assert_eq!(code, Some(3), "{stderr}");
+    let is_control = |character: char| character.is_control() && character != '\n';
+    assert!(stderr.contains("\\u{1b}[2J") && !stderr.contains(is_control), "{stderr}");
+    assert!(!stderr.contains("\nerror: forged"), "{stderr}");
+}
+
 #[cfg(unix)]
 #[test]
 fn modes_follow_the_umask_unless_one_is_given() {

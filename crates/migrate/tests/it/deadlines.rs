@@ -8,9 +8,9 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::directory::{Directory, free_port, outcome};
+use crate::directory::{Directory, free_port};
 use crate::etcd::{real, succeed};
-use crate::events::Running;
+use crate::events::{Running, run};
 use crate::require::require;
 
 #[test]
@@ -28,12 +28,15 @@ fn a_server_that_does_not_start_in_time_is_reported_and_the_next_run_goes_on() {
     fs::write(&slow, "#!/bin/sh\necho still thinking >&2\nexec sleep 1000\n").unwrap();
     fs::set_permissions(&slow, fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = directory.command(to, &bin.0);
-    let (code, _, stderr) = outcome(&command.arg("--start-timeout=1s").output().unwrap());
-    assert_eq!(code, Some(4), "{stderr}");
-    let messages = format!("etcd {through} ran for 1 s, waiting for the cluster to be healthy");
-    assert!(stderr.contains(&messages), "{stderr}");
-    assert!(stderr.contains("\n  still thinking"), "{stderr}");
-    assert!(stderr.contains("hint: --start-timeout gives more time"), "{stderr}");
+    // A person is told every ten seconds.
+    let (code, events) = run(command.arg("--start-timeout=11s"));
+    assert_eq!(code, Some(4), "{events:?}");
+    assert_eq!(events.messages("waiting").len(), 1, "{events:?}");
+    let error = events.error();
+    let message = format!("etcd {through} ran for 11 s, waiting for the cluster to be healthy");
+    assert!(error.message.contains(&message), "{error:?}");
+    assert!(error.message.contains("\n  still thinking"), "{error:?}");
+    assert!(error.hints.iter().any(|hint| hint.starts_with("--start-timeout gives")), "{error:?}");
     real.migrate(directory, to, &[]);
     real.check(directory, to, &seed.contents);
 }

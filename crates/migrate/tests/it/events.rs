@@ -111,6 +111,14 @@ impl Running {
         }
     }
 
+    /// Waits for an event of this name.
+    #[track_caller]
+    pub fn wait_for_event(&mut self, name: &str) {
+        while !self.events.has(name) {
+            assert!(self.read_line(), "no event {name}: {:?}", self.events);
+        }
+    }
+
     /// Waits for the end. The exit code, and the events of the whole run.
     pub fn end(mut self) -> (Option<i32>, Events) {
         while self.read_line() {}

@@ -21,6 +21,7 @@ mod operator_flags;
 mod orphans;
 mod require;
 mod restored;
+mod signals;
 mod surroundings;
 mod v2_api;
 
