@@ -45,12 +45,15 @@ impl StepContext<'_> {
         // waited for.
         let stays = self.from == Some(version.series());
         let peers = Peers::of(self.members, &self.options.member.name);
-        let peers = (stays && !is_alone).then_some(&peers);
         self.serve(version, |server| {
-            if let Some(peers) = peers {
-                server.wait_for_quorum(peers)?;
+            if stays && !is_alone {
+                server.wait_for_quorum(&peers)?;
             }
-            server.wait_until_upgraded()?;
+            if is_alone || stays {
+                server.wait_until_upgraded()?;
+            } else {
+                server.wait_until_upgraded_with(&peers)?;
+            }
             if is_alone {
                 server.wait_for_snapshot(data_dir, before)
             } else {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::directory::{Directory, free_port};
 use crate::etcd::{Etcd, Real, minor, real, succeed};
-use crate::events;
+use crate::events::{self, Running};
 use crate::migrations::{make_certificate, peer_flags};
 use crate::require::require;
 
@@ -296,4 +296,36 @@ fn members_that_migrate_together_go_over_several_minors() {
     cluster.wait_for_version(highest);
     cluster.check(&acknowledged);
     println!("{lowest} -> {highest} by {MEMBERS} members at once");
+}
+
+#[test]
+#[ignore = "needs etcd servers and openssl"]
+fn a_member_that_the_others_have_left_at_the_goal_ends_well() {
+    let real = real();
+    require(&["openssl", "version"]);
+    let mut cluster = TestCluster::new(real, None);
+    let [from, to] = [4, 5].map(|minor| real.version(minor));
+    cluster.begin(from);
+    let key = ("/registry/key".to_owned(), "value".to_owned());
+    cluster.members[0].etcd.as_ref().unwrap().run(&["put", &key.0, &key.1]);
+    (0..MEMBERS).for_each(|index| cluster.stop(index));
+    // It starts its server and sees nothing of what happens then, as on a machine that is very slow.
+    let mut late = Running::spawn(cluster.migrate(2, to).arg("--start-timeout=20s"));
+    late.wait_for_server();
+    late.signal("STOP");
+    thread::scope(|scope| {
+        for index in 0..2 {
+            let cluster = &cluster;
+            scope.spawn(move || {
+                let mut command = cluster.migrate(index, to);
+                succeed(&cluster.members[index].directory, &mut command, to)
+            });
+        }
+    });
+    late.signal("CONT");
+    let (code, events) = late.end();
+    assert_eq!(code, Some(0), "{events:?}");
+    (0..MEMBERS).for_each(|index| cluster.start(index, to));
+    (0..MEMBERS).for_each(|index| cluster.wait_for(index));
+    cluster.check(&BTreeMap::from([key]));
 }

@@ -103,6 +103,12 @@ impl Running {
         Self { child, log, events: Events::default() }
     }
 
+    /// Sends a signal, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
     /// Waits for the first server.
     #[track_caller]
     pub fn wait_for_server(&mut self) {

@@ -28,11 +28,6 @@ fn start(seed: &Seed, wrapper: &[&str], bin_dir: &Path) -> Running {
     running
 }
 
-fn send(signal: &str, running: &Running) {
-    let id = running.child.id().to_string();
-    assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
-}
-
 #[track_caller]
 fn check_nothing_runs(directory: &Directory) {
     let pattern = directory.path("data").display().to_string();
@@ -48,9 +43,9 @@ fn a_second_signal_kills_a_server_that_does_not_stop() {
     // What a shell ignores, its programs ignore, too.
     let bin = servers_that_hang("trap '' TERM");
     let mut running = start(&seed, &[], &bin.0);
-    send("-TERM", &running);
+    running.signal("TERM");
     running.wait_for_event("interrupted");
-    send("-TERM", &running);
+    running.signal("TERM");
     let (code, events) = running.end();
     assert_eq!(code, Some(143), "{events:?}");
     assert!(events.has("killed"), "{events:?}");
@@ -66,12 +61,12 @@ fn a_closed_terminal_ends_migrate_in_order_unless_it_was_told_to_go_on() {
     let seed = real.seed(real.version(4));
     let bin = servers_that_hang("");
     let running = start(&seed, &[], &bin.0);
-    send("-HUP", &running);
+    running.signal("HUP");
     assert_eq!(running.end().0, Some(129));
     check_nothing_runs(&seed.directory);
     let running = start(&seed, &["nohup"], &bin.0);
-    send("-HUP", &running);
-    send("-TERM", &running);
+    running.signal("HUP");
+    running.signal("TERM");
     let (code, events) = running.end();
     assert_eq!(code, Some(143), "{events:?}");
     check_nothing_runs(&seed.directory);
