@@ -29,7 +29,7 @@ use error::MigrateError;
 use printable::printable_lines;
 use report::event::EventLog;
 use report::format::OutputFormat;
-use run::migration;
+use run::{migration, restore};
 
 /// What `--version` prints. In one piece, because `etcdimg verify` searches the finished program
 /// for it.
@@ -73,6 +73,13 @@ fn run_command(reader: &OptionReader<'_>, log: EventLog) -> Result<(), MigrateEr
             Err(MigrateError::usage("--json goes with `status` or --plan"))
         }
         [] => migration::run(&reader.options()?, log),
+        [word] if word == "restore" => {
+            let (options, request) = (reader.options()?, reader.restore_options()?);
+            if arguments.has("plan") {
+                return print(&restore::plan(&options, &request, reader.plan_format()?)?);
+            }
+            restore::run(&options, &request, log)
+        }
         [word] if word == "status" => {
             let backups = arguments.value("backup-dir").map(Path::new);
             let format =

@@ -71,6 +71,15 @@ pub struct Timeouts {
     pub stop: Duration,
 }
 
+/// What `restore` needs to know besides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestoreOptions {
+    /// The file that `etcdctl snapshot save` has written, or a copied `member/snap/db`.
+    pub snapshot: PathBuf,
+    /// How much the revision rises, so that clients notice that the time before is gone.
+    pub bump_revision: Option<u64>,
+}
+
 /// Everything that one run needs to know from its caller.
 #[derive(Clone, Debug)]
 pub struct Options {

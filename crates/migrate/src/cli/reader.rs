@@ -10,7 +10,9 @@ use std::time::Duration;
 use etcd_version::{Bundled, EtcdVersion};
 
 use super::arguments::Arguments;
-use super::options::{Backups, Options, PlainBinaries, Port, ServerLog, ServerOptions, Timeouts};
+use super::options::{
+    Backups, Options, PlainBinaries, Port, RestoreOptions, ServerLog, ServerOptions, Timeouts,
+};
 use super::{etcd_flags, shell_words};
 use crate::error::MigrateError;
 use crate::inspect::current_version::Trust;
@@ -67,6 +69,22 @@ impl OptionReader<'_> {
             data_dir,
             member,
         })
+    }
+
+    /// What `restore` needs to know besides.
+    pub fn restore_options(&self) -> Result<RestoreOptions, MigrateError> {
+        let snapshot = self.arguments.value("snapshot").filter(|path| !path.is_empty());
+        let snapshot = snapshot.ok_or_else(|| {
+            MigrateError::usage("restore needs the file of a snapshot: --snapshot")
+        })?;
+        let bump_revision = self.flag("bump-revision")?.map(|text| {
+            text.parse().ok().filter(|count| *count > 0).ok_or_else(|| {
+                MigrateError::usage(format_args!(
+                    "--bump-revision `{text}` is not a number above 0, for example `1000000000`"
+                ))
+            })
+        });
+        Ok(RestoreOptions { snapshot: snapshot.into(), bump_revision: bump_revision.transpose()? })
     }
 
     /// The data directory, without a trailing slash: `<data-dir>.bak` is then beside the directory

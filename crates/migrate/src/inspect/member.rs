@@ -32,6 +32,22 @@ impl Member {
         }
     }
 
+    /// The members of a new cluster, as `--initial-cluster` lists them: `a=http://a:2380,b=http://b:2380`.
+    pub fn of_initial_cluster(list: &str) -> Vec<Self> {
+        let mut members: Vec<Self> = Vec::new();
+        for (name, url) in list.split(',').filter_map(|pair| pair.trim().split_once('=')) {
+            match members.iter_mut().find(|member| member.name == name) {
+                Some(member) => member.peer_urls.push(url.to_owned()),
+                None => members.push(Self {
+                    name: name.to_owned(),
+                    peer_urls: vec![url.to_owned()],
+                    is_learner: false,
+                }),
+            }
+        }
+        members
+    }
+
     /// The JSON that `from_json` reads.
     pub fn to_json(&self) -> String {
         json!({ "name": self.name, "peerURLs": self.peer_urls, "isLearner": self.is_learner })
@@ -42,6 +58,17 @@ impl Member {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_new_cluster_is_a_list_of_names_and_urls() {
+        let members = Member::of_initial_cluster("a=http://a:1, b=http://b:1?x=y,a=http://c:1");
+        let shown: Vec<_> =
+            members.iter().map(|member| (&*member.name, member.peer_urls.join(" "))).collect();
+        let expected =
+            [("a", "http://a:1 http://c:1".to_owned()), ("b", "http://b:1?x=y".to_owned())];
+        assert_eq!(shown, expected);
+        assert_eq!(Member::of_initial_cluster(""), []);
+    }
 
     #[test]
     fn members_are_read_as_json() {

@@ -12,5 +12,6 @@ pub(crate) mod member;
 pub(crate) mod member_data;
 pub mod protobuf;
 pub(crate) mod raft_snapshot;
+pub(crate) mod snapshot;
 pub mod v2_store;
 pub mod version_pair;

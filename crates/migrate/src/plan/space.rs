@@ -8,6 +8,12 @@ use super::tools::has_storage_version;
 /// start when there is no room for the next one.
 const LOG_FILE_BYTES: u64 = 64_000_000;
 
+/// What a restored snapshot takes, with what the tool writes meanwhile: it copies the database before it
+/// works on it.
+pub fn bytes_restored(snapshot_bytes: u64) -> u64 {
+    2 * snapshot_bytes + LOG_FILE_BYTES
+}
+
 /// The largest number of bytes that a step writes. Each step removes what it wrote before the next
 /// one starts.
 pub fn bytes_written(steps: &[Step], db_bytes: u64) -> u64 {

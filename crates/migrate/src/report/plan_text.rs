@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use etcd_version::EtcdVersion;
+
 use crate::inspect::current_version::{CurrentVersion, Evidence};
 use crate::inspect::version_pair::VersionPair;
 use crate::plan::steps::{DowngradeMethod, Step};
@@ -17,15 +19,30 @@ pub struct PlanReport<'a> {
     pub steps: &'a [Step],
     /// The directory of the backups.
     pub backup: &'a Path,
+    /// `None` if the data is there already.
+    pub restore: Option<RestorePlan<'a>>,
+}
+
+/// The snapshot that is restored before the steps, and the version whose tool does it.
+#[derive(Debug)]
+pub struct RestorePlan<'a> {
+    pub snapshot: &'a Path,
+    pub tool: &'a EtcdVersion,
 }
 
 impl Report for PlanReport<'_> {
     fn text(&self) -> String {
         let data_dir = self.data_dir.display();
-        let mut lines = vec![
-            format!("data directory {data_dir}: {}", describe(self.origin)),
-            format!("target {}", self.target),
-        ];
+        let origin = describe(self.origin);
+        let first = match &self.restore {
+            None => format!("data directory {data_dir}: {origin}"),
+            Some(restore) => format!(
+                "snapshot {}: {origin}\ndata directory {data_dir}: restored by the tools of etcd {}",
+                restore.snapshot.display(),
+                restore.tool
+            ),
+        };
+        let mut lines = vec![first, format!("target {}", self.target)];
         for (index, step) in self.steps.iter().enumerate() {
             lines.push(format!("  {}. {}", index + 1, self.sentence(step)));
         }
@@ -55,12 +72,18 @@ impl Report for PlanReport<'_> {
             };
             Json::Object([("action", Json::text(action))].into_iter().chain(details).collect())
         };
-        Json::Object(vec![
+        let restore = self.restore.as_ref().map(|restore| {
+            let tool = ("tool", Json::text(restore.tool));
+            Json::Object(vec![("snapshot", Json::text(restore.snapshot.display())), tool])
+        });
+        let mut fields = vec![
             ("dataDirectory", Json::text(self.data_dir.display())),
             ("from", origin(self.origin)),
             ("target", Json::text(self.target)),
             ("steps", Json::List(self.steps.iter().map(step).collect())),
-        ])
+        ];
+        fields.extend(restore.map(|restore| ("restore", restore)));
+        Json::Object(fields)
     }
 }
 

@@ -26,16 +26,16 @@ use crate::run::server::ServerContext;
 use crate::run::signal::StopSignal;
 use crate::run::step_context::StepContext;
 use crate::state::backup_store::BackupStore;
-use crate::state::journal::{self, Journal};
+use crate::state::journal::{self, DONE, Journal};
 use crate::state::lock::{self, DataDirLock};
 use crate::state::swap::Swap;
 
 /// The data and the steps to the target version.
-struct Migration {
+pub(super) struct Migration {
     found: DataDir,
     journal: Option<Journal>,
     origin: CurrentVersion,
-    steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
 }
 
 /// The output of `--plan`. Changes nothing.
@@ -51,6 +51,7 @@ pub fn plan(options: &Options, format: OutputFormat) -> Result<String, MigrateEr
         origin: &migration.origin,
         steps: &migration.steps,
         backup: &backup,
+        restore: None,
     };
     Ok(report.print(format))
 }
@@ -72,15 +73,7 @@ pub fn status(
 pub fn run(options: &Options, log: EventLog) -> Result<(), MigrateError> {
     refuse_arguments(options)?;
     refuse_backups_within_member(options)?;
-    let stop = StopSignal::listen().map_err(|error| {
-        MigrateError::new(
-            MigrateErrorKind::System,
-            format_args!("cannot listen for signals: {error}"),
-        )
-    })?;
-    for flag in &options.ignored {
-        log.info("ignored", format_args!("--{flag} has no effect here"));
-    }
+    let stop = begin(options, log)?;
     let bundled = bundled::bundled(options.bundled.as_ref(), &options.bin_dir)?;
     let swap = Swap::of(&options.data_dir);
     if !swap.is_pending() {
@@ -109,8 +102,22 @@ pub fn run(options: &Options, log: EventLog) -> Result<(), MigrateError> {
     arrive(options, log).map_err(|failure| failure.in_step().hint(GOES_ON))
 }
 
+/// Begins to listen for signals, and says what has no effect.
+pub(super) fn begin(options: &Options, log: EventLog) -> Result<StopSignal, MigrateError> {
+    let stop = StopSignal::listen().map_err(|error| {
+        MigrateError::new(
+            MigrateErrorKind::System,
+            format_args!("cannot listen for signals: {error}"),
+        )
+    })?;
+    for flag in &options.ignored {
+        log.info("ignored", format_args!("--{flag} has no effect here"));
+    }
+    Ok(stop)
+}
+
 /// Takes the steps, and notes in the journal how that ended.
-fn take_steps(
+pub(super) fn take_steps(
     options: &Options,
     migration: &Migration,
     stop: &StopSignal,
@@ -145,13 +152,14 @@ fn take_steps(
             target: options.target.to_string(),
             step: kept.map(|journal| journal.step.clone()).unwrap_or_default(),
             backup: kept.and_then(|journal| journal.backup.clone()),
+            snapshot: kept.map(|journal| journal.snapshot.clone()).unwrap_or_default(),
             outcome: "running".to_owned(),
         },
         has_begun: false,
     };
     let outcome = runner.take(&migration.steps).map_err(|failure| runner.explain(failure));
     match &outcome {
-        Ok(()) => "done".clone_into(&mut runner.journal.outcome),
+        Ok(()) => DONE.clone_into(&mut runner.journal.outcome),
         Err(failure) => runner.journal.outcome.clone_from(&failure.cause),
     }
     // A plan that only records needs no journal, unless there is one to close.
@@ -181,7 +189,7 @@ fn server_options(options: &Options, found: &DataDir) -> ServerOptions {
     }
 }
 
-fn arrive(options: &Options, log: EventLog) -> Result<(), MigrateError> {
+pub(super) fn arrive(options: &Options, log: EventLog) -> Result<(), MigrateError> {
     if options.plain_binaries == PlainBinaries::Replace {
         binaries::place(&options.bin_dir, &options.target.version, log)?;
     }
@@ -195,11 +203,7 @@ fn arrive(options: &Options, log: EventLog) -> Result<(), MigrateError> {
 
 impl Migration {
     fn with_steps(self, options: &Options, bundled: &Bundled) -> Result<Self, MigrateError> {
-        let steps = steps::steps(&self.origin, &options.target, bundled, options.downgrades);
-        let steps = steps.map_err(|no_path| {
-            let failure = MigrateError::new(MigrateErrorKind::NotMigratable, &no_path);
-            no_path.hint().into_iter().fold(failure, MigrateError::hint)
-        })?;
+        let steps = steps_from(&self.origin, options, bundled)?;
         Ok(Self { steps, ..self })
     }
 
@@ -223,7 +227,7 @@ fn peek(options: &Options, bundled: &Bundled) -> Result<Migration, MigrateError>
 }
 
 /// The migration, planned with the lock.
-fn prepare(options: &Options, bundled: &Bundled) -> Result<Migration, MigrateError> {
+pub(super) fn prepare(options: &Options, bundled: &Bundled) -> Result<Migration, MigrateError> {
     look(options)?.with_steps(options, bundled)
 }
 
@@ -238,6 +242,11 @@ fn look(options: &Options) -> Result<Migration, MigrateError> {
     }
     let found = data_dir::read(&options.data_dir)?;
     let journal = journal::read(&options.data_dir)?;
+    if let Some(journal) = journal.as_ref().filter(|journal| journal.is_restoring())
+        && found.contents == DataDirContents::Empty
+    {
+        return Err(half_restored(options, journal));
+    }
     let is_under_way = journal.as_ref().is_some_and(Journal::is_unfinished);
     let trust = options.trust.while_under_way(is_under_way);
     let mut origin =
@@ -255,8 +264,32 @@ fn look(options: &Options) -> Result<Migration, MigrateError> {
     Ok(Migration { found, journal, origin, steps: Vec::new() })
 }
 
+fn half_restored(options: &Options, journal: &Journal) -> MigrateError {
+    let what = format_args!(
+        "the restore of {} was interrupted before there was any data: an etcd would start as a new, \
+         empty cluster",
+        journal.snapshot
+    );
+    let state = lock::state_dir(&options.data_dir);
+    MigrateError::new(MigrateErrorKind::NotMigratable, what)
+        .hint("run `migrate restore` again with the same snapshot")
+        .hint(format_args!("or remove {} to start with no data", state.display()))
+}
+
+/// The steps to the target version.
+pub(super) fn steps_from(
+    origin: &CurrentVersion,
+    options: &Options,
+    bundled: &Bundled,
+) -> Result<Vec<Step>, MigrateError> {
+    steps::steps(origin, &options.target, bundled, options.downgrades).map_err(|no_path| {
+        let failure = MigrateError::new(MigrateErrorKind::NotMigratable, &no_path);
+        no_path.hint().into_iter().fold(failure, MigrateError::hint)
+    })
+}
+
 /// An error if the extra arguments move data or change the cluster.
-fn refuse_arguments(options: &Options) -> Result<(), MigrateError> {
+pub(super) fn refuse_arguments(options: &Options) -> Result<(), MigrateError> {
     match fitted_flags::refused(&options.member.extra_arguments) {
         None => Ok(()),
         Some((name, reason)) => Err(MigrateError::usage(format_args!(
@@ -282,7 +315,7 @@ fn refuse_backups_within_member(options: &Options) -> Result<(), MigrateError> {
 }
 
 /// The failure with its hints.
-fn explain(unclear: &UnclearVersion) -> MigrateError {
+pub(super) fn explain(unclear: &UnclearVersion) -> MigrateError {
     let failure = MigrateError::new(MigrateErrorKind::NotMigratable, unclear);
     match unclear {
         UnclearVersion::Contradiction { .. } => failure
@@ -295,7 +328,7 @@ fn explain(unclear: &UnclearVersion) -> MigrateError {
 }
 
 /// Creates the data directory if it is missing.
-fn create(options: &Options, log: EventLog) -> Result<(), MigrateError> {
+pub(super) fn create(options: &Options, log: EventLog) -> Result<(), MigrateError> {
     let path = &options.data_dir;
     if !path.exists() {
         log.info("create", format_args!("{} does not exist, creating it", path.display()));
@@ -305,7 +338,7 @@ fn create(options: &Options, log: EventLog) -> Result<(), MigrateError> {
 }
 
 /// Sets the mode of the data directory, if one is asked for.
-fn set_mode(options: &Options) -> Result<(), MigrateError> {
+pub(super) fn set_mode(options: &Options) -> Result<(), MigrateError> {
     let path = &options.data_dir;
     let Some(mode) = options.data_dir_mode else { return Ok(()) };
     platform::set_mode(path, mode)

@@ -11,6 +11,7 @@ pub mod orphan;
 pub mod peers;
 pub mod poll;
 pub mod ports;
+pub mod restore;
 pub mod runner;
 pub mod server;
 pub mod server_log;

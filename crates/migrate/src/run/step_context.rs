@@ -10,18 +10,35 @@ use etcd_version::EtcdVersion;
 use super::peers::Peers;
 use super::poll::Poll;
 use super::server::{Server, ServerContext, Stopped};
+use super::signal::StopSignal;
 use super::subprocess;
 use crate::cli::options::Options;
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::inspect::member_data::Member;
 use crate::inspect::raft_snapshot;
 use crate::plan::bundled;
+use crate::report::event::EventLog;
 use etcd_version::Series;
 
 /// How long a server runs before it is asked to stop: at first not longer than its work takes, then
 /// longer, up to more time than a server keeps anything out of its database.
 const PAUSES_BEFORE_STOP: [Duration; 3] =
     [Duration::ZERO, Duration::from_millis(300), Duration::from_secs(2)];
+
+/// What is done while a tool runs: a person is told of it from time to time, and a signal ends it.
+pub fn watch(
+    program: &str,
+    stop: &StopSignal,
+    log: EventLog,
+) -> impl FnMut() -> Result<(), MigrateError> {
+    let mut poll = Poll::start();
+    move || {
+        if let Some(waited) = poll.reminder() {
+            log.info("waiting", format_args!("waiting for {program}, {waited} s so far"));
+        }
+        stop.check()
+    }
+}
 
 /// The options and the cluster, the same for all steps of a run.
 #[derive(Debug)]
@@ -93,16 +110,8 @@ impl StepContext<'_> {
 
     /// Runs a tool; `what` begins the error if the tool fails.
     pub fn run_tool(&self, command: Command, what: &str) -> Result<(), MigrateError> {
-        let mut poll = Poll::start();
         let program = command.get_program().display().to_string();
-        let check = || {
-            if let Some(waited) = poll.reminder() {
-                let message = format_args!("waiting for {program}, {waited} s so far");
-                self.server.log.info("waiting", message);
-            }
-            self.server.stop.check()
-        };
-        match subprocess::run(command, check)? {
+        match subprocess::run(command, watch(&program, self.server.stop, self.server.log))? {
             None => Ok(()),
             Some(error) => Err(MigrateError::new(
                 MigrateErrorKind::StepFailed,

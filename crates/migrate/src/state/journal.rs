@@ -20,9 +20,14 @@ pub struct Journal {
     pub step: String,
     /// The backup that was made before this migration changed anything.
     pub backup: Option<PathBuf>,
+    /// The snapshot that the data was restored from, as `restore` names it; empty if it was not.
+    pub snapshot: String,
     /// `running`, `done` or the error that ended it.
     pub outcome: String,
 }
+
+/// The outcome of a migration that has reached its target.
+pub const DONE: &str = "done";
 
 /// Reads it; `None` if there is none.
 pub fn read(data_dir: &Path) -> Result<Option<Journal>, MigrateError> {
@@ -45,12 +50,18 @@ impl Journal {
         !self.step.is_empty()
     }
 
+    /// Whether the data is being restored from a snapshot, or was and has not reached its target.
+    pub fn is_restoring(&self) -> bool {
+        !self.snapshot.is_empty() && self.outcome != DONE
+    }
+
     fn print(&self) -> String {
         let backup = self.backup.as_ref().map(|path| path.display().to_string());
         let lines = [
             ("target", Some(self.target.clone())),
             ("step", Some(self.step.clone())),
             ("backup", backup),
+            ("snapshot", Some(self.snapshot.clone())),
             ("outcome", Some(self.outcome.clone())),
         ];
         let lines = lines.into_iter().filter_map(|(name, value)| {
@@ -69,6 +80,7 @@ fn parse(text: &str) -> Journal {
             "target" => value.clone_into(&mut journal.target),
             "step" => value.clone_into(&mut journal.step),
             "backup" => journal.backup = Some(value.into()),
+            "snapshot" => value.clone_into(&mut journal.snapshot),
             "outcome" => value.clone_into(&mut journal.outcome),
             _ => {}
         }
@@ -94,6 +106,7 @@ mod tests {
             target: "3.7.1/etcd3".to_owned(),
             step: "serve 3.6.14".to_owned(),
             backup: Some("/a path/with spaces".into()),
+            snapshot: "/a snapshot of 7 bytes".to_owned(),
             outcome: "running".to_owned(),
         };
         journal.write(scratch.path()).unwrap();

@@ -7,10 +7,11 @@ use std::fs;
 use crate::directory::{Directory, outcome};
 
 const FLAGS: &str = "--allow-multi-step-downgrade --backup-dir --backup-retain --bin-dir \
+    --bump-revision \
     --bundled-versions --data-dir --data-dir-mode --etcd-data-prefix --etcd-server-extra-args --help \
     --initial-advertise-peer-urls --initial-cluster --initial-cluster-token --json \
     --listen-client-urls --listen-peer-urls --log-format --name --no-backup --peer-port --plan \
-    --plan-format --port --show-server-log --start-timeout --stop-timeout --target-storage \
+    --plan-format --port --show-server-log --snapshot --start-timeout --stop-timeout --target-storage \
     --target-version --trust --ttl-keys-directory --version";
 
 fn stdout(directory: &Directory, arguments: &[&str]) -> String {

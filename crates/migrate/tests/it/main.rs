@@ -20,6 +20,7 @@ mod mount;
 mod operator_flags;
 mod orphans;
 mod require;
+mod restore;
 mod restored;
 mod signals;
 mod surroundings;
