@@ -26,7 +26,8 @@ pub enum MigrateErrorKind {
 }
 
 impl MigrateErrorKind {
-    fn code(self) -> u8 {
+    /// The exit code.
+    pub fn code(self) -> u8 {
         match self {
             Self::System => 1,
             Self::Usage => 2,

@@ -22,6 +22,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use cli::arguments::Arguments;
 use cli::reader::OptionReader;
@@ -29,6 +30,7 @@ use error::MigrateError;
 use printable::printable_lines;
 use report::event::EventLog;
 use report::format::OutputFormat;
+use report::outcome::{self, Outcome};
 use run::{migration, restore};
 
 /// What `--version` prints. In one piece, because `etcdimg verify` searches the finished program
@@ -50,10 +52,36 @@ pub fn main(
         Ok(format) => EventLog::new(format),
         Err(failure) => return end(EventLog::new(OutputFormat::Text), &failure),
     };
-    match run_command(&reader, log) {
+    let started = Instant::now();
+    let outcome = run_command(&reader, log);
+    let reported = report_outcome(&reader, &outcome, started.elapsed());
+    if let Err(failure) = reported {
+        log.warn("not-reported", failure.cause);
+    }
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => end(log, &failure),
     }
+}
+
+/// Tells those who do not read the log how a run ended.
+fn report_outcome(
+    reader: &OptionReader<'_>,
+    outcome: &Result<(), MigrateError>,
+    duration: Duration,
+) -> Result<(), MigrateError> {
+    if let (Err(failure), Some(path)) = (outcome, reader.termination_log()) {
+        outcome::write_termination(path, failure)?;
+    }
+    let (Some(path), Ok(options)) = (reader.metrics_file(), reader.options()) else {
+        return Ok(());
+    };
+    let exit_code = outcome.as_ref().err().map_or(0, |failure| failure.kind.code());
+    let target = &options.target.version.to_string();
+    outcome::write_metrics(
+        path,
+        &Outcome { data_dir: &options.data_dir, target, exit_code, duration },
+    )
 }
 
 fn run_command(reader: &OptionReader<'_>, log: EventLog) -> Result<(), MigrateError> {

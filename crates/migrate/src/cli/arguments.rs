@@ -34,6 +34,8 @@ const VALUED: &[&str] = &[
     "start-timeout",
     "stop-timeout",
     "log-format",
+    "metrics-file",
+    "termination-log",
 ];
 
 /// Flags without a value; `=true` and `=false` are allowed.

@@ -20,6 +20,7 @@ use crate::inspect::version_pair::{Storage, VersionPair};
 use crate::plan::steps::Downgrades;
 use crate::platform::BIN_DIR;
 use crate::report::format::OutputFormat;
+use crate::report::outcome::TERMINATION_LOG;
 
 /// The flags and the environment of one call.
 pub struct OptionReader<'a> {
@@ -100,6 +101,20 @@ impl OptionReader<'_> {
             )));
         }
         Ok(path)
+    }
+
+    /// The file for the metrics of this run, if one is wanted.
+    pub fn metrics_file(&self) -> Option<&Path> {
+        self.arguments.value("metrics-file").filter(|path| !path.is_empty()).map(Path::new)
+    }
+
+    /// The file for the last error: the one given, or that of Kubernetes if it is there.
+    pub fn termination_log(&self) -> Option<&Path> {
+        let own = Path::new(TERMINATION_LOG);
+        match self.arguments.value("termination-log") {
+            Some(path) => Some(Path::new(path)).filter(|path| !path.as_os_str().is_empty()),
+            None => Some(own).filter(|own| own.is_file()),
+        }
     }
 
     /// The format of the log.

@@ -3,6 +3,7 @@
 pub mod event;
 pub mod format;
 pub mod json;
+pub mod outcome;
 pub mod plan_text;
 pub mod status;
 pub mod status_text;

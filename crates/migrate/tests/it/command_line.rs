@@ -231,3 +231,32 @@ fn a_log_on_a_full_disk_stops_nothing() {
     assert_eq!(command.arg(BUNDLED).stderr(full).status().unwrap().code(), Some(0));
     assert_eq!(directory.version(), "3.6.14/etcd3");
 }
+
+#[test]
+fn those_who_do_not_read_the_log_learn_how_a_run_ended() {
+    let directory = Directory::new();
+    let [metrics, message] = ["m.prom", "message"].map(|name| directory.path(name));
+    let flags = [
+        format!("--metrics-file={}", metrics.display()),
+        format!("--termination-log={}", message.display()),
+    ];
+    let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+    let exit_code = || {
+        let text = fs::read_to_string(&metrics).unwrap();
+        let line = text.lines().find(|line| line.starts_with("etcd_migrate_last_run_exit_code{"));
+        line.unwrap().split(' ').next_back().unwrap().to_owned()
+    };
+    assert_eq!(run(&directory, "3.7.1", &flags).0, Some(0));
+    assert_eq!((exit_code().as_str(), message.exists()), ("0", false));
+    directory.write("data/notes.txt", b"");
+    let (code, _, stderr) = run(&directory, "3.7.1", &flags);
+    assert_eq!((code, exit_code().as_str()), (Some(3), "3"));
+    let message =
+        fs::read_to_string(&message).unwrap().replace(directory.0.to_str().unwrap(), "DIR");
+    assert_eq!(format!("error: {message}\n"), stderr);
+    // What cannot be written is no reason to fail.
+    let nowhere = format!("--metrics-file={}/no/m", directory.0.display());
+    let (code, _, stderr) = run(&Directory::new(), "3.7.1", &[&nowhere]);
+    assert_eq!(code, Some(0));
+    assert!(stderr.contains("warning: cannot write"), "{stderr}");
+}

@@ -10,9 +10,9 @@ const FLAGS: &str = "--allow-multi-step-downgrade --backup-dir --backup-retain -
     --bump-revision \
     --bundled-versions --data-dir --data-dir-mode --etcd-data-prefix --etcd-server-extra-args --help \
     --initial-advertise-peer-urls --initial-cluster --initial-cluster-token --json \
-    --listen-client-urls --listen-peer-urls --log-format --name --no-backup --peer-port --plan \
+    --listen-client-urls --listen-peer-urls --log-format --metrics-file --name --no-backup --peer-port --plan \
     --plan-format --port --show-server-log --snapshot --start-timeout --stop-timeout --target-storage \
-    --target-version --trust --ttl-keys-directory --version";
+    --target-version --termination-log --trust --ttl-keys-directory --version";
 
 fn stdout(directory: &Directory, arguments: &[&str]) -> String {
     let mut command = directory.command("3.7.1", &directory.path("bin"));
