@@ -26,6 +26,18 @@ pub enum MigrateErrorKind {
 }
 
 impl MigrateErrorKind {
+    fn id(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Usage => "usage",
+            Self::NotMigratable => "not-migratable",
+            Self::NoQuorum => "no-quorum",
+            Self::StepFailed => "step-failed",
+            Self::Locked => "in-use",
+            Self::Interrupted(_) => "interrupted",
+        }
+    }
+
     /// The exit code.
     pub fn code(self) -> u8 {
         match self {
@@ -44,6 +56,8 @@ impl MigrateErrorKind {
 #[derive(Debug)]
 pub struct MigrateError {
     pub kind: MigrateErrorKind,
+    /// A word for programs. Words do not change when the text does.
+    pub id: &'static str,
     /// One sentence; further lines are the last lines of a server.
     pub cause: String,
     /// What to do next, one sentence each.
@@ -53,7 +67,7 @@ pub struct MigrateError {
 impl MigrateError {
     /// A failure without hints.
     pub fn new(kind: MigrateErrorKind, cause: impl fmt::Display) -> Self {
-        Self { kind, cause: cause.to_string(), hints: Vec::new() }
+        Self { kind, id: kind.id(), cause: cause.to_string(), hints: Vec::new() }
     }
 
     /// A wrong flag or variable.
@@ -67,6 +81,13 @@ impl MigrateError {
             MigrateErrorKind::System,
             format_args!("cannot {verb} {}: {error}", path.display()),
         )
+    }
+
+    /// Gives it a word of its own for programs.
+    #[must_use]
+    pub fn id(mut self, id: &'static str) -> Self {
+        self.id = id;
+        self
     }
 
     /// Adds a hint.

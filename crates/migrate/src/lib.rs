@@ -3,7 +3,7 @@
 //! `inspect` reads what is there, `plan` computes the steps, `run` takes them. `state` is what one
 //! run leaves for the next, `report` writes results for people and programs, `cli` reads the
 //! arguments. A module uses only those above it in this list: `platform`, `printable` and `error`, `files`,
-//! `inspect`, `plan`, `state`, `report`, `cli`, `run`.
+//! `inspect`, `plan`, `settings`, `state`, `report`, `cli`, `run`.
 
 mod cli;
 mod error;
@@ -16,6 +16,7 @@ mod report;
 mod run;
 #[cfg(test)]
 mod scratch;
+mod settings;
 mod state;
 
 use std::ffi::OsString;
@@ -26,12 +27,14 @@ use std::time::{Duration, Instant};
 
 use cli::arguments::Arguments;
 use cli::reader::OptionReader;
-use error::MigrateError;
+use error::{MigrateError, MigrateErrorKind};
 use printable::printable_lines;
+use report::Report;
 use report::event::EventLog;
+use report::findings::Findings;
 use report::format::OutputFormat;
 use report::outcome::{self, Outcome};
-use run::{migration, restore};
+use run::{check, migration, restore};
 
 /// What `--version` prints. In one piece, because `etcdimg verify` searches the finished program
 /// for it.
@@ -101,6 +104,7 @@ fn run_command(reader: &OptionReader<'_>, log: EventLog) -> Result<(), MigrateEr
             Err(MigrateError::usage("--json goes with `status` or --plan"))
         }
         [] => migration::run(&reader.options()?, log),
+        [word] if word == "check" => run_check(reader),
         [word] if word == "restore" => {
             let (options, request) = (reader.options()?, reader.restore_options()?);
             if arguments.has("plan") {
@@ -118,6 +122,44 @@ fn run_command(reader: &OptionReader<'_>, log: EventLog) -> Result<(), MigrateEr
     }
 }
 
+/// Prints what `check` finds. An error if something of it is one.
+fn run_check(reader: &OptionReader<'_>) -> Result<(), MigrateError> {
+    let arguments = reader.arguments;
+    let format = if arguments.has("json") { OutputFormat::Json } else { OutputFormat::Text };
+    let target = reader.target_version()?;
+    if let Some(text) = reader.settings_text()? {
+        let (findings, mended) = check::settings(&text, &target)?;
+        if arguments.has("fix") {
+            eprint(&findings.print(format));
+            return print(&mended);
+        }
+        return report_findings(&findings, format);
+    }
+    if arguments.has("fix") {
+        return Err(MigrateError::usage("--fix goes with --manifest or --args"));
+    }
+    let options = reader.options()?;
+    if arguments.value("snapshot").is_some() {
+        let request = reader.restore_options()?;
+        return report_findings(&check::snapshot(&options, &request), format);
+    }
+    report_findings(&check::data_directory(&options), format)
+}
+
+fn report_findings(findings: &Findings<'_>, format: OutputFormat) -> Result<(), MigrateError> {
+    print(&findings.print(format))?;
+    if !findings.has_errors() {
+        return Ok(());
+    }
+    let what = format_args!("{} cannot go to {}", findings.subject.1.display(), findings.target);
+    Err(MigrateError::new(MigrateErrorKind::NotMigratable, what).id("findings"))
+}
+
+/// Prints to stderr, where it does not mix with what stdout is for.
+fn eprint(text: &str) {
+    let _ = io::stderr().write_all(printable_lines(text).as_bytes());
+}
+
 /// Prints to stdout. Exit code 0 must mean that all of it arrived there.
 fn print(text: &str) -> Result<(), MigrateError> {
     let mut stdout = io::stdout();
@@ -126,6 +168,6 @@ fn print(text: &str) -> Result<(), MigrateError> {
 }
 
 fn end(log: EventLog, failure: &MigrateError) -> ExitCode {
-    log.error(&failure.cause, &failure.hints);
+    log.error(failure);
     failure.exit_code()
 }

@@ -8,6 +8,8 @@ use lexopt::Arg;
 
 /// Flags that take a value, as `--name value` or `--name=value`.
 const VALUED: &[&str] = &[
+    "args",
+    "manifest",
     "name",
     "port",
     "peer-port",
@@ -41,6 +43,7 @@ const VALUED: &[&str] = &[
 /// Flags without a value; `=true` and `=false` are allowed.
 const SWITCHES: &[&str] = &[
     "allow-multi-step-downgrade",
+    "fix",
     "help",
     "json",
     "no-backup",

@@ -71,6 +71,15 @@ pub struct Timeouts {
     pub stop: Duration,
 }
 
+/// A text with settings of etcd.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SettingsText {
+    /// A file: a manifest, a unit of systemd, a file of variables. `-` is standard input.
+    Manifest(PathBuf),
+    /// Arguments of etcd.
+    Arguments(String),
+}
+
 /// What `restore` needs to know besides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoreOptions {

@@ -11,7 +11,8 @@ use etcd_version::{Bundled, EtcdVersion};
 
 use super::arguments::Arguments;
 use super::options::{
-    Backups, Options, PlainBinaries, Port, RestoreOptions, ServerLog, ServerOptions, Timeouts,
+    Backups, Options, PlainBinaries, Port, RestoreOptions, ServerLog, ServerOptions, SettingsText,
+    Timeouts,
 };
 use super::{etcd_flags, shell_words};
 use crate::error::MigrateError;
@@ -70,6 +71,25 @@ impl OptionReader<'_> {
             data_dir,
             member,
         })
+    }
+
+    /// The text with settings of etcd that `check` looks at, if there is one.
+    pub fn settings_text(&self) -> Result<Option<SettingsText>, MigrateError> {
+        let path = self.arguments.value("manifest");
+        match (path, self.flag("args")?) {
+            (Some(_), Some(_)) => Err(MigrateError::usage("either --manifest or --args, not both")),
+            (Some(path), None) => Ok(Some(SettingsText::Manifest(path.into()))),
+            (None, Some(text)) => Ok(Some(SettingsText::Arguments(text.to_owned()))),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// The version that is wanted.
+    pub fn target_version(&self) -> Result<EtcdVersion, MigrateError> {
+        let version = self.require("target-version", "TARGET_VERSION")?;
+        version
+            .parse()
+            .map_err(|error| MigrateError::usage(format_args!("--target-version: {error}")))
     }
 
     /// What `restore` needs to know besides.
@@ -176,10 +196,7 @@ impl OptionReader<'_> {
     }
 
     fn target(&self) -> Result<VersionPair, MigrateError> {
-        let version = self.require("target-version", "TARGET_VERSION")?;
-        let version: EtcdVersion = version
-            .parse()
-            .map_err(|error| MigrateError::usage(format_args!("--target-version: {error}")))?;
+        let version = self.target_version()?;
         let storage: Storage = self
             .require("target-storage", "TARGET_STORAGE")?
             .parse()

@@ -2,5 +2,6 @@
 
 pub mod bundled;
 pub mod space;
+pub mod spelling;
 pub mod steps;
 pub mod tools;

@@ -160,6 +160,24 @@ impl fmt::Display for NoPath {
 }
 
 impl NoPath {
+    /// A word for programs.
+    pub fn id(&self) -> &'static str {
+        match self {
+            Self::Etcd2Storage => "etcd2-storage",
+            Self::UnknownMajor(_) => "unknown-version",
+            Self::TargetNotBundled { .. } | Self::NotBundled { .. } => "not-bundled",
+            Self::UnsafeSteppingStone { .. } => "unsafe-stepping-stone",
+            Self::LogBeforeData { .. } => "log-before-data",
+            Self::V2Content { .. } => "v2-content",
+            Self::CorruptAlarm => "corrupt-alarm",
+            Self::NeverStarted { .. } => "never-started",
+            Self::OpenDowngrade { .. } => "open-downgrade",
+            Self::TooFarBack { .. } => "too-far-back",
+            Self::ClusterDowngrade { .. } => "cluster-downgrade",
+            Self::DowngradeNeedsCredentials { .. } => "auth-downgrade",
+        }
+    }
+
     /// What to do instead, if there is something.
     pub fn hint(&self) -> Option<&'static str> {
         match self {

@@ -145,6 +145,11 @@ pub fn free_bytes(path: &Path) -> io::Result<Option<u64>> {
     Ok(Some(status.f_bavail.saturating_mul(status.f_frsize)))
 }
 
+/// Whether a path is on a file system that cannot be written to.
+pub fn is_read_only(path: &Path) -> io::Result<bool> {
+    Ok(rustix::fs::statvfs(path)?.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+}
+
 /// Whether two paths are on one file system.
 pub fn is_same_file_system(one: &Path, other: &Path) -> io::Result<bool> {
     Ok(fs::metadata(one)?.dev() == fs::metadata(other)?.dev())

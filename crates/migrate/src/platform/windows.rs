@@ -95,6 +95,11 @@ pub fn free_bytes(_path: &Path) -> io::Result<Option<u64>> {
     Ok(None)
 }
 
+/// Never: it is not known, and the first write says so.
+pub fn is_read_only(_path: &Path) -> io::Result<bool> {
+    Ok(false)
+}
+
 /// Always true: a volume has its own drive letter here, and so a directory beside is on the same one.
 pub fn is_same_file_system(_one: &Path, _other: &Path) -> io::Result<bool> {
     Ok(true)

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use etcd_version::EtcdVersion;
 
+use crate::error::MigrateError;
 use crate::printable::printable_lines;
 use crate::report::format::OutputFormat;
 use crate::report::json::Json;
@@ -47,8 +48,9 @@ impl EventLog {
     }
 
     /// The last event of a run that failed.
-    pub fn error(self, message: &str, hints: &[String]) {
-        self.write(&Event { hints, ..Event::new(Level::Error, "failed", message) });
+    pub fn error(self, failure: &MigrateError) {
+        let MigrateError { id, cause, hints, .. } = failure;
+        self.write(&Event { id: Some(id), hints, ..Event::new(Level::Error, "failed", cause) });
     }
 
     fn write(self, event: &Event<'_>) {
@@ -64,12 +66,14 @@ struct Event<'a> {
     name: &'static str,
     message: &'a str,
     etcd: Option<&'a EtcdVersion>,
+    /// Which failure it is, for programs.
+    id: Option<&'a str>,
     hints: &'a [String],
 }
 
 impl<'a> Event<'a> {
     fn new(level: Level, name: &'static str, message: &'a str) -> Self {
-        Self { level, name, message, etcd: None, hints: &[] }
+        Self { level, name, message, etcd: None, id: None, hints: &[] }
     }
 
     fn line(&self, format: OutputFormat, time: &str) -> String {
@@ -98,6 +102,7 @@ impl<'a> Event<'a> {
                     ("message", Json::text(self.message)),
                 ];
                 fields.extend(self.etcd.map(|version| ("etcd", Json::text(version))));
+                fields.extend(self.id.map(|id| ("id", Json::text(id))));
                 if !self.hints.is_empty() {
                     fields.push(("hints", Json::List(self.hints.iter().map(Json::text).collect())));
                 }

@@ -1,6 +1,7 @@
 //! What the program tells people and other programs: the plan, the status and the log.
 
 pub mod event;
+pub mod findings;
 pub mod format;
 pub mod json;
 pub mod outcome;

@@ -9,8 +9,7 @@ use etcd_version::facts::{BetweenVersions, Flag, Replacement};
 use etcd_version::{Facts, Series};
 
 use crate::cli::etcd_flags;
-
-const GATES: &str = "feature-gates";
+use crate::plan::spelling::{GATES, Spelling, other_spelling, unknown};
 
 /// Settings for one version.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -117,29 +116,6 @@ fn fit(settings: Vec<(String, String)>, series: Series) -> FittedFlags {
     fitted
 }
 
-enum Spelling<'a> {
-    Flag(&'a str),
-    Gate(&'a str),
-}
-
-/// How a version writes the same setting, if it has another way.
-fn other_spelling(flag: &Flag, series: Series) -> Option<Spelling<'_>> {
-    let facts = Facts::compiled_in();
-    let is_known = |name: &str| facts.flag(name).is_some_and(|flag| flag.is_known_to(series));
-    match &flag.replacement {
-        Some(Replacement::Twin(twin)) if is_known(twin) => return Some(Spelling::Flag(twin)),
-        Some(Replacement::Gate(gate)) if is_known(GATES) => return Some(Spelling::Gate(gate)),
-        _ => {}
-    }
-    // The other way round: a new spelling for an old version.
-    let is_twin = |old: &&Flag| {
-        old.is_known_to(series)
-            && matches!(&old.replacement, Some(Replacement::Twin(twin)) if *twin == flag.name)
-    };
-    let old = facts.flags().iter().find(is_twin).filter(|_| !flag.is_known_to(series))?;
-    Some(Spelling::Flag(&old.name))
-}
-
 /// A version without feature gates has a flag for some of them.
 fn fit_gates(
     list: &str,
@@ -165,18 +141,6 @@ fn fit_gates(
                 reason: format!("etcd {series} has no such feature gate"),
             }),
         }
-    }
-}
-
-fn unknown(flag: &Flag, series: Series) -> String {
-    let range = match (flag.since, flag.until) {
-        (Some(since), _) if series < since => format!("only etcd {since} and later know it"),
-        (_, Some(until)) => format!("only etcd {until} and older know it"),
-        _ => format!("etcd {series} does not know it"),
-    };
-    match &flag.reason {
-        Some(reason) => format!("{range}: {reason}"),
-        None => range,
     }
 }
 

@@ -32,9 +32,9 @@ use crate::state::swap::Swap;
 
 /// The data and the steps to the target version.
 pub(super) struct Migration {
-    found: DataDir,
+    pub(super) found: DataDir,
     journal: Option<Journal>,
-    origin: CurrentVersion,
+    pub(super) origin: CurrentVersion,
     pub(super) steps: Vec<Step>,
 }
 
@@ -218,7 +218,7 @@ impl Migration {
 
 /// The migration, planned without the lock. While another process writes to the data, it may look
 /// damaged; that is no error unless it stays so.
-fn peek(options: &Options, bundled: &Bundled) -> Result<Migration, MigrateError> {
+pub(super) fn peek(options: &Options, bundled: &Bundled) -> Result<Migration, MigrateError> {
     let seen = look(options).or_else(|_| match lock::in_use(&options.data_dir) {
         Some(in_use) => Err(in_use),
         None => look(options),
@@ -283,7 +283,7 @@ pub(super) fn steps_from(
     bundled: &Bundled,
 ) -> Result<Vec<Step>, MigrateError> {
     steps::steps(origin, &options.target, bundled, options.downgrades).map_err(|no_path| {
-        let failure = MigrateError::new(MigrateErrorKind::NotMigratable, &no_path);
+        let failure = MigrateError::new(MigrateErrorKind::NotMigratable, &no_path).id(no_path.id());
         no_path.hint().into_iter().fold(failure, MigrateError::hint)
     })
 }
@@ -299,7 +299,7 @@ pub(super) fn refuse_arguments(options: &Options) -> Result<(), MigrateError> {
 }
 
 /// An error if the backups would be made inside of what they are copies of.
-fn refuse_backups_within_member(options: &Options) -> Result<(), MigrateError> {
+pub(super) fn refuse_backups_within_member(options: &Options) -> Result<(), MigrateError> {
     let Some(backups) = options.backups.directory.as_deref() else { return Ok(()) };
     let member = options.data_dir.join("member");
     // The part of the path that exists; the rest is only names.

@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod binaries;
+pub mod check;
 pub mod command;
 pub mod downgrade;
 pub mod fitted_flags;

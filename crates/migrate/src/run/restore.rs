@@ -67,6 +67,11 @@ pub fn plan(
     Ok(report.print(format))
 }
 
+/// An error if the snapshot cannot be restored into the data directory. Changes nothing.
+pub fn check(options: &Options, request: &RestoreOptions) -> Result<(), MigrateError> {
+    Restore::prepare(options, request)?.check_place().map(drop)
+}
+
 /// Restores the snapshot, and migrates the data if needed.
 pub fn run(options: &Options, request: &RestoreOptions, log: EventLog) -> Result<(), MigrateError> {
     let restore = Restore::prepare(options, request)?;

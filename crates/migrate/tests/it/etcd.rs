@@ -244,6 +244,19 @@ impl Etcd {
         self
     }
 
+    /// Whether it comes to answer. One that does not has ended by itself.
+    pub fn starts(mut self) -> bool {
+        let started = Instant::now();
+        while !self.is_up() {
+            if self.child.try_wait().unwrap().is_some() {
+                return false;
+            }
+            assert!(started.elapsed() < Duration::from_mins(1), "it neither answers nor ends");
+            thread::sleep(Duration::from_millis(50));
+        }
+        true
+    }
+
     pub fn etcdctl(&self) -> Command {
         let mut command = Command::new(&self.etcdctl);
         command.env_clear().env("ETCDCTL_API", "3");

@@ -6,11 +6,11 @@ use std::fs;
 
 use crate::directory::{Directory, outcome};
 
-const FLAGS: &str = "--allow-multi-step-downgrade --backup-dir --backup-retain --bin-dir \
+const FLAGS: &str = "--allow-multi-step-downgrade --args --backup-dir --backup-retain --bin-dir \
     --bump-revision \
-    --bundled-versions --data-dir --data-dir-mode --etcd-data-prefix --etcd-server-extra-args --help \
+    --bundled-versions --data-dir --data-dir-mode --etcd-data-prefix --etcd-server-extra-args --fix --help \
     --initial-advertise-peer-urls --initial-cluster --initial-cluster-token --json \
-    --listen-client-urls --listen-peer-urls --log-format --metrics-file --name --no-backup --peer-port --plan \
+    --listen-client-urls --listen-peer-urls --log-format --manifest --metrics-file --name --no-backup --peer-port --plan \
     --plan-format --port --show-server-log --snapshot --start-timeout --stop-timeout --target-storage \
     --target-version --termination-log --trust --ttl-keys-directory --version";
 

@@ -1,6 +1,7 @@
 //! The real program, from outside.
 
 mod chains;
+mod check;
 mod cluster;
 mod command_line;
 mod damage;

@@ -1,0 +1,46 @@
+//! How versions of etcd write one and the same setting.
+
+use etcd_version::facts::{Flag, Replacement};
+use etcd_version::{Facts, Series};
+
+/// The flag with a list of features.
+pub const GATES: &str = "feature-gates";
+
+/// Another way to write a setting.
+pub enum Spelling<'a> {
+    /// A flag with the same value.
+    Flag(&'a str),
+    /// A feature of `GATES`.
+    Gate(&'a str),
+}
+
+/// How a version writes the same setting, if it has another way.
+pub fn other_spelling(flag: &Flag, series: Series) -> Option<Spelling<'_>> {
+    let facts = Facts::compiled_in();
+    let is_known = |name: &str| facts.flag(name).is_some_and(|flag| flag.is_known_to(series));
+    match &flag.replacement {
+        Some(Replacement::Twin(twin)) if is_known(twin) => return Some(Spelling::Flag(twin)),
+        Some(Replacement::Gate(gate)) if is_known(GATES) => return Some(Spelling::Gate(gate)),
+        _ => {}
+    }
+    // The other way round: a new spelling for an old version.
+    let is_twin = |old: &&Flag| {
+        old.is_known_to(series)
+            && matches!(&old.replacement, Some(Replacement::Twin(twin)) if *twin == flag.name)
+    };
+    let old = facts.flags().iter().find(is_twin).filter(|_| !flag.is_known_to(series))?;
+    Some(Spelling::Flag(&old.name))
+}
+
+/// Why a version does not know a flag.
+pub fn unknown(flag: &Flag, series: Series) -> String {
+    let range = match (flag.since, flag.until) {
+        (Some(since), _) if series < since => format!("only etcd {since} and later know it"),
+        (_, Some(until)) => format!("only etcd {until} and older know it"),
+        _ => format!("etcd {series} does not know it"),
+    };
+    match &flag.reason {
+        Some(reason) => format!("{range}: {reason}"),
+        None => range,
+    }
+}
