@@ -24,6 +24,8 @@ pub struct Facts {
     /// In ascending order. The first row holds for every version before the second one, too.
     series: Vec<SeriesFacts>,
     replay: ReplayLimits,
+    /// What a database says about its version without naming it.
+    pub evidence: EvidenceFacts,
     floors: Vec<Floor>,
     flags: Vec<Flag>,
 }
@@ -53,6 +55,15 @@ pub struct SeriesFacts {
 struct ReplayLimits {
     v2: Series,
     converted: Series,
+}
+
+/// What a database says about its version without naming it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EvidenceFacts {
+    /// The first version that writes a term into the database.
+    pub term_since: Series,
+    /// The cluster version that etcd writes before the cluster has agreed on one.
+    pub undecided: Series,
 }
 
 /// Requests in a log that some later version cannot replay.

@@ -7,8 +7,8 @@ use std::str::FromStr;
 use serde_json::Value;
 
 use super::{
-    ALL_PROGRAMS, BetweenVersions, Facts, Flag, FlagKind, Floor, MinorChange, Replacement,
-    ReplayLimits, SeriesFacts,
+    ALL_PROGRAMS, BetweenVersions, EvidenceFacts, Facts, Flag, FlagKind, Floor, MinorChange,
+    Replacement, ReplayLimits, SeriesFacts,
 };
 use crate::{EtcdVersion, Series};
 
@@ -46,6 +46,7 @@ pub(super) fn read(text: &str) -> Result<Facts, FactsError> {
     Ok(Facts {
         series,
         replay: replay(&root)?,
+        evidence: evidence(&root)?,
         floors: root.rows("floors", floor)?,
         flags: root.rows("flags", flag)?,
     })
@@ -82,6 +83,19 @@ fn replay(root: &JsonNode<'_>) -> Result<ReplayLimits, FactsError> {
             .ok_or_else(|| root.error(format!("`replay` has no row for the requests `{requests}`")))
     };
     Ok(ReplayLimits { v2: until("v2")?, converted: until("converted")? })
+}
+
+fn evidence(root: &JsonNode<'_>) -> Result<EvidenceFacts, FactsError> {
+    let rows = root.rows("evidence", |row| {
+        let kind = row.text("in")?;
+        Ok((kind, row.parsed(if kind == "term" { "since" } else { "version" })?))
+    })?;
+    let version = |kind: &str| {
+        let row = rows.iter().find(|(name, _)| *name == kind);
+        row.map(|(_, version)| *version)
+            .ok_or_else(|| root.error(format!("`evidence` has no row for `{kind}`")))
+    };
+    Ok(EvidenceFacts { term_since: version("term")?, undecided: version("undecided")? })
 }
 
 fn floor(row: &JsonNode<'_>) -> Result<Floor, FactsError> {

@@ -78,23 +78,26 @@ impl MemberData {
     fn agreed_in_log(&self) -> Option<Series> {
         let agreed = self.log.cluster_version_after(self.consistent_index.unwrap_or(0))?;
         // A downgrade has not ended before the storage version is down, too.
-        (agreed > UNDECIDED && Some(agreed) != self.db_series())
+        (is_decided(agreed) && Some(agreed) != self.db_series())
             .then_some(agreed.max(self.storage_version.unwrap_or(agreed)))
     }
 
     /// The minor version of the database alone.
     pub fn db_series(&self) -> Option<Series> {
-        let decided = self.cluster_version.filter(|series| *series > UNDECIDED);
+        let decided = self.cluster_version.filter(|series| is_decided(*series));
         // A downgrade lowers the cluster version before the storage version; until both are down
         // only the newer etcd can open the data.
         let newest = decided.max(self.storage_version);
-        // etcd's own rule for data without either: a term was first written by 3.5.
-        newest.or(self.term.filter(|term| *term > 0).map(|_| Series::new(3, 5)))
+        // etcd's own rule for data without either.
+        let has_term = self.term.is_some_and(|term| term > 0);
+        newest.or(has_term.then_some(Facts::compiled_in().evidence.term_since))
     }
 }
 
-/// etcd first writes 3.0 while not all members of the cluster answer.
-const UNDECIDED: Series = Series::new(3, 0);
+/// Whether a cluster version says something about the data.
+fn is_decided(cluster_version: Series) -> bool {
+    cluster_version > Facts::compiled_in().evidence.undecided
+}
 
 /// Reads a database and the log beside it.
 pub fn read(member: &Path) -> Result<MemberData, MigrateError> {
@@ -251,7 +254,7 @@ mod tests {
             (v3_6, v3_6, v3_6, v3_6),
             // A downgrade lowers the storage version last.
             (v3_7, v3_7, v3_6, v3_7),
-            (v3_5, None, Some(UNDECIDED), v3_5),
+            (v3_5, None, Some(Facts::compiled_in().evidence.undecided), v3_5),
         ] {
             let data = MemberData {
                 cluster_version: db,
