@@ -102,5 +102,5 @@ fn reason(row: &Value) -> String {
 }
 
 fn lines(rows: impl Iterator<Item = String>) -> String {
-    rows.map(|row| format!("{row}\n")).collect()
+    rows.flat_map(|row| [row, "\n".to_owned()]).collect()
 }
