@@ -4,3 +4,4 @@ pub mod bundled;
 pub mod space;
 pub mod steps;
 pub mod tools;
+pub mod v2_content;

@@ -19,6 +19,7 @@ use crate::report::format::OutputFormat;
 use crate::report::plan_text::{PlanReport, describe};
 use crate::report::status;
 use crate::run::binaries;
+use crate::run::command::Purpose;
 use crate::run::fitted_flags;
 use crate::run::orphan;
 use crate::run::runner::{self, GOES_ON, Runner};
@@ -125,6 +126,7 @@ fn take_steps(
         context: StepContext {
             options,
             server: ServerContext {
+                purpose: Purpose::Upgrade,
                 options: &server_options,
                 timeouts: &options.timeouts,
                 server_log: options.server_log,
@@ -195,7 +197,7 @@ fn arrive(options: &Options, log: EventLog) -> Result<(), MigrateError> {
 
 impl Migration {
     fn with_steps(self, options: &Options, bundled: &Bundled) -> Result<Self, MigrateError> {
-        let steps = steps::steps(&self.origin, &options.target, bundled, options.downgrades);
+        let steps = steps::steps(&self.origin, &options.target, bundled, options.allowed);
         let steps = steps.map_err(|no_path| {
             let failure = MigrateError::new(MigrateErrorKind::NotMigratable, &no_path);
             no_path.hint().into_iter().fold(failure, MigrateError::hint)
