@@ -246,6 +246,7 @@ fn hex(digit: u8) -> char {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inspect::v2_store::{Change, Request};
 
     const SECOND: i64 = NANOSECONDS;
 
@@ -275,6 +276,24 @@ mod tests {
         let long: Vec<_> = (0..3).map(|index| key(index, &long)).collect();
         assert_eq!(sizes(&long), [1, 1, 1]);
         assert_eq!(sizes(&[]), [0; 0]);
+    }
+
+    #[test]
+    fn with_other_members_about_only_what_was_read_is_deleted() {
+        let mut store = V2Store::default();
+        for path in ["/1/a/b/c", "/1/a/d", "/1/e f"] {
+            let (path, value) = (path.into(), "v".into());
+            let (change, is_folder, expires, keeps_value) = (Change::Set, false, None, false);
+            store.apply(&Request { path, value, is_folder, expires, keeps_value, change });
+        }
+        let requests = |is_alone| {
+            let requests = deletions(&store, is_alone).into_iter();
+            let requests = requests.map(|(path, condition)| format!("{path}?{condition}"));
+            requests.map(|request| request.replacen("/v2/keys", "", 1)).collect::<Vec<_>>()
+        };
+        assert_eq!(requests(true), ["/a?recursive=true", "/e%20f?recursive=true"]);
+        let each = ["/a/b/c?prevIndex=1", "/a/d?prevIndex=2", "/e%20f?prevIndex=3"];
+        assert_eq!(requests(false), [&each[..], &["/a/b?dir=true", "/a?dir=true"]].concat());
     }
 
     #[test]

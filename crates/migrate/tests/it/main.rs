@@ -22,6 +22,8 @@ mod orphans;
 mod require;
 mod surroundings;
 mod v2_api;
+mod v2_content;
+mod v2_content_kills;
 
 mod wrapper;
 
