@@ -112,8 +112,7 @@ impl PlanReport<'_> {
                 version.series()
             ),
             Step::DropV2 { version, removal } => {
-                let work = "drop the content of the v2 API";
-                format!("{}; it is lost", removed_v2(version, work, *removal))
+                removed_v2(version, "drop the content of the v2 API", *removal)
             }
             Step::ConvertV2 { version, removal, .. } => {
                 let work = "write the keys of the v2 API into the v3 API unless they exist there, \
@@ -224,3 +223,7 @@ pub fn describe(origin: &CurrentVersion) -> String {
     };
     format!("etcd {version} ({evidence})")
 }
+
+#[cfg(test)]
+#[path = "plan_text_tests.rs"]
+mod tests;
