@@ -38,6 +38,7 @@ const VALUED: &[&str] = &[
     "log-format",
     "metrics-file",
     "termination-log",
+    "v2-content",
 ];
 
 /// Flags without a value; `=true` and `=false` are allowed.

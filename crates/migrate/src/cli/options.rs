@@ -7,7 +7,7 @@ use etcd_version::Bundled;
 
 use crate::inspect::current_version::Trust;
 use crate::inspect::version_pair::VersionPair;
-use crate::plan::steps::Downgrades;
+use crate::plan::steps::Allowed;
 
 /// What happens to the plain `etcd`, `etcdctl` and `etcdutl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +101,7 @@ pub struct Options {
     pub target: VersionPair,
     pub member: ServerOptions,
     pub trust: Trust,
-    pub downgrades: Downgrades,
+    pub allowed: Allowed,
     pub backups: Backups,
     pub timeouts: Timeouts,
     pub plain_binaries: PlainBinaries,

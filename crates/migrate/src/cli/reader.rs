@@ -18,7 +18,8 @@ use super::{etcd_flags, shell_words};
 use crate::error::MigrateError;
 use crate::inspect::current_version::Trust;
 use crate::inspect::version_pair::{Storage, VersionPair};
-use crate::plan::steps::Downgrades;
+use crate::plan::steps::{Allowed, Downgrades};
+use crate::plan::v2_content::V2Content;
 use crate::platform::BIN_DIR;
 use crate::report::format::OutputFormat;
 use crate::report::outcome::TERMINATION_LOG;
@@ -47,11 +48,7 @@ impl OptionReader<'_> {
             bin_dir: self.arguments.value("bin-dir").unwrap_or(OsStr::new(BIN_DIR)).into(),
             bundled: self.bundled()?,
             trust: self.trust()?,
-            downgrades: if self.arguments.has("allow-multi-step-downgrade") {
-                Downgrades::SeveralMinors
-            } else {
-                Downgrades::OneMinor
-            },
+            allowed: self.allowed()?,
             backups,
             timeouts: Timeouts {
                 start: self.duration("start-timeout", Duration::from_mins(15))?,
@@ -265,6 +262,25 @@ impl OptionReader<'_> {
                 Err(MigrateError::usage(format_args!("--trust is `data` or `file`, not `{value}`")))
             }
         }
+    }
+
+    fn allowed(&self) -> Result<Allowed, MigrateError> {
+        let downgrades = if self.arguments.has("allow-multi-step-downgrade") {
+            Downgrades::SeveralMinors
+        } else {
+            Downgrades::OneMinor
+        };
+        let v2_content = match self.get("v2-content", "V2_CONTENT")?.as_deref() {
+            None | Some("refuse") => V2Content::Refuse,
+            Some("drop") => V2Content::Drop,
+            Some("convert") => V2Content::Convert,
+            Some(value) => {
+                return Err(MigrateError::usage(format_args!(
+                    "--v2-content is `refuse`, `drop` or `convert`, not `{value}`"
+                )));
+            }
+        };
+        Ok(Allowed { downgrades, v2_content })
     }
 
     fn backups(&self) -> Result<Backups, MigrateError> {

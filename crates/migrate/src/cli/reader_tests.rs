@@ -113,6 +113,19 @@ fn the_token_of_the_cluster_is_found_where_etcd_would_find_it() {
 }
 
 #[test]
+fn content_of_the_v2_api_is_refused_unless_somebody_says_otherwise() {
+    for (line, environment, expected) in [
+        ("", "", V2Content::Refuse),
+        ("", "V2_CONTENT=drop", V2Content::Drop),
+        ("--v2-content=convert", "V2_CONTENT=drop", V2Content::Convert),
+        ("--v2-content refuse", "V2_CONTENT=drop", V2Content::Refuse),
+    ] {
+        let actual = options(line, environment).allowed.v2_content;
+        assert_eq!(actual, expected, "{line} {environment}");
+    }
+}
+
+#[test]
 fn only_a_peer_port_that_nobody_chose_may_be_another() {
     for (line, environment, expected) in [
         ("", "", Some(2380)),
@@ -157,6 +170,7 @@ fn nonsense_is_a_usage_error() {
             "failed to parse --bundled-versions: `next` is not an etcd version, for example `3.6.14`",
         ),
         ("--trust both", "--trust is `data` or `file`, not `both`"),
+        ("--v2-content keep", "--v2-content is `refuse`, `drop` or `convert`, not `keep`"),
         ("--backup-retain 0", "--backup-retain `0` is not a number above 0"),
         (
             "--start-timeout soon",

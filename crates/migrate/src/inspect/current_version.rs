@@ -64,6 +64,8 @@ pub struct ClusterState {
     pub started_voters: usize,
     /// Whether a member has raised the CORRUPT alarm.
     pub is_corrupt: bool,
+    /// Whether a member has raised the NOSPACE alarm: no key can be written.
+    pub is_full: bool,
     /// The target of a downgrade that somebody else has enabled, and that has not ended.
     pub open_downgrade: Option<Series>,
 }
@@ -75,6 +77,7 @@ impl ClusterState {
             voters: voters().count(),
             started_voters: voters().filter(|member| !member.name.is_empty()).count(),
             is_corrupt: data.alarms.contains(&Alarm::Corrupt),
+            is_full: data.alarms.contains(&Alarm::NoSpace),
             open_downgrade: data.downgrade_to,
         }
     }

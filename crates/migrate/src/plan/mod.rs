@@ -5,3 +5,4 @@ pub mod space;
 pub mod spelling;
 pub mod steps;
 pub mod tools;
+pub mod v2_content;

@@ -3,6 +3,7 @@
 
 use super::steps::{DowngradeMethod, Step};
 use super::tools::has_storage_version;
+use super::v2_content::V2Removal;
 
 /// The size of a file of the log (`wal.SegmentSizeBytes`). etcd allocates it as a whole, and does not
 /// start when there is no room for the next one.
@@ -17,11 +18,18 @@ pub fn bytes_restored(snapshot_bytes: u64) -> u64 {
 /// The largest number of bytes that a step writes. Each step removes what it wrote before the next
 /// one starts.
 pub fn bytes_written(steps: &[Step], db_bytes: u64) -> u64 {
+    let removed = |removal| match removal {
+        V2Removal::Delete => LOG_FILE_BYTES,
+        V2Removal::Restore => db_bytes + LOG_FILE_BYTES,
+    };
     let of_step = |step: &Step| match step {
         Step::Backup | Step::Record(_) => 0,
         Step::CancelDowngrade(_)
         | Step::Serve(_)
         | Step::Downgrade { method: DowngradeMethod::InPlace, .. } => LOG_FILE_BYTES,
+        Step::DropV2 { removal, .. } => removed(*removal),
+        // What is converted goes into the log and the database, and is in the raft snapshots still.
+        Step::ConvertV2 { removal, size_bytes, .. } => removed(*removal) + 3 * size_bytes,
         // One more for the tool that removes from the database what the older version does not know.
         Step::Downgrade { from, method: DowngradeMethod::Snapshot, .. } => {
             let count = if has_storage_version(from) { 2 } else { 1 };
@@ -33,6 +41,8 @@ pub fn bytes_written(steps: &[Step], db_bytes: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use etcd_version::EtcdVersion;
+
     use super::*;
 
     fn down(from: &str, to: &str, method: DowngradeMethod) -> Step {
@@ -52,5 +62,12 @@ mod tests {
         assert_eq!(needed(&[in_place]), 64);
         assert_eq!(needed(std::slice::from_ref(&one)), 164);
         assert_eq!(needed(&[two, one]), 328);
+        let version: EtcdVersion = "3.5.33".parse().unwrap();
+        let drop = |removal| Step::DropV2 { version: version.clone(), removal };
+        assert_eq!(needed(&[drop(V2Removal::Delete)]), 64);
+        assert_eq!(needed(&[drop(V2Removal::Restore)]), 164);
+        let removal = V2Removal::Delete;
+        let convert = Step::ConvertV2 { version, removal, size_bytes: 50_000_000 };
+        assert_eq!(needed(&[convert]), 214);
     }
 }

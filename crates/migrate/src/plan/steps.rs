@@ -4,18 +4,24 @@
 
 use std::fmt;
 
-use etcd_version::facts::Requests;
 use etcd_version::{Bundled, EtcdVersion, Facts, Series};
 
 use crate::inspect::current_version::{ClusterState, CurrentVersion, Evidence, KnownVersion};
-use crate::inspect::v2_store::V2Contents;
 use crate::inspect::version_pair::{Storage, VersionPair};
+use crate::plan::v2_content::{self, V2Content, V2Refusal, V2Removal};
 
 /// How far a downgrade may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Downgrades {
     OneMinor,
     SeveralMinors,
+}
+
+/// What the caller allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    pub downgrades: Downgrades,
+    pub v2_content: V2Content,
 }
 
 /// One step of a migration.
@@ -27,6 +33,10 @@ pub enum Step {
     CancelDowngrade(EtcdVersion),
     /// Start this etcd, wait until the cluster has reached its minor version, stop it.
     Serve(EtcdVersion),
+    /// Start this etcd and remove what clients of the v2 API have stored. Also what `Serve` does.
+    DropV2 { version: EtcdVersion, removal: V2Removal },
+    /// The same, but first write their keys into the v3 API.
+    ConvertV2 { version: EtcdVersion, removal: V2Removal, size_bytes: u64 },
     /// Go back one minor version.
     Downgrade { from: EtcdVersion, to: EtcdVersion, method: DowngradeMethod },
     /// Write the version into `version.txt`.
@@ -65,13 +75,8 @@ pub enum NoPath {
         until: Series,
         data: Series,
     },
-    /// Clients of the v2 API have stored something, and the target would not start on it, or would
-    /// not have it.
-    V2Content {
-        contents: V2Contents,
-        to: EtcdVersion,
-        last: Series,
-    },
+    /// There is content of the v2 API, and it cannot be dealt with.
+    V2(V2Refusal),
     /// A member has found that its data is not that of the others.
     CorruptAlarm,
     /// Too few members have ever started for a quorum.
@@ -122,15 +127,7 @@ impl fmt::Display for NoPath {
                 "the log holds requests that only etcd {until} and older can replay, but the data \
                  is at etcd {data}"
             ),
-            Self::V2Content { contents, to, last } if to.series() > *last => write!(
-                f,
-                "clients of the v2 API have stored {contents}, and etcd {} does not start on that",
-                last.next()
-            ),
-            Self::V2Content { contents, to, .. } => write!(
-                f,
-                "clients of the v2 API have stored {contents}, and a downgrade to {to} would lose it"
-            ),
+            Self::V2(refusal) => refusal.fmt(f),
             Self::CorruptAlarm => f.write_str(
                 "the data has the CORRUPT alarm: a member has found that its data differs from that of \
                  the others, and no etcd becomes healthy with it",
@@ -168,7 +165,7 @@ impl NoPath {
             Self::TargetNotBundled { .. } | Self::NotBundled { .. } => "not-bundled",
             Self::UnsafeSteppingStone { .. } => "unsafe-stepping-stone",
             Self::LogBeforeData { .. } => "log-before-data",
-            Self::V2Content { .. } => "v2-content",
+            Self::V2(_) => "v2-content",
             Self::CorruptAlarm => "corrupt-alarm",
             Self::NeverStarted { .. } => "never-started",
             Self::OpenDowngrade { .. } => "open-downgrade",
@@ -195,11 +192,7 @@ impl NoPath {
             Self::LogBeforeData { .. } => {
                 Some("restore a copy or a snapshot: no etcd that knows the data can start on it")
             }
-            Self::V2Content { .. } => Some(
-                "start the etcd of this data with `--enable-v2 --snapshot-count=1`, copy what is still \
-                 needed into v3 keys, delete all v2 keys, users and roles, and write one v3 key; then \
-                 run migrate again",
-            ),
+            Self::V2(refusal) => Some(refusal.hint()),
             Self::CorruptAlarm => Some(
                 "find out which member is right, replace the others, and run `etcdctl alarm disarm`",
             ),
@@ -224,7 +217,7 @@ pub fn steps(
     origin: &CurrentVersion,
     to: &VersionPair,
     bundled: &Bundled,
-    downgrades: Downgrades,
+    allowed: Allowed,
 ) -> Result<Vec<Step>, NoPath> {
     if to.storage == Storage::Etcd2 || *origin == CurrentVersion::Etcd2 {
         return Err(NoPath::Etcd2Storage);
@@ -240,15 +233,12 @@ pub fn steps(
     if from.series.major != 3 {
         return Err(NoPath::UnknownMajor(from.series));
     }
-    let last = Facts::compiled_in().replayed_until(Requests::V2);
-    if !from.v2.is_empty() && (to.series() > last || to.series() < from.series) {
-        return Err(NoPath::V2Content { contents: from.v2.clone(), to: to.clone(), last });
-    }
+    v2_content::refuse(from, to, allowed.v2_content).map_err(NoPath::V2)?;
     refuse_against_downgrade(from, to)?;
     let moves = if to.minor() < from.series.minor {
-        down(from, to, bundled, downgrades)?
+        down(from, to, bundled, allowed)?
     } else {
-        up(from, to, bundled)?
+        up(from, to, bundled, allowed.v2_content)?
     };
     if moves.iter().any(Step::changes_data) {
         refuse_hopeless(from)?;
@@ -260,6 +250,15 @@ pub fn steps(
         steps.push(arrived);
     }
     Ok(steps)
+}
+
+/// The step that takes content of the v2 API out of the data.
+fn remove_v2(from: &KnownVersion, version: EtcdVersion, content: V2Content) -> Step {
+    let removal = V2Removal::of(&from.v2);
+    if content == V2Content::Convert && from.v2.has_visible_keys() {
+        return Step::ConvertV2 { version, removal, size_bytes: from.v2.size_bytes };
+    }
+    Step::DropV2 { version, removal }
 }
 
 /// An error if no server would become healthy, whatever the steps are.
@@ -285,7 +284,12 @@ fn refuse_against_downgrade(from: &KnownVersion, to: &EtcdVersion) -> Result<(),
     }
 }
 
-fn up(from: &KnownVersion, to: &EtcdVersion, bundled: &Bundled) -> Result<Vec<Step>, NoPath> {
+fn up(
+    from: &KnownVersion,
+    to: &EtcdVersion,
+    bundled: &Bundled,
+    v2_content: V2Content,
+) -> Result<Vec<Step>, NoPath> {
     // Data of a patch that is too old, or unknown, is first served by one of its own minor version
     // that puts it in order. In the middle of a rolling upgrade that was done before the next
     // version took over, and the data is at its minor version until all members have.
@@ -299,7 +303,9 @@ fn up(from: &KnownVersion, to: &EtcdVersion, bundled: &Bundled) -> Result<Vec<St
     if let Some(until) = from.replayed_until.filter(|until| rises && *until < from.series) {
         return Err(NoPath::LogBeforeData { until, data: from.series });
     }
-    let repeats_own = is_below_floor || has_old_log;
+    // The last version that has the v2 API takes its content out.
+    let last_with_v2 = v2_content::is_lost(from, to).then(v2_content::last_series);
+    let repeats_own = is_below_floor || has_old_log || last_with_v2 == Some(from.series);
     let first = from.series.minor.saturating_add(u64::from(!repeats_own));
     let mut steps = Vec::new();
     if from.abandons_downgrade {
@@ -314,7 +320,12 @@ fn up(from: &KnownVersion, to: &EtcdVersion, bundled: &Bundled) -> Result<Vec<St
             let (to, required) = (to.clone(), required.clone());
             return Err(NoPath::UnsafeSteppingStone { to, bundled: version, required });
         }
-        steps.extend([Step::Serve(version.clone()), Step::Record(version)]);
+        let served = if last_with_v2 == Some(series) {
+            remove_v2(from, version.clone(), v2_content)
+        } else {
+            Step::Serve(version.clone())
+        };
+        steps.extend([served, Step::Record(version)]);
     }
     Ok(steps)
 }
@@ -323,9 +334,9 @@ fn down(
     from: &KnownVersion,
     to: &EtcdVersion,
     bundled: &Bundled,
-    downgrades: Downgrades,
+    allowed: Allowed,
 ) -> Result<Vec<Step>, NoPath> {
-    if downgrades == Downgrades::OneMinor && from.series.minor > to.minor() + 1 {
+    if allowed.downgrades == Downgrades::OneMinor && from.series.minor > to.minor() + 1 {
         return Err(NoPath::TooFarBack { from: from.series, to: to.clone() });
     }
     if from.members > 1 {
@@ -334,6 +345,11 @@ fn down(
     // The newest version comes first, so that a missing one is reported before any step.
     let mut newer = newest(bundled, from.series, to)?;
     let mut steps = Vec::new();
+    // A restored snapshot holds nothing of the v2 API, so there is nothing to do to drop it.
+    if v2_content::is_lost(from, to) && allowed.v2_content == V2Content::Convert {
+        let step = remove_v2(from, newer.clone(), V2Content::Convert);
+        steps.extend(Some(step).filter(|step| matches!(step, Step::ConvertV2 { .. })));
+    }
     for minor in (to.minor()..from.series.minor).rev() {
         let older = if minor == to.minor() {
             to.clone()
@@ -368,7 +384,27 @@ fn newest(bundled: &Bundled, series: Series, to: &EtcdVersion) -> Result<EtcdVer
 impl Step {
     /// Whether the data itself may be changed.
     pub fn changes_data(&self) -> bool {
-        matches!(self, Self::CancelDowngrade(_) | Self::Serve(_) | Self::Downgrade { .. })
+        !matches!(self, Self::Backup | Self::Record(_))
+    }
+
+    /// Whether content of the v2 API does not survive it.
+    pub fn ends_v2(&self) -> bool {
+        matches!(
+            self,
+            Self::DropV2 { .. }
+                | Self::ConvertV2 { .. }
+                | Self::Downgrade { method: DowngradeMethod::Snapshot, .. }
+        )
+    }
+
+    /// The version that is served to upgrade the data to it, if that is the step.
+    pub fn served(&self) -> Option<&EtcdVersion> {
+        match self {
+            Self::Serve(version)
+            | Self::DropV2 { version, .. }
+            | Self::ConvertV2 { version, .. } => Some(version),
+            _ => None,
+        }
     }
 }
 
@@ -378,6 +414,12 @@ impl fmt::Display for Step {
             Self::Backup => f.write_str("backup"),
             Self::CancelDowngrade(version) => write!(f, "cancel the downgrade with {version}"),
             Self::Serve(version) => write!(f, "serve {version}"),
+            Self::DropV2 { version, removal } => {
+                write!(f, "drop v2 content with {version}{removal}")
+            }
+            Self::ConvertV2 { version, removal, .. } => {
+                write!(f, "convert v2 content with {version}{removal}")
+            }
             Self::Downgrade { from, to, method: DowngradeMethod::InPlace } => {
                 write!(f, "downgrade {from} to {to} in place")
             }

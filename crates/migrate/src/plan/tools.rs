@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use etcd_version::{Bundled, EtcdVersion, Facts, Series};
 
 use super::steps::{DowngradeMethod, Step};
+use super::v2_content::V2Removal;
 
 /// The programs that a step starts, each with its version.
 pub fn needed<'a>(step: &'a Step, target: &'a EtcdVersion) -> Vec<(&'static str, &'a EtcdVersion)> {
@@ -12,6 +13,10 @@ pub fn needed<'a>(step: &'a Step, target: &'a EtcdVersion) -> Vec<(&'static str,
         Step::Backup | Step::Record(_) => vec![],
         Step::CancelDowngrade(version) => vec![("etcd", version), ("etcdctl", target)],
         Step::Serve(version) => vec![("etcd", version)],
+        Step::DropV2 { version, removal } | Step::ConvertV2 { version, removal, .. } => {
+            let restore = (*removal == V2Removal::Restore).then(|| (restorer(version), version));
+            [("etcd", version)].into_iter().chain(restore).collect()
+        }
         Step::Downgrade { from, to, method: DowngradeMethod::InPlace } => {
             vec![("etcd", from), ("etcdctl", from), ("etcd", to)]
         }

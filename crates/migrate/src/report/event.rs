@@ -42,6 +42,17 @@ impl EventLog {
         self.write(&Event { etcd: Some(etcd), ..event });
     }
 
+    /// An event with counts, which programs read from fields of these names.
+    pub fn counts(
+        self,
+        event: &'static str,
+        counts: &[(&'static str, usize)],
+        message: impl fmt::Display,
+    ) {
+        let message = message.to_string();
+        self.write(&Event { counts, ..Event::new(Level::Info, event, &message) });
+    }
+
     /// An event that a person should know of, and that stops nothing.
     pub fn warn(self, event: &'static str, message: impl fmt::Display) {
         self.write(&Event::new(Level::Warning, event, &message.to_string()));
@@ -68,12 +79,13 @@ struct Event<'a> {
     etcd: Option<&'a EtcdVersion>,
     /// Which failure it is, for programs.
     id: Option<&'a str>,
+    counts: &'a [(&'static str, usize)],
     hints: &'a [String],
 }
 
 impl<'a> Event<'a> {
     fn new(level: Level, name: &'static str, message: &'a str) -> Self {
-        Self { level, name, message, etcd: None, id: None, hints: &[] }
+        Self { level, name, message, etcd: None, id: None, counts: &[], hints: &[] }
     }
 
     fn line(&self, format: OutputFormat, time: &str) -> String {
@@ -103,6 +115,8 @@ impl<'a> Event<'a> {
                 ];
                 fields.extend(self.etcd.map(|version| ("etcd", Json::text(version))));
                 fields.extend(self.id.map(|id| ("id", Json::text(id))));
+                let counts = self.counts.iter();
+                fields.extend(counts.map(|(name, count)| (*name, Json::number(*count as u64))));
                 if !self.hints.is_empty() {
                     fields.push(("hints", Json::List(self.hints.iter().map(Json::text).collect())));
                 }

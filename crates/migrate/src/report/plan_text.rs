@@ -5,8 +5,10 @@ use std::path::Path;
 use etcd_version::EtcdVersion;
 
 use crate::inspect::current_version::{CurrentVersion, Evidence};
+use crate::inspect::v2_store::V2Contents;
 use crate::inspect::version_pair::VersionPair;
 use crate::plan::steps::{DowngradeMethod, Step};
+use crate::plan::v2_content::V2Removal;
 use crate::report::Report;
 use crate::report::json::Json;
 
@@ -43,6 +45,9 @@ impl Report for PlanReport<'_> {
             ),
         };
         let mut lines = vec![first, format!("target {}", self.target)];
+        if let Some(contents) = self.v2() {
+            lines.push(format!("content of the v2 API: {contents}"));
+        }
         for (index, step) in self.steps.iter().enumerate() {
             lines.push(format!("  {}. {}", index + 1, self.sentence(step)));
         }
@@ -57,6 +62,10 @@ impl Report for PlanReport<'_> {
                     ("cancel-downgrade", vec![("version", Json::text(version))])
                 }
                 Step::Serve(version) => ("serve", vec![("version", Json::text(version))]),
+                Step::DropV2 { version, removal } => ("drop-v2", v2_details(version, *removal)),
+                Step::ConvertV2 { version, removal, .. } => {
+                    ("convert-v2", v2_details(version, *removal))
+                }
                 Step::Record(version) => ("record", vec![("version", Json::text(version))]),
                 Step::Downgrade { from, to, method } => {
                     let method = match method {
@@ -64,10 +73,9 @@ impl Report for PlanReport<'_> {
                         DowngradeMethod::Snapshot => "snapshot",
                     };
                     let details = [("from", Json::text(from)), ("to", Json::text(to))];
-                    (
-                        "downgrade",
-                        details.into_iter().chain([("way", Json::text(method))]).collect(),
-                    )
+                    let drops = self.drops_v2(step).then_some(("dropsV2", Json::bool(true)));
+                    let details = details.into_iter().chain([("way", Json::text(method))]);
+                    ("downgrade", details.chain(drops).collect())
                 }
             };
             Json::Object([("action", Json::text(action))].into_iter().chain(details).collect())
@@ -88,6 +96,32 @@ impl Report for PlanReport<'_> {
 }
 
 impl PlanReport<'_> {
+    /// What clients of the v2 API have stored, if anything.
+    fn v2(&self) -> Option<&V2Contents> {
+        let CurrentVersion::Etcd3(known) = self.origin else { return None };
+        Some(&known.v2).filter(|contents| !contents.is_empty())
+    }
+
+    /// Whether a downgrade by snapshot is what drops it: no earlier step has converted it.
+    fn drops_v2(&self, step: &Step) -> bool {
+        let is_first = self.steps.iter().find(|step| step.ends_v2()) == Some(step);
+        is_first && self.v2().is_some()
+    }
+
+    /// What of it does not come into the v3 API.
+    fn lost_in_conversion(&self) -> String {
+        let Some(contents) = self.v2() else { return String::new() };
+        let mut lost = match contents.hidden_keys {
+            0 => String::new(),
+            1 => "; 1 hidden key is lost".to_owned(),
+            count => format!("; {count} hidden keys are lost"),
+        };
+        if contents.has_auth {
+            lost.push_str("; its users and roles are lost");
+        }
+        lost
+    }
+
     fn sentence(&self, step: &Step) -> String {
         match step {
             Step::Backup => format!("copy the data to {}", self.backup.display()),
@@ -98,13 +132,21 @@ impl PlanReport<'_> {
                 "start etcd {version}, wait until the cluster is at {}, stop it",
                 version.series()
             ),
+            Step::DropV2 { version, removal } => {
+                removed_v2(version, "drop the content of the v2 API", *removal)
+            }
+            Step::ConvertV2 { version, removal, .. } => {
+                let work = "write the keys of the v2 API into the v3 API unless they exist there, \
+                    delete them";
+                removed_v2(version, work, *removal) + &self.lost_in_conversion()
+            }
             Step::Downgrade { from, to, method: DowngradeMethod::InPlace } => format!(
                 "start etcd {from}, let it downgrade the data to {}, stop it; nothing is lost",
                 to.series()
             ),
             Step::Downgrade { from, to, method: DowngradeMethod::Snapshot } => format!(
-                "start and stop etcd {from}, restore its database with the tools of {to}; keys, \
-                 leases, users and revisions stay, the raft log and the cluster's ids are new"
+                "start and stop etcd {from}, restore its database with the tools of {to}; {STAYS}{}",
+                if self.drops_v2(step) { "; the content of the v2 API is lost" } else { "" }
             ),
             Step::Record(version) if self.is_left_to_the_target(step) => format!(
                 "write {version}/etcd3 into version.txt; etcd {version} makes the last upgrade \
@@ -119,13 +161,44 @@ impl PlanReport<'_> {
     fn is_left_to_the_target(&self, step: &Step) -> bool {
         let CurrentVersion::Etcd3(known) = self.origin else { return false };
         let reached = self.steps.iter().rev().find_map(|step| match step {
-            Step::Serve(version) => Some(version.minor()),
             Step::Downgrade { to, .. } => Some(to.minor()),
-            Step::Backup | Step::CancelDowngrade(_) | Step::Record(_) => None,
+            step => step.served().map(EtcdVersion::minor),
         });
         self.steps.last() == Some(step)
             && self.target.version.minor() > reached.unwrap_or(known.series.minor)
     }
+}
+
+/// What a restored snapshot keeps.
+const STAYS: &str = "keys, leases, users and revisions stay, the raft log and the cluster's ids are \
+    new";
+
+fn removed_v2(version: &EtcdVersion, work: &str, removal: V2Removal) -> String {
+    let series = version.series();
+    let served = format!("start etcd {version}, wait until the cluster is at {series}, {work}");
+    match removal {
+        V2Removal::Delete => format!("{served}, stop it"),
+        V2Removal::Restore => {
+            format!("{served} by restoring the database with the tools of {version}; {STAYS}")
+        }
+    }
+}
+
+fn v2_details(version: &EtcdVersion, removal: V2Removal) -> Vec<(&'static str, Json)> {
+    let way = match removal {
+        V2Removal::Delete => "delete",
+        V2Removal::Restore => "snapshot",
+    };
+    vec![("version", Json::text(version)), ("way", Json::text(way))]
+}
+
+fn v2_json(contents: &V2Contents) -> Json {
+    Json::Object(vec![
+        ("keys", Json::number(contents.keys as u64)),
+        ("hiddenKeys", Json::number(contents.hidden_keys as u64)),
+        ("names", Json::List(contents.names.iter().map(Json::text).collect())),
+        ("auth", Json::bool(contents.has_auth)),
+    ])
 }
 
 fn origin(origin: &CurrentVersion) -> Json {
@@ -148,6 +221,7 @@ fn origin(origin: &CurrentVersion) -> Json {
             ),
             ("members", Json::number(known.members as u64)),
             ("auth", Json::bool(known.needs_credentials)),
+            ("v2", Json::optional(Some(&known.v2).filter(|it| !it.is_empty()), v2_json)),
         ]),
     }
 }
@@ -170,3 +244,7 @@ pub fn describe(origin: &CurrentVersion) -> String {
     };
     format!("etcd {version} ({evidence})")
 }
+
+#[cfg(test)]
+#[path = "plan_text_tests.rs"]
+mod tests;

@@ -147,7 +147,10 @@ fn of_space(options: &Options, data: &MemberData, steps: &[Step]) -> Option<Find
 /// Settings that a server on the way does without.
 fn of_flags(options: &Options, steps: &[Step]) -> Vec<Finding> {
     let versions = steps.iter().filter_map(|step| match step {
-        Step::Serve(version) | Step::CancelDowngrade(version) => Some(version),
+        Step::Serve(version)
+        | Step::CancelDowngrade(version)
+        | Step::DropV2 { version, .. }
+        | Step::ConvertV2 { version, .. } => Some(version),
         Step::Downgrade { to, .. } => Some(to),
         Step::Backup | Step::Record(_) => None,
     });

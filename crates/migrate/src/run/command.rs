@@ -5,9 +5,39 @@ use etcd_version::{EtcdVersion, Facts};
 use crate::cli::options::ServerOptions;
 use crate::run::fitted_flags::{self, LeftOutFlag};
 
+/// What a server is started for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To bring the data to its version and the log to a raft snapshot.
+    Upgrade,
+    /// To read and write what its two APIs have: no raft snapshot while that goes on, because each
+    /// would hold all that the v2 API has.
+    Requests,
+}
+
+impl Purpose {
+    /// How many entries come before a raft snapshot. Also the mark of a server of this program.
+    const fn snapshot_count(self) -> &'static str {
+        match self {
+            // At once. A server replays the log from the last snapshot on, and etcd 3.6 and 3.7 panic
+            // ("detected disallowed v2 WAL") when they replay entries that 3.4 wrote, such as its
+            // health checks.
+            Self::Upgrade => "1",
+            Self::Requests => "1000000000",
+        }
+    }
+}
+
+/// Whether only a server of this program has this word in its command line.
+pub fn is_mark(word: &str) -> bool {
+    let counts = [Purpose::Upgrade, Purpose::Requests].map(Purpose::snapshot_count);
+    word.strip_prefix("--snapshot-count=").is_some_and(|count| counts.contains(&count))
+}
+
 /// What is decided only when a server is started.
 #[derive(Debug)]
 pub struct Launch<'a> {
+    pub purpose: Purpose,
     pub data_dir: &'a str,
     /// The port for clients, on loopback.
     pub port: u16,
@@ -76,18 +106,24 @@ fn own_flags<'a>(
         ("initial-cluster", &member.initial_cluster),
         ("listen-peer-urls", launch.listen_peer_urls),
         ("initial-advertise-peer-urls", &member.initial_advertise_peer_urls),
-        // Writes a raft snapshot at once. A server replays the log from the last snapshot on, and
-        // etcd 3.6 and 3.7 panic ("detected disallowed v2 WAL") when they replay entries that 3.4
-        // wrote, such as its health checks.
-        ("snapshot-count", "1"),
+        ("snapshot-count", launch.purpose.snapshot_count()),
         // No quota, so that a migration never raises the NOSPACE alarm.
         ("quota-backend-bytes", "-1"),
         // Without TLS and on loopback, whatever the extra arguments say about TLS for clients.
         ("listen-client-urls", &client_url),
         ("advertise-client-urls", &client_url),
     ];
+    // The v2 API takes values that are longer than those of the v3 API usually are.
+    let for_requests = [
+        ("enable-v2", "true"),
+        ("enable-grpc-gateway", "true"),
+        ("max-request-bytes", "33554432"),
+        ("max-txn-ops", "128"),
+    ];
+    let has_requests = launch.purpose == Purpose::Requests;
+    let own = own.into_iter().chain(for_requests.into_iter().filter(|_| has_requests));
     let facts = Facts::compiled_in();
-    let known = own.into_iter().filter(|(name, _)| {
+    let known = own.filter(|(name, _)| {
         facts.flag(name).is_some_and(|flag| flag.is_known_to(version.series()))
     });
     known.map(|(name, value)| (name, value.to_owned())).collect()
@@ -137,11 +173,19 @@ mod tests {
         }
     }
 
-    fn line(version: &str, extra: &str) -> String {
-        let launch =
-            Launch { data_dir: "/d", port: 18629, listen_peer_urls: "http://localhost:2380" };
+    fn line_for(purpose: Purpose, version: &str, extra: &str) -> String {
+        let launch = Launch {
+            purpose,
+            data_dir: "/d",
+            port: 18629,
+            listen_peer_urls: "http://localhost:2380",
+        };
         let version = version.parse().unwrap();
         command(&version, &member(extra), &launch, []).arguments.join(" ")
+    }
+
+    fn line(version: &str, extra: &str) -> String {
+        line_for(Purpose::Upgrade, version, extra)
     }
 
     const COMMON: &str = "--logger=zap --log-level=info --log-outputs=stderr --name=n --data-dir=/d --initial-cluster=n=http://localhost:2380 \
@@ -155,6 +199,17 @@ mod tests {
         assert_eq!(line("3.7.1", ""), COMMON);
         let extra = "--cert-file=/c --listen-client-urls=https://0.0.0.0:2379";
         assert_eq!(line("3.6.14", extra), format!("{extra} {COMMON}"));
+    }
+
+    #[test]
+    fn a_server_for_requests_answers_both_apis_and_takes_long_ones() {
+        let line = line_for(Purpose::Requests, "3.5.33", "--enable-grpc-gateway=false");
+        let common = COMMON.replace("--snapshot-count=1 ", "--snapshot-count=1000000000 ");
+        let more = "--enable-v2=true --enable-grpc-gateway=true --max-request-bytes=33554432 \
+            --max-txn-ops=128";
+        assert_eq!(line, format!("--enable-grpc-gateway=false {common} {more}"));
+        assert!(line.split(' ').any(is_mark) && COMMON.split(' ').any(is_mark));
+        assert!(!["--snapshot-count=10", "--enable-v2=true"].into_iter().any(is_mark));
     }
 
     #[test]
@@ -173,7 +228,9 @@ mod tests {
 
     #[test]
     fn variables_of_flags_are_fitted_and_those_that_are_set_are_left_out() {
-        let launch = Launch { data_dir: "/d", port: 1, listen_peer_urls: "http://localhost:2380" };
+        let listen_peer_urls = "http://localhost:2380";
+        let launch =
+            Launch { purpose: Purpose::Upgrade, data_dir: "/d", port: 1, listen_peer_urls };
         let member = member("--peer-cert-file /x --quota-backend-bytes=1");
         let environment = [
             ("ETCD_NAME", "other"),

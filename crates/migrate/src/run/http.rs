@@ -1,4 +1,4 @@
-//! One HTTP/1.1 GET request to a server on this machine, for `/health` and `/version`.
+//! One HTTP request to a server on this machine: `/health` and `/version`, and both APIs of etcd.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,8 +6,17 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// In bytes. Both answers are far shorter, and a longer one cannot be understood anyway.
-const MAX_RESPONSE_BYTES: u64 = 64 << 10;
+/// In bytes. What is asked for here is shorter, and of the old value of a key nobody needs the rest.
+const MAX_RESPONSE_BYTES: u64 = 1 << 20;
+
+/// What a server is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpRequest<'a> {
+    pub method: &'a str,
+    /// With its query.
+    pub path: &'a str,
+    pub body: &'a str,
+}
 
 /// What a server answered.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,13 +25,28 @@ pub struct HttpResponse {
     pub body: String,
 }
 
-/// Sends a request. `timeout` limits the connection and each read and write.
+/// Asks without a body.
 pub fn get(address: SocketAddr, path: &str, timeout: Duration) -> io::Result<HttpResponse> {
+    send(address, HttpRequest { method: "GET", path, body: "" }, timeout)
+}
+
+/// Sends a request. `timeout` limits the connection and each read and write.
+pub fn send(
+    address: SocketAddr,
+    request: HttpRequest<'_>,
+    timeout: Duration,
+) -> io::Result<HttpResponse> {
+    let HttpRequest { method, path, body } = request;
     let mut stream = TcpStream::connect_timeout(&address, timeout)?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes())?;
+    // A server of HTTP/1.0 ends its answer with the connection, and sends it in one piece.
+    let head = format!(
+        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(body.as_bytes())?;
     let mut bytes = Vec::new();
     stream.take(MAX_RESPONSE_BYTES).read_to_end(&mut bytes)?;
     parse(&String::from_utf8_lossy(&bytes))
@@ -63,7 +87,7 @@ mod tests {
         });
         let answer = get(address, "/health", Duration::from_secs(5)).unwrap();
         assert_eq!(answer, HttpResponse { status: 503, body: "{\"health\":\"false\"}".to_owned() });
-        assert!(server.join().unwrap().starts_with("GET /health HTTP/1.1\r\n"));
+        assert!(server.join().unwrap().starts_with("GET /health HTTP/1.0\r\n"));
     }
 
     #[test]

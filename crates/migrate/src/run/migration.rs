@@ -19,6 +19,7 @@ use crate::report::format::OutputFormat;
 use crate::report::plan_text::{PlanReport, describe};
 use crate::report::status;
 use crate::run::binaries;
+use crate::run::command::Purpose;
 use crate::run::fitted_flags;
 use crate::run::orphan;
 use crate::run::runner::{self, GOES_ON, Runner};
@@ -132,6 +133,7 @@ pub(super) fn take_steps(
         context: StepContext {
             options,
             server: ServerContext {
+                purpose: Purpose::Upgrade,
                 options: &server_options,
                 timeouts: &options.timeouts,
                 server_log: options.server_log,
@@ -282,7 +284,7 @@ pub(super) fn steps_from(
     options: &Options,
     bundled: &Bundled,
 ) -> Result<Vec<Step>, MigrateError> {
-    steps::steps(origin, &options.target, bundled, options.downgrades).map_err(|no_path| {
+    steps::steps(origin, &options.target, bundled, options.allowed).map_err(|no_path| {
         let failure = MigrateError::new(MigrateErrorKind::NotMigratable, &no_path).id(no_path.id());
         no_path.hint().into_iter().fold(failure, MigrateError::hint)
     })

@@ -10,6 +10,7 @@ use crate::error::{MigrateError, MigrateErrorKind};
 use crate::files::durable;
 use crate::platform;
 use crate::report::event::EventLog;
+use crate::run::command;
 use crate::run::poll::Poll;
 use crate::run::signal::StopSignal;
 use crate::state::journal;
@@ -74,7 +75,7 @@ fn end(id: u32, kind: Orphan, options: &Options, stop: &StopSignal) -> Result<()
 fn orphan(id: u32, options: &Options) -> Option<Orphan> {
     let words = platform::command_line(id)?;
     let program = Path::new(words.first()?).file_name()?.to_str()?;
-    if program.starts_with("etcd-") && words.iter().any(|word| word == "--snapshot-count=1") {
+    if program.starts_with("etcd-") && words.iter().any(|word| command::is_mark(word)) {
         let data_dir = words.iter().find_map(|word| word.strip_prefix("--data-dir="))?;
         return is_same(id, Path::new(data_dir), &options.data_dir).then_some(Orphan::Server);
     }

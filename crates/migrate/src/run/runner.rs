@@ -8,6 +8,7 @@ use super::backup::Backup;
 use super::downgrade;
 use super::server::ServerContext;
 use super::step_context::StepContext;
+use super::v2_content;
 use crate::cli::options::Options;
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::files::ownership;
@@ -90,7 +91,16 @@ impl Runner<'_> {
             Step::Backup => self.back_up(steps),
             Step::CancelDowngrade(version) => downgrade::cancel_earlier(&self.context, version),
             Step::Serve(version) => {
-                self.context.upgrade(version).and_then(|()| self.confirm_log(version))
+                self.context.upgrade(version)?;
+                self.confirm(version).and_then(|data| confirm_log(version, &data))
+            }
+            Step::DropV2 { version, removal } => {
+                v2_content::drop_all(&self.context, version, *removal)?;
+                self.confirm_no_v2(version)
+            }
+            Step::ConvertV2 { version, removal, .. } => {
+                v2_content::convert(&self.context, version, *removal)?;
+                self.confirm_no_v2(version)
             }
             Step::Downgrade { from, to, method: DowngradeMethod::InPlace } => {
                 downgrade::in_place(&self.context, from, to)?;
@@ -128,21 +138,18 @@ impl Runner<'_> {
         }
     }
 
-    /// An error if the next minor version cannot replay the log that a server left: the target would
-    /// not start.
-    fn confirm_log(&self, version: &EtcdVersion) -> Result<(), MigrateError> {
-        let own = version.series();
-        match self.confirm(version)?.log.replayed_until {
-            Some(until) if until <= own => Err(MigrateError::new(
-                MigrateErrorKind::StepFailed,
-                format_args!(
-                    "etcd {version} has stopped, but left requests in the log that etcd {} cannot \
-                     replay",
-                    own.next()
-                ),
-            )),
-            _ => Ok(()),
+    /// An error if content of the v2 API is left, or the log cannot be replayed.
+    fn confirm_no_v2(&self, version: &EtcdVersion) -> Result<(), MigrateError> {
+        let data = self.confirm(version)?;
+        let left = &data.v2;
+        if left.is_empty() {
+            return confirm_log(version, &data);
         }
+        Err(MigrateError::new(
+            MigrateErrorKind::StepFailed,
+            format_args!("content of the v2 API is still there, or there again: {left}"),
+        )
+        .hint("stop what still writes by the v2 API"))
     }
 
     fn back_up(&mut self, steps: &[Step]) -> Result<(), MigrateError> {
@@ -195,6 +202,22 @@ impl Runner<'_> {
         let written = self.journal.write(&self.context.options.data_dir);
         self.restore_ownership();
         written
+    }
+}
+
+/// An error if the next minor version cannot replay the log that a server left: the target would not
+/// start.
+fn confirm_log(version: &EtcdVersion, data: &MemberData) -> Result<(), MigrateError> {
+    let own = version.series();
+    match data.log.replayed_until {
+        Some(until) if until <= own => Err(MigrateError::new(
+            MigrateErrorKind::StepFailed,
+            format_args!(
+                "etcd {version} has stopped, but left requests in the log that etcd {} cannot replay",
+                own.next()
+            ),
+        )),
+        _ => Ok(()),
     }
 }
 

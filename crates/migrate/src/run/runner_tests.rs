@@ -10,6 +10,7 @@ use crate::cli::reader::OptionReader;
 use crate::inspect::bolt::sample::{Pairs, database};
 use crate::report::event::EventLog;
 use crate::report::format::OutputFormat;
+use crate::run::command::Purpose;
 use crate::run::ports::free_port;
 use crate::run::signal::StopSignal;
 use crate::scratch::ScratchDirectory;
@@ -69,6 +70,7 @@ fn served(log: &[u8]) -> Result<(), MigrateError> {
         context: StepContext {
             options,
             server: ServerContext {
+                purpose: Purpose::Upgrade,
                 options: &options.member,
                 timeouts: &options.timeouts,
                 server_log: options.server_log,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use etcd_version::EtcdVersion;
 
+use super::command::Purpose;
 use super::peers::Peers;
 use super::poll::Poll;
 use super::server::{Server, ServerContext, Stopped};
@@ -41,7 +42,7 @@ pub fn watch(
 }
 
 /// The options and the cluster, the same for all steps of a run.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct StepContext<'a> {
     pub options: &'a Options,
     pub server: ServerContext<'a>,
@@ -56,27 +57,52 @@ impl StepContext<'_> {
     pub fn upgrade(&self, version: &EtcdVersion) -> Result<(), MigrateError> {
         let data_dir = &self.options.data_dir;
         let before = raft_snapshot::newest(data_dir);
-        let is_alone = self.members.len() <= 1;
+        self.serve_cluster(version, |server| {
+            if self.is_alone() {
+                server.wait_for_snapshot(data_dir, before)
+            } else {
+                // A member of several may have nothing new to apply, and then writes no snapshot.
+                server.wait_for_replayable_log(data_dir)
+            }
+        })
+    }
+
+    /// Starts a server that answers requests, and makes some when its cluster is at its version.
+    pub fn request(
+        &self,
+        version: &EtcdVersion,
+        work: impl FnMut(&mut Server<'_>) -> Result<(), MigrateError>,
+    ) -> Result<(), MigrateError> {
+        let server = ServerContext { purpose: Purpose::Requests, ..self.server };
+        StepContext { server, ..*self }.serve_cluster(version, work)
+    }
+
+    /// Whether the cluster has no other member.
+    pub fn is_alone(&self) -> bool {
+        self.members.len() <= 1
+    }
+
+    /// Starts a server, and does some work with it when its cluster is at its version.
+    fn serve_cluster(
+        &self,
+        version: &EtcdVersion,
+        mut work: impl FnMut(&mut Server<'_>) -> Result<(), MigrateError>,
+    ) -> Result<(), MigrateError> {
         // A member that stays at its minor version needs only the consent of the others, which run
         // already. On the way to another minor version the others may be migrating, too, and are
         // waited for.
         let stays = self.from == Some(version.series());
         let peers = Peers::of(self.members, &self.options.member.name);
         self.serve(version, |server| {
-            if stays && !is_alone {
+            if self.is_alone() {
+                server.wait_until_upgraded()?;
+            } else if stays {
                 server.wait_for_quorum(&peers)?;
-            }
-            if is_alone || stays {
                 server.wait_until_upgraded()?;
             } else {
                 server.wait_until_upgraded_with(&peers)?;
             }
-            if is_alone {
-                server.wait_for_snapshot(data_dir, before)
-            } else {
-                // A member of several may have nothing new to apply, and then writes no snapshot.
-                server.wait_for_replayable_log(data_dir)
-            }
+            work(server)
         })
     }
 

@@ -23,6 +23,8 @@ pub struct TestCluster {
     /// How many entries a raft snapshot covers; etcd's own default when nobody says.
     snapshot_count: Option<u32>,
     certificates: Directory,
+    /// More flags for the servers.
+    pub more: Vec<String>,
     pub members: Vec<TestMember>,
 }
 
@@ -45,7 +47,13 @@ impl TestCluster {
             peer_url: format!("https://127.0.0.1:{}", free_port()),
             etcd: None,
         };
-        Self { real, snapshot_count, certificates, members: (0..MEMBERS).map(member).collect() }
+        Self {
+            real,
+            snapshot_count,
+            certificates,
+            more: Vec::new(),
+            members: (0..MEMBERS).map(member).collect(),
+        }
     }
 
     fn initial_cluster(&self) -> String {
@@ -78,6 +86,7 @@ impl TestCluster {
         ];
         arguments.extend(self.snapshot_count.map(|count| format!("--snapshot-count={count}")));
         arguments.extend(peer_flags(&self.certificates).split(' ').map(str::to_owned));
+        arguments.extend(self.more.iter().cloned());
         self.real.spawn(&member.directory, version, &endpoint, &arguments)
     }
 

@@ -39,6 +39,13 @@ impl Events {
         self.named(name).map(|event| event["message"].as_str().unwrap()).collect()
     }
 
+    /// A count in the last event of this name.
+    #[track_caller]
+    pub fn count(&self, name: &str, field: &str) -> u64 {
+        let event = self.named(name).last().unwrap_or_else(|| panic!("no {name}: {self:?}"));
+        event[field].as_u64().unwrap_or_else(|| panic!("no {field}: {event}"))
+    }
+
     /// The versions of the servers that were started, in order.
     pub fn started(&self) -> Vec<&str> {
         self.named("started").map(|event| event["etcd"].as_str().unwrap()).collect()

@@ -12,7 +12,7 @@ const FLAGS: &str = "--allow-multi-step-downgrade --args --backup-dir --backup-r
     --initial-advertise-peer-urls --initial-cluster --initial-cluster-token --json \
     --listen-client-urls --listen-peer-urls --log-format --manifest --metrics-file --name --no-backup --peer-port --plan \
     --plan-format --port --show-server-log --snapshot --start-timeout --stop-timeout --target-storage \
-    --target-version --termination-log --trust --ttl-keys-directory --version";
+    --target-version --termination-log --trust --ttl-keys-directory --v2-content --version";
 
 fn stdout(directory: &Directory, arguments: &[&str]) -> String {
     let mut command = directory.command("3.7.1", &directory.path("bin"));
@@ -25,7 +25,7 @@ fn stdout(directory: &Directory, arguments: &[&str]) -> String {
 #[test]
 fn help_names_every_flag() {
     let text = stdout(&Directory::new(), &["--help"]);
-    let is_of_a_flag = |c: char| c == '-' || c.is_ascii_lowercase();
+    let is_of_a_flag = |c: char| c == '-' || c.is_ascii_lowercase() || c.is_ascii_digit();
     let words = text.split(|c| !is_of_a_flag(c)).filter(|word| word.starts_with("--"));
     let flags: BTreeSet<_> = words.collect();
     assert_eq!(flags, FLAGS.split(' ').collect());

@@ -26,6 +26,8 @@ mod restored;
 mod signals;
 mod surroundings;
 mod v2_api;
+mod v2_content;
+mod v2_content_kills;
 
 mod wrapper;
 

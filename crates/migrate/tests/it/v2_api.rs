@@ -12,16 +12,21 @@ use crate::directory::{Directory, outcome};
 use crate::etcd::{Etcd, Real, real, succeed};
 
 /// A server with the v2 API. Only 3.4 and 3.5 have it.
-fn start(real: &Real, directory: &Directory, version: &str, more: &[&str]) -> Etcd {
+pub fn start(real: &Real, directory: &Directory, version: &str, more: &[&str]) -> Etcd {
     real.spawn_member(directory, version, &[&["--enable-v2"], more].concat()).ready(directory)
 }
 
-/// A request of the v2 API; the body of the answer, whatever its status is.
-fn ask(etcd: &Etcd, method: &str, path: &str, form: &str) -> String {
+/// A request for a key of the v2 API; the body of the answer, whatever its status is.
+pub fn ask(etcd: &Etcd, method: &str, path: &str, form: &str) -> String {
+    ask_v2(etcd, method, &format!("/keys{path}"), form)
+}
+
+/// The same for everything that the v2 API has.
+pub fn ask_v2(etcd: &Etcd, method: &str, path: &str, form: &str) -> String {
     let address = etcd.endpoint.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
     let request = format!(
-        "{method} /v2/keys{path} HTTP/1.0\r\nHost: {address}\r\n\
+        "{method} /v2{path} HTTP/1.0\r\nHost: {address}\r\n\
          Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
         form.len()
     );
@@ -108,7 +113,7 @@ fn the_files_hold_what_the_server_has() {
 }
 
 #[track_caller]
-fn refuse(real: &Real, directory: &Directory, to: &str, cause: &str) {
+pub fn refuse(real: &Real, directory: &Directory, to: &str, cause: &str) {
     let before = directory.version();
     for flag in ["--plan", "--no-backup"] {
         let mut command = directory.command(to, &real.bin_dir);

@@ -120,6 +120,15 @@ pub fn replayed_until(member: &Path) -> io::Result<Option<Series>> {
     Ok(read(&member.join("wal"), &member.join("snap"))?.replayed_until)
 }
 
+/// The tree of the v2 API of a member, as a server has it after a replay.
+pub fn v2_store(member: &Path) -> io::Result<V2Store> {
+    let contents = read(&member.join("wal"), &member.join("snap"))?;
+    contents.v2_store().ok_or_else(|| {
+        let what = "the newest raft snapshot does not hold what etcd writes into it";
+        io::Error::new(io::ErrorKind::InvalidData, what)
+    })
+}
+
 fn read_files(files: &[PathBuf], taken: &BTreeSet<SnapshotName>) -> io::Result<LogContents> {
     let mut reader =
         LogReader { taken, snapshot: None, entries: Vec::new(), member_names: BTreeMap::new() };

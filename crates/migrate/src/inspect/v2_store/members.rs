@@ -40,7 +40,7 @@ impl V2Store {
         } else {
             Member { peer_urls: change.peer_urls, ..before }
         };
-        let value = &after.to_json();
+        let value = after.to_json().into();
         self.update(path, &Request { value, ..Request::NOTE })
     }
 

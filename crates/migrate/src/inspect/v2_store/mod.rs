@@ -4,17 +4,18 @@
 //! Follows the rules of etcd's own store (`v2store`), so that the tree is what a server would have
 //! after it has replayed the log. Writes nothing.
 
+mod contents;
 mod members;
 mod request;
 mod snapshot;
 mod time;
 
+pub use contents::V2Contents;
 pub use members::changed_member;
 pub use request::{Change, Request};
 pub use snapshot::parse;
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 /// Expiration times before this one, 2000-01-01 in nanoseconds since 1970, count as "never".
 const EARLIEST_EXPIRATION: i64 = 946_684_800_000_000_000;
@@ -53,42 +54,14 @@ pub struct V2Key<'a> {
     /// In nanoseconds since 1970: the earliest time of the key and of the folders above it. `None`
     /// means never.
     pub expires: Option<i64>,
+    /// The index of its last change, by which a request can tell whether it is the same still.
+    pub modified_index: u64,
 }
 
-/// How much clients of the v2 API have stored.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct V2Contents {
-    pub keys: usize,
-    /// The keys and folders at the top, such as `/registry`, sorted.
-    pub names: Vec<String>,
-    /// Users, roles, or an enabled authentication.
-    pub has_auth: bool,
-}
-
-impl V2Contents {
-    pub fn is_empty(&self) -> bool {
-        self.keys == 0 && !self.has_auth
-    }
-}
-
-/// `12 keys in /a, /b and 3 more, and users`
-impl fmt::Display for V2Contents {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SHOWN: usize = 3;
-        if self.keys > 0 {
-            let shown: Vec<_> =
-                self.names.iter().take(SHOWN).map(|name| name.escape_debug().to_string()).collect();
-            let unit = if self.keys == 1 { "key" } else { "keys" };
-            write!(f, "{} {unit} in {}", self.keys, shown.join(", "))?;
-            if self.names.len() > SHOWN {
-                write!(f, " and {} more", self.names.len() - SHOWN)?;
-            }
-        }
-        match (self.keys > 0, self.has_auth) {
-            (_, false) => Ok(()),
-            (true, true) => f.write_str(", and users or roles"),
-            (false, true) => f.write_str("users or roles"),
-        }
+impl V2Key<'_> {
+    /// Whether lists show it: not if `_` begins its name or that of a folder above it.
+    pub fn is_visible(&self) -> bool {
+        !self.path.contains("/_")
     }
 }
 
@@ -121,11 +94,22 @@ impl V2Store {
 
     /// What there is, for people and for the plan.
     pub fn contents(&self) -> V2Contents {
-        let keys = self.keys();
-        let top = |key: &V2Key<'_>| key.path.split('/').nth(1).map(|name| format!("/{name}"));
-        let mut names: Vec<_> = keys.iter().filter_map(top).collect();
-        names.dedup();
-        V2Contents { keys: keys.len(), names, has_auth: self.has_auth() }
+        V2Contents::of(self)
+    }
+
+    /// The keys and folders at the top, without a slash.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let folder = self.find(&["1"]).and_then(Node::entries);
+        folder.into_iter().flat_map(BTreeMap::keys).map(String::as_str)
+    }
+
+    /// The folders that clients have made, each behind those within it.
+    pub fn folders(&self) -> Vec<String> {
+        let mut folders = Vec::new();
+        if let Some(folder) = self.find(&["1"]).and_then(Node::entries) {
+            collect_folders(folder, "", &mut folders);
+        }
+        folders
     }
 
     /// Whether users or roles of the v2 API are stored, or its authentication is enabled.
@@ -139,18 +123,18 @@ impl V2Store {
     }
 
     fn change(&mut self, request: &Request<'_>) -> Option<()> {
-        let path = clean(request.path);
+        let path = clean(&request.path);
         match &request.change {
             Change::CreateUnique => {
                 let name = format!("{:020}", self.index + 1);
                 let path: Vec<_> = path.iter().copied().chain([&*name]).collect();
-                self.create(&path, request, request.value, false)
+                self.create(&path, request, &request.value, false)
             }
-            Change::Create => self.create(&path, request, request.value, false),
+            Change::Create => self.create(&path, request, &request.value, false),
             Change::Set => {
                 let before = self.find(&path).and_then(Node::value);
                 let kept = before.map(str::to_owned);
-                let value = if request.keeps_value { kept.as_deref()? } else { request.value };
+                let value = if request.keeps_value { kept.as_deref()? } else { &request.value };
                 self.create(&path, request, value, true)
             }
             Change::Update => self.update(&path, request),
@@ -208,7 +192,7 @@ impl V2Store {
         match &mut node.content {
             NodeContent::Value(value) => {
                 if !request.keeps_value {
-                    request.value.clone_into(value);
+                    request.value.as_ref().clone_into(value);
                 }
                 node.modified_index = next;
             }
@@ -318,8 +302,20 @@ fn collect<'a>(folder: &'a Folder, above: &str, expires: Option<i64>, keys: &mut
         let path = format!("{above}/{name}");
         let expires = expires.into_iter().chain(node.expires).min();
         match &node.content {
-            NodeContent::Value(value) => keys.push(V2Key { path, value, expires }),
+            NodeContent::Value(value) => {
+                keys.push(V2Key { path, value, expires, modified_index: node.modified_index });
+            }
             NodeContent::Folder(entries) => collect(entries, &path, expires, keys),
+        }
+    }
+}
+
+fn collect_folders(folder: &Folder, above: &str, folders: &mut Vec<String>) {
+    for (name, node) in folder {
+        if let Some(entries) = node.entries() {
+            let path = format!("{above}/{name}");
+            collect_folders(entries, &path, folders);
+            folders.push(path);
         }
     }
 }

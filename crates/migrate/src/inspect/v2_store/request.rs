@@ -1,12 +1,15 @@
 //! A request of the v2 API as the log holds it (`etcdserverpb.Request`).
 
+use std::borrow::Cow;
+
 use crate::inspect::protobuf::{self, Value, fields};
 
-/// A request.
+/// A request. Text that is not UTF-8 is as the snapshot of a server has it, and all its clients:
+/// with U+FFFD in place of what is not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request<'a> {
-    pub path: &'a str,
-    pub value: &'a str,
+    pub path: Cow<'a, str>,
+    pub value: Cow<'a, str>,
     /// The key is to be a folder.
     pub is_folder: bool,
     /// In nanoseconds since 1970; `None` means never.
@@ -28,7 +31,7 @@ pub enum Change<'a> {
     Update,
     /// Changes a key that has this value and this modified index; empty and 0 are not compared.
     CompareAndSwap {
-        value: &'a str,
+        value: Cow<'a, str>,
         index: u64,
     },
     Delete {
@@ -36,7 +39,7 @@ pub enum Change<'a> {
         recursive: bool,
     },
     CompareAndDelete {
-        value: &'a str,
+        value: Cow<'a, str>,
         index: u64,
     },
     /// Removes what has expired until then, in nanoseconds since 1970.
@@ -48,8 +51,8 @@ pub enum Change<'a> {
 impl Request<'static> {
     /// What servers note about their members, without its value.
     pub(super) const NOTE: Self = Self {
-        path: "",
-        value: "",
+        path: Cow::Borrowed(""),
+        value: Cow::Borrowed(""),
         is_folder: false,
         expires: None,
         keeps_value: false,
@@ -60,13 +63,14 @@ impl Request<'static> {
 impl<'a> Request<'a> {
     /// Reads a message; `None` if it changes nothing, such as a health check, or is no such request.
     pub fn read(message: &'a [u8]) -> Option<Self> {
-        let text = |field| std::str::from_utf8(protobuf::bytes(message, field).unwrap_or_default());
+        let text =
+            |field| String::from_utf8_lossy(protobuf::bytes(message, field).unwrap_or_default());
         let number = |field| protobuf::number(message, field);
         let is = |field| number(field) != 0;
-        let previous_value = text(6).ok()?;
+        let previous_value = text(6);
         let previous_index = number(7);
         let compares = previous_index > 0 || !previous_value.is_empty();
-        let change = match text(2).ok()? {
+        let change = match text(2).as_ref() {
             "POST" => Change::CreateUnique,
             "PUT" => match optional(message, 8) {
                 Some(0) => Change::Create,
@@ -82,8 +86,8 @@ impl<'a> Request<'a> {
             _ => return None,
         };
         Some(Self {
-            path: text(3).ok()?,
-            value: text(4).ok()?,
+            path: text(3),
+            value: text(4),
             is_folder: is(5),
             expires: Some(number(9).cast_signed()).filter(|time| *time != 0),
             keeps_value: is(17),

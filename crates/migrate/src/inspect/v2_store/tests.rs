@@ -38,11 +38,7 @@ impl Message {
 
 /// What the requests leave: each key with its value, then the index of the tree.
 fn after(requests: impl IntoIterator<Item = Message>) -> String {
-    let mut store = V2Store::default();
-    for message in requests {
-        store.apply(&Request::read(&message.0).unwrap());
-    }
-    print(&store)
+    print(&store_after(requests))
 }
 
 fn print(store: &V2Store) -> String {
@@ -233,16 +229,59 @@ fn damage_is_no_snapshot() {
 
 #[test]
 fn users_roles_and_an_enabled_authentication_are_found() {
-    let has_auth = |requests: Vec<Message>| {
-        let mut store = V2Store::default();
-        for message in &requests {
-            store.apply(&Request::read(&message.0).unwrap());
-        }
-        store.has_auth()
-    };
+    let has_auth = |requests: Vec<Message>| store_after(requests).has_auth();
     let folder = |path| Message::new("PUT", path).number(IS_FOLDER, 1);
     assert!(!has_auth(vec![]));
     assert!(!has_auth(vec![folder("/2"), folder("/2/users"), put("/2/enabled", "false")]));
     assert!(has_auth(vec![put("/2/enabled", "true")]));
     assert!(has_auth(vec![put("/2/users/root", "{}")]));
+}
+
+fn store_after(requests: impl IntoIterator<Item = Message>) -> V2Store {
+    let mut store = V2Store::default();
+    for message in requests {
+        store.apply(&Request::read(&message.0).unwrap());
+    }
+    store
+}
+
+#[test]
+fn contents_count_hidden_keys_and_empty_folders() {
+    assert!(store_after([]).contents().is_empty());
+    let folder = Message::new("PUT", "/1/empty/inner").number(IS_FOLDER, 1);
+    let store = store_after([
+        put("/1/a/b", "value"),
+        put("/1/a/_b/c", "1"),
+        put("/1/_c", "2"),
+        put("/1/d_", "3"),
+        folder,
+    ]);
+    let expected = V2Contents {
+        keys: 4,
+        hidden_keys: 2,
+        names: ["/_c", "/a", "/d_", "/empty"].map(str::to_owned).to_vec(),
+        has_auth: false,
+        size_bytes: 9 + 8 + 4 + 4,
+    };
+    assert_eq!(store.contents(), expected);
+    assert_eq!(store.folders(), ["/a/_b", "/a", "/empty/inner", "/empty"]);
+    // etcd 3.6 does not start on an empty folder either.
+    let folder = Message::new("PUT", "/1/empty").number(IS_FOLDER, 1);
+    assert!(!store_after([folder]).contents().is_empty());
+}
+
+#[test]
+fn keys_have_the_index_of_their_last_change() {
+    let store = store_after([put("/1/a", "1"), put("/1/b", "1"), put("/1/a", "2")]);
+    let indexes: Vec<_> = store.keys().iter().map(|key| key.modified_index).collect();
+    assert_eq!(indexes, [3, 2]);
+}
+
+#[test]
+fn bytes_that_are_no_text_count_as_etcd_writes_them_into_a_snapshot() {
+    let mut message = put("/1/a?", "v?");
+    for byte in &mut message.0 {
+        *byte = if *byte == b'?' { 0xff } else { *byte };
+    }
+    assert_eq!(after([message]), "/a\u{fffd}=v\u{fffd} at 1");
 }

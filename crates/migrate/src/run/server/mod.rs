@@ -20,7 +20,7 @@ use crate::cli::options::{ServerLog, ServerOptions, Timeouts};
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::platform;
 use crate::report::event::EventLog;
-use crate::run::command::{self, Launch};
+use crate::run::command::{self, Launch, Purpose};
 use crate::run::http;
 use crate::run::poll::Poll;
 use crate::run::ports::{free_port, peer_urls};
@@ -34,8 +34,9 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 const TIME_AFTER_SIGNAL: Duration = Duration::from_secs(20);
 
 /// How servers are started and watched, the same for all servers of a run.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct ServerContext<'a> {
+    pub purpose: Purpose,
     pub options: &'a ServerOptions,
     pub timeouts: &'a Timeouts,
     pub server_log: ServerLog,
@@ -83,7 +84,7 @@ impl<'a> Server<'a> {
         })?;
         let port = free_port(context.options.port)?;
         let listen_peer_urls = &peer_urls(context.options)?;
-        let launch = Launch { data_dir, port, listen_peer_urls };
+        let launch = Launch { purpose: context.purpose, data_dir, port, listen_peer_urls };
         let environment = env::vars_os().filter_map(|(name, value)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         });
@@ -160,10 +161,14 @@ impl<'a> Server<'a> {
         self.ask("/version")[field].as_str()?.parse().ok()
     }
 
+    /// Where it listens for clients.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
     /// The JSON of the response; null if there is none.
     fn ask(&self, path: &str) -> Value {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        let response = http::get(address, path, RESPONSE_TIMEOUT).ok();
+        let response = http::get(self.address(), path, RESPONSE_TIMEOUT).ok();
         let response = response.filter(|response| response.status == 200);
         response.map(|response| response.json()).unwrap_or_default()
     }
