@@ -32,6 +32,7 @@ const VALUED: &[&str] = &[
     "start-timeout",
     "stop-timeout",
     "log-format",
+    "verify",
 ];
 
 /// Flags without a value; `=true` and `=false` are allowed.

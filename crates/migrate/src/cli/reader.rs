@@ -10,7 +10,9 @@ use std::time::Duration;
 use etcd_version::{Bundled, EtcdVersion};
 
 use super::arguments::Arguments;
-use super::options::{Backups, Options, PlainBinaries, Port, ServerLog, ServerOptions, Timeouts};
+use super::options::{
+    Backups, Options, PlainBinaries, Port, ServerLog, ServerOptions, Timeouts, Verify,
+};
 use super::{etcd_flags, shell_words};
 use crate::error::MigrateError;
 use crate::inspect::current_version::Trust;
@@ -49,6 +51,7 @@ impl OptionReader<'_> {
                 Downgrades::OneMinor
             },
             backups,
+            verify: self.verify()?,
             timeouts: Timeouts {
                 start: self.duration("start-timeout", Duration::from_mins(15))?,
                 stop: self.duration("stop-timeout", Duration::from_mins(5))?,
@@ -228,6 +231,18 @@ impl OptionReader<'_> {
             directory: self.arguments.value("backup-dir").map(PathBuf::from),
             retain,
         })
+    }
+
+    fn verify(&self) -> Result<Verify, MigrateError> {
+        match self.flag("verify")? {
+            None => Ok(Verify::BySize),
+            Some("full") => Ok(Verify::Full),
+            Some("quick") => Ok(Verify::Quick),
+            Some("off") => Ok(Verify::Off),
+            Some(value) => Err(MigrateError::usage(format_args!(
+                "--verify is `full`, `quick` or `off`, not `{value}`"
+            ))),
+        }
     }
 
     fn data_dir_mode(&self) -> Result<Option<u32>, MigrateError> {

@@ -33,11 +33,20 @@ impl EventLog {
         self.write(&Event::new(Level::Info, event, &message.to_string()));
     }
 
+    /// An event with further fields for programs.
+    pub fn info_with(
+        self,
+        event: &'static str,
+        message: impl fmt::Display,
+        fields: Vec<(&'static str, Json)>,
+    ) {
+        let message = message.to_string();
+        self.write(&Event { fields, ..Event::new(Level::Info, event, &message) });
+    }
+
     /// An event of a server; programs read its version from the field `etcd`.
     pub fn server(self, event: &'static str, etcd: &EtcdVersion, message: impl fmt::Display) {
-        let message = message.to_string();
-        let event = Event::new(Level::Info, event, &message);
-        self.write(&Event { etcd: Some(etcd), ..event });
+        self.info_with(event, message, vec![("etcd", Json::text(etcd))]);
     }
 
     /// An event that a person should know of, and that stops nothing.
@@ -64,13 +73,13 @@ struct Event<'a> {
     level: Level,
     name: &'static str,
     message: &'a str,
-    etcd: Option<&'a EtcdVersion>,
+    fields: Vec<(&'static str, Json)>,
     hints: &'a [String],
 }
 
 impl<'a> Event<'a> {
     fn new(level: Level, name: &'static str, message: &'a str) -> Self {
-        Self { level, name, message, etcd: None, hints: &[] }
+        Self { level, name, message, fields: Vec::new(), hints: &[] }
     }
 
     fn line(&self, format: OutputFormat, time: &str) -> String {
@@ -97,7 +106,7 @@ impl<'a> Event<'a> {
                     ("event", Json::text(self.name)),
                     ("message", Json::text(self.message)),
                 ];
-                fields.extend(self.etcd.map(|version| ("etcd", Json::text(version))));
+                fields.extend(self.fields.iter().cloned());
                 if !self.hints.is_empty() {
                     fields.push(("hints", Json::List(self.hints.iter().map(Json::text).collect())));
                 }

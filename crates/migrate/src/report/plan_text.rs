@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::inspect::current_version::{CurrentVersion, Evidence};
 use crate::inspect::version_pair::VersionPair;
+use crate::plan::changes::Change;
 use crate::plan::steps::{DowngradeMethod, Step};
 use crate::report::Report;
 use crate::report::json::Json;
@@ -33,6 +34,10 @@ impl Report for PlanReport<'_> {
     }
 
     fn json(&self) -> Json {
+        let members = match self.origin {
+            CurrentVersion::Etcd3(known) => known.members,
+            CurrentVersion::Fresh | CurrentVersion::Etcd2 => 0,
+        };
         let step = |step: &Step| {
             let (action, details) = match step {
                 Step::Backup => ("backup", vec![("to", Json::text(self.backup.display()))]),
@@ -53,7 +58,11 @@ impl Report for PlanReport<'_> {
                     )
                 }
             };
-            Json::Object([("action", Json::text(action))].into_iter().chain(details).collect())
+            let changes = step.may_change(members).into_iter().map(Change::name);
+            let changes: Vec<_> = changes.map(Json::text).collect();
+            let changes = (!changes.is_empty()).then_some(("mayChange", Json::List(changes)));
+            let action = ("action", Json::text(action));
+            Json::Object([action].into_iter().chain(details).chain(changes).collect())
         };
         Json::Object(vec![
             ("dataDirectory", Json::text(self.data_dir.display())),

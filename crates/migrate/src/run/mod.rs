@@ -12,6 +12,7 @@ pub mod peers;
 pub mod poll;
 pub mod ports;
 pub mod runner;
+pub mod sameness;
 pub mod server;
 pub mod server_log;
 pub mod signal;
