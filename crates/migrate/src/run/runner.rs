@@ -88,7 +88,11 @@ impl Runner<'_> {
         let Some(baseline) = self.journal.baseline.clone() else { return Ok(()) };
         "compare".clone_into(&mut self.journal.step);
         self.note()?;
-        self.sameness.end(&self.context, &baseline)
+        self.sameness.end(&self.context, &baseline).inspect_err(|failure| {
+            if let Some(baseline) = &mut self.journal.baseline {
+                baseline.difference = Some(failure.cause.clone());
+            }
+        })
     }
 
     /// Adds to a failure whether the data may have changed, and what to do next.

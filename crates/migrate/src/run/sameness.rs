@@ -82,27 +82,44 @@ impl Sameness {
             journal.baseline = None;
             return Ok(());
         }
-        if matches!(self.past, Past::Untouched | Past::Foreign) {
-            if self.past == Past::Foreign {
-                log.warn(
-                    "verify",
-                    "others have written to the data since the last run, which had not come to its \
-                     end: what was there before that run is not compared any more",
-                );
-            }
-            journal.baseline = None;
-            if !changes.is_empty() {
-                journal.baseline = Some(self.read(context)?);
-            }
-            return Ok(());
+        if self.is_first() {
+            return self.begin_anew(context, journal, changes.is_empty());
         }
         if journal.baseline.is_none() {
             // An earlier run had no comparison, but a copy.
             journal.baseline = journal.backup.as_deref().and_then(|copy| read_copy(context, copy));
         }
-        if let Some(baseline) = &mut journal.baseline {
-            baseline.changes.extend(changes);
-            baseline.left_at = None;
+        match &mut journal.baseline {
+            Some(baseline) => baseline.changes.extend(changes),
+            None if changes.is_empty() => {}
+            None => {
+                log.info("verify", "nothing is compared: no copy tells what was there at first")
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this run is the first to change the data that is there.
+    fn is_first(&self) -> bool {
+        matches!(self.past, Past::Untouched | Past::Foreign)
+    }
+
+    fn begin_anew(
+        &mut self,
+        context: &StepContext<'_>,
+        journal: &mut Journal,
+        changes_nothing: bool,
+    ) -> Result<(), MigrateError> {
+        let contents = |baseline: Option<&Baseline>| baseline.map(|it| it.contents.clone());
+        let before = contents(journal.baseline.as_ref());
+        journal.baseline = if changes_nothing { None } else { Some(self.read(context)?) };
+        // A copy that was put back is what it was.
+        if self.past == Past::Foreign && before != contents(journal.baseline.as_ref()) {
+            context.server.log.warn(
+                "verify",
+                "the data is not what the last run left, which had not come to its end: it is \
+                 compared with what is there now, and not with what was there before that run",
+            );
         }
         Ok(())
     }
@@ -111,6 +128,7 @@ impl Sameness {
     pub fn step(context: &StepContext<'_>, journal: &mut Journal, step: &Step) {
         if let Some(baseline) = &mut journal.baseline {
             baseline.changes.extend(step.may_change(context.members.len()));
+            baseline.left_at = baseline.left_at.filter(|_| !step.changes_data());
         }
     }
 
@@ -150,7 +168,7 @@ impl Sameness {
     /// Notes a copy of what is there before the first step.
     pub fn copied(&self, journal: &mut Journal, copy: &Path) {
         if let Some(baseline) = &mut journal.baseline
-            && matches!(self.past, Past::Untouched | Past::Foreign)
+            && self.is_first()
         {
             baseline.copy = Some(copy.to_owned());
         }
@@ -162,17 +180,21 @@ impl Sameness {
         let db = db(&context.options.data_dir);
         let before = &baseline.contents;
         let copy = baseline.copy.as_ref().filter(|copy| copy.is_dir());
+        if let (Past::GoesOn, None, Some(difference)) = (self.past, copy, &baseline.difference) {
+            // What the log held before the first step is not known any more.
+            return Err(not_the_same(difference, copy));
+        }
         let after = contents::read(&db, before.depth, Some(before)).map_err(|error| {
             let what = format_args!("after the last step {} is damaged: {error}", db.display());
             not_the_same(what, copy)
         })?;
         let is_open =
             self.past == Past::Unknown || baseline.changes.contains(&Change::OtherMembers);
-        let from_copy = copy.and_then(|copy| read_writes(copy).ok());
-        let is_first = matches!(self.past, Past::Untouched | Past::Foreign);
+        let needs_copy = self.writes.is_none() && !is_open;
+        let from_copy = copy.filter(|_| needs_copy).and_then(|copy| read_writes(copy).ok());
         let rules = Rules {
-            writes: self.writes.as_ref().or(from_copy.as_ref()).filter(|_| !is_open),
-            served: is_first.then(|| self.started.elapsed()),
+            writes: self.writes.as_ref().filter(|_| !is_open).or(from_copy.as_ref()),
+            served: self.is_first().then(|| self.started.elapsed()),
             converts: baseline.changes.contains(&Change::V2Conversion),
         };
         let allowed = compare(context, (before, &after), copy, &rules).map_err(|difference| {

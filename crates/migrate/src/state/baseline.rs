@@ -16,23 +16,26 @@ pub struct Baseline {
     /// What the steps may change that have begun, in all runs; empty if none has.
     pub changes: BTreeSet<Change>,
     /// The last entry of the log in the database when the last run ended. If it still is, nobody has
-    /// written since. `None` while a run works, and after one that was killed.
+    /// written since. `None` while steps change the data, and after a run that was killed then.
     pub left_at: Option<u64>,
+    /// What the last run has found to differ.
+    pub difference: Option<String>,
 }
 
 impl Baseline {
     pub fn new(contents: Contents) -> Self {
-        Self { contents, copy: None, changes: BTreeSet::new(), left_at: None }
+        Self { contents, copy: None, changes: BTreeSet::new(), left_at: None, difference: None }
     }
 
     /// Its lines in the journal: names and values.
-    pub fn lines(&self) -> [(&'static str, Option<String>); 4] {
+    pub fn lines(&self) -> [(&'static str, Option<String>); 5] {
         let changes: Vec<_> = self.changes.iter().map(|change| change.name()).collect();
         [
             ("before", Some(self.contents.to_string())),
             ("before-copy", self.copy.as_ref().map(|path| path.display().to_string())),
             ("may-change", Some(changes.join(" "))),
             ("left-at", self.left_at.map(|index| index.to_string())),
+            ("difference", self.difference.clone()),
         ]
     }
 
@@ -45,6 +48,7 @@ impl Baseline {
         match name {
             "before-copy" => baseline.copy = Some(value.into()),
             "may-change" => baseline.changes = value.split(' ').filter_map(Change::named).collect(),
+            "difference" => baseline.difference = Some(value.to_owned()),
             "left-at" => baseline.left_at = value.parse().ok(),
             _ => {}
         }

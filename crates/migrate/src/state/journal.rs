@@ -101,6 +101,7 @@ mod tests {
             copy: Some("/another path".into()),
             changes: [Change::LogReplay, Change::LeaseEnd].into(),
             left_at: Some(7),
+            difference: Some("the lease 7 is missing".to_owned()),
             ..Baseline::new(contents.clone())
         };
         for baseline in [None, Some(Baseline::new(contents)), Some(baseline)] {

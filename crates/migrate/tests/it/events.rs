@@ -39,6 +39,14 @@ impl Events {
         self.named(name).map(|event| event["message"].as_str().unwrap()).collect()
     }
 
+    /// The only event of this name.
+    #[track_caller]
+    pub fn only(&self, name: &str) -> &Value {
+        let events: Vec<_> = self.named(name).collect();
+        assert_eq!(events.len(), 1, "{name}: {self:?}");
+        events[0]
+    }
+
     /// The versions of the servers that were started, in order.
     pub fn started(&self) -> Vec<&str> {
         self.named("started").map(|event| event["etcd"].as_str().unwrap()).collect()

@@ -20,6 +20,7 @@ mod mount;
 mod operator_flags;
 mod orphans;
 mod require;
+mod sameness;
 mod surroundings;
 mod v2_api;
 
