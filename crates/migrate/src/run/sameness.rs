@@ -93,7 +93,7 @@ impl Sameness {
             Some(baseline) => baseline.changes.extend(changes),
             None if changes.is_empty() => {}
             None => {
-                log.info("verify", "nothing is compared: no copy tells what was there at first")
+                log.info("verify", "nothing is compared: no copy tells what was there at first");
             }
         }
         Ok(())
