@@ -289,3 +289,31 @@ fn not_the_same(what: impl fmt::Display, copy: Option<&PathBuf>) -> MigrateError
     };
     failure.hint("if the data is right as it is, run migrate again with --verify=off")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_earlier_run_left_decides_with_what_this_one_compares() {
+        let past = |step: &str, baseline: Option<Baseline>, index| {
+            let journal = Journal { step: step.to_owned(), baseline, ..Journal::default() };
+            Sameness::after(Some(&journal), index).past
+        };
+        let baseline = |changes: &[Change], left_at| {
+            let changes = changes.iter().copied().collect();
+            Some(Baseline { changes, left_at, ..Baseline::new(Contents::default()) })
+        };
+        let changed = &[Change::LogReplay];
+        assert_eq!(Sameness::after(None, Some(7)).past, Past::Untouched);
+        assert_eq!(past("backup", None, Some(7)), Past::Untouched);
+        assert_eq!(past("backup", baseline(&[], None), Some(7)), Past::Untouched);
+        // The second run was killed while it made a copy of its own.
+        assert_eq!(past("backup", baseline(changed, None), Some(7)), Past::Unknown);
+        assert_eq!(past("serve 3.6.14", None, Some(7)), Past::Unknown);
+        assert_eq!(past("serve 3.6.14", baseline(changed, None), None), Past::Unknown);
+        assert_eq!(past("compare", baseline(changed, Some(7)), Some(7)), Past::GoesOn);
+        assert_eq!(past("compare", baseline(changed, Some(7)), Some(8)), Past::Foreign);
+        assert_eq!(past("compare", baseline(changed, Some(7)), None), Past::Foreign);
+    }
+}
