@@ -12,6 +12,13 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         if let Ok(Some(bucket)) = database.bucket(name) {
             let _ = database.get(&bucket, "consistent_index");
             let _ = database.each(&bucket, &mut |_, _| ());
+            let _ = database.last_key(&bucket);
+            let Ok(mut cursor) = database.cursor(&bucket, b"\0\x01") else { continue };
+            while let Ok(Some(_)) = cursor.entry() {
+                if cursor.advance().is_err() {
+                    break;
+                }
+            }
         }
     }
     let _ = keys::count(&mut database);

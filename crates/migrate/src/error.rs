@@ -19,6 +19,8 @@ pub enum MigrateErrorKind {
     NoQuorum,
     /// A step failed after it may have changed the data.
     StepFailed,
+    /// What clients had stored is not the same after the last step.
+    NotTheSame,
     /// Another `migrate` or a server uses the data directory.
     Locked,
     /// Stopped by the signal with this number.
@@ -33,6 +35,7 @@ impl MigrateErrorKind {
             Self::NotMigratable => "not-migratable",
             Self::NoQuorum => "no-quorum",
             Self::StepFailed => "step-failed",
+            Self::NotTheSame => "not-the-same",
             Self::Locked => "in-use",
             Self::Interrupted(_) => "interrupted",
         }
@@ -44,7 +47,7 @@ impl MigrateErrorKind {
             Self::System => 1,
             Self::Usage => 2,
             Self::NotMigratable | Self::NoQuorum => 3,
-            Self::StepFailed => 4,
+            Self::StepFailed | Self::NotTheSame => 4,
             Self::Locked => 5,
             // As a shell reports it: 143 for SIGTERM.
             Self::Interrupted(signal) => 128 + signal,
@@ -100,7 +103,12 @@ impl MigrateError {
     /// The same failure after a step had begun: most other kinds say that nothing was changed.
     #[must_use]
     pub fn in_step(mut self) -> Self {
-        if !matches!(self.kind, MigrateErrorKind::Interrupted(_) | MigrateErrorKind::NoQuorum) {
+        if !matches!(
+            self.kind,
+            MigrateErrorKind::Interrupted(_)
+                | MigrateErrorKind::NoQuorum
+                | MigrateErrorKind::NotTheSame
+        ) {
             self.kind = MigrateErrorKind::StepFailed;
         }
         self

@@ -39,6 +39,7 @@ const VALUED: &[&str] = &[
     "metrics-file",
     "termination-log",
     "v2-content",
+    "verify",
 ];
 
 /// Flags without a value; `=true` and `=false` are allowed.

@@ -25,6 +25,16 @@ pub enum ServerLog {
     Show,
 }
 
+/// How what clients have stored is compared before and after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verify {
+    /// In full up to a size of the database that takes little time, else quickly.
+    BySize,
+    Full,
+    Quick,
+    Off,
+}
+
 /// A port of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Port {
@@ -103,6 +113,7 @@ pub struct Options {
     pub trust: Trust,
     pub allowed: Allowed,
     pub backups: Backups,
+    pub verify: Verify,
     pub timeouts: Timeouts,
     pub plain_binaries: PlainBinaries,
     /// Permission bits that the data directory gets.

@@ -12,7 +12,7 @@ use etcd_version::{Bundled, EtcdVersion};
 use super::arguments::Arguments;
 use super::options::{
     Backups, Options, PlainBinaries, Port, RestoreOptions, ServerLog, ServerOptions, SettingsText,
-    Timeouts,
+    Timeouts, Verify,
 };
 use super::{etcd_flags, shell_words};
 use crate::error::MigrateError;
@@ -50,6 +50,7 @@ impl OptionReader<'_> {
             trust: self.trust()?,
             allowed: self.allowed()?,
             backups,
+            verify: self.verify()?,
             timeouts: Timeouts {
                 start: self.duration("start-timeout", Duration::from_mins(15))?,
                 stop: self.duration("stop-timeout", Duration::from_mins(5))?,
@@ -294,6 +295,18 @@ impl OptionReader<'_> {
             directory: self.arguments.value("backup-dir").map(PathBuf::from),
             retain,
         })
+    }
+
+    fn verify(&self) -> Result<Verify, MigrateError> {
+        match self.flag("verify")? {
+            None => Ok(Verify::BySize),
+            Some("full") => Ok(Verify::Full),
+            Some("quick") => Ok(Verify::Quick),
+            Some("off") => Ok(Verify::Off),
+            Some(value) => Err(MigrateError::usage(format_args!(
+                "--verify is `full`, `quick` or `off`, not `{value}`"
+            ))),
+        }
     }
 
     fn data_dir_mode(&self) -> Result<Option<u32>, MigrateError> {

@@ -3,6 +3,7 @@
 //! The parsers of foreign bytes are public, so that they can be fuzzed.
 
 pub mod bolt;
+pub mod contents;
 pub(crate) mod current_version;
 pub(crate) mod data_dir;
 pub(crate) mod disk_space;

@@ -35,11 +35,20 @@ impl EventLog {
         self.write(&Event::new(Level::Info, event, &message.to_string()));
     }
 
+    /// An event with further fields for programs.
+    pub fn info_with(
+        self,
+        event: &'static str,
+        message: impl fmt::Display,
+        fields: Vec<(&'static str, Json)>,
+    ) {
+        let message = message.to_string();
+        self.write(&Event { fields, ..Event::new(Level::Info, event, &message) });
+    }
+
     /// An event of a server; programs read its version from the field `etcd`.
     pub fn server(self, event: &'static str, etcd: &EtcdVersion, message: impl fmt::Display) {
-        let message = message.to_string();
-        let event = Event::new(Level::Info, event, &message);
-        self.write(&Event { etcd: Some(etcd), ..event });
+        self.info_with(event, message, vec![("etcd", Json::text(etcd))]);
     }
 
     /// An event with counts, which programs read from fields of these names.
@@ -49,8 +58,8 @@ impl EventLog {
         counts: &[(&'static str, usize)],
         message: impl fmt::Display,
     ) {
-        let message = message.to_string();
-        self.write(&Event { counts, ..Event::new(Level::Info, event, &message) });
+        let field = |(name, count): &(_, usize)| (*name, Json::number(*count as u64));
+        self.info_with(event, message, counts.iter().map(field).collect());
     }
 
     /// An event that a person should know of, and that stops nothing.
@@ -61,7 +70,8 @@ impl EventLog {
     /// The last event of a run that failed.
     pub fn error(self, failure: &MigrateError) {
         let MigrateError { id, cause, hints, .. } = failure;
-        self.write(&Event { id: Some(id), hints, ..Event::new(Level::Error, "failed", cause) });
+        let fields = vec![("id", Json::text(id))];
+        self.write(&Event { fields, hints, ..Event::new(Level::Error, "failed", cause) });
     }
 
     fn write(self, event: &Event<'_>) {
@@ -76,16 +86,13 @@ struct Event<'a> {
     level: Level,
     name: &'static str,
     message: &'a str,
-    etcd: Option<&'a EtcdVersion>,
-    /// Which failure it is, for programs.
-    id: Option<&'a str>,
-    counts: &'a [(&'static str, usize)],
+    fields: Vec<(&'static str, Json)>,
     hints: &'a [String],
 }
 
 impl<'a> Event<'a> {
     fn new(level: Level, name: &'static str, message: &'a str) -> Self {
-        Self { level, name, message, etcd: None, id: None, counts: &[], hints: &[] }
+        Self { level, name, message, fields: Vec::new(), hints: &[] }
     }
 
     fn line(&self, format: OutputFormat, time: &str) -> String {
@@ -113,10 +120,7 @@ impl<'a> Event<'a> {
                     ("event", Json::text(self.name)),
                     ("message", Json::text(self.message)),
                 ];
-                fields.extend(self.etcd.map(|version| ("etcd", Json::text(version))));
-                fields.extend(self.id.map(|id| ("id", Json::text(id))));
-                let counts = self.counts.iter();
-                fields.extend(counts.map(|(name, count)| (*name, Json::number(*count as u64))));
+                fields.extend(self.fields.iter().cloned());
                 if !self.hints.is_empty() {
                     fields.push(("hints", Json::List(self.hints.iter().map(Json::text).collect())));
                 }

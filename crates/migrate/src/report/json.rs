@@ -8,6 +8,7 @@ use std::fmt::{self, Write};
 use serde_json::Value;
 
 /// A document or a part of one; `Display` writes it without spaces.
+#[derive(Clone, Debug)]
 pub enum Json {
     /// Null, a boolean, a number or a string.
     Scalar(Value),

@@ -1,5 +1,6 @@
 //! What the program tells people and other programs: the plan, the status and the log.
 
+pub mod contents_text;
 pub mod event;
 pub mod findings;
 pub mod format;

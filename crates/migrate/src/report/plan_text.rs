@@ -7,6 +7,7 @@ use etcd_version::EtcdVersion;
 use crate::inspect::current_version::{CurrentVersion, Evidence};
 use crate::inspect::v2_store::V2Contents;
 use crate::inspect::version_pair::VersionPair;
+use crate::plan::changes::Change;
 use crate::plan::steps::{DowngradeMethod, Step};
 use crate::plan::v2_content::V2Removal;
 use crate::report::Report;
@@ -55,6 +56,10 @@ impl Report for PlanReport<'_> {
     }
 
     fn json(&self) -> Json {
+        let members = match self.origin {
+            CurrentVersion::Etcd3(known) => known.members,
+            CurrentVersion::Fresh | CurrentVersion::Etcd2 => 0,
+        };
         let step = |step: &Step| {
             let (action, details) = match step {
                 Step::Backup => ("backup", vec![("to", Json::text(self.backup.display()))]),
@@ -78,7 +83,11 @@ impl Report for PlanReport<'_> {
                     ("downgrade", details.chain(drops).collect())
                 }
             };
-            Json::Object([("action", Json::text(action))].into_iter().chain(details).collect())
+            let changes = step.may_change(members).into_iter().map(Change::name);
+            let changes: Vec<_> = changes.map(Json::text).collect();
+            let changes = (!changes.is_empty()).then_some(("mayChange", Json::List(changes)));
+            let action = ("action", Json::text(action));
+            Json::Object([action].into_iter().chain(details).chain(changes).collect())
         };
         let restore = self.restore.as_ref().map(|restore| {
             let tool = ("tool", Json::text(restore.tool));

@@ -23,6 +23,7 @@ use crate::run::command::Purpose;
 use crate::run::fitted_flags;
 use crate::run::orphan;
 use crate::run::runner::{self, GOES_ON, Runner};
+use crate::run::sameness::Sameness;
 use crate::run::server::ServerContext;
 use crate::run::signal::StopSignal;
 use crate::run::step_context::StepContext;
@@ -155,14 +156,19 @@ pub(super) fn take_steps(
             step: kept.map(|journal| journal.step.clone()).unwrap_or_default(),
             backup: kept.and_then(|journal| journal.backup.clone()),
             snapshot: kept.map(|journal| journal.snapshot.clone()).unwrap_or_default(),
+            baseline: kept.and_then(|journal| journal.baseline.clone()),
             outcome: "running".to_owned(),
         },
+        sameness: Sameness::after(kept, last_entry(&migration.found)),
         has_begun: false,
     };
     let outcome = runner.take(&migration.steps).map_err(|failure| runner.explain(failure));
     match &outcome {
         Ok(()) => DONE.clone_into(&mut runner.journal.outcome),
-        Err(failure) => runner.journal.outcome.clone_from(&failure.cause),
+        Err(failure) => {
+            runner.journal.outcome.clone_from(&failure.cause);
+            runner.sameness.leave(&options.data_dir, &mut runner.journal);
+        }
     }
     // A plan that only records needs no journal, unless there is one to close.
     if has_work || before.is_some() {
@@ -170,6 +176,12 @@ pub(super) fn take_steps(
         return outcome.and_then(|()| noted.map_err(|failure| runner.explain(failure)));
     }
     outcome
+}
+
+/// The last entry of the log that is in the database.
+fn last_entry(found: &DataDir) -> Option<u64> {
+    let DataDirContents::Etcd3(data) = &found.contents else { return None };
+    data.consistent_index
 }
 
 /// How servers are started. A server publishes its name and its URLs, so for a single member they are

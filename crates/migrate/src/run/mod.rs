@@ -15,6 +15,7 @@ pub mod poll;
 pub mod ports;
 pub mod restore;
 pub mod runner;
+pub mod sameness;
 pub mod server;
 pub mod server_log;
 pub mod signal;

@@ -213,9 +213,9 @@ impl<'a> Restore<'a> {
         let mut journal = Journal {
             target: self.options.target.to_string(),
             step: format!("restore by {}", self.tool),
-            backup: None,
             snapshot: self.id(),
             outcome: "running".to_owned(),
+            ..Journal::default()
         };
         journal.write(data_dir)?;
         let made = self.run_tool(&swap, stop, log).and_then(|()| self.put_into_place(&swap));

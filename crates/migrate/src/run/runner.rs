@@ -6,6 +6,7 @@ use etcd_version::EtcdVersion;
 
 use super::backup::Backup;
 use super::downgrade;
+use super::sameness::Sameness;
 use super::server::ServerContext;
 use super::step_context::StepContext;
 use super::v2_content;
@@ -34,6 +35,7 @@ pub struct Runner<'a> {
     pub context: StepContext<'a>,
     pub store: &'a BackupStore,
     pub journal: Journal,
+    pub sameness: Sameness,
     /// A step of this run may have changed the data.
     pub has_begun: bool,
 }
@@ -51,14 +53,22 @@ pub fn check_programs(steps: &[Step], options: &Options) -> Result<(), MigrateEr
 impl Runner<'_> {
     /// Takes all steps. After an error the journal names the step that failed.
     pub fn take(&mut self, steps: &[Step]) -> Result<(), MigrateError> {
+        self.sameness.begin(&self.context, &mut self.journal, steps)?;
+        // Before the last version is recorded, so that a run that fails there is not taken for one that
+        // has come to its end.
+        let last = steps.len() - usize::from(matches!(steps.last(), Some(Step::Record(_))));
         for (index, step) in steps.iter().enumerate() {
             self.context.server.stop.check()?;
+            if index == last {
+                self.compare()?;
+            }
             self.context
                 .server
                 .log
                 .info("step", format_args!("step {} of {}: {step}", index + 1, steps.len()));
             if !matches!(step, Step::Record(_)) {
                 self.journal.step = step.to_string();
+                Sameness::step(&self.context, &mut self.journal, step);
                 self.note()?;
             }
             self.has_begun |= step.changes_data();
@@ -66,13 +76,29 @@ impl Runner<'_> {
             self.restore_ownership();
             taken?;
         }
+        if last == steps.len() {
+            self.compare()?;
+        }
         self.journal.step.clear();
+        self.journal.baseline = None;
         Ok(())
+    }
+
+    /// Compares the data with what it was before the first step.
+    fn compare(&mut self) -> Result<(), MigrateError> {
+        let Some(baseline) = self.journal.baseline.clone() else { return Ok(()) };
+        "compare".clone_into(&mut self.journal.step);
+        self.note()?;
+        self.sameness.end(&self.context, &baseline).inspect_err(|failure| {
+            if let Some(baseline) = &mut self.journal.baseline {
+                baseline.difference = Some(failure.cause.clone());
+            }
+        })
     }
 
     /// Adds to a failure whether the data may have changed, and what to do next.
     pub fn explain(&self, failure: MigrateError) -> MigrateError {
-        if !self.has_begun {
+        if !self.has_begun || failure.kind == MigrateErrorKind::NotTheSame {
             return failure;
         }
         let is_interrupted = matches!(failure.kind, MigrateErrorKind::Interrupted(_));
@@ -180,6 +206,7 @@ impl Runner<'_> {
             }
             Err(failure) => return Err(failure),
         };
+        self.sameness.copied(&mut self.journal, &copy);
         let keep = first.unwrap_or(copy);
         backup.retain(options.backups.retain, &keep);
         self.journal.backup = Some(keep);

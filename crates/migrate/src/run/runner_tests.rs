@@ -82,6 +82,7 @@ fn served(log: &[u8]) -> Result<(), MigrateError> {
         },
         store: &BackupStore::of(&options.data_dir, None),
         journal: Journal::default(),
+        sameness: Sameness::after(None, None),
         has_begun: false,
     };
     runner.take(&[Step::Serve("3.5.33".parse().unwrap())])

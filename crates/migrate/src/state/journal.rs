@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::MigrateError;
 use crate::files::durable;
+use crate::state::baseline::Baseline;
 use crate::state::lock::state_dir;
 
 /// The last migration of a data directory.
@@ -22,6 +23,8 @@ pub struct Journal {
     pub backup: Option<PathBuf>,
     /// The snapshot that the data was restored from, as `restore` names it; empty if it was not.
     pub snapshot: String,
+    /// What is still to be compared with the data after the last step.
+    pub baseline: Option<Baseline>,
     /// `running`, `done` or the error that ended it.
     pub outcome: String,
 }
@@ -64,7 +67,8 @@ impl Journal {
             ("snapshot", Some(self.snapshot.clone())),
             ("outcome", Some(self.outcome.clone())),
         ];
-        let lines = lines.into_iter().filter_map(|(name, value)| {
+        let baseline = self.baseline.iter().flat_map(Baseline::lines);
+        let lines = lines.into_iter().chain(baseline).filter_map(|(name, value)| {
             let value = value.filter(|value| !value.is_empty())?.replace('\n', " ");
             Some(format!("{name} {value}\n"))
         });
@@ -82,7 +86,7 @@ fn parse(text: &str) -> Journal {
             "backup" => journal.backup = Some(value.into()),
             "snapshot" => value.clone_into(&mut journal.snapshot),
             "outcome" => value.clone_into(&mut journal.outcome),
-            _ => {}
+            _ => Baseline::read_line(&mut journal.baseline, name, value),
         }
     }
     journal
@@ -95,6 +99,8 @@ fn path(data_dir: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inspect::contents::Contents;
+    use crate::plan::changes::Change;
     use crate::scratch::ScratchDirectory;
 
     #[test]
@@ -102,19 +108,32 @@ mod tests {
         let scratch = ScratchDirectory::new();
         scratch.write(".migrate/lock", b"");
         assert_eq!(read(scratch.path()).unwrap(), None);
-        let journal = Journal {
-            target: "3.7.1/etcd3".to_owned(),
-            step: "serve 3.6.14".to_owned(),
-            backup: Some("/a path/with spaces".into()),
-            snapshot: "/a snapshot of 7 bytes".to_owned(),
-            outcome: "running".to_owned(),
+        let contents = Contents::default();
+        let baseline = Baseline {
+            copy: Some("/another path".into()),
+            changes: [Change::LogReplay, Change::LeaseEnd].into(),
+            left_at: Some(7),
+            difference: Some("the lease 7 is missing".to_owned()),
+            ..Baseline::new(contents.clone())
         };
-        journal.write(scratch.path()).unwrap();
-        assert_eq!(read(scratch.path()).unwrap(), Some(journal));
+        for baseline in [None, Some(Baseline::new(contents)), Some(baseline)] {
+            let journal = Journal {
+                target: "3.7.1/etcd3".to_owned(),
+                step: "serve 3.6.14".to_owned(),
+                backup: Some("/a path/with spaces".into()),
+                snapshot: "/a snapshot of 7 bytes".to_owned(),
+                baseline,
+                outcome: "running".to_owned(),
+            };
+            journal.write(scratch.path()).unwrap();
+            assert_eq!(read(scratch.path()).unwrap(), Some(journal));
+        }
     }
 
     #[test]
     fn damage_is_skipped() {
         assert_eq!(parse("\0\n\nstep\ntarget\nbackup"), Journal::default());
+        let text = "left-at 3\nbefore depth=full keys=1\nbefore-copy /x\nmay-change compaction\n";
+        assert_eq!(parse(text), Journal::default());
     }
 }

@@ -1,6 +1,7 @@
 //! What one run leaves for the next one: the lock, the journal and the backups.
 
 pub mod backup_store;
+pub mod baseline;
 pub mod journal;
 pub mod lock;
 pub mod swap;

@@ -46,6 +46,14 @@ impl Events {
         event[field].as_u64().unwrap_or_else(|| panic!("no {field}: {event}"))
     }
 
+    /// The only event of this name.
+    #[track_caller]
+    pub fn only(&self, name: &str) -> &Value {
+        let events: Vec<_> = self.named(name).collect();
+        assert_eq!(events.len(), 1, "{name}: {self:?}");
+        events[0]
+    }
+
     /// The versions of the servers that were started, in order.
     pub fn started(&self) -> Vec<&str> {
         self.named("started").map(|event| event["etcd"].as_str().unwrap()).collect()

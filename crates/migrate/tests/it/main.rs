@@ -23,6 +23,7 @@ mod orphans;
 mod require;
 mod restore;
 mod restored;
+mod sameness;
 mod signals;
 mod surroundings;
 mod v2_api;

@@ -6,6 +6,7 @@
 //!
 //! bbolt writes numbers in the byte order of the machine, so this reads them in that order.
 
+mod cursor;
 mod page;
 #[cfg(test)]
 pub mod sample;
@@ -14,6 +15,7 @@ use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::ControlFlow;
 
+pub use cursor::Cursor;
 use page::{Element, Page};
 
 const MAGIC: u32 = 0xED0C_DAED;
@@ -205,21 +207,25 @@ impl<R: Read + Seek> Database<R> {
             .checked_mul(self.page_bytes)
             .filter(|start| *start < self.size_bytes)
             .ok_or(Error::Damaged("a page lies behind its end"))?;
+        let length = |pages: u64| {
+            let length = pages * self.page_bytes;
+            let is_within = length <= LARGEST_RUN && length <= self.size_bytes - start;
+            usize::try_from(length)
+                .ok()
+                .filter(|_| is_within)
+                .ok_or(Error::Damaged("a page is longer than the file"))
+        };
         self.source.seek(SeekFrom::Start(start))?;
-        let mut header = [0; page::HEADER_BYTES];
-        self.source.read_exact(&mut header)?;
-        if Page::parse(&header)?.id() != id {
+        // Most pages have none that follow, and are read at once.
+        let mut bytes = vec![0; length(1)?];
+        self.source.read_exact(&mut bytes)?;
+        let page = Page::parse(&bytes)?;
+        if page.id() != id {
             return Err(Error::Damaged("a page carries another page's number"));
         }
-        let pages = 1 + u64::from(Page::parse(&header)?.overflow());
-        let length = pages * self.page_bytes;
-        if length > LARGEST_RUN || length > self.size_bytes - start {
-            return Err(Error::Damaged("a page is longer than the file"));
-        }
-        let length = usize::try_from(length).map_err(|_| Error::Damaged("a page is too long"))?;
-        let mut bytes = vec![0; length];
-        self.source.seek(SeekFrom::Start(start))?;
-        self.source.read_exact(&mut bytes)?;
+        let (first, whole) = (bytes.len(), length(1 + u64::from(page.overflow()))?);
+        bytes.resize(whole, 0);
+        self.source.read_exact(&mut bytes[first..])?;
         Ok(bytes)
     }
 }

@@ -65,6 +65,15 @@ impl<'a> Page<'a> {
         number_at(self.bytes, element_at(index) + 8).map(u64::from_ne_bytes)
     }
 
+    /// The first key of the page that a branch's element points to.
+    pub fn child_key(&self, index: u16) -> Result<&'a [u8], Error> {
+        let start = element_at(index);
+        let word = |at| number_at::<4>(self.bytes, start + at).map(u32::from_ne_bytes);
+        let [position, key_bytes] = [word(0)?, word(4)?].map(u64::from);
+        let key_start = start as u64 + position;
+        self.slice(key_start, key_start + key_bytes)
+    }
+
     /// An element of a leaf.
     pub fn element(&self, index: u16) -> Result<Element<'a>, Error> {
         let start = element_at(index);

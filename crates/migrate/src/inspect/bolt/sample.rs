@@ -34,6 +34,33 @@ pub fn database(buckets: &[(&str, bool, Pairs<'_>)]) -> Vec<u8> {
     file
 }
 
+/// A file with one bucket of several leaf pages below a branch page.
+pub fn branched(name: &str, leaves: &[Pairs<'_>]) -> Vec<u8> {
+    let mut branch = header(4, 0x01, leaves.len());
+    let mut keys = Vec::new();
+    let mut pages = Vec::new();
+    for (index, pairs) in leaves.iter().enumerate() {
+        let id = 5 + index as u64;
+        let elements: Vec<_> =
+            pairs.iter().map(|(key, value)| (0, key.as_bytes(), value.to_vec())).collect();
+        let first = elements[0].1;
+        let position = (leaves.len() - index) * 16 + keys.len();
+        for number in [position, first.len()] {
+            branch.extend(u32::try_from(number).unwrap().to_ne_bytes());
+        }
+        branch.extend(id.to_ne_bytes());
+        keys.extend_from_slice(first);
+        pages.push(padded(leaf(id, &elements)));
+    }
+    branch.extend(keys);
+    let mut file = database(&[(name, false, &[])]);
+    // The page of the empty bucket.
+    file.truncate(4 * PAGE_BYTES);
+    file.extend(padded(branch));
+    file.extend(pages.concat());
+    file
+}
+
 fn meta(id: u64, transaction: u64) -> Vec<u8> {
     let mut body = Vec::new();
     for word in [MAGIC, FORMAT_VERSION, u32::try_from(PAGE_BYTES).unwrap(), 0] {

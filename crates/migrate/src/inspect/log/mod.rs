@@ -5,6 +5,7 @@
 
 mod entry;
 mod record;
+pub mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};

@@ -1,0 +1,98 @@
+//! Revisions that are newer than all that was there before: who may have written them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::difference::{Allowed, Difference, Rules, Stop};
+use super::record::{self, Revision};
+use super::{leases, open};
+
+/// Where they are.
+pub struct Place<'a> {
+    pub db: &'a Path,
+    /// The database before.
+    pub copy: Option<&'a Path>,
+    /// The newest revision before.
+    pub until: u64,
+    /// Up to this revision a compaction may have removed the history.
+    pub mark: u64,
+}
+
+/// A deletion that only a lease can explain: the first one of its key.
+struct Deletion {
+    revision: u64,
+    /// The lease of the key before; 0 if it had none.
+    lease: u64,
+}
+
+type Deletions = BTreeMap<Vec<u8>, Deletion>;
+
+/// Explains every added revision, or names the first that nothing explains.
+pub fn explain(place: &Place<'_>, rules: &Rules<'_>, allowed: &mut Allowed) -> Result<(), Stop> {
+    let (mut deletions, mut first) = read(place, rules, allowed)?;
+    if deletions.is_empty() {
+        return first.map_or(Ok(()), |difference| Err(difference.into()));
+    }
+    // The database itself comes last: what the log has written is only there.
+    for db in place.copy.into_iter().chain([place.db]) {
+        find_leases(db, &mut deletions)?;
+    }
+    let left = leases::ids(&mut open(place.db)?)?;
+    for (key, Deletion { revision, lease }) in deletions {
+        // What knew the lease may be compacted.
+        let is_unknown = place.copy.is_none() && revision <= place.mark;
+        if is_unknown || (lease != 0 && !left.contains(&lease)) {
+            allowed.expired_keys += 1;
+        } else if first.as_ref().is_none_or(|first| first.revision() > revision) {
+            first = Some(Difference::Deleted { key, revision });
+        }
+    }
+    first.map_or(Ok(()), |difference| Err(difference.into()))
+}
+
+/// The deletions that need a lease, and the first put that nothing explains.
+fn read(
+    place: &Place<'_>,
+    rules: &Rules<'_>,
+    allowed: &mut Allowed,
+) -> Result<(Deletions, Option<Difference>), Stop> {
+    let mut deletions = Deletions::new();
+    let mut database = open(place.db)?;
+    let Some(bucket) = database.bucket("key")? else { return Ok((deletions, None)) };
+    let mut cursor = database.cursor(&bucket, &place.until.saturating_add(1).to_be_bytes())?;
+    while let Some((name, bytes)) = cursor.entry()? {
+        let revision = Revision::parse(name)?;
+        let key = record::key(bytes);
+        if rules.may_be_written(key) {
+            allowed.replayed += 1;
+        } else if revision.is_deletion {
+            let deletion = Deletion { revision: revision.main, lease: 0 };
+            deletions.entry(key.to_vec()).or_insert(deletion);
+        } else if rules.converts {
+            allowed.converted += 1;
+        } else {
+            let (key, revision) = (key.to_vec(), revision.main);
+            let what = "was written meanwhile";
+            return Ok((deletions, Some(Difference::Revision { key, revision, what })));
+        }
+        cursor.advance()?;
+    }
+    Ok((deletions, None))
+}
+
+/// The lease of each key before it was deleted.
+fn find_leases(db: &Path, deletions: &mut Deletions) -> Result<(), Stop> {
+    let mut database = open(db)?;
+    let Some(bucket) = database.bucket("key")? else { return Ok(()) };
+    let mut cursor = database.cursor(&bucket, &[])?;
+    while let Some((name, bytes)) = cursor.entry()? {
+        let revision = Revision::parse(name)?;
+        if let Some(deletion) = deletions.get_mut(record::key(bytes))
+            && revision.main < deletion.revision
+        {
+            deletion.lease = record::lease(bytes);
+        }
+        cursor.advance()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! A digest of records in their order. It finds differences that happen, not those that somebody
+//! makes on purpose: it is not cryptographic.
+//!
+//! It is kept in the journal, so it is the same on every machine and in every release.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// For each of two halves where it begins and what it multiplies by: digits of pi.
+const HALVES: [(u64, u64); 2] = [
+    (0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7345),
+    (0xa409_3822_299f_31d0, 0x082e_fa98_ec4e_6c89),
+];
+
+/// Two halves of 64 bits that do not depend on each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digest([u64; 2]);
+
+impl Default for Digest {
+    fn default() -> Self {
+        Self(HALVES.map(|(start, _)| start))
+    }
+}
+
+impl Digest {
+    /// Adds bytes, and their number: what is added first does not run into what is added next.
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.add_number(bytes.len() as u64);
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.add_number(u64::from_le_bytes(*word));
+        }
+        if !rest.is_empty() {
+            let mut word = [0; 8];
+            word[..rest.len()].copy_from_slice(rest);
+            self.add_number(u64::from_le_bytes(word));
+        }
+    }
+
+    /// Adds a number.
+    pub fn add_number(&mut self, number: u64) {
+        for (half, (_, factor)) in self.0.iter_mut().zip(HALVES) {
+            let product = u128::from(*half ^ number) * u128::from(factor);
+            // Both ends of the product, so that every bit of the number changes the whole half. The
+            // rotation keeps the order: without it a half that became 0 would forget what it was.
+            let [low, high] = halves(product);
+            *half = (low ^ high).wrapping_add(half.rotate_left(23));
+        }
+    }
+}
+
+fn halves(number: u128) -> [u64; 2] {
+    let bytes = number.to_le_bytes();
+    let (words, _) = bytes.as_chunks::<8>();
+    [u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1])]
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}{:016x}", self.0[0], self.0[1])
+    }
+}
+
+impl FromStr for Digest {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let half = |from, to| u64::from_str_radix(text.get(from..to).unwrap_or("?"), 16);
+        match (half(0, 16), half(16, 32)) {
+            (Ok(first), Ok(second)) if text.len() == 32 => Ok(Self([first, second])),
+            _ => Err(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn digest(parts: &[&[u8]]) -> Digest {
+        let mut digest = Digest::default();
+        for part in parts {
+            digest.add(part);
+        }
+        digest
+    }
+
+    #[test]
+    fn a_digest_is_the_same_in_every_release_and_on_every_machine() {
+        let text = "0123456789abcdef0123456789abcdef";
+        assert_eq!(text.parse::<Digest>().unwrap().to_string(), text);
+        assert_eq!(digest(&[]).to_string(), "243f6a8885a308d3a4093822299f31d0");
+        assert_eq!(
+            digest(&[b"/registry/a", b"value"]).to_string(),
+            "1efb06ed33f5414fc056a862ad2caf70"
+        );
+        for text in ["", "0123456789abcdef", "0123456789abcdef0123456789abcdeg", "é"] {
+            assert!(text.parse::<Digest>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_byte_its_place_and_every_border_count() {
+        let mut seen = HashSet::new();
+        let mut differs =
+            |parts: &[&[u8]]| assert!(seen.insert(digest(parts).to_string()), "{parts:?}");
+        differs(&[]);
+        differs(&[b""]);
+        differs(&[b"", b""]);
+        differs(&[b"ab", b"c"]);
+        differs(&[b"a", b"bc"]);
+        differs(&[b"c", b"ab"]);
+        differs(&[b"abc"]);
+        differs(&[b"abc\0"]);
+        for at in 0..40 {
+            for bit in 0..8 {
+                let mut bytes = [0x55; 40];
+                bytes[at] ^= 1 << bit;
+                differs(&[&bytes]);
+            }
+        }
+        let halves: HashSet<_> = seen.iter().flat_map(|text| [&text[..16], &text[16..]]).collect();
+        assert_eq!(halves.len(), 2 * seen.len());
+    }
+}

@@ -1,0 +1,448 @@
+//! Databases before and after, what is counted in them, and what is found to differ.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::compare::{Allowed, Comparison, Rules, Stop};
+use super::*;
+use crate::inspect::bolt::sample;
+use crate::inspect::log::writes::Writes;
+use crate::scratch::ScratchDirectory;
+
+/// A record of the history.
+#[derive(Clone, Debug)]
+struct Record {
+    main: u8,
+    key: &'static str,
+    /// `None` deletes the key.
+    value: Option<u8>,
+    version: u8,
+    lease: u8,
+}
+
+/// What is in a database.
+#[derive(Clone, Debug, Default)]
+struct Example {
+    history: Vec<Record>,
+    compacted: u8,
+    scheduled: u8,
+    /// Id and time.
+    leases: BTreeMap<u8, u8>,
+    users: BTreeMap<&'static str, &'static str>,
+    roles: BTreeMap<&'static str, &'static str>,
+    is_auth_enabled: bool,
+}
+
+impl Example {
+    fn put(&mut self, main: u8, key: &'static str) -> &mut Record {
+        let before = self.history.iter().rev().find(|record| record.key == key);
+        let version = before.filter(|it| it.value.is_some()).map_or(1, |it| it.version + 1);
+        self.history.push(Record { main, key, value: Some(main), version, lease: 0 });
+        self.history.last_mut().unwrap()
+    }
+
+    fn delete(&mut self, main: u8, key: &'static str) {
+        self.history.push(Record { main, key, value: None, version: 0, lease: 0 });
+    }
+
+    /// As etcd does it: of each key the newest revision stays, unless that is a deletion.
+    fn compact(&mut self, at: u8) {
+        let newest: BTreeMap<_, _> = self
+            .history
+            .iter()
+            .filter(|record| record.main <= at)
+            .map(|record| (record.key, record.main))
+            .collect();
+        self.history.retain(|record| {
+            record.main > at || (newest[record.key] == record.main && record.value.is_some())
+        });
+        (self.scheduled, self.compacted) = (at, at);
+    }
+
+    fn file(&self) -> Vec<u8> {
+        let history: Vec<_> = self
+            .history
+            .iter()
+            .map(|record| {
+                let deletion = if record.value.is_none() { "t" } else { "" };
+                (revision(record.main) + deletion, message(record))
+            })
+            .collect();
+        let history: Vec<_> = history.iter().map(|(name, it)| (&**name, &**it)).collect();
+        let leases: Vec<_> = self
+            .leases
+            .iter()
+            .map(|(id, ttl)| (format!("\0\0\0\0\0\0\0{}", char::from(*id)), [8, *id, 16, *ttl]))
+            .collect();
+        let leases: Vec<_> = leases.iter().map(|(id, it)| (&**id, &it[..])).collect();
+        let named = |list: &BTreeMap<&'static str, &'static str>| {
+            list.iter().map(|(name, it)| (*name, it.as_bytes())).collect::<Vec<_>>()
+        };
+        let marks =
+            [("finishedCompactRev", self.compacted), ("scheduledCompactRev", self.scheduled)];
+        let marks: Vec<_> = marks
+            .into_iter()
+            .filter(|(_, main)| *main > 0)
+            .map(|(name, main)| (name, revision(main)))
+            .collect();
+        let marks: Vec<_> = marks.iter().map(|(name, it)| (*name, it.as_bytes())).collect();
+        sample::database(&[
+            ("auth", true, &[("authEnabled", &[u8::from(self.is_auth_enabled)])]),
+            ("authRoles", true, &named(&self.roles)),
+            ("authUsers", true, &named(&self.users)),
+            ("key", false, &history),
+            ("lease", true, &leases),
+            ("meta", true, &marks),
+        ])
+    }
+}
+
+fn revision(main: u8) -> String {
+    format!("\0\0\0\0\0\0\0{}_\0\0\0\0\0\0\0\0", char::from(main))
+}
+
+/// A `mvccpb.KeyValue`.
+fn message(record: &Record) -> Vec<u8> {
+    let key = [&[0x0a, u8::try_from(record.key.len()).unwrap()], record.key.as_bytes()].concat();
+    let Some(value) = record.value else { return key };
+    let mut message =
+        [&key[..], &[0x18, record.main, 0x20, record.version, 0x2a, 1, value]].concat();
+    if record.lease != 0 {
+        message.extend([0x30, record.lease]);
+    }
+    message
+}
+
+/// Three keys, of which one was changed and one deleted; one belongs to a lease of 60 seconds.
+fn example() -> Example {
+    let mut example = Example::default();
+    example.put(2, "/a");
+    example.put(3, "/b");
+    example.put(4, "/c").lease = 7;
+    example.put(5, "/a");
+    example.delete(6, "/b");
+    example.put(7, "/b");
+    example.put(8, "/gone");
+    example.delete(9, "/gone");
+    example.leases = BTreeMap::from([(7, 60), (8, 100)]);
+    example.users = BTreeMap::from([("alice", "1"), ("root", "2")]);
+    example.roles = BTreeMap::from([("root", "")]);
+    example
+}
+
+struct Pair {
+    scratch: ScratchDirectory,
+    has_copy: bool,
+    depth: Depth,
+}
+
+impl Pair {
+    fn path(&self, name: &str, example: &Example) -> PathBuf {
+        self.scratch.write(name, &example.file());
+        self.scratch.path().join(name)
+    }
+
+    fn compare(
+        &self,
+        before: &Example,
+        after: &Example,
+        rules: &Rules<'_>,
+    ) -> Result<Allowed, Stop> {
+        let [before, after] =
+            [("before", before), ("after", after)].map(|(name, it)| self.path(name, it));
+        let first = read(&before, self.depth, None)?;
+        // As it comes out of the journal.
+        let first: Contents = first.to_string().parse().unwrap();
+        let last = read(&after, self.depth, Some(&first))?;
+        Comparison {
+            before: &first,
+            after: &last,
+            before_db: self.has_copy.then_some(&before),
+            after_db: &after,
+            rules,
+        }
+        .run()
+    }
+}
+
+fn quiet(writes: &Writes) -> Rules<'_> {
+    Rules { writes: Some(writes), served: Some(Duration::from_secs(10)), converts: false }
+}
+
+/// What is said about a change of the example, with a copy and without one.
+#[track_caller]
+fn check(change: impl Fn(&mut Example), rules: &Rules<'_>, with_copy: &str, without: &str) {
+    for (has_copy, expected) in [(true, with_copy), (false, without)] {
+        let pair = Pair { scratch: ScratchDirectory::new(), has_copy, depth: Depth::Full };
+        let mut after = example();
+        change(&mut after);
+        let said = match pair.compare(&example(), &after, rules) {
+            Ok(allowed) => {
+                let mut phrases = allowed.phrases();
+                phrases.extend(allowed.unproven.iter().map(|what| format!("not {what}")));
+                phrases.join(", ")
+            }
+            Err(Stop::Differs(difference)) => format!("error: {difference}"),
+            Err(Stop::Unreadable(error)) => panic!("{error}"),
+        };
+        assert_eq!(said, expected, "copy: {has_copy}");
+    }
+}
+
+#[test]
+fn figures_are_those_of_the_database() {
+    let pair = Pair { scratch: ScratchDirectory::new(), has_copy: true, depth: Depth::Full };
+    let mut example = example();
+    let look = |example: &Example| {
+        let contents = read(&pair.path("db", example), Depth::Full, None).unwrap();
+        let Contents { revisions, revision, compacted, leases, users, roles, .. } = contents;
+        [contents.keys.unwrap(), revisions, revision, compacted, leases, users, roles]
+    };
+    assert_eq!(look(&example), [3, 8, 9, 0, 2, 2, 1]);
+    example.compact(9);
+    assert_eq!(look(&example), [3, 3, 9, 9, 2, 2, 1]);
+    assert_eq!(look(&Example::default()), [0, 0, 1, 0, 0, 0, 0]);
+}
+
+#[test]
+fn keys_are_counted_without_a_list_of_them() {
+    const KEYS: [&str; 5] = ["/a", "/b", "/c", "/d", "/e"];
+    let scratch = ScratchDirectory::new();
+    for seed in 0..300 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut example = Example::default();
+        for main in 2..40 {
+            let key = KEYS[random.usize(..KEYS.len())];
+            let last = example.history.iter().rev().find(|record| record.key == key);
+            if random.u8(..4) == 0 && last.is_some_and(|record| record.value.is_some()) {
+                example.delete(main, key);
+            } else {
+                example.put(main, key);
+            }
+            if random.u8(..12) == 0 {
+                example.compact(random.u8(example.compacted.max(1)..main));
+            }
+        }
+        // One that was not finished.
+        example.scheduled += u8::from(random.bool());
+        scratch.write("db", &example.file());
+        let db = scratch.path().join("db");
+        let counted = keys::count(&mut open(&db).unwrap()).unwrap();
+        let contents = read(&db, Depth::Full, None).unwrap();
+        assert_eq!(contents.keys, Some(counted.live), "{seed}: {example:?}");
+        assert_eq!(contents.revisions, counted.revisions);
+    }
+}
+
+#[test]
+fn everything_that_was_there_must_be_there_as_it_was() {
+    let writes = Writes::default();
+    let rules = &quiet(&writes);
+    let lost = "error: there were 8 revisions, and now there are 7";
+    check(|_| {}, rules, "", "");
+    check(
+        |it| {
+            it.history.remove(1);
+        },
+        rules,
+        "error: revision 3 of the key `/b` is missing",
+        lost,
+    );
+    check(
+        |it| it.history[0].value = Some(0),
+        rules,
+        "error: revision 2 of the key `/a` has another content",
+        "error: the 8 revisions are not the same",
+    );
+    check(
+        |it| it.history[3].lease = 8,
+        rules,
+        "error: revision 5 of the key `/a` has another content",
+        "error: the 8 revisions are not the same",
+    );
+    check(
+        |it| it.history.clear(),
+        rules,
+        "error: the revision went back from 9 to 1",
+        "error: the revision went back from 9 to 1",
+    );
+    check(
+        |it| {
+            it.leases.insert(8, 99);
+        },
+        rules,
+        "error: the lease 8 has another TTL",
+        "error: the 2 leases are not the same",
+    );
+    check(
+        |it| {
+            it.leases.insert(9, 1);
+        },
+        rules,
+        "error: the lease 9 was not there before",
+        "error: there were 2 leases, and now there are 3",
+    );
+    for (name, what) in [("alice", "is missing"), ("bob", "was not there before")] {
+        check(
+            |it| {
+                if it.users.remove(name).is_none() {
+                    it.users.insert(name, "");
+                }
+            },
+            rules,
+            &format!("error: the user `{name}` {what}"),
+            &format!(
+                "error: there were 3 users and roles, and now there are {}",
+                if name == "bob" { 4 } else { 2 }
+            ),
+        );
+    }
+    check(
+        |it| {
+            it.roles.insert("root", "less");
+        },
+        rules,
+        "error: the role `root` was changed",
+        "error: the 3 users and roles are not the same",
+    );
+    check(
+        |it| it.is_auth_enabled = true,
+        rules,
+        "error: the settings of authentication were changed",
+        "error: the 3 users and roles are not the same",
+    );
+}
+
+#[test]
+fn what_is_new_needs_a_reason() {
+    let mut writes = Writes::default();
+    let deleted = "error: the key `/a` was deleted at revision 10";
+    let written = "error: revision 10 of the key `/new\\xc3\\xa9` was written meanwhile";
+    let put = |it: &mut Example| {
+        it.put(10, "/newé");
+    };
+    check(|it| it.delete(10, "/a"), &quiet(&writes), deleted, deleted);
+    check(put, &quiet(&writes), written, written);
+    let one = "1 revision that was written meanwhile";
+    let anybody = Rules { writes: None, served: None, converts: false };
+    check(|it| it.delete(10, "/a"), &anybody, one, one);
+    let converts = Rules { converts: true, ..quiet(&writes) };
+    check(put, &converts, "1 key that was converted", "1 key that was converted");
+    check(|it| it.delete(10, "/a"), &converts, deleted, deleted);
+    writes.add_key(b"\x0a\x02/a");
+    check(|it| it.delete(10, "/a"), &quiet(&writes), one, one);
+    check(put, &quiet(&writes), written, written);
+}
+
+#[test]
+fn a_lease_may_end_when_its_time_is_over_and_take_its_keys_along() {
+    let writes = Writes::default();
+    let ended = |it: &mut Example| {
+        it.leases.remove(&7);
+        it.delete(10, "/c");
+    };
+    let slow = Rules { served: Some(Duration::from_mins(1)), ..quiet(&writes) };
+    let said = "1 lease that has ended, 1 key that a lease has deleted";
+    let unproven = "1 key that a lease has deleted, not the leases, some of which may have ended";
+    check(ended, &slow, said, unproven);
+    check(ended, &Rules { served: None, ..quiet(&writes) }, said, unproven);
+    check(ended, &quiet(&writes), "error: the lease 7 is missing", unproven);
+    // The lease is still there.
+    let deleted = "error: the key `/c` was deleted at revision 10";
+    check(|it| it.delete(10, "/c"), &slow, deleted, deleted);
+}
+
+#[test]
+fn a_compaction_may_remove_what_is_not_the_newest() {
+    let writes = Writes::default();
+    let rules = &quiet(&writes);
+    let unproven = "not the history, of which a compaction has removed a part";
+    check(|it| it.compact(9), rules, "5 revisions that a compaction has removed", unproven);
+    check(|it| it.compact(5), rules, "1 revision that a compaction has removed", unproven);
+    // Half done.
+    check(
+        |it| {
+            it.scheduled = 9;
+            it.history.remove(0);
+        },
+        rules,
+        "1 revision that a compaction has removed",
+        unproven,
+    );
+    check(
+        |it| {
+            it.compact(9);
+            it.history.remove(0);
+        },
+        rules,
+        "error: revision 4 of the key `/c` is missing",
+        unproven,
+    );
+    // A deletion and a compaction later than all that was there.
+    let later = |it: &mut Example| {
+        it.delete(10, "/c");
+        it.put(11, "/a");
+        it.compact(11);
+    };
+    let mut both = Writes::default();
+    both.add_key(b"\x0a\x02/c");
+    both.add_key(b"\x0a\x02/a");
+    let said = "1 revision that was written meanwhile, 8 revisions that a compaction has removed";
+    check(
+        later,
+        &quiet(&both),
+        &said.replace("8 rev", "7 rev"),
+        &format!("1 revision that was written meanwhile, {unproven}"),
+    );
+    let mut only = Writes::default();
+    only.add_key(b"\x0a\x02/a");
+    check(
+        later,
+        &quiet(&only),
+        "error: revision 4 of the key `/c` is missing",
+        &format!("1 revision that was written meanwhile, {unproven}"),
+    );
+}
+
+#[test]
+fn a_line_of_the_journal_is_whole_or_nothing() {
+    let pair = Pair { scratch: ScratchDirectory::new(), has_copy: true, depth: Depth::Full };
+    for depth in [Depth::Full, Depth::Quick] {
+        let contents = read(&pair.path("db", &example()), depth, None).unwrap();
+        let line = contents.to_string();
+        assert_eq!(line.parse(), Ok(contents));
+        for at in 0..line.len() - 1 {
+            // Shorter numbers are numbers, too.
+            let cut = line[..at].parse::<Contents>();
+            assert!(cut.is_err(), "{}", &line[..at]);
+        }
+    }
+}
+
+#[test]
+fn a_quick_look_reads_parts_of_a_long_history_and_all_that_is_new() {
+    assert_eq!(parts(Depth::Full, 0, 1 << 40), [(0, u64::MAX)]);
+    assert_eq!(parts(Depth::Quick, 100, 4196), [(0, u64::MAX)]);
+    for (oldest, newest) in [(100, 4197), (0, 1 << 40), (7, 100_000)] {
+        let parts = parts(Depth::Quick, oldest, newest);
+        assert_eq!(parts.len(), 64);
+        assert_eq!(parts[0], (oldest, oldest + 63));
+        assert_eq!(parts[63], (newest - 63, u64::MAX));
+        assert!(parts.windows(2).all(|pair| pair[0].0 + 63 == pair[0].1 && pair[0].1 < pair[1].0));
+    }
+}
+
+#[test]
+fn what_is_damaged_is_an_error() {
+    let scratch = ScratchDirectory::new();
+    let file = example().file();
+    for length in (0..file.len() - 1).step_by(97) {
+        scratch.write("db", &file[..length]);
+        let db = scratch.path().join("db");
+        assert!(read(&db, Depth::Full, None).is_err(), "{length}");
+    }
+    fs::remove_file(scratch.path().join("db")).unwrap();
+    assert!(read(&scratch.path().join("db"), Depth::Quick, None).is_err());
+}
