@@ -14,6 +14,7 @@ use super::options::{Backups, Options, PlainBinaries, Port, ServerLog, ServerOpt
 use super::{etcd_flags, shell_words};
 use crate::error::MigrateError;
 use crate::inspect::current_version::Trust;
+use crate::inspect::layout::Layout;
 use crate::inspect::version_pair::{Storage, VersionPair};
 use crate::plan::steps::Downgrades;
 use crate::platform::BIN_DIR;
@@ -30,6 +31,7 @@ impl OptionReader<'_> {
     /// Every option of a migration.
     pub fn options(&self) -> Result<Options, MigrateError> {
         let data_dir = self.data_dir()?;
+        let layout = self.layout()?;
         let member = self.member(&data_dir)?;
         let backups = self.backups()?;
         // etcd's command line and the journal hold these paths as text.
@@ -65,6 +67,7 @@ impl OptionReader<'_> {
             },
             ignored: self.ignored(),
             data_dir,
+            layout,
             member,
         })
     }
@@ -82,6 +85,16 @@ impl OptionReader<'_> {
             )));
         }
         Ok(path)
+    }
+
+    /// Where the parts of the data directory are.
+    pub fn layout(&self) -> Result<Layout, MigrateError> {
+        let given = self.flag("wal-dir")?.filter(|value| !value.is_empty()).map(str::to_owned);
+        let extra = || Ok(etcd_flags::value_of("wal-dir", &self.extra_arguments()?));
+        let given = given.map_or_else(extra, |given| Ok(Some(given)))?;
+        let given = given.map_or_else(|| self.variable("ETCD_WAL_DIR"), |given| Ok(Some(given)))?;
+        let given = given.filter(|value| !value.is_empty()).map(PathBuf::from);
+        Ok(Layout::of(&self.data_dir()?, given.as_deref()))
     }
 
     /// The format of the log.

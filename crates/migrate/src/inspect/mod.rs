@@ -7,6 +7,7 @@ pub(crate) mod current_version;
 pub(crate) mod data_dir;
 pub(crate) mod disk_space;
 pub mod keys;
+pub(crate) mod layout;
 pub mod log;
 pub(crate) mod member_data;
 pub mod protobuf;

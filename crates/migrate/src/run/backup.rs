@@ -74,9 +74,10 @@ impl Backup<'_> {
 
     fn check_room(&self, copy_bytes: u64, step_bytes: u64) -> Result<(), MigrateError> {
         let directory = &self.store.directory;
-        let is_same = platform::is_same_file_system(self.data_dir, directory)
-            .map_err(|error| MigrateError::file("look at", directory, &error))?;
-        let checked = if is_same {
+        let file_system = |path: &Path| {
+            platform::file_system(path).map_err(|error| MigrateError::file("look at", path, &error))
+        };
+        let checked = if file_system(self.data_dir)? == file_system(directory)? {
             let what = "a copy of the data with what the steps write";
             disk_space::check(directory, copy_bytes + step_bytes, what)
         } else {

@@ -9,6 +9,8 @@ use crate::run::fitted_flags::{self, LeftOutFlag};
 #[derive(Debug)]
 pub struct Launch<'a> {
     pub data_dir: &'a str,
+    /// The directory of the log.
+    pub wal_dir: &'a str,
     /// The port for clients, on loopback.
     pub port: u16,
     pub listen_peer_urls: &'a str,
@@ -73,6 +75,7 @@ fn own_flags<'a>(
         ("log-outputs", "stderr"),
         ("name", member.name.as_str()),
         ("data-dir", launch.data_dir),
+        ("wal-dir", launch.wal_dir),
         ("initial-cluster", &member.initial_cluster),
         ("listen-peer-urls", launch.listen_peer_urls),
         ("initial-advertise-peer-urls", &member.initial_advertise_peer_urls),
@@ -138,13 +141,17 @@ mod tests {
     }
 
     fn line(version: &str, extra: &str) -> String {
-        let launch =
-            Launch { data_dir: "/d", port: 18629, listen_peer_urls: "http://localhost:2380" };
+        let launch = Launch {
+            data_dir: "/d",
+            wal_dir: "/w",
+            port: 18629,
+            listen_peer_urls: "http://localhost:2380",
+        };
         let version = version.parse().unwrap();
         command(&version, &member(extra), &launch, []).arguments.join(" ")
     }
 
-    const COMMON: &str = "--logger=zap --log-level=info --log-outputs=stderr --name=n --data-dir=/d --initial-cluster=n=http://localhost:2380 \
+    const COMMON: &str = "--logger=zap --log-level=info --log-outputs=stderr --name=n --data-dir=/d --wal-dir=/w --initial-cluster=n=http://localhost:2380 \
         --listen-peer-urls=http://localhost:2380 \
         --initial-advertise-peer-urls=http://localhost:2380 --snapshot-count=1 --quota-backend-bytes=-1 \
         --listen-client-urls=http://127.0.0.1:18629 --advertise-client-urls=http://127.0.0.1:18629";
@@ -173,7 +180,12 @@ mod tests {
 
     #[test]
     fn variables_of_flags_are_fitted_and_those_that_are_set_are_left_out() {
-        let launch = Launch { data_dir: "/d", port: 1, listen_peer_urls: "http://localhost:2380" };
+        let launch = Launch {
+            data_dir: "/d",
+            wal_dir: "/w",
+            port: 1,
+            listen_peer_urls: "http://localhost:2380",
+        };
         let member = member("--peer-cert-file /x --quota-backend-bytes=1");
         let environment = [
             ("ETCD_NAME", "other"),

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use etcd_version::Bundled;
 
@@ -10,8 +10,9 @@ use crate::cli::options::{Options, PlainBinaries, ServerOptions};
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::inspect::current_version::{self, CurrentVersion, UnclearVersion};
 use crate::inspect::data_dir::{self, DataDir, DataDirContents};
+use crate::inspect::layout::Layout;
 use crate::plan::bundled;
-use crate::plan::steps::{self, Step};
+use crate::plan::steps::{self, DowngradeMethod, Step};
 use crate::platform;
 use crate::report::Report;
 use crate::report::event::EventLog;
@@ -57,15 +58,16 @@ pub fn plan(options: &Options, format: OutputFormat) -> Result<String, MigrateEr
 
 /// The output of `status`. Changes nothing.
 pub fn status(
-    data_dir: &Path,
+    layout: &Layout,
     backups: Option<&Path>,
     format: OutputFormat,
 ) -> Result<String, MigrateError> {
+    let data_dir = &layout.data_dir;
     if !data_dir.exists() {
         let error = io::Error::from(io::ErrorKind::NotFound);
         return Err(MigrateError::file("read the data directory", data_dir, &error));
     }
-    Ok(status::look(data_dir, &BackupStore::of(data_dir, backups))?.print(format))
+    Ok(status::look(layout, &BackupStore::of(data_dir, backups))?.print(format))
 }
 
 /// Migrates the data if needed.
@@ -82,7 +84,7 @@ pub fn run(options: &Options, log: EventLog) -> Result<(), MigrateError> {
         log.info("ignored", format_args!("--{flag} has no effect here"));
     }
     let bundled = bundled::bundled(options.bundled.as_ref(), &options.bin_dir)?;
-    let swap = Swap::of(&options.data_dir);
+    let swap = Swap::of(&options.layout);
     if !swap.is_pending() {
         // First without the lock: data that cannot be migrated is then not touched at all, and data
         // that is at the target may be on a read-only file system.
@@ -200,6 +202,11 @@ impl Migration {
             let failure = MigrateError::new(MigrateErrorKind::NotMigratable, &no_path);
             no_path.hint().into_iter().fold(failure, MigrateError::hint)
         })?;
+        let is_swap =
+            |step: &Step| matches!(step, Step::Downgrade { method: DowngradeMethod::Snapshot, .. });
+        if steps.iter().any(is_swap) {
+            options.layout.refuse_to_replace()?;
+        }
         Ok(Self { steps, ..self })
     }
 
@@ -229,14 +236,14 @@ fn prepare(options: &Options, bundled: &Bundled) -> Result<Migration, MigrateErr
 
 /// Reads the data; the steps are still empty.
 fn look(options: &Options) -> Result<Migration, MigrateError> {
-    if Swap::of(&options.data_dir).is_pending() {
+    if Swap::of(&options.layout).is_pending() {
         return Err(MigrateError::new(
             MigrateErrorKind::NotMigratable,
             "a downgrade was interrupted while it moved the restored data into place",
         )
         .hint("run migrate without --plan to finish it"));
     }
-    let found = data_dir::read(&options.data_dir)?;
+    let found = data_dir::read(&options.layout)?;
     let journal = journal::read(&options.data_dir)?;
     let is_under_way = journal.as_ref().is_some_and(Journal::is_unfinished);
     let trust = options.trust.while_under_way(is_under_way);
@@ -268,16 +275,15 @@ fn refuse_arguments(options: &Options) -> Result<(), MigrateError> {
 /// An error if the backups would be made inside of what they are copies of.
 fn refuse_backups_within_member(options: &Options) -> Result<(), MigrateError> {
     let Some(backups) = options.backups.directory.as_deref() else { return Ok(()) };
-    let member = options.data_dir.join("member");
     // The part of the path that exists; the rest is only names.
-    let existing = backups.ancestors().find_map(|path| path.canonicalize().ok());
-    let is_within = existing
-        .zip(member.canonicalize().ok())
-        .is_some_and(|(existing, member)| existing.starts_with(member));
-    if !is_within {
+    let Some(existing) = backups.ancestors().find_map(|path| path.canonicalize().ok()) else {
         return Ok(());
-    }
-    let what = format_args!("--backup-dir {} is inside of {}", backups.display(), member.display());
+    };
+    let Layout { member, snap, wal, .. } = &options.layout;
+    let is_around =
+        |part: &&PathBuf| part.canonicalize().is_ok_and(|part| existing.starts_with(part));
+    let Some(part) = [member, snap, wal].into_iter().find(is_around) else { return Ok(()) };
+    let what = format_args!("--backup-dir {} is inside of {}", backups.display(), part.display());
     Err(MigrateError::usage(what).hint("a backup would be a copy of itself; use another directory"))
 }
 

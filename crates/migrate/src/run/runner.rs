@@ -111,7 +111,7 @@ impl Runner<'_> {
     /// dies while it stops leaves in the log what its cluster has agreed on, and the next minor version
     /// checks the database before it reads the log.
     fn confirm(&self, version: &EtcdVersion) -> Result<MemberData, MigrateError> {
-        let DataDirContents::Etcd3(data) = data_dir::read(&self.context.options.data_dir)?.contents
+        let DataDirContents::Etcd3(data) = data_dir::read(&self.context.options.layout)?.contents
         else {
             return Err(MigrateError::new(
                 MigrateErrorKind::StepFailed,
@@ -149,12 +149,11 @@ impl Runner<'_> {
         let options = self.context.options;
         let ServerContext { log, stop, .. } = self.context.server;
         let data_dir = &options.data_dir;
-        let member = data_dir.join("member");
-        let db = member.join("snap").join("db");
+        let db = options.layout.db();
         let db_bytes =
             fs::metadata(&db).map_err(|error| MigrateError::file("read", &db, &error))?.len();
         let step_bytes = space::bytes_written(steps, db_bytes)
-            .saturating_sub(disk_space::allocated_log_bytes(&member));
+            .saturating_sub(disk_space::allocated_log_bytes(&options.layout.wal));
         if !options.backups.enabled {
             disk_space::check(data_dir, step_bytes, "what the steps write")
                 .map_err(|failure| failure.hint("nothing was changed"))?;
@@ -181,8 +180,11 @@ impl Runner<'_> {
 
     /// Gives what root has written to the owner of the data.
     fn restore_ownership(&self) {
-        let options = self.context.options;
-        if let Err(error) = ownership::restore(&options.data_dir, OWN_ENTRIES) {
+        let layout = &self.context.options.layout;
+        let data = if layout.member.exists() { &layout.member } else { &layout.data_dir };
+        let own = OWN_ENTRIES.iter().map(|name| layout.data_dir.join(name));
+        let paths: Vec<_> = own.chain(layout.written_by_etcd()).collect();
+        if let Err(error) = ownership::restore(data, &paths) {
             self.context.server.log.warn(
                 "ownership",
                 format_args!("cannot give the files to the owner of the data: {error}"),

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::cli::options::{ServerLog, ServerOptions, Timeouts};
 use crate::error::{MigrateError, MigrateErrorKind};
+use crate::inspect::layout::Layout;
 use crate::inspect::raft_snapshot::SnapshotName;
 use crate::inspect::{log, raft_snapshot};
 use crate::platform;
@@ -73,18 +74,14 @@ impl<'a> Server<'a> {
     pub fn start(
         program: &Path,
         version: &EtcdVersion,
-        data_dir: &Path,
+        layout: &Layout,
         context: &'a ServerContext<'a>,
     ) -> Result<Self, MigrateError> {
-        let data_dir = data_dir.to_str().ok_or_else(|| {
-            MigrateError::new(
-                MigrateErrorKind::System,
-                format_args!("{} is not UTF-8", data_dir.display()),
-            )
-        })?;
+        let data_dir = utf_8(&layout.data_dir)?;
+        let wal_dir = utf_8(&layout.wal)?;
         let port = free_port(context.options.port)?;
         let listen_peer_urls = &peer_urls(context.options)?;
-        let launch = Launch { data_dir, port, listen_peer_urls };
+        let launch = Launch { data_dir, wal_dir, port, listen_peer_urls };
         let environment = env::vars_os().filter_map(|(name, value)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         });
@@ -193,17 +190,16 @@ impl<'a> Server<'a> {
 
     /// Waits until every later minor version can replay the log: until there is a raft snapshot after
     /// the last request that they do not understand.
-    pub fn wait_for_replayable_log(&mut self, data_dir: &Path) -> Result<(), MigrateError> {
+    pub fn wait_for_replayable_log(&mut self, layout: &Layout) -> Result<(), MigrateError> {
         let own = self.version.series();
-        let member = data_dir.join("member");
         let mut newest = None;
         let mut is_replayable = None;
         self.wait_for("a raft snapshot behind the last request of the v2 API", |_| {
             // The log may be long, and only a new snapshot changes which part of it is replayed.
-            let snapshot = raft_snapshot::newest(data_dir);
+            let snapshot = raft_snapshot::newest(&layout.snap);
             if is_replayable.is_none() || snapshot != newest {
                 // An error may mean that the server has removed a file meanwhile.
-                is_replayable = log::replayed_until(&member)
+                is_replayable = log::replayed_until(&layout.wal, &layout.snap)
                     .ok()
                     .map(|until| until.is_none_or(|until| until > own));
                 newest = snapshot;
@@ -216,10 +212,12 @@ impl<'a> Server<'a> {
     /// replay entries that it does not understand.
     pub fn wait_for_snapshot(
         &mut self,
-        data_dir: &Path,
+        layout: &Layout,
         before: Option<SnapshotName>,
     ) -> Result<(), MigrateError> {
-        self.wait_for("a raft snapshot to be written", |_| raft_snapshot::newest(data_dir) > before)
+        self.wait_for("a raft snapshot to be written", |_| {
+            raft_snapshot::newest(&layout.snap) > before
+        })
     }
 
     /// Waits until cluster and storage are at an older version, after a downgrade was enabled.
@@ -357,6 +355,13 @@ impl<'a> Server<'a> {
             format_args!("{cause}{}", self.tail.last_lines()),
         )
     }
+}
+
+fn utf_8(path: &Path) -> Result<&str, MigrateError> {
+    path.to_str().ok_or_else(|| {
+        let what = format_args!("{} is not UTF-8", path.display());
+        MigrateError::new(MigrateErrorKind::System, what)
+    })
 }
 
 impl Drop for Server<'_> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::MigrateError;
 use crate::files::durable::{self, beside};
-use crate::files::{ownership, tree};
+use crate::files::{mounts, ownership, tree};
 use crate::platform;
 use crate::state::lock::state_dir;
 
@@ -162,9 +162,14 @@ impl BackupStore {
 /// Beside the data directory. Inside it when it is a mount point: what is beside a mount point is on
 /// another file system, and in a container it is lost when the container ends.
 fn own_directory(data_dir: &Path) -> PathBuf {
-    let is_mount =
-        matches!(platform::is_same_file_system(data_dir, durable::parent(data_dir)), Ok(false));
-    if is_mount { state_dir(data_dir).join("backup") } else { beside(data_dir, ".bak") }
+    let file_system = |path: &Path| platform::file_system(path).ok();
+    let is_on_another =
+        data_dir.exists() && file_system(data_dir) != file_system(durable::parent(data_dir));
+    if is_on_another || mounts::is_mount_point(data_dir) {
+        state_dir(data_dir).join("backup")
+    } else {
+        beside(data_dir, ".bak")
+    }
 }
 
 /// Whether the name is one that `end` gives. The old image left other things in the same directory.

@@ -3,5 +3,6 @@
 pub mod backup_store;
 pub mod journal;
 pub mod lock;
+mod part_swap;
 pub mod swap;
 pub mod version_file;

@@ -11,7 +11,7 @@ const FLAGS: &str = "--allow-multi-step-downgrade --backup-dir --backup-retain -
     --initial-advertise-peer-urls --initial-cluster --initial-cluster-token --json \
     --listen-client-urls --listen-peer-urls --log-format --name --no-backup --peer-port --plan \
     --plan-format --port --show-server-log --start-timeout --stop-timeout --target-storage \
-    --target-version --trust --ttl-keys-directory --version";
+    --target-version --trust --ttl-keys-directory --version --wal-dir";
 
 fn stdout(directory: &Directory, arguments: &[&str]) -> String {
     let mut command = directory.command("3.7.1", &directory.path("bin"));

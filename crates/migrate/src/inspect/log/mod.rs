@@ -103,8 +103,8 @@ fn read_from(files: &[PathBuf], taken: &BTreeSet<SnapshotName>) -> io::Result<Lo
 }
 
 /// The last minor version that can replay the log of a member, or `None` if every later one can.
-pub fn replayed_until(member: &Path) -> io::Result<Option<Series>> {
-    Ok(read(&member.join("wal"), &member.join("snap"))?.replayed_until)
+pub fn replayed_until(wal_dir: &Path, snap_dir: &Path) -> io::Result<Option<Series>> {
+    Ok(read(wal_dir, snap_dir)?.replayed_until)
 }
 
 fn read_files(files: &[PathBuf], taken: &BTreeSet<SnapshotName>) -> io::Result<LogContents> {
