@@ -12,6 +12,10 @@ use std::path::{Path, PathBuf};
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::files::mounts;
 
+/// The directory of this program inside of a part that cannot be renamed, on the file system of that
+/// part.
+pub const WORK_DIR: &str = ".migrate-swap";
+
 /// The paths by which etcd finds its data. They need not exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {

@@ -10,6 +10,7 @@ pub mod keys;
 pub(crate) mod layout;
 pub mod log;
 pub(crate) mod member_data;
+pub(crate) mod member_files;
 pub mod protobuf;
 pub(crate) mod raft_snapshot;
 pub mod v2_store;

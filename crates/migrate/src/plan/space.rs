@@ -8,21 +8,36 @@ use super::tools::has_storage_version;
 /// start when there is no room for the next one.
 const LOG_FILE_BYTES: u64 = 64_000_000;
 
-/// The largest number of bytes that a step writes. Each step removes what it wrote before the next
-/// one starts.
-pub fn bytes_written(steps: &[Step], db_bytes: u64) -> u64 {
+/// How much steps write beside the data, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepBytes {
+    /// Where the log is.
+    pub log: u64,
+    /// Where a downgrade by snapshot puts the restored data.
+    pub restored: u64,
+}
+
+/// The largest number of bytes that a step writes to each place. Each step removes what it wrote before
+/// the next one starts.
+pub fn bytes_written(steps: &[Step], db_bytes: u64) -> StepBytes {
     let of_step = |step: &Step| match step {
-        Step::Backup | Step::Record(_) => 0,
+        Step::Backup | Step::Record(_) => StepBytes::default(),
         Step::CancelDowngrade(_)
         | Step::Serve(_)
-        | Step::Downgrade { method: DowngradeMethod::InPlace, .. } => LOG_FILE_BYTES,
+        | Step::Downgrade { method: DowngradeMethod::InPlace, .. } => {
+            StepBytes { log: LOG_FILE_BYTES, restored: 0 }
+        }
         // One more for the tool that removes from the database what the older version does not know.
         Step::Downgrade { from, method: DowngradeMethod::Snapshot, .. } => {
             let count = if has_storage_version(from) { 2 } else { 1 };
-            count * (db_bytes + LOG_FILE_BYTES)
+            StepBytes { log: LOG_FILE_BYTES, restored: count * (db_bytes + LOG_FILE_BYTES) }
         }
     };
-    steps.iter().map(of_step).max().unwrap_or_default()
+    let both = |one: StepBytes, other: StepBytes| StepBytes {
+        log: one.log.max(other.log),
+        restored: one.restored.max(other.restored),
+    };
+    steps.iter().map(of_step).fold(StepBytes::default(), both)
 }
 
 #[cfg(test)]
@@ -35,16 +50,19 @@ mod tests {
 
     #[test]
     fn steps_need_what_the_largest_writes() {
-        let needed = |steps: &[Step]| bytes_written(steps, 100_000_000) / 1_000_000;
+        let needed = |steps: &[Step]| {
+            let StepBytes { log, restored } = bytes_written(steps, 100_000_000);
+            [log, restored].map(|bytes| bytes / 1_000_000)
+        };
         let record = Step::Record("3.6.14".parse().unwrap());
         let serve = Step::Serve("3.5.33".parse().unwrap());
         let one = down("3.5.33", "3.4.27", DowngradeMethod::Snapshot);
         let two = down("3.6.14", "3.5.33", DowngradeMethod::Snapshot);
         let in_place = down("3.6.14", "3.5.33", DowngradeMethod::InPlace);
-        assert_eq!(needed(&[Step::Backup, record]), 0);
-        assert_eq!(needed(&[Step::Backup, serve]), 64);
-        assert_eq!(needed(&[in_place]), 64);
-        assert_eq!(needed(std::slice::from_ref(&one)), 164);
-        assert_eq!(needed(&[two, one]), 328);
+        assert_eq!(needed(&[Step::Backup, record]), [0, 0]);
+        assert_eq!(needed(&[Step::Backup, serve]), [64, 0]);
+        assert_eq!(needed(&[in_place]), [64, 0]);
+        assert_eq!(needed(std::slice::from_ref(&one)), [64, 164]);
+        assert_eq!(needed(&[two, one]), [64, 328]);
     }
 }

@@ -142,7 +142,6 @@ fn mount_point(line: &[u8]) -> Option<PathBuf> {
 }
 
 /// What changes whenever somebody writes to a file, or puts another one in its place. Without blanks.
-#[expect(dead_code)]
 pub fn change_mark(metadata: &fs::Metadata) -> String {
     let (bytes, inode) = (metadata.len(), metadata.ino());
     let written = (metadata.mtime(), metadata.mtime_nsec());

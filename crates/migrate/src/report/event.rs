@@ -40,6 +40,13 @@ impl EventLog {
         self.write(&Event { etcd: Some(etcd), ..event });
     }
 
+    /// How far a long piece of work is; programs read the fields `bytesDone` and `bytesTotal`.
+    pub fn progress(self, event: &'static str, done_bytes: u64, total_bytes: u64) {
+        let message = format!("{} of {} MiB", done_bytes >> 20, total_bytes >> 20);
+        let event = Event::new(Level::Info, event, &message);
+        self.write(&Event { bytes: Some((done_bytes, total_bytes)), ..event });
+    }
+
     /// An event that a person should know of, and that stops nothing.
     pub fn warn(self, event: &'static str, message: impl fmt::Display) {
         self.write(&Event::new(Level::Warning, event, &message.to_string()));
@@ -65,12 +72,14 @@ struct Event<'a> {
     name: &'static str,
     message: &'a str,
     etcd: Option<&'a EtcdVersion>,
+    /// How many are done, of how many.
+    bytes: Option<(u64, u64)>,
     hints: &'a [String],
 }
 
 impl<'a> Event<'a> {
     fn new(level: Level, name: &'static str, message: &'a str) -> Self {
-        Self { level, name, message, etcd: None, hints: &[] }
+        Self { level, name, message, etcd: None, bytes: None, hints: &[] }
     }
 
     fn line(&self, format: OutputFormat, time: &str) -> String {
@@ -98,6 +107,10 @@ impl<'a> Event<'a> {
                     ("message", Json::text(self.message)),
                 ];
                 fields.extend(self.etcd.map(|version| ("etcd", Json::text(version))));
+                if let Some((done, total)) = self.bytes {
+                    fields.push(("bytesDone", Json::number(done)));
+                    fields.push(("bytesTotal", Json::number(total)));
+                }
                 if !self.hints.is_empty() {
                     fields.push(("hints", Json::List(self.hints.iter().map(Json::text).collect())));
                 }
@@ -154,6 +167,16 @@ mod tests {
         assert_eq!(
             line(OutputFormat::Json),
             r#"{"time":"2026-01-01T00:00:00Z","level":"error","event":"failed","message":"no","hints":["free some space"]}"#
+        );
+    }
+
+    #[test]
+    fn programs_read_how_far_a_copy_is() {
+        let event =
+            Event { bytes: Some((1, 2)), ..Event::new(Level::Info, "backup-progress", "m") };
+        assert_eq!(
+            event.line(OutputFormat::Json, "2026-01-01T00:00:00Z"),
+            r#"{"time":"2026-01-01T00:00:00Z","level":"info","event":"backup-progress","message":"m","bytesDone":1,"bytesTotal":2}"#
         );
     }
 }

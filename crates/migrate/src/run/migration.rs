@@ -148,10 +148,13 @@ fn take_steps(
             step: kept.map(|journal| journal.step.clone()).unwrap_or_default(),
             backup: kept.and_then(|journal| journal.backup.clone()),
             outcome: "running".to_owned(),
+            data: kept.map(|journal| journal.data.clone()).unwrap_or_default(),
         },
         has_begun: false,
+        has_current_backup: false,
     };
     let outcome = runner.take(&migration.steps).map_err(|failure| runner.explain(failure));
+    runner.remember_data();
     match &outcome {
         Ok(()) => "done".clone_into(&mut runner.journal.outcome),
         Err(failure) => runner.journal.outcome.clone_from(&failure.cause),

@@ -1,19 +1,21 @@
 //! Takes the steps of a plan, one after the other, and notes in the journal how far it came.
 
 use std::fs;
+use std::io;
 
 use etcd_version::EtcdVersion;
 
 use super::backup::Backup;
 use super::downgrade;
+use super::room::Room;
 use super::server::ServerContext;
 use super::step_context::StepContext;
 use crate::cli::options::Options;
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::files::ownership;
 use crate::inspect::data_dir::{self, DataDirContents, STATE_DIR};
-use crate::inspect::disk_space;
 use crate::inspect::member_data::MemberData;
+use crate::inspect::member_files::MemberFiles;
 use crate::inspect::version_pair::VersionPair;
 use crate::plan::steps::{DowngradeMethod, Step};
 use crate::plan::{bundled, space, tools};
@@ -35,6 +37,8 @@ pub struct Runner<'a> {
     pub journal: Journal,
     /// A step of this run may have changed the data.
     pub has_begun: bool,
+    /// No other etcd has written to the data since the newest backup.
+    pub has_current_backup: bool,
 }
 
 /// An error if a program is missing that the steps will start.
@@ -58,6 +62,9 @@ impl Runner<'_> {
                 .info("step", format_args!("step {} of {}: {step}", index + 1, steps.len()));
             if !matches!(step, Step::Record(_)) {
                 self.journal.step = step.to_string();
+                if step.changes_data() {
+                    self.journal.data.clear();
+                }
                 self.note()?;
             }
             self.has_begun |= step.changes_data();
@@ -148,22 +155,29 @@ impl Runner<'_> {
     fn back_up(&mut self, steps: &[Step]) -> Result<(), MigrateError> {
         let options = self.context.options;
         let ServerContext { log, stop, .. } = self.context.server;
-        let data_dir = &options.data_dir;
         let db = options.layout.db();
         let db_bytes =
             fs::metadata(&db).map_err(|error| MigrateError::file("read", &db, &error))?.len();
-        let step_bytes = space::bytes_written(steps, db_bytes)
-            .saturating_sub(disk_space::allocated_log_bytes(&options.layout.wal));
+        let layout = &options.layout;
+        let room = Room { layout, steps: space::bytes_written(steps, db_bytes) };
         if !options.backups.enabled {
-            disk_space::check(data_dir, step_bytes, "what the steps write")
-                .map_err(|failure| failure.hint("nothing was changed"))?;
+            // Half a copy of an earlier run would only take room.
+            let _ = self.store.discard();
+            room.check(None).map_err(|failure| failure.hint("nothing was changed"))?;
             log.info("no-backup", "no copy is made, as --no-backup asks");
             return Ok(());
         }
         // The backup from before an unfinished migration is the only one with unchanged data.
         let first = self.journal.backup.clone().filter(|path| path.is_dir());
-        let backup = Backup { data_dir, store: self.store, log, stop };
-        let copy = match backup.make(step_bytes) {
+        if let Some(first) = first.as_ref().filter(|_| self.is_unchanged()) {
+            room.check(None).map_err(|failure| failure.hint("nothing was changed"))?;
+            let what = "no other etcd has written to the data since the last run";
+            log.info("backup-kept", format_args!("{} is the copy: {what}", first.display()));
+            self.has_current_backup = true;
+            return Ok(());
+        }
+        let backup = Backup { room, store: self.store, log, stop };
+        let copy = match backup.make() {
             Ok(copy) => copy,
             Err(failure) if failure.kind == MigrateErrorKind::System && first.is_some() => {
                 let cause = failure.cause;
@@ -175,7 +189,27 @@ impl Runner<'_> {
         let keep = first.unwrap_or(copy);
         backup.retain(options.backups.retain, &keep);
         self.journal.backup = Some(keep);
+        self.has_current_backup = true;
+        self.remember_data();
         self.note()
+    }
+
+    /// Notes what the data is now, if all that was written to it since the newest backup is by this
+    /// program.
+    pub fn remember_data(&mut self) {
+        if self.has_current_backup {
+            self.journal.data = self.fingerprint().unwrap_or_default();
+        }
+    }
+
+    /// Whether the data is what this program has left.
+    fn is_unchanged(&self) -> bool {
+        let left = &self.journal.data;
+        !left.is_empty() && self.fingerprint().is_ok_and(|data| data == *left)
+    }
+
+    fn fingerprint(&self) -> io::Result<String> {
+        Ok(MemberFiles::of(&self.context.options.layout)?.fingerprint())
     }
 
     /// Gives what root has written to the owner of the data.

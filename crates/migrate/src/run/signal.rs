@@ -23,6 +23,12 @@ impl StopSignal {
         Ok(stop)
     }
 
+    /// As if a signal had come.
+    #[cfg(test)]
+    pub fn raise(&self, signal: usize) {
+        self.0.store(signal, Ordering::Relaxed);
+    }
+
     /// An error when a signal was received.
     pub fn check(&self) -> Result<(), MigrateError> {
         let number = match self.0.load(Ordering::Relaxed) {

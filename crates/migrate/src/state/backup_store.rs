@@ -10,6 +10,7 @@ use crate::error::MigrateError;
 use crate::files::durable::{self, beside};
 use crate::files::{mounts, ownership, tree};
 use crate::platform;
+use crate::state::copy_record::CopyRecord;
 use crate::state::lock::state_dir;
 
 /// The name of a backup until it is complete.
@@ -56,18 +57,38 @@ impl BackupStore {
         }
     }
 
-    /// Makes an empty directory for a new backup, and the store itself if it is missing.
-    pub fn begin(&self) -> io::Result<PathBuf> {
-        // With the number of the data directory, so that it is surely ours when it is removed.
-        let partial = self.directory.join(format!("{PARTIAL}-{}", self.id()?));
+    /// The directory for a new backup, and the record of what is in it. It holds what an earlier run
+    /// has copied that was interrupted. Makes the store itself if it is missing.
+    pub fn begin(&self) -> io::Result<(PathBuf, CopyRecord)> {
+        let partial = self.partial()?;
         let is_there = self.directory.exists();
-        tree::remove(&partial)?;
+        if !partial.exists() {
+            // It would be about another copy.
+            remove_file(&record_of(&partial))?;
+        }
         fs::create_dir_all(&partial)?;
         if !is_there {
             platform::copy_ownership(&self.data_dir, &self.directory)?;
         }
         platform::copy_ownership(&self.data_dir, &partial)?;
-        Ok(partial)
+        let record = CopyRecord::open(&record_of(&partial))?;
+        ownership::restore_file(&record_of(&partial), &self.data_dir)?;
+        Ok((partial, record))
+    }
+
+    /// Removes what a copy has left that will not go on: half a copy is useless and fills the disk.
+    pub fn discard(&self) -> io::Result<()> {
+        if !self.id_path().exists() {
+            return Ok(());
+        }
+        let partial = self.partial()?;
+        tree::remove(&partial)?;
+        remove_file(&record_of(&partial))
+    }
+
+    /// With the number of the data directory in its name, so that it is surely ours.
+    fn partial(&self) -> io::Result<PathBuf> {
+        Ok(self.directory.join(format!("{PARTIAL}-{}", self.id()?)))
     }
 
     /// Gives a complete backup its label and its final name, `name` or `name-<number>`.
@@ -89,6 +110,7 @@ impl BackupStore {
                 Err(_) if complete.exists() => {}
                 renamed => {
                     return renamed
+                        .and_then(|()| remove_file(&record_of(partial)))
                         .and_then(|()| platform::sync_directory(&self.directory))
                         .map(|()| complete)
                         .map_err(|error| {
@@ -156,6 +178,18 @@ impl BackupStore {
 
     fn id_path(&self) -> PathBuf {
         state_dir(&self.data_dir).join("id")
+    }
+}
+
+/// Beside the partial backup, because it is no part of the backup.
+fn record_of(partial: &Path) -> PathBuf {
+    beside(partial, ".record")
+}
+
+fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

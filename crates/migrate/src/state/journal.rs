@@ -22,6 +22,9 @@ pub struct Journal {
     pub backup: Option<PathBuf>,
     /// `running`, `done` or the error that ended it.
     pub outcome: String,
+    /// What the data was when this program last wrote to it; empty while a step is being taken. If it
+    /// is the same at the next run, no other etcd has served it.
+    pub data: String,
 }
 
 /// Reads it; `None` if there is none.
@@ -52,6 +55,7 @@ impl Journal {
             ("step", Some(self.step.clone())),
             ("backup", backup),
             ("outcome", Some(self.outcome.clone())),
+            ("data", Some(self.data.clone())),
         ];
         let lines = lines.into_iter().filter_map(|(name, value)| {
             let value = value.filter(|value| !value.is_empty())?.replace('\n', " ");
@@ -70,6 +74,7 @@ fn parse(text: &str) -> Journal {
             "step" => value.clone_into(&mut journal.step),
             "backup" => journal.backup = Some(value.into()),
             "outcome" => value.clone_into(&mut journal.outcome),
+            "data" => value.clone_into(&mut journal.data),
             _ => {}
         }
     }
@@ -95,6 +100,7 @@ mod tests {
             step: "serve 3.6.14".to_owned(),
             backup: Some("/a path/with spaces".into()),
             outcome: "running".to_owned(),
+            data: "0123456789abcdef".to_owned(),
         };
         journal.write(scratch.path()).unwrap();
         assert_eq!(read(scratch.path()).unwrap(), Some(journal));

@@ -11,11 +11,8 @@ use std::path::{Path, PathBuf};
 use super::lock::state_dir;
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::files::{durable, tree};
-use crate::inspect::layout::{self, Layout, Part};
+use crate::inspect::layout::{self, Layout, Part, WORK_DIR};
 use crate::platform;
-
-/// The directory of this program inside of each part, on the file system of that part.
-pub const WORK_DIR: &str = ".migrate-swap";
 
 /// The replacement of the data in its parts.
 #[derive(Debug)]
