@@ -62,7 +62,9 @@ pub fn read(layout: &Layout) -> Result<DataDir, MigrateError> {
     let mut is_fresh = true;
     for entry in entries {
         let path = entry.map_err(|error| MigrateError::file("read", data_dir, &error))?.path();
-        is_fresh &= is_ignored(&path);
+        // Of an etcd that has not started yet, too.
+        let is_for_log = layout.has_log_apart() && layout.wal.starts_with(&path);
+        is_fresh &= is_ignored(&path) || is_for_log;
     }
     let file = read_version_file(data_dir)?;
     let contents = if is_fresh {

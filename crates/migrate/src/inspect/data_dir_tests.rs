@@ -198,6 +198,17 @@ fn arbitrary_version_files_never_panic() {
 }
 
 #[test]
+fn a_place_for_a_log_apart_is_no_data() {
+    let scratch = ScratchDirectory::new();
+    scratch.write("log/lost+found/x", b"");
+    let layout = Layout::of(scratch.path(), Some(&scratch.path().join("log/wal")));
+    assert_eq!(super::read(&layout).unwrap().contents, DataDirContents::Empty);
+    scratch.write("log/wal/0000000000000000-0000000000000000.wal", b"");
+    assert!(super::read(&layout).is_err());
+    assert!(read(scratch.path()).is_err());
+}
+
+#[test]
 fn a_log_apart_counts_as_the_log() {
     let scratch = with_db(&[("clusterVersion", b"3.5.0")], &[]);
     let member: Pairs<'_> = &[("1", br#"{"id":1,"peerURLs":["http://a:2380"],"name":"m"}"#)];

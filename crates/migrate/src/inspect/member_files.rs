@@ -59,7 +59,10 @@ impl MemberFiles {
         let mut list = Self::default();
         let to = PathBuf::from("member");
         list.directory(&layout.member, &to);
-        let is_part = |name: &Path| Part::ALL.iter().any(|part| name.as_os_str() == part.name());
+        let is_part = |name: &Path| {
+            Part::ALL.iter().any(|part| name.as_os_str() == part.name())
+                || layout.member.join(name) == layout.wal
+        };
         list.walk(&layout.member, &to, &|name| !is_part(name), &mounts::below(&layout.member))?;
         for part in Part::ALL {
             let (directory, to) = (layout.directory(part), to.join(part.name()));

@@ -244,6 +244,11 @@ fn a_log_apart_is_part_of_the_copy_and_files_of_others_are_not() {
     let copy = backup(&store, &layout, &StopSignal::default()).make().unwrap();
     let names = fs::read_dir(copy.join("member/wal")).unwrap().map(|it| it.unwrap().file_name());
     assert_eq!(names.collect::<Vec<_>>(), ["0.wal"]);
+    // One in `member` is copied once.
+    fs::rename(scratch.path().join("fast"), layout.member.join("log")).unwrap();
+    let layout = Layout::of(&layout.data_dir, Some(&layout.member.join("log")));
+    let copy = backup(&store, &layout, &StopSignal::default()).make().unwrap();
+    assert!(copy.join("member/wal/0.wal").exists() && !copy.join("member/log").exists());
 }
 
 #[cfg(unix)]

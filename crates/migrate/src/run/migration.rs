@@ -106,6 +106,9 @@ pub fn run(options: &Options, log: EventLog) -> Result<(), MigrateError> {
     let migration = prepare(options, &bundled)?;
     let from = describe(&migration.origin);
     log.info("found", format_args!("{}: {from}", options.data_dir.display()));
+    for (path, shape) in options.layout.unusual() {
+        log.info("layout", format_args!("{} {shape}", path.display()));
+    }
     take_steps(options, &migration, &stop, log)?;
     // The data was changed, so a failure must not say that nothing was.
     arrive(options, log).map_err(|failure| failure.in_step().hint(GOES_ON))

@@ -79,6 +79,9 @@ fn orphan(id: u32, options: &Options) -> Option<Orphan> {
         return is_same(id, Path::new(data_dir), &options.data_dir).then_some(Orphan::Server);
     }
     let is_tool = program.starts_with("etcdutl-") || program.starts_with("etcdctl-");
+    if !is_tool {
+        return None;
+    }
     let swap = Swap::of(&options.layout);
     let writes = |word: &String| {
         let path = Path::new(word);
@@ -89,7 +92,7 @@ fn orphan(id: u32, options: &Options) -> Option<Orphan> {
         };
         swap.targets().any(is_same_in)
     };
-    (is_tool && words.iter().any(writes)).then_some(Orphan::Tool)
+    words.iter().any(writes).then_some(Orphan::Tool)
 }
 
 /// Whether a process sees under `path` what this program sees under `own`.

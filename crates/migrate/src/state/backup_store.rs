@@ -109,8 +109,9 @@ impl BackupStore {
                 // Another `migrate` has taken this name meanwhile.
                 Err(_) if complete.exists() => {}
                 renamed => {
+                    // One that stays is removed by the next backup.
+                    let _ = remove_file(&record_of(partial));
                     return renamed
-                        .and_then(|()| remove_file(&record_of(partial)))
                         .and_then(|()| platform::sync_directory(&self.directory))
                         .map(|()| complete)
                         .map_err(|error| {

@@ -17,10 +17,10 @@ use crate::events::{Events, Failure};
 use crate::require::require;
 
 /// The calls by which `migrate` changes the disk or its servers.
-const CALLS: &str = "write,rename,renameat2,link,linkat,fsync,fdatasync,unlink,unlinkat,mkdir,\
+pub const CALLS: &str = "write,rename,renameat2,link,linkat,fsync,fdatasync,unlink,unlinkat,mkdir,\
                      copy_file_range,sendfile,ftruncate,fchmod,chmod,ioctl,clone3,kill";
 
-fn kills() -> usize {
+pub fn kills() -> usize {
     amount("ETCDIMG_REAL_KILLS", 6)
 }
 

@@ -19,7 +19,10 @@ mod migrations;
 mod mount;
 mod operator_flags;
 mod orphans;
+mod repeated_copies;
 mod require;
+mod shape;
+mod shapes;
 mod surroundings;
 mod v2_api;
 
