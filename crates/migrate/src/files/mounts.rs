@@ -21,3 +21,21 @@ pub fn below(directory: &Path) -> Vec<PathBuf> {
     let points = platform::mount_points().into_iter();
     points.filter(|point| point.starts_with(&real) && *point != real).collect()
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::scratch::ScratchDirectory;
+
+    #[test]
+    fn mount_points_are_found_also_behind_links() {
+        let scratch = ScratchDirectory::new();
+        let link = scratch.path().join("link");
+        std::os::unix::fs::symlink("/proc", &link).unwrap();
+        assert!(is_mount_point(Path::new("/proc")) && is_mount_point(&link));
+        assert!(!is_mount_point(scratch.path()) && !is_mount_point(&scratch.path().join("none")));
+        assert!(below(Path::new("/")).iter().any(|point| point == Path::new("/proc")));
+        assert!(!below(Path::new("/proc")).contains(&"/proc".into()));
+        assert!(below(scratch.path()).is_empty());
+    }
+}
