@@ -18,7 +18,7 @@ use crate::report::event::{EventLog, timestamp};
 use crate::run::file_copy::{FileCopy, Progress};
 use crate::run::room::Room;
 use crate::run::signal::StopSignal;
-use crate::state::backup_store::BackupStore;
+use crate::state::backup_store::{self, BackupStore};
 
 const ELSEWHERE: &str =
     "nothing was changed; --backup-dir gives another directory, --no-backup makes no backup";
@@ -37,41 +37,41 @@ impl Backup<'_> {
     /// Copies `member` and `version.txt` into a new directory of the store and returns that
     /// directory. Goes on with a copy that was interrupted. Fails early when there is no room.
     pub fn make(&self) -> Result<PathBuf, MigrateError> {
-        let made = self.copy();
-        match &made {
-            // The next run goes on with it.
-            Err(failure) if matches!(failure.kind, MigrateErrorKind::Interrupted(_)) => {}
-            Err(_) => drop(self.store.discard()),
-            Ok(_) => {}
+        let (partial, record) = self.store.begin().map_err(|error| self.failed(&error))?;
+        let progress = Progress::new(self.log);
+        let mut copy = FileCopy { into: &partial, record, stop: self.stop, progress };
+        let made = self.copy(&mut copy);
+        // What was interrupted stays: the next run goes on with it.
+        if made.as_ref().is_err_and(|failure| failure.kind == MigrateErrorKind::System) {
+            let _ = backup_store::discard(&partial);
         }
         made
     }
 
-    fn copy(&self) -> Result<PathBuf, MigrateError> {
-        let store = self.store;
-        let failed = |error: &io::Error| {
-            MigrateError::file("back up to", &store.directory, error).hint(ELSEWHERE)
-        };
-        let (partial, record) = store.begin().map_err(|error| failed(&error))?;
-        let list = self.list().map_err(|error| failed(&error))?;
-        prune(&partial, &list).map_err(|error| failed(&error))?;
-        make_directories(&partial, &list).map_err(|error| failed(&error))?;
-        let progress = Progress::new(self.log);
-        let mut copy = FileCopy { into: &partial, record, stop: self.stop, progress };
-        let how = self.fill(&mut copy, &list).map_err(|failure| {
+    fn copy(&self, copy: &mut FileCopy<'_>) -> Result<PathBuf, MigrateError> {
+        let failed = |error: io::Error| self.failed(&error);
+        let partial = copy.into;
+        let list = self.list().map_err(failed)?;
+        prune(partial, &list).map_err(failed)?;
+        make_directories(partial, &list).map_err(failed)?;
+        let how = self.fill(copy, &list).map_err(|failure| {
             let is_interrupted = failure.kind != MigrateErrorKind::System;
             if is_interrupted { failure } else { failure.hint(ELSEWHERE) }
         })?;
-        finish_directories(&partial, &list).map_err(|error| failed(&error))?;
+        finish_directories(partial, &list).map_err(failed)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Windows allows no colon in a name.
-        let complete = store.end(&partial, &timestamp(now.as_secs()).replace(':', ""))?;
+        let complete = self.store.end(partial, &timestamp(now.as_secs()).replace(':', ""))?;
         let size_bytes = list.size_bytes();
         self.log.info(
             "backup",
             format_args!("{} holds a copy, {} MiB, {how}", complete.display(), size_bytes >> 20),
         );
         Ok(complete)
+    }
+
+    fn failed(&self, error: &io::Error) -> MigrateError {
+        MigrateError::file("back up to", &self.store.directory, error).hint(ELSEWHERE)
     }
 
     /// What goes into the copy.

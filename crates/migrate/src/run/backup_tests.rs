@@ -76,7 +76,7 @@ fn a_place_for_several_directories_loses_no_copy_of_another_and_keeps_its_mode()
     let [one, other] = stores.each_ref().map(|(store, data_dir)| make_on(store, data_dir).unwrap());
     let newest = make_on(&stores[0].0, &stores[0].1).unwrap();
     // An unfinished copy of the other, which may be running now.
-    let (half, _) = stores[1].0.begin().unwrap();
+    let (half, _record) = stores[1].0.begin().unwrap();
     let layout = Layout::of(&stores[0].1, None);
     backup(&stores[0].0, &layout, &StopSignal::default()).retain(1, &newest);
     assert!(!one.exists() && newest.exists() && other.exists() && kept.exists());

@@ -162,7 +162,7 @@ impl Runner<'_> {
         let room = Room { layout, steps: space::bytes_written(steps, db_bytes) };
         if !options.backups.enabled {
             // Half a copy of an earlier run would only take room.
-            let _ = self.store.discard();
+            let _ = self.store.discard_left();
             room.check(None).map_err(|failure| failure.hint("nothing was changed"))?;
             log.info("no-backup", "no copy is made, as --no-backup asks");
             return Ok(());

@@ -76,14 +76,14 @@ impl BackupStore {
         Ok((partial, record))
     }
 
-    /// Removes what a copy has left that will not go on: half a copy is useless and fills the disk.
-    pub fn discard(&self) -> io::Result<()> {
-        if !self.id_path().exists() {
+    /// Does `discard` for what an earlier run has left, unless another process goes on with it.
+    pub fn discard_left(&self) -> io::Result<()> {
+        if !self.id_path().exists() || !self.partial()?.exists() {
             return Ok(());
         }
         let partial = self.partial()?;
-        tree::remove(&partial)?;
-        remove_file(&record_of(&partial))
+        let _record = CopyRecord::open(&record_of(&partial))?;
+        discard(&partial)
     }
 
     /// With the number of the data directory in its name, so that it is surely ours.
@@ -180,6 +180,13 @@ impl BackupStore {
     fn id_path(&self) -> PathBuf {
         state_dir(&self.data_dir).join("id")
     }
+}
+
+/// Removes a copy that will not go on: half a copy is useless and fills the disk. The caller holds its
+/// record.
+pub fn discard(partial: &Path) -> io::Result<()> {
+    tree::remove(partial)?;
+    remove_file(&record_of(partial))
 }
 
 /// Beside the partial backup, because it is no part of the backup.

@@ -2,9 +2,14 @@
 //! bytes that are durable already.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// The record of one copy. Every entry is a line `<path> <mark> <bytes>;`, and the last one of a path
 /// counts. A line that a full disk or a loss of power has cut does not count.
@@ -15,14 +20,15 @@ pub struct CopyRecord {
 }
 
 impl CopyRecord {
-    /// Reads the record at a path and lets it go on; a new one if there is none.
+    /// Reads the record at a path and lets it go on; a new one if there is none. An error if another
+    /// process is making this copy: several data directories may be copies of one, with its number.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let entries = match fs::read(path) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).lines().filter_map(parse).collect(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
-            Err(error) => return Err(error),
-        };
-        let file = File::options().create(true).append(true).open(path)?;
+        let mut file = File::options().read(true).create(true).append(true).open(path)?;
+        lock(&file)?;
+        // Through this file, since on Windows no other may read it now.
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let entries = String::from_utf8_lossy(&bytes).lines().filter_map(parse).collect();
         Ok(Self { file, entries })
     }
 
@@ -40,6 +46,18 @@ impl CopyRecord {
             self.entries.insert(name.to_owned(), (mark.to_owned(), bytes));
         }
     }
+}
+
+/// Locks a record until its file is closed. A file system that has no locks is none the worse.
+fn lock(file: &File) -> io::Result<()> {
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            // A process that was just started has all files open for a moment.
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
+            Ok(()) | Err(TryLockError::Error(_)) => return Ok(()),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::WouldBlock, "another migrate is making this copy"))
 }
 
 fn parse(line: &str) -> Option<(PathBuf, (String, u64))> {
@@ -70,6 +88,16 @@ mod tests {
     }
 
     #[test]
+    fn one_copy_is_made_by_one_process() {
+        let scratch = ScratchDirectory::new();
+        let path = scratch.path().join("record");
+        let first = CopyRecord::open(&path).unwrap();
+        assert_eq!(CopyRecord::open(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(first);
+        CopyRecord::open(&path).unwrap();
+    }
+
+    #[test]
     fn a_line_that_was_cut_does_not_count() {
         const LINE: &str = "member/snap/db m1 1234;";
         for length in 0..LINE.len() {
@@ -79,6 +107,7 @@ mod tests {
             let mut record = CopyRecord::open(&path).unwrap();
             assert_eq!(record.bytes_done(Path::new("member/snap/db"), "m1"), 0, "{length}");
             record.note(Path::new("member/snap/db"), "m1", 5);
+            drop(record);
             let record = CopyRecord::open(&path).unwrap();
             assert_eq!(record.bytes_done(Path::new("member/snap/db"), "m1"), 5, "{length}");
         }
