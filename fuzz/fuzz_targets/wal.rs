@@ -12,6 +12,6 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     fs::create_dir_all(&wal).expect("a folder for the log");
     fs::create_dir_all(&snapshots).expect("a folder for the snapshots");
     fs::write(wal.join("0000000000000000-0000000000000000.wal"), bytes).expect("the log");
-    let _ = log::replayed_until(&member);
+    let _ = log::replayed_until(&wal, &snapshots);
     fs::remove_dir_all(&member).expect("the folder is removed");
 });

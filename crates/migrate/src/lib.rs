@@ -116,7 +116,7 @@ fn run_command(reader: &OptionReader<'_>, log: EventLog) -> Result<(), MigrateEr
             let backups = arguments.value("backup-dir").map(Path::new);
             let format =
                 if arguments.has("json") { OutputFormat::Json } else { OutputFormat::Text };
-            print(&migration::status(&reader.data_dir()?, backups, format)?)
+            print(&migration::status(&reader.layout()?, backups, format)?)
         }
         [word, ..] => Err(MigrateError::usage(format_args!("unknown command: {}", word.display()))),
     }

@@ -18,6 +18,7 @@ const VALUED: &[&str] = &[
     "listen-client-urls",
     "bin-dir",
     "data-dir",
+    "wal-dir",
     "bundled-versions",
     "etcd-data-prefix",
     "ttl-keys-directory",

@@ -6,6 +6,7 @@ use std::time::Duration;
 use etcd_version::Bundled;
 
 use crate::inspect::current_version::Trust;
+use crate::inspect::layout::Layout;
 use crate::inspect::version_pair::VersionPair;
 use crate::plan::steps::Allowed;
 
@@ -104,6 +105,8 @@ pub struct RestoreOptions {
 pub struct Options {
     /// It need not exist.
     pub data_dir: PathBuf,
+    /// Where its parts are.
+    pub layout: Layout,
     /// The directory of the programs `etcd-<version>`.
     pub bin_dir: PathBuf,
     /// `None` if the image itself says which versions are bundled.

@@ -17,6 +17,7 @@ use super::options::{
 use super::{etcd_flags, shell_words};
 use crate::error::MigrateError;
 use crate::inspect::current_version::Trust;
+use crate::inspect::layout::Layout;
 use crate::inspect::version_pair::{Storage, VersionPair};
 use crate::plan::steps::{Allowed, Downgrades};
 use crate::plan::v2_content::V2Content;
@@ -35,6 +36,7 @@ impl OptionReader<'_> {
     /// Every option of a migration.
     pub fn options(&self) -> Result<Options, MigrateError> {
         let data_dir = self.data_dir()?;
+        let layout = self.layout()?;
         let member = self.member(&data_dir)?;
         let backups = self.backups()?;
         // etcd's command line and the journal hold these paths as text.
@@ -67,6 +69,7 @@ impl OptionReader<'_> {
             },
             ignored: self.ignored(),
             data_dir,
+            layout,
             member,
         })
     }
@@ -133,6 +136,16 @@ impl OptionReader<'_> {
             Some(path) => Some(Path::new(path)).filter(|path| !path.as_os_str().is_empty()),
             None => Some(own).filter(|own| own.is_file()),
         }
+    }
+
+    /// Where the parts of the data directory are.
+    pub fn layout(&self) -> Result<Layout, MigrateError> {
+        let given = self.flag("wal-dir")?.filter(|value| !value.is_empty()).map(str::to_owned);
+        let extra = || Ok(etcd_flags::value_of("wal-dir", &self.extra_arguments()?));
+        let given = given.map_or_else(extra, |given| Ok(Some(given)))?;
+        let given = given.map_or_else(|| self.variable("ETCD_WAL_DIR"), |given| Ok(Some(given)))?;
+        let given = given.filter(|value| !value.is_empty()).map(PathBuf::from);
+        Ok(Layout::of(&self.data_dir()?, given.as_deref()))
     }
 
     /// The format of the log.

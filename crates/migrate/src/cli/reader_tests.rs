@@ -45,6 +45,21 @@ fn a_flag_beats_a_variable_and_an_empty_variable_is_unset() {
 }
 
 #[test]
+fn the_directory_of_the_log_is_what_etcd_is_told() {
+    let own = Path::new("/d/member/wal");
+    for (line, environment, expected) in [
+        ("", "", own),
+        ("", "ETCD_WAL_DIR=", own),
+        ("", "ETCD_WAL_DIR=/v", Path::new("/v")),
+        ("--etcd-server-extra-args=--wal-dir=/e", "ETCD_WAL_DIR=/v", Path::new("/e")),
+        ("--wal-dir=/f --etcd-server-extra-args=--wal-dir=/e", "ETCD_WAL_DIR=/v", Path::new("/f")),
+        ("--wal-dir=", "ETCD_CREDS=-wal-dir=/e", Path::new("/e")),
+    ] {
+        assert_eq!(options(line, environment).layout.wal, expected, "{line} {environment}");
+    }
+}
+
+#[test]
 fn every_variable_of_the_old_image_is_read() {
     let options = options(
         "",

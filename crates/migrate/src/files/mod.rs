@@ -2,5 +2,6 @@
 
 pub mod compare;
 pub mod durable;
+pub mod mounts;
 pub mod ownership;
 pub mod tree;

@@ -3,20 +3,19 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::files::tree;
 use crate::platform;
 
-/// Does so for `member`, and for the entries of this program that `own` names. Does nothing when root
-/// owns the data, or when this user is not root.
-pub fn restore(data_dir: &Path, own: &[&str]) -> io::Result<()> {
-    let member = data_dir.join("member");
-    let data = fs::metadata(&member).or_else(|_| fs::metadata(data_dir))?;
-    if !platform::may_give_to(&data) {
+/// Does so for these paths and what is below them. Does nothing when root owns `data`, or when this user
+/// is not root.
+pub fn restore(data: &Path, paths: &[PathBuf]) -> io::Result<()> {
+    let owner = fs::metadata(data)?;
+    if !platform::may_give_to(&owner) {
         return Ok(());
     }
-    let paths = own.iter().map(|name| data_dir.join(name)).chain([member]);
-    paths.into_iter().try_for_each(|path| give(&path, &data))
+    paths.iter().try_for_each(|path| give(path, &owner))
 }
 
 /// Does so for one file, which is not below the data directory.
@@ -25,16 +24,22 @@ pub fn restore_file(path: &Path, data_dir: &Path) -> io::Result<()> {
     if platform::may_give_to(&data) { give(path, &data) } else { Ok(()) }
 }
 
-/// A link itself is given, and not what it leads to.
+/// A link stays as it is: this program makes none.
 fn give(path: &Path, data: &fs::Metadata) -> io::Result<()> {
     let metadata = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         metadata => metadata?,
     };
+    if metadata.is_symlink() {
+        return Ok(());
+    }
     platform::give_from_root(path, &metadata, data)?;
     if metadata.is_dir() {
         for entry in fs::read_dir(path)? {
-            give(&entry?.path(), data)?;
+            let entry = entry?;
+            if entry.file_name() != tree::LOST_AND_FOUND {
+                give(&entry.path(), data)?;
+            }
         }
     }
     Ok(())

@@ -7,6 +7,8 @@ use std::io;
 use std::path::Path;
 
 use crate::error::{MigrateError, MigrateErrorKind};
+use crate::files::tree;
+use crate::inspect::layout::Layout;
 use crate::inspect::member_data::{self, MemberData};
 use crate::inspect::raft_snapshot;
 use crate::inspect::version_pair::{Storage, VersionPair};
@@ -18,7 +20,7 @@ pub const STATE_DIR: &str = ".migrate";
 /// Entries of a directory that still counts as empty: those of a new file system, our own, and the
 /// certificates that etcd writes (`--peer-auto-tls`) before it makes `member`.
 const IGNORED: &[&str] = &[
-    "lost+found",
+    tree::LOST_AND_FOUND,
     "System Volume Information",
     "$RECYCLE.BIN",
     "version.txt",
@@ -50,7 +52,8 @@ pub enum DataDirContents {
 }
 
 /// Reads a data directory, which need not exist.
-pub fn read(data_dir: &Path) -> Result<DataDir, MigrateError> {
+pub fn read(layout: &Layout) -> Result<DataDir, MigrateError> {
+    let data_dir = &*layout.data_dir;
     let entries = match fs::read_dir(data_dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(DataDir::default()),
@@ -59,14 +62,17 @@ pub fn read(data_dir: &Path) -> Result<DataDir, MigrateError> {
     let mut is_fresh = true;
     for entry in entries {
         let path = entry.map_err(|error| MigrateError::file("read", data_dir, &error))?.path();
-        is_fresh &= is_ignored(&path);
+        // Of an etcd that has not started yet, too.
+        let is_for_log = layout.has_log_apart() && layout.wal.starts_with(&path);
+        is_fresh &= is_ignored(&path) || is_for_log;
     }
     let file = read_version_file(data_dir)?;
     let contents = if is_fresh {
         refuse_set_aside(data_dir)?;
+        refuse_log_alone(layout)?;
         DataDirContents::Empty
     } else {
-        look_at_member(&data_dir.join("member"), data_dir, file.as_ref())?
+        look_at_member(layout, file.as_ref())?
     };
     let is_ours = data_dir.join(STATE_DIR).join("lock").exists();
     Ok(DataDir { contents, file, is_ours })
@@ -102,19 +108,44 @@ fn refuse_set_aside(data_dir: &Path) -> Result<(), MigrateError> {
     Err(MigrateError::new(MigrateErrorKind::NotMigratable, what).hint(hint))
 }
 
+/// An error if there is nothing but a log, in the place that `--wal-dir` names.
+fn refuse_log_alone(layout: &Layout) -> Result<(), MigrateError> {
+    if !layout.has_log_apart() || !has_wal(&layout.wal)? {
+        return Ok(());
+    }
+    let (wal, data_dir) = (layout.wal.display(), layout.data_dir.display());
+    let what = format_args!("{wal} holds a log, as --wal-dir says, and {data_dir} no database");
+    Err(MigrateError::new(MigrateErrorKind::NotMigratable, what)
+        .hint("is the volume the right one? the log of another member does not fit"))
+}
+
+/// An error if `--wal-dir` names a place without a log, and the log is in `member/wal`.
+fn refuse_other_log(layout: &Layout) -> Result<(), MigrateError> {
+    let inside = layout.member.join("wal");
+    if !layout.has_log_apart() || !has_wal(&inside)? {
+        return Ok(());
+    }
+    let what = format_args!(
+        "the log is in {}, and {}, which --wal-dir names, has none",
+        inside.display(),
+        layout.wal.display()
+    );
+    Err(MigrateError::new(MigrateErrorKind::NotMigratable, what)
+        .hint("move all files of the log there while no etcd runs, or leave --wal-dir away"))
+}
+
 fn look_at_member(
-    member: &Path,
-    data_dir: &Path,
+    layout: &Layout,
     file: Option<&VersionPair>,
 ) -> Result<DataDirContents, MigrateError> {
     let refuse = |what: &str| MigrateError::new(MigrateErrorKind::NotMigratable, what);
-    let snap_dir = member.join("snap");
-    let db = snap_dir.join("db");
-    let has_wal = has_wal(&member.join("wal"))?;
-    if db.is_file() && has_wal {
-        return Ok(DataDirContents::Etcd3(Box::new(member_data::read(member)?)));
+    layout.refuse_broken_links()?;
+    let data_dir = &layout.data_dir;
+    let db = layout.db();
+    if db.is_file() && has_wal(&layout.wal)? {
+        return Ok(DataDirContents::Etcd3(Box::new(member_data::read(layout)?)));
     }
-    if has_wal {
+    if has_wal(&layout.wal)? {
         return match file {
             Some(pair) if pair.storage == Storage::Etcd3 => {
                 Err(refuse(&format!("the database {} is missing", db.display()))
@@ -123,19 +154,21 @@ fn look_at_member(
             _ => Ok(DataDirContents::Etcd2),
         };
     }
-    if !member.exists() {
+    if !layout.member.exists() {
         let others = foreign_entries(data_dir)?;
         let what =
             format!("{} is not an etcd data directory: it holds {others}", data_dir.display());
         return Err(refuse(&what)
             .hint("is the volume the right one? etcd's data is in a directory `member`"));
     }
-    if has_raft_snapshots(&snap_dir)? || !is_unused(&db)? {
+    refuse_other_log(layout)?;
+    if has_raft_snapshots(&layout.snap)? || !is_unused(&db)? {
         return Err(refuse(&format!(
             "{} has a database but no write-ahead log: an etcd would start as a new, empty cluster",
             data_dir.display()
         ))
-        .hint("if this is a copied database, restore it with `etcdutl snapshot restore` instead"));
+        .hint("if this is a copied database, restore it with `etcdutl snapshot restore` instead")
+        .hint("if the log is elsewhere, say so: `--wal-dir` or ETCD_WAL_DIR"));
     }
     // The first start of a new etcd has failed, and etcd starts here as if nothing had been.
     Ok(DataDirContents::Empty)

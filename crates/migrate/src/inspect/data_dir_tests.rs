@@ -5,6 +5,10 @@ use crate::inspect::bolt::sample::{Pairs, database};
 use crate::inspect::raft_snapshot::sample as snapshot;
 use crate::scratch::ScratchDirectory;
 
+fn read(data_dir: &Path) -> Result<DataDir, MigrateError> {
+    super::read(&Layout::of(data_dir, None))
+}
+
 fn bytes(series: &str) -> &[u8] {
     series.as_bytes()
 }
@@ -190,5 +194,52 @@ fn arbitrary_version_files_never_panic() {
         let content: Vec<u8> = (0..length).map(|at| (at * 37 + length).to_le_bytes()[0]).collect();
         scratch.write("version.txt", &content);
         let _ = read_version_file(scratch.path());
+    }
+}
+
+#[test]
+fn a_place_for_a_log_apart_is_no_data() {
+    let scratch = ScratchDirectory::new();
+    scratch.write("log/lost+found/x", b"");
+    let layout = Layout::of(scratch.path(), Some(&scratch.path().join("log/wal")));
+    assert_eq!(super::read(&layout).unwrap().contents, DataDirContents::Empty);
+    scratch.write("log/wal/0000000000000000-0000000000000000.wal", b"");
+    assert!(super::read(&layout).is_err());
+    assert!(read(scratch.path()).is_err());
+}
+
+#[test]
+fn a_log_apart_counts_as_the_log() {
+    let scratch = with_db(&[("clusterVersion", b"3.5.0")], &[]);
+    let member: Pairs<'_> = &[("1", br#"{"id":1,"peerURLs":["http://a:2380"],"name":"m"}"#)];
+    scratch.write("member/snap/db", &database(&[("members", true, member)]));
+    let fast = scratch.path().join(".fast");
+    let read = || super::read(&Layout::of(scratch.path(), Some(&fast)));
+    // etcd would begin a new log there.
+    let failure = read().unwrap_err();
+    assert!(failure.cause.starts_with("the log is in "), "{}", failure.cause);
+    fs::rename(scratch.path().join("member/wal"), &fast).unwrap();
+    assert!(matches!(read().unwrap().contents, DataDirContents::Etcd3(_)));
+    // Who does not know of it is told what to say.
+    let failure = super::read(&Layout::of(scratch.path(), None)).unwrap_err();
+    assert!(failure.hints.iter().any(|hint| hint.contains("ETCD_WAL_DIR")), "{failure:?}");
+    fs::remove_dir_all(scratch.path().join("member")).unwrap();
+    let failure = read().unwrap_err();
+    assert_eq!(failure.kind, MigrateErrorKind::NotMigratable);
+    assert!(failure.cause.contains("holds a log, as --wal-dir says"), "{}", failure.cause);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_part_whose_volume_is_missing_is_named() {
+    for part in ["member", "member/wal", "member/snap"] {
+        let scratch = with_db(&[("clusterVersion", b"3.5.0")], &[]);
+        fs::remove_dir_all(scratch.path().join(part)).unwrap();
+        std::os::unix::fs::symlink("/no/volume", scratch.path().join(part)).unwrap();
+        let failure = read(scratch.path()).unwrap_err();
+        assert!(
+            failure.cause.ends_with("is a link to /no/volume, which is not there"),
+            "{failure:?}"
+        );
     }
 }

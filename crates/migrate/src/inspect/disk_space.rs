@@ -8,8 +8,8 @@ use crate::platform;
 
 /// The size of the log file that a killed server has allocated and that the next one will use, in
 /// bytes.
-pub fn allocated_log_bytes(member: &Path) -> u64 {
-    fs::metadata(member.join("wal").join("0.tmp")).map_or(0, |metadata| metadata.len())
+pub fn allocated_log_bytes(wal_dir: &Path) -> u64 {
+    fs::metadata(wal_dir.join("0.tmp")).map_or(0, |metadata| metadata.len())
 }
 
 /// An error unless the file system of `place` has `needed` bytes free. `what` says for what.

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::inspect::bolt::{self, Database};
+use crate::inspect::layout::Layout;
 use crate::inspect::log::{self, LogContents};
 pub use crate::inspect::member::Member;
 use crate::inspect::protobuf;
@@ -99,13 +100,12 @@ fn is_decided(cluster_version: Series) -> bool {
     cluster_version > Facts::compiled_in().evidence.undecided
 }
 
-/// Reads a database and the log beside it.
-pub fn read(member: &Path) -> Result<MemberData, MigrateError> {
-    let snap_dir = member.join("snap");
-    let db = snap_dir.join("db");
+/// Reads a database and its log.
+pub fn read(layout: &Layout) -> Result<MemberData, MigrateError> {
+    let db = layout.db();
     let mut data = read_db(&db)?;
-    let unreadable = |error| MigrateError::file("read the log in", member, &error);
-    data.log = log::read(&member.join("wal"), &snap_dir).map_err(unreadable)?;
+    let unreadable = |error| MigrateError::file("read the log in", &layout.wal, &error);
+    data.log = log::read(&layout.wal, &layout.snap).map_err(unreadable)?;
     refuse_older_than_log(&data, &db)?;
     let last_with_v2 = Facts::compiled_in().replayed_until(Requests::V2);
     if data.series().is_none_or(|series| series <= last_with_v2) {

@@ -43,8 +43,8 @@ pub fn names(snap_dir: &Path) -> io::Result<Vec<SnapshotName>> {
 }
 
 /// The newest one.
-pub fn newest(data_dir: &Path) -> Option<SnapshotName> {
-    names(&data_dir.join("member").join("snap")).ok()?.into_iter().max()
+pub fn newest(snap_dir: &Path) -> Option<SnapshotName> {
+    names(snap_dir).ok()?.into_iter().max()
 }
 
 /// What the state machine has stored in a file (`raftpb.Snapshot.Data`): from etcd 3.0 on the tree

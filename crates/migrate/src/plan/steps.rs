@@ -382,6 +382,17 @@ fn newest(bundled: &Bundled, series: Series, to: &EtcdVersion) -> Result<EtcdVer
 }
 
 impl Step {
+    /// Whether the data is replaced by a restored snapshot of itself.
+    pub fn restores_data(&self) -> bool {
+        match self {
+            Self::Downgrade { method, .. } => *method == DowngradeMethod::Snapshot,
+            Self::DropV2 { removal, .. } | Self::ConvertV2 { removal, .. } => {
+                *removal == V2Removal::Restore
+            }
+            Self::Backup | Self::CancelDowngrade(_) | Self::Serve(_) | Self::Record(_) => false,
+        }
+    }
+
     /// Whether the data itself may be changed.
     pub fn changes_data(&self) -> bool {
         !matches!(self, Self::Backup | Self::Record(_))

@@ -1,8 +1,10 @@
 //! Linux and other Unix systems.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -150,12 +152,60 @@ pub fn is_read_only(path: &Path) -> io::Result<bool> {
     Ok(rustix::fs::statvfs(path)?.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
 }
 
-/// Whether two paths are on one file system.
-pub fn is_same_file_system(one: &Path, other: &Path) -> io::Result<bool> {
-    Ok(fs::metadata(one)?.dev() == fs::metadata(other)?.dev())
+/// Where file systems are mounted, as this process sees it; empty on a system without `/proc`.
+pub fn mount_points() -> Vec<PathBuf> {
+    let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    table.split(|byte| *byte == b'\n').filter_map(mount_point).collect()
+}
+
+/// The fifth word of a line, in which blanks are written as octal numbers: `/a\040b`.
+fn mount_point(line: &[u8]) -> Option<PathBuf> {
+    let word = line.split(|byte| *byte == b' ').nth(4)?;
+    let mut bytes = Vec::new();
+    let mut rest = word;
+    while let Some((first, more)) = rest.split_first() {
+        let number = more
+            .get(..3)
+            .filter(|_| *first == b'\\')
+            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        bytes.push(number.unwrap_or(*first));
+        rest = if number.is_some() { &more[3..] } else { more };
+    }
+    Some(OsString::from_vec(bytes).into())
+}
+
+/// What changes whenever somebody writes to a file, or puts another one in its place. Without blanks.
+pub fn change_mark(metadata: &fs::Metadata) -> String {
+    let (bytes, inode) = (metadata.len(), metadata.ino());
+    let written = (metadata.mtime(), metadata.mtime_nsec());
+    let changed = (metadata.ctime(), metadata.ctime_nsec());
+    format!("{bytes}:{inode}:{}.{}:{}.{}", written.0, written.1, changed.0, changed.1)
+}
+
+/// A number for the file system of a path.
+pub fn file_system(path: &Path) -> io::Result<u64> {
+    Ok(fs::metadata(path)?.dev())
 }
 
 /// Whether two paths lead to one file.
 pub fn same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_point_may_have_any_name() {
+        for (line, expected) in [
+            ("36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw", Some("/mnt2")),
+            ("36 35 98:0 / /a\\040b\\134c\\ rw - tmpfs t rw", Some("/a b\\c\\")),
+            ("36 35 98:0 / /a\\999 rw - tmpfs t rw", Some("/a\\999")),
+            ("36 35", None),
+            ("", None),
+        ] {
+            assert_eq!(mount_point(line.as_bytes()).as_deref(), expected.map(Path::new), "{line}");
+        }
+    }
 }

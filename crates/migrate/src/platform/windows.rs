@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::windows::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::thread;
@@ -100,9 +101,21 @@ pub fn is_read_only(_path: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Always true: a volume has its own drive letter here, and so a directory beside is on the same one.
-pub fn is_same_file_system(_one: &Path, _other: &Path) -> io::Result<bool> {
-    Ok(true)
+/// Empty: a volume has its own drive letter here, and one that is mounted in a directory is a link.
+pub fn mount_points() -> Vec<PathBuf> {
+    Vec::new()
+}
+
+/// NTFS writes the time of the last change when the file is closed, so at the latest when its server
+/// has ended.
+pub fn change_mark(metadata: &fs::Metadata) -> String {
+    let (bytes, created) = (metadata.file_size(), metadata.creation_time());
+    format!("{bytes}:{created}:{}", metadata.last_write_time())
+}
+
+/// Always the same, for the same reason.
+pub fn file_system(_path: &Path) -> io::Result<u64> {
+    Ok(0)
 }
 
 /// Always false, because it is not known. The caller then replaces the file, which is never wrong.

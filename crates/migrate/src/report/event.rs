@@ -62,6 +62,14 @@ impl EventLog {
         self.info_with(event, message, counts.iter().map(field).collect());
     }
 
+    /// How far a long piece of work is; programs read the fields `bytesDone` and `bytesTotal`.
+    pub fn progress(self, event: &'static str, done_bytes: u64, total_bytes: u64) {
+        let message = format_args!("{} of {} MiB", done_bytes >> 20, total_bytes >> 20);
+        let fields = [("bytesDone", done_bytes), ("bytesTotal", total_bytes)];
+        let fields = fields.map(|(name, bytes)| (name, Json::number(bytes)));
+        self.info_with(event, message, fields.to_vec());
+    }
+
     /// An event that a person should know of, and that stops nothing.
     pub fn warn(self, event: &'static str, message: impl fmt::Display) {
         self.write(&Event::new(Level::Warning, event, &message.to_string()));
@@ -177,6 +185,16 @@ mod tests {
         assert_eq!(
             line(OutputFormat::Json),
             r#"{"time":"2026-01-01T00:00:00Z","level":"error","event":"failed","message":"no","hints":["free some space"]}"#
+        );
+    }
+
+    #[test]
+    fn programs_read_further_fields() {
+        let fields = vec![("bytesDone", Json::number(1)), ("id", Json::text("x"))];
+        let event = Event { fields, ..Event::new(Level::Info, "backup-progress", "m") };
+        assert_eq!(
+            event.line(OutputFormat::Json, "2026-01-01T00:00:00Z"),
+            r#"{"time":"2026-01-01T00:00:00Z","level":"info","event":"backup-progress","message":"m","bytesDone":1,"id":"x"}"#
         );
     }
 }

@@ -9,6 +9,7 @@ use crate::files::tree;
 use crate::inspect::bolt::Database;
 use crate::inspect::data_dir::{self, DataDir, DataDirContents};
 use crate::inspect::keys::{self, Keys};
+use crate::inspect::layout::Layout;
 use crate::inspect::version_pair::VersionPair;
 use crate::state::backup_store::BackupStore;
 use crate::state::journal::{self, Journal};
@@ -52,11 +53,12 @@ pub struct BackupCopy {
 }
 
 /// Reads the state of a data directory.
-pub fn look(data_dir: &Path, store: &BackupStore) -> Result<Status, MigrateError> {
-    let is_being_moved = Swap::of(data_dir).is_pending();
-    let found = if is_being_moved { DataDir::default() } else { data_dir::read(data_dir)? };
+pub fn look(layout: &Layout, store: &BackupStore) -> Result<Status, MigrateError> {
+    let data_dir = &*layout.data_dir;
+    let is_being_moved = Swap::of(layout).is_pending();
+    let found = if is_being_moved { DataDir::default() } else { data_dir::read(layout)? };
     let details = match found.contents {
-        DataDirContents::Etcd3(_) => Some(details(&data_dir.join("member"))?),
+        DataDirContents::Etcd3(_) => Some(details(layout)?),
         DataDirContents::Empty | DataDirContents::Etcd2 => None,
     };
     let copies = store.copies().into_iter().map(copied).collect();
@@ -72,8 +74,8 @@ pub fn look(data_dir: &Path, store: &BackupStore) -> Result<Status, MigrateError
     })
 }
 
-fn details(member: &Path) -> Result<StatusDetails, MigrateError> {
-    let db = member.join("snap").join("db");
+fn details(layout: &Layout) -> Result<StatusDetails, MigrateError> {
+    let db = layout.db();
     let is_served = lock::is_served(&db);
     let file = File::open(&db).map_err(|error| MigrateError::file("open", &db, &error))?;
     let counted = Database::open(BufReader::new(file)).and_then(|mut db| keys::count(&mut db));
@@ -88,9 +90,9 @@ fn details(member: &Path) -> Result<StatusDetails, MigrateError> {
             failure
         }
     })?;
-    let unreadable = |error| MigrateError::file("read the log in", member, &error);
-    let (log_files, log_bytes) = files(&member.join("wal"), "wal").map_err(unreadable)?;
-    let (raft_snapshots, _) = files(&member.join("snap"), "snap").map_err(unreadable)?;
+    let unreadable = |error| MigrateError::file("read the log in", &layout.wal, &error);
+    let (log_files, log_bytes) = files(&layout.wal, "wal").map_err(unreadable)?;
+    let (raft_snapshots, _) = files(&layout.snap, "snap").map_err(unreadable)?;
     Ok(StatusDetails { keys, log_files, log_bytes, raft_snapshots, is_served })
 }
 

@@ -8,13 +8,13 @@ use etcd_version::EtcdVersion;
 
 use super::migration::{self, Migration};
 use super::restore;
+use super::room::Room;
 use super::{fitted_flags, runner};
 use crate::cli::options::{Options, RestoreOptions, SettingsText};
 use crate::error::MigrateError;
-use crate::files::tree;
-use crate::inspect::data_dir::{DataDirContents, is_leftover};
-use crate::inspect::disk_space;
+use crate::inspect::data_dir::DataDirContents;
 use crate::inspect::member_data::{Alarm, MemberData};
+use crate::inspect::member_files::MemberFiles;
 use crate::plan::steps::Step;
 use crate::plan::{bundled, space};
 use crate::platform;
@@ -121,19 +121,18 @@ fn of_steps(options: &Options, migration: &Migration) -> Vec<Finding> {
 }
 
 fn of_space(options: &Options, data: &MemberData, steps: &[Step]) -> Option<Finding> {
-    let member = options.data_dir.join("member");
-    let step_bytes = space::bytes_written(steps, data.db_bytes)
-        .saturating_sub(disk_space::allocated_log_bytes(&member));
-    if let Err(failure) = disk_space::check(&options.data_dir, step_bytes, "what the steps write") {
+    let layout = &options.layout;
+    let room = Room { layout, steps: space::bytes_written(steps, data.db_bytes) };
+    if let Err(failure) = room.check(None) {
         return Some(failure.id("disk-space").into());
     }
     if !options.backups.enabled {
         return None;
     }
-    let copy_bytes = tree::size_bytes(&member, &is_leftover).ok()?;
+    let copy_bytes = MemberFiles::of(layout).ok()?.size_bytes();
     let directory = options.backups.directory.as_deref();
     let directory = directory.filter(|directory| directory.exists()).unwrap_or(&options.data_dir);
-    let checked = disk_space::check(directory, copy_bytes + step_bytes, "a copy of the data");
+    let checked = room.check(Some((directory, copy_bytes)));
     checked.err().map(|failure| Finding {
         severity: Severity::Warning,
         hints: vec![

@@ -39,6 +39,8 @@ pub fn is_mark(word: &str) -> bool {
 pub struct Launch<'a> {
     pub purpose: Purpose,
     pub data_dir: &'a str,
+    /// The directory of the log.
+    pub wal_dir: &'a str,
     /// The port for clients, on loopback.
     pub port: u16,
     pub listen_peer_urls: &'a str,
@@ -103,6 +105,7 @@ fn own_flags<'a>(
         ("log-outputs", "stderr"),
         ("name", member.name.as_str()),
         ("data-dir", launch.data_dir),
+        ("wal-dir", launch.wal_dir),
         ("initial-cluster", &member.initial_cluster),
         ("listen-peer-urls", launch.listen_peer_urls),
         ("initial-advertise-peer-urls", &member.initial_advertise_peer_urls),
@@ -177,6 +180,7 @@ mod tests {
         let launch = Launch {
             purpose,
             data_dir: "/d",
+            wal_dir: "/w",
             port: 18629,
             listen_peer_urls: "http://localhost:2380",
         };
@@ -188,7 +192,7 @@ mod tests {
         line_for(Purpose::Upgrade, version, extra)
     }
 
-    const COMMON: &str = "--logger=zap --log-level=info --log-outputs=stderr --name=n --data-dir=/d --initial-cluster=n=http://localhost:2380 \
+    const COMMON: &str = "--logger=zap --log-level=info --log-outputs=stderr --name=n --data-dir=/d --wal-dir=/w --initial-cluster=n=http://localhost:2380 \
         --listen-peer-urls=http://localhost:2380 \
         --initial-advertise-peer-urls=http://localhost:2380 --snapshot-count=1 --quota-backend-bytes=-1 \
         --listen-client-urls=http://127.0.0.1:18629 --advertise-client-urls=http://127.0.0.1:18629";
@@ -229,8 +233,13 @@ mod tests {
     #[test]
     fn variables_of_flags_are_fitted_and_those_that_are_set_are_left_out() {
         let listen_peer_urls = "http://localhost:2380";
-        let launch =
-            Launch { purpose: Purpose::Upgrade, data_dir: "/d", port: 1, listen_peer_urls };
+        let launch = Launch {
+            purpose: Purpose::Upgrade,
+            data_dir: "/d",
+            wal_dir: "/w",
+            port: 1,
+            listen_peer_urls,
+        };
         let member = member("--peer-cert-file /x --quota-backend-bytes=1");
         let environment = [
             ("ETCD_NAME", "other"),

@@ -63,8 +63,9 @@ pub fn by_snapshot(
 ) -> Result<(), MigrateError> {
     // The log may hold more than the database. After a clean stop both are at the same point.
     context.serve(from, |server| server.wait_until_healthy())?;
-    let swap = Swap::of(&context.options.data_dir);
+    let swap = Swap::of(&context.options.layout);
     swap.clear()?;
+    swap.prepare()?;
     let swapped = restore(context, from, to, &swap).and_then(|()| swap.finish());
     swapped.inspect_err(|_| swap.discard())?;
     swap.clear()?;
@@ -127,8 +128,7 @@ impl ClusterIdentity {
     /// The only member as the data describes it, else as the options do.
     fn of(context: &StepContext<'_>) -> Result<Self, MigrateError> {
         let options = &context.options.member;
-        let DataDirContents::Etcd3(data) = data_dir::read(&context.options.data_dir)?.contents
-        else {
+        let DataDirContents::Etcd3(data) = data_dir::read(&context.options.layout)?.contents else {
             return Err(MigrateError::new(
                 MigrateErrorKind::StepFailed,
                 "the data has disappeared",

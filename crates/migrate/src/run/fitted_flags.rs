@@ -232,7 +232,7 @@ mod tests {
             refused(&words).map(|(name, _)| name)
         };
         assert_eq!(name("--max-wals 5 --force-new-cluster").as_deref(), Some("force-new-cluster"));
-        assert_eq!(name("-wal-dir /x").as_deref(), Some("wal-dir"));
-        assert_eq!(name("--name --wal-dir"), None);
+        assert_eq!(name("-data-dir /x").as_deref(), Some("data-dir"));
+        assert_eq!(name("--name --data-dir"), None);
     }
 }

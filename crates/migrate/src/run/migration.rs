@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use etcd_version::Bundled;
 
@@ -10,6 +10,7 @@ use crate::cli::options::{Options, PlainBinaries, ServerOptions};
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::inspect::current_version::{self, CurrentVersion, UnclearVersion};
 use crate::inspect::data_dir::{self, DataDir, DataDirContents};
+use crate::inspect::layout::Layout;
 use crate::plan::bundled;
 use crate::plan::steps::{self, Step};
 use crate::platform;
@@ -60,15 +61,16 @@ pub fn plan(options: &Options, format: OutputFormat) -> Result<String, MigrateEr
 
 /// The output of `status`. Changes nothing.
 pub fn status(
-    data_dir: &Path,
+    layout: &Layout,
     backups: Option<&Path>,
     format: OutputFormat,
 ) -> Result<String, MigrateError> {
+    let data_dir = &layout.data_dir;
     if !data_dir.exists() {
         let error = io::Error::from(io::ErrorKind::NotFound);
         return Err(MigrateError::file("read the data directory", data_dir, &error));
     }
-    Ok(status::look(data_dir, &BackupStore::of(data_dir, backups))?.print(format))
+    Ok(status::look(layout, &BackupStore::of(data_dir, backups))?.print(format))
 }
 
 /// Migrates the data if needed.
@@ -77,7 +79,7 @@ pub fn run(options: &Options, log: EventLog) -> Result<(), MigrateError> {
     refuse_backups_within_member(options)?;
     let stop = begin(options, log)?;
     let bundled = bundled::bundled(options.bundled.as_ref(), &options.bin_dir)?;
-    let swap = Swap::of(&options.data_dir);
+    let swap = Swap::of(&options.layout);
     if !swap.is_pending() {
         // First without the lock: data that cannot be migrated is then not touched at all, and data
         // that is at the target may be on a read-only file system.
@@ -99,6 +101,9 @@ pub fn run(options: &Options, log: EventLog) -> Result<(), MigrateError> {
     let migration = prepare(options, &bundled)?;
     let from = describe(&migration.origin);
     log.info("found", format_args!("{}: {from}", options.data_dir.display()));
+    for (path, shape) in options.layout.unusual() {
+        log.info("layout", format_args!("{} {shape}", path.display()));
+    }
     take_steps(options, &migration, &stop, log)?;
     // The data was changed, so a failure must not say that nothing was.
     arrive(options, log).map_err(|failure| failure.in_step().hint(GOES_ON))
@@ -158,11 +163,14 @@ pub(super) fn take_steps(
             snapshot: kept.map(|journal| journal.snapshot.clone()).unwrap_or_default(),
             baseline: kept.and_then(|journal| journal.baseline.clone()),
             outcome: "running".to_owned(),
+            data: kept.map(|journal| journal.data.clone()).unwrap_or_default(),
         },
         sameness: Sameness::after(kept, last_entry(&migration.found)),
         has_begun: false,
+        has_current_backup: false,
     };
     let outcome = runner.take(&migration.steps).map_err(|failure| runner.explain(failure));
+    runner.remember_data();
     match &outcome {
         Ok(()) => DONE.clone_into(&mut runner.journal.outcome),
         Err(failure) => {
@@ -218,6 +226,10 @@ pub(super) fn arrive(options: &Options, log: EventLog) -> Result<(), MigrateErro
 impl Migration {
     fn with_steps(self, options: &Options, bundled: &Bundled) -> Result<Self, MigrateError> {
         let steps = steps_from(&self.origin, options, bundled)?;
+        let is_swap = |step: &Step| step.restores_data();
+        if steps.iter().any(is_swap) {
+            options.layout.refuse_to_replace()?;
+        }
         Ok(Self { steps, ..self })
     }
 
@@ -247,14 +259,14 @@ pub(super) fn prepare(options: &Options, bundled: &Bundled) -> Result<Migration,
 
 /// Reads the data; the steps are still empty.
 fn look(options: &Options) -> Result<Migration, MigrateError> {
-    if Swap::of(&options.data_dir).is_pending() {
+    if Swap::of(&options.layout).is_pending() {
         return Err(MigrateError::new(
             MigrateErrorKind::NotMigratable,
             "a downgrade was interrupted while it moved the restored data into place",
         )
         .hint("run migrate without --plan to finish it"));
     }
-    let found = data_dir::read(&options.data_dir)?;
+    let found = data_dir::read(&options.layout)?;
     let journal = journal::read(&options.data_dir)?;
     if let Some(journal) = journal.as_ref().filter(|journal| journal.is_restoring())
         && found.contents == DataDirContents::Empty
@@ -315,16 +327,15 @@ pub(super) fn refuse_arguments(options: &Options) -> Result<(), MigrateError> {
 /// An error if the backups would be made inside of what they are copies of.
 pub(super) fn refuse_backups_within_member(options: &Options) -> Result<(), MigrateError> {
     let Some(backups) = options.backups.directory.as_deref() else { return Ok(()) };
-    let member = options.data_dir.join("member");
     // The part of the path that exists; the rest is only names.
-    let existing = backups.ancestors().find_map(|path| path.canonicalize().ok());
-    let is_within = existing
-        .zip(member.canonicalize().ok())
-        .is_some_and(|(existing, member)| existing.starts_with(member));
-    if !is_within {
+    let Some(existing) = backups.ancestors().find_map(|path| path.canonicalize().ok()) else {
         return Ok(());
-    }
-    let what = format_args!("--backup-dir {} is inside of {}", backups.display(), member.display());
+    };
+    let Layout { member, snap, wal, .. } = &options.layout;
+    let is_around =
+        |part: &&PathBuf| part.canonicalize().is_ok_and(|part| existing.starts_with(part));
+    let Some(part) = [member, snap, wal].into_iter().find(is_around) else { return Ok(()) };
+    let what = format_args!("--backup-dir {} is inside of {}", backups.display(), part.display());
     Err(MigrateError::usage(what).hint("a backup would be a copy of itself; use another directory"))
 }
 

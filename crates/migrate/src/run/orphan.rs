@@ -40,7 +40,7 @@ pub fn end_all(options: &Options, stop: &StopSignal, log: EventLog) -> Result<()
             }
         }
     }
-    let db = options.data_dir.join("member").join("snap").join("db");
+    let db = options.layout.db();
     // A process that ends loses its command line first and its file locks later.
     let poll = Poll::start();
     while lock::is_served(&db) && !poll.is_longer_than(LOCK_GRACE) {
@@ -80,7 +80,10 @@ fn orphan(id: u32, options: &Options) -> Option<Orphan> {
         return is_same(id, Path::new(data_dir), &options.data_dir).then_some(Orphan::Server);
     }
     let is_tool = program.starts_with("etcdutl-") || program.starts_with("etcdctl-");
-    let swap = Swap::of(&options.data_dir);
+    if !is_tool {
+        return None;
+    }
+    let swap = Swap::of(&options.layout);
     let writes = |word: &String| {
         let path = Path::new(word);
         // It may not have made the directory yet, but the one above is there.
@@ -90,7 +93,7 @@ fn orphan(id: u32, options: &Options) -> Option<Orphan> {
         };
         swap.targets().any(is_same_in)
     };
-    (is_tool && words.iter().any(writes)).then_some(Orphan::Tool)
+    words.iter().any(writes).then_some(Orphan::Tool)
 }
 
 /// Whether a process sees under `path` what this program sees under `own`.

@@ -83,6 +83,12 @@ pub fn run(options: &Options, request: &RestoreOptions, log: EventLog) -> Result
     migration::create(options, log)?;
     let _lock = DataDirLock::take(&options.data_dir)?;
     migration::set_mode(options)?;
+    let swap = Swap::of(&options.layout);
+    if swap.is_pending() {
+        log.info("resume", "moving the restored data into place, where the last run had stopped");
+        swap.finish().map_err(|failure| failure.in_step().hint(GOES_ON))?;
+        swap.clear()?;
+    }
     orphan::end_all(options, &stop, log)?;
     if restore.check_place()? == Place::Empty {
         restore.make_data(&stop, log)?;
@@ -169,7 +175,10 @@ impl<'a> Restore<'a> {
         let data_dir = &self.options.data_dir;
         let journal = journal::read(data_dir)?;
         let is_ours = journal.as_ref().is_some_and(|journal| journal.snapshot == self.id());
-        if data_dir::read(data_dir)?.contents == DataDirContents::Empty {
+        let is_being_moved = Swap::of(&self.options.layout).is_pending();
+        if !is_being_moved
+            && data_dir::read(&self.options.layout)?.contents == DataDirContents::Empty
+        {
             return Ok(Place::Empty);
         }
         match journal {
@@ -190,7 +199,7 @@ impl<'a> Restore<'a> {
     /// Makes `member` of the snapshot.
     fn make_data(&self, stop: &StopSignal, log: EventLog) -> Result<(), MigrateError> {
         let data_dir = &self.options.data_dir;
-        let swap = Swap::of(data_dir);
+        let swap = Swap::of(&self.options.layout);
         for path in swap.targets() {
             tree::remove(path).map_err(|error| MigrateError::file("remove", path, &error))?;
         }
@@ -218,10 +227,15 @@ impl<'a> Restore<'a> {
             ..Journal::default()
         };
         journal.write(data_dir)?;
-        let made = self.run_tool(&swap, stop, log).and_then(|()| self.put_into_place(&swap));
+        let made = swap
+            .prepare()
+            .and_then(|()| self.run_tool(&swap, stop, log))
+            .and_then(|()| self.put_into_place(&swap));
         made.inspect_err(|failure| {
-            // Half a restore is useless and fills the disk.
-            let _ = swap.targets().try_for_each(tree::remove);
+            // Half a restore is useless and fills the disk. What is being moved into place is whole.
+            if !swap.is_pending() {
+                let _ = swap.targets().try_for_each(tree::remove);
+            }
             journal.outcome.clone_from(&failure.cause);
             let _ = journal.write(data_dir);
         })
@@ -270,6 +284,7 @@ impl<'a> Restore<'a> {
                 .map_err(|error| MigrateError::file("write", data_dir, &error))?,
         }
         swap.finish()?;
+        swap.clear()?;
         if let CurrentVersion::Etcd3(known) = &self.origin
             && known.series == self.tool.series()
         {

@@ -1,11 +1,13 @@
 //! Takes the steps of a plan, one after the other, and notes in the journal how far it came.
 
 use std::fs;
+use std::io;
 
 use etcd_version::EtcdVersion;
 
 use super::backup::Backup;
 use super::downgrade;
+use super::room::Room;
 use super::sameness::Sameness;
 use super::server::ServerContext;
 use super::step_context::StepContext;
@@ -14,8 +16,8 @@ use crate::cli::options::Options;
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::files::ownership;
 use crate::inspect::data_dir::{self, DataDirContents, STATE_DIR};
-use crate::inspect::disk_space;
 use crate::inspect::member_data::MemberData;
+use crate::inspect::member_files::MemberFiles;
 use crate::inspect::version_pair::VersionPair;
 use crate::plan::steps::{DowngradeMethod, Step};
 use crate::plan::{bundled, space, tools};
@@ -38,6 +40,8 @@ pub struct Runner<'a> {
     pub sameness: Sameness,
     /// A step of this run may have changed the data.
     pub has_begun: bool,
+    /// No other etcd has written to the data since the newest backup.
+    pub has_current_backup: bool,
 }
 
 /// An error if a program is missing that the steps will start.
@@ -69,6 +73,9 @@ impl Runner<'_> {
             if !matches!(step, Step::Record(_)) {
                 self.journal.step = step.to_string();
                 Sameness::step(&self.context, &mut self.journal, step);
+                if step.changes_data() {
+                    self.journal.data.clear();
+                }
                 self.note()?;
             }
             self.has_begun |= step.changes_data();
@@ -147,7 +154,7 @@ impl Runner<'_> {
     /// dies while it stops leaves in the log what its cluster has agreed on, and the next minor version
     /// checks the database before it reads the log.
     fn confirm(&self, version: &EtcdVersion) -> Result<MemberData, MigrateError> {
-        let DataDirContents::Etcd3(data) = data_dir::read(&self.context.options.data_dir)?.contents
+        let DataDirContents::Etcd3(data) = data_dir::read(&self.context.options.layout)?.contents
         else {
             return Err(MigrateError::new(
                 MigrateErrorKind::StepFailed,
@@ -181,23 +188,30 @@ impl Runner<'_> {
     fn back_up(&mut self, steps: &[Step]) -> Result<(), MigrateError> {
         let options = self.context.options;
         let ServerContext { log, stop, .. } = self.context.server;
-        let data_dir = &options.data_dir;
-        let member = data_dir.join("member");
-        let db = member.join("snap").join("db");
+        let db = options.layout.db();
         let db_bytes =
             fs::metadata(&db).map_err(|error| MigrateError::file("read", &db, &error))?.len();
-        let step_bytes = space::bytes_written(steps, db_bytes)
-            .saturating_sub(disk_space::allocated_log_bytes(&member));
+        let layout = &options.layout;
+        let room = Room { layout, steps: space::bytes_written(steps, db_bytes) };
         if !options.backups.enabled {
-            disk_space::check(data_dir, step_bytes, "what the steps write")
-                .map_err(|failure| failure.hint("nothing was changed"))?;
+            // Half a copy of an earlier run would only take room.
+            let _ = self.store.discard_left();
+            room.check(None).map_err(|failure| failure.hint("nothing was changed"))?;
             log.info("no-backup", "no copy is made, as --no-backup asks");
             return Ok(());
         }
         // The backup from before an unfinished migration is the only one with unchanged data.
         let first = self.journal.backup.clone().filter(|path| path.is_dir());
-        let backup = Backup { data_dir, store: self.store, log, stop };
-        let copy = match backup.make(step_bytes) {
+        if let Some(first) = first.as_ref().filter(|_| self.is_unchanged()) {
+            room.check(None).map_err(|failure| failure.hint("nothing was changed"))?;
+            let what = "no other etcd has written to the data since the last run";
+            log.info("backup-kept", format_args!("{} is the copy: {what}", first.display()));
+            self.sameness.copied(&mut self.journal, first);
+            self.has_current_backup = true;
+            return Ok(());
+        }
+        let backup = Backup { room, store: self.store, log, stop };
+        let copy = match backup.make() {
             Ok(copy) => copy,
             Err(failure) if failure.kind == MigrateErrorKind::System && first.is_some() => {
                 let cause = failure.cause;
@@ -210,13 +224,36 @@ impl Runner<'_> {
         let keep = first.unwrap_or(copy);
         backup.retain(options.backups.retain, &keep);
         self.journal.backup = Some(keep);
+        self.has_current_backup = true;
+        self.remember_data();
         self.note()
+    }
+
+    /// Notes what the data is now, if all that was written to it since the newest backup is by this
+    /// program.
+    pub fn remember_data(&mut self) {
+        if self.has_current_backup {
+            self.journal.data = self.fingerprint().unwrap_or_default();
+        }
+    }
+
+    /// Whether the data is what this program has left.
+    fn is_unchanged(&self) -> bool {
+        let left = &self.journal.data;
+        !left.is_empty() && self.fingerprint().is_ok_and(|data| data == *left)
+    }
+
+    fn fingerprint(&self) -> io::Result<String> {
+        Ok(MemberFiles::of(&self.context.options.layout)?.fingerprint())
     }
 
     /// Gives what root has written to the owner of the data.
     fn restore_ownership(&self) {
-        let options = self.context.options;
-        if let Err(error) = ownership::restore(&options.data_dir, OWN_ENTRIES) {
+        let layout = &self.context.options.layout;
+        let data = if layout.member.exists() { &layout.member } else { &layout.data_dir };
+        let own = OWN_ENTRIES.iter().map(|name| layout.data_dir.join(name));
+        let paths: Vec<_> = own.chain(layout.written_by_etcd()).collect();
+        if let Err(error) = ownership::restore(data, &paths) {
             self.context.server.log.warn(
                 "ownership",
                 format_args!("cannot give the files to the owner of the data: {error}"),

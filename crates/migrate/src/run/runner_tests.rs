@@ -56,12 +56,22 @@ fn served(log: &[u8]) -> Result<(), MigrateError> {
     rustc.args(["--edition=2021", "-o", "etcd-3.5.33", "double.rs"]).current_dir(scratch.path());
     assert!(rustc.status().unwrap().success());
 
+    let serve = Step::Serve("3.5.33".parse().unwrap());
+    take(&scratch, &mut Journal::default(), &[serve])
+}
+
+/// Takes steps on `data`; the journal goes on and is what the next run finds.
+fn take(
+    scratch: &ScratchDirectory,
+    journal: &mut Journal,
+    steps: &[Step],
+) -> Result<(), MigrateError> {
     let place = scratch.path().display();
     // The tests run side by side, and each needs a port of its own.
     let port = free_port(Port::Preferred(0)).unwrap();
     let line = format!(
         "--name n --port {port} --data-dir {place}/data --bin-dir {place} --target-version 3.7.1 \
-         --target-storage etcd3"
+         --target-storage etcd3 --verify off"
     );
     let arguments = Arguments::parse(line.split_whitespace().map(OsString::from)).unwrap();
     let reader = OptionReader { arguments: &arguments, environment: &|_| None };
@@ -81,11 +91,15 @@ fn served(log: &[u8]) -> Result<(), MigrateError> {
             from: None,
         },
         store: &BackupStore::of(&options.data_dir, None),
-        journal: Journal::default(),
+        journal: journal.clone(),
         sameness: Sameness::after(None, None),
         has_begun: false,
+        has_current_backup: false,
     };
-    runner.take(&[Step::Serve("3.5.33".parse().unwrap())])
+    let taken = runner.take(steps);
+    runner.remember_data();
+    *journal = runner.journal;
+    taken
 }
 
 #[test]
@@ -102,4 +116,53 @@ fn a_server_that_leaves_a_log_which_the_next_minor_cannot_replay_ends_the_migrat
 #[test]
 fn a_server_that_leaves_only_requests_of_the_v3_api_has_done_its_step() {
     served(&log(b"\x22\x0812345678")).unwrap();
+}
+
+#[test]
+fn a_migration_that_is_tried_again_copies_the_data_only_after_somebody_has_written_to_it() {
+    let scratch = ScratchDirectory::new();
+    scratch.write("data/member/snap/db", b"first");
+    scratch.write("data/member/wal/0.wal", b"");
+    scratch.write("data/.migrate/lock", b"");
+    let mut journal = Journal::default();
+    let mut copies_after = |change: &dyn Fn(&mut Journal)| {
+        change(&mut journal);
+        // The program of the second step is missing.
+        let serve = Step::Serve("3.6.14".parse().unwrap());
+        assert!(take(&scratch, &mut journal, &[Step::Backup, serve]).is_err());
+        let copies = BackupStore::of(&scratch.path().join("data"), None).copies();
+        // Always the first one, from before the first step.
+        let first = journal.backup.clone().unwrap();
+        assert_eq!(fs::read(first.join("member/snap/db")).unwrap(), b"first");
+        copies
+    };
+    let [one, again] = [copies_after(&|_| {}), copies_after(&|_| {})];
+    assert_eq!((one.len(), &one), (1, &again));
+    scratch.write("data/member/snap/db", b"second");
+    let two = copies_after(&|_| {});
+    assert_eq!(two.len(), 2);
+    assert_eq!(fs::read(two[1].join("member/snap/db")).unwrap(), b"second");
+    assert_eq!(copies_after(&|_| {}), two);
+    // A run that was killed in a step does not know what it has left.
+    assert_ne!(copies_after(&|journal| journal.data.clear()), two);
+    // Nobody says what a copy is that has been removed.
+    fs::remove_dir_all(scratch.path().join("data.bak")).unwrap();
+    scratch.write("data/member/snap/db", b"first");
+    assert_eq!(copies_after(&|_| {}).len(), 1);
+}
+
+#[test]
+fn what_the_data_is_counts_only_if_there_is_a_copy_of_it() {
+    let scratch = ScratchDirectory::new();
+    scratch.write("data/member/snap/db", b"first");
+    scratch.write("data/member/wal/0.wal", b"");
+    scratch.write("data/.migrate/lock", b"");
+    let mut journal = Journal { backup: Some(scratch.path().into()), ..Journal::default() };
+    take(&scratch, &mut journal, &[]).unwrap();
+    assert_eq!(journal.data, "");
+    // While a step is taken nobody knows what the data is.
+    journal.data = "0123456789abcdef".to_owned();
+    let serve = Step::Serve("3.6.14".parse().unwrap());
+    assert!(take(&scratch, &mut journal, &[serve]).is_err());
+    assert_eq!(journal.data, "");
 }

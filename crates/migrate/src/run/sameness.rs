@@ -11,6 +11,7 @@ use crate::cli::options::Verify;
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::inspect::contents::compare::{Allowed, Comparison, Rules, Stop};
 use crate::inspect::contents::{self, Contents, Depth};
+use crate::inspect::layout::Layout;
 use crate::inspect::log::writes::{self, Writes};
 use crate::inspect::member_data;
 use crate::plan::changes::{self, Change};
@@ -144,7 +145,7 @@ impl Sameness {
             )
             .hint("restore a backup or a snapshot; `--verify=off` goes on all the same")
         })?;
-        self.writes = Some(read_writes(&context.options.data_dir)?);
+        self.writes = Some(read_writes(&context.options.layout)?);
         let how = match (context.options.verify, contents.depth) {
             (Verify::BySize, Depth::Quick) => {
                 "in parts, since the database is large; `--verify=full` reads all of it"
@@ -191,7 +192,8 @@ impl Sameness {
         let is_open =
             self.past == Past::Unknown || baseline.changes.contains(&Change::OtherMembers);
         let needs_copy = self.writes.is_none() && !is_open;
-        let from_copy = copy.filter(|_| needs_copy).and_then(|copy| read_writes(copy).ok());
+        let from_copy =
+            copy.filter(|_| needs_copy).and_then(|copy| read_writes(&Layout::of(copy, None)).ok());
         let rules = Rules {
             writes: self.writes.as_ref().filter(|_| !is_open).or(from_copy.as_ref()),
             served: self.is_first().then(|| self.started.elapsed()),
@@ -238,11 +240,10 @@ fn depth(verify: Verify, size_bytes: u64) -> Depth {
 }
 
 /// What the log of a data directory or of a copy holds beyond its database.
-fn read_writes(data_dir: &Path) -> Result<Writes, MigrateError> {
-    let index = member_data::read_db(&db(data_dir))?.consistent_index;
-    let wal_dir = data_dir.join("member").join("wal");
-    writes::after(&wal_dir, index.unwrap_or(0))
-        .map_err(|error| MigrateError::file("read the log in", &wal_dir, &error))
+fn read_writes(layout: &Layout) -> Result<Writes, MigrateError> {
+    let index = member_data::read_db(&layout.db())?.consistent_index;
+    writes::after(&layout.wal, index.unwrap_or(0))
+        .map_err(|error| MigrateError::file("read the log in", &layout.wal, &error))
 }
 
 /// The contents of the copy of an earlier run, which had no comparison.

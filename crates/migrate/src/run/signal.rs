@@ -34,6 +34,12 @@ impl StopSignal {
         Ok(stop)
     }
 
+    /// As if a signal had come.
+    #[cfg(test)]
+    pub fn raise(&self, signal: usize) {
+        self.0.newest.store(signal, Ordering::Relaxed);
+    }
+
     /// An error when a signal was received.
     pub fn check(&self) -> Result<(), MigrateError> {
         self.look();
@@ -74,14 +80,13 @@ mod tests {
     #[test]
     fn the_first_signal_counts_and_a_second_one_is_noticed() {
         let stop = StopSignal::default();
-        let receive = |number| stop.0.newest.store(number, Ordering::Relaxed);
         assert!(stop.check().is_ok() && !stop.is_repeated());
-        receive(15);
+        stop.raise(15);
         for _ in 0..2 {
             assert_eq!(stop.check().unwrap_err().kind, MigrateErrorKind::Interrupted(15));
             assert!(!stop.is_repeated());
         }
-        receive(2);
+        stop.raise(2);
         assert!(stop.is_repeated() && stop.is_repeated());
         assert_eq!(stop.check().unwrap_err().kind, MigrateErrorKind::Interrupted(15));
     }

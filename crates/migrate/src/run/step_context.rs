@@ -55,14 +55,14 @@ pub struct StepContext<'a> {
 impl StepContext<'_> {
     /// Lets the version upgrade the data and start a new raft log, and waits for both.
     pub fn upgrade(&self, version: &EtcdVersion) -> Result<(), MigrateError> {
-        let data_dir = &self.options.data_dir;
-        let before = raft_snapshot::newest(data_dir);
+        let layout = &self.options.layout;
+        let before = raft_snapshot::newest(&layout.snap);
         self.serve_cluster(version, |server| {
             if self.is_alone() {
-                server.wait_for_snapshot(data_dir, before)
+                server.wait_for_snapshot(layout, before)
             } else {
                 // A member of several may have nothing new to apply, and then writes no snapshot.
-                server.wait_for_replayable_log(data_dir)
+                server.wait_for_replayable_log(layout)
             }
         })
     }
@@ -116,8 +116,8 @@ impl StepContext<'_> {
         let log = self.server.log;
         let program = self.program("etcd", version)?;
         for pause in PAUSES_BEFORE_STOP {
-            let mut server =
-                Server::start(&program, version, &self.options.data_dir, &self.server)?;
+            let layout = &self.options.layout;
+            let mut server = Server::start(&program, version, layout, &self.server)?;
             let listens = format_args!("etcd {version} listens on 127.0.0.1:{} only", server.port);
             log.server("started", version, listens);
             work(&mut server)?;

@@ -76,15 +76,15 @@ pub fn convert(
 /// The content. A server answers only after it has applied what its cluster had when it started, so
 /// by now all of that is in its files.
 fn read(context: &StepContext<'_>, server: &mut Server<'_>) -> Result<V2Store, MigrateError> {
-    let member = context.options.data_dir.join("member");
+    let layout = &context.options.layout;
     let poll = Poll::start();
     loop {
         server.check()?;
         // An error may mean that the server has removed a file meanwhile.
-        match log::v2_store(&member) {
+        match log::v2_store(&layout.wal, &layout.snap) {
             Ok(store) => return Ok(store),
             Err(error) if poll.is_longer_than(context.options.timeouts.start) => {
-                return Err(MigrateError::file("read the log in", &member, &error));
+                return Err(MigrateError::file("read the log in", &layout.wal, &error));
             }
             Err(_) => poll.pause(),
         }

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use crate::error::MigrateError;
 use crate::files::durable::{self, beside};
-use crate::files::{ownership, tree};
+use crate::files::{mounts, ownership, tree};
 use crate::platform;
+use crate::state::copy_record::CopyRecord;
 use crate::state::lock::state_dir;
 
 /// The name of a backup until it is complete.
@@ -56,18 +57,38 @@ impl BackupStore {
         }
     }
 
-    /// Makes an empty directory for a new backup, and the store itself if it is missing.
-    pub fn begin(&self) -> io::Result<PathBuf> {
-        // With the number of the data directory, so that it is surely ours when it is removed.
-        let partial = self.directory.join(format!("{PARTIAL}-{}", self.id()?));
+    /// The directory for a new backup, and the record of what is in it. It holds what an earlier run
+    /// has copied that was interrupted. Makes the store itself if it is missing.
+    pub fn begin(&self) -> io::Result<(PathBuf, CopyRecord)> {
+        let partial = self.partial()?;
         let is_there = self.directory.exists();
-        tree::remove(&partial)?;
+        if !partial.exists() {
+            // It would be about another copy.
+            remove_file(&record_of(&partial))?;
+        }
         fs::create_dir_all(&partial)?;
         if !is_there {
             platform::copy_ownership(&self.data_dir, &self.directory)?;
         }
         platform::copy_ownership(&self.data_dir, &partial)?;
-        Ok(partial)
+        let record = CopyRecord::open(&record_of(&partial))?;
+        ownership::restore_file(&record_of(&partial), &self.data_dir)?;
+        Ok((partial, record))
+    }
+
+    /// Does `discard` for what an earlier run has left, unless another process goes on with it.
+    pub fn discard_left(&self) -> io::Result<()> {
+        if !self.id_path().exists() || !self.partial()?.exists() {
+            return Ok(());
+        }
+        let partial = self.partial()?;
+        let _record = CopyRecord::open(&record_of(&partial))?;
+        discard(&partial)
+    }
+
+    /// With the number of the data directory in its name, so that it is surely ours.
+    fn partial(&self) -> io::Result<PathBuf> {
+        Ok(self.directory.join(format!("{PARTIAL}-{}", self.id()?)))
     }
 
     /// Gives a complete backup its label and its final name, `name` or `name-<number>`.
@@ -88,6 +109,8 @@ impl BackupStore {
                 // Another `migrate` has taken this name meanwhile.
                 Err(_) if complete.exists() => {}
                 renamed => {
+                    // One that stays is removed by the next backup.
+                    let _ = remove_file(&record_of(partial));
                     return renamed
                         .and_then(|()| platform::sync_directory(&self.directory))
                         .map(|()| complete)
@@ -159,12 +182,36 @@ impl BackupStore {
     }
 }
 
+/// Removes a copy that will not go on: half a copy is useless and fills the disk. The caller holds its
+/// record.
+pub fn discard(partial: &Path) -> io::Result<()> {
+    tree::remove(partial)?;
+    remove_file(&record_of(partial))
+}
+
+/// Beside the partial backup, because it is no part of the backup.
+fn record_of(partial: &Path) -> PathBuf {
+    beside(partial, ".record")
+}
+
+fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Beside the data directory. Inside it when it is a mount point: what is beside a mount point is on
 /// another file system, and in a container it is lost when the container ends.
 fn own_directory(data_dir: &Path) -> PathBuf {
-    let is_mount =
-        matches!(platform::is_same_file_system(data_dir, durable::parent(data_dir)), Ok(false));
-    if is_mount { state_dir(data_dir).join("backup") } else { beside(data_dir, ".bak") }
+    let file_system = |path: &Path| platform::file_system(path).ok();
+    let is_on_another =
+        data_dir.exists() && file_system(data_dir) != file_system(durable::parent(data_dir));
+    if is_on_another || mounts::is_mount_point(data_dir) {
+        state_dir(data_dir).join("backup")
+    } else {
+        beside(data_dir, ".bak")
+    }
 }
 
 /// Whether the name is one that `end` gives. The old image left other things in the same directory.

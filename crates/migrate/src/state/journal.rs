@@ -27,6 +27,9 @@ pub struct Journal {
     pub baseline: Option<Baseline>,
     /// `running`, `done` or the error that ended it.
     pub outcome: String,
+    /// What the data was when this program last wrote to it; empty while a step is being taken. If it
+    /// is the same at the next run, no other etcd has served it.
+    pub data: String,
 }
 
 /// The outcome of a migration that has reached its target.
@@ -66,6 +69,7 @@ impl Journal {
             ("backup", backup),
             ("snapshot", Some(self.snapshot.clone())),
             ("outcome", Some(self.outcome.clone())),
+            ("data", Some(self.data.clone())),
         ];
         let baseline = self.baseline.iter().flat_map(Baseline::lines);
         let lines = lines.into_iter().chain(baseline).filter_map(|(name, value)| {
@@ -86,6 +90,7 @@ fn parse(text: &str) -> Journal {
             "backup" => journal.backup = Some(value.into()),
             "snapshot" => value.clone_into(&mut journal.snapshot),
             "outcome" => value.clone_into(&mut journal.outcome),
+            "data" => value.clone_into(&mut journal.data),
             _ => Baseline::read_line(&mut journal.baseline, name, value),
         }
     }
@@ -122,6 +127,7 @@ mod tests {
                 step: "serve 3.6.14".to_owned(),
                 backup: Some("/a path/with spaces".into()),
                 snapshot: "/a snapshot of 7 bytes".to_owned(),
+                data: "0123456789abcdef".to_owned(),
                 baseline,
                 outcome: "running".to_owned(),
             };

@@ -2,7 +2,9 @@
 
 pub mod backup_store;
 pub mod baseline;
+pub mod copy_record;
 pub mod journal;
 pub mod lock;
+mod part_swap;
 pub mod swap;
 pub mod version_file;

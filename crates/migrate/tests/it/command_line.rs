@@ -102,10 +102,10 @@ fn errors_have_one_line_a_hint_and_their_own_exit_code() {
         ("3.6.14", &["--target-storage=etcd2"], 3, "error: etcd2 storage is not supported"),
         (
             "3.6.14",
-            &["--etcd-server-extra-args=--wal-dir=/wal"],
+            &["--etcd-server-extra-args=--data-dir=/data"],
             2,
-            "error: --wal-dir among the extra arguments is not supported: a log outside of the \
-             data directory would neither be copied nor migrated",
+            "error: --data-dir among the extra arguments is not supported: data outside of \
+             --data-dir would neither be copied nor migrated",
         ),
     ] {
         let (actual, stdout, stderr) = run(&directory, target, arguments);

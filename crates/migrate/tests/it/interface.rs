@@ -12,7 +12,7 @@ const FLAGS: &str = "--allow-multi-step-downgrade --args --backup-dir --backup-r
     --initial-advertise-peer-urls --initial-cluster --initial-cluster-token --json \
     --listen-client-urls --listen-peer-urls --log-format --manifest --metrics-file --name --no-backup --peer-port --plan \
     --plan-format --port --show-server-log --snapshot --start-timeout --stop-timeout --target-storage \
-    --target-version --termination-log --trust --ttl-keys-directory --v2-content --verify --version";
+    --target-version --termination-log --trust --ttl-keys-directory --v2-content --verify --version --wal-dir";
 
 fn stdout(directory: &Directory, arguments: &[&str]) -> String {
     let mut command = directory.command("3.7.1", &directory.path("bin"));

@@ -20,7 +20,7 @@ use crate::require::require;
 pub const CALLS: &str = "write,rename,renameat2,link,linkat,fsync,fdatasync,unlink,unlinkat,mkdir,\
                      copy_file_range,sendfile,ftruncate,fchmod,chmod,ioctl,clone3,kill";
 
-fn kills() -> usize {
+pub fn kills() -> usize {
     amount("ETCDIMG_REAL_KILLS", 6)
 }
 

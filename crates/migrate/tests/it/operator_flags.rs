@@ -123,7 +123,7 @@ fn a_setting_that_a_version_does_not_know_is_left_out_with_its_reason() {
 fn what_would_move_data_or_change_the_cluster_is_refused_at_once() {
     let real = real();
     let seed = real.seed_with(real.version(4), 10);
-    for flag in ["--force-new-cluster", "--wal-dir=/x", "--data-dir /x", "--config-file=/x"] {
+    for flag in ["--force-new-cluster", "--data-dir /x", "--config-file=/x"] {
         let mut command = seed.directory.command(real.version(6), &real.bin_dir);
         let (code, _, stderr) = outcome(&command.env("ETCD_CREDS", flag).output().unwrap());
         assert_eq!(code, Some(2), "{flag}: {stderr}");

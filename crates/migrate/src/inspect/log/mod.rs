@@ -117,13 +117,13 @@ fn read_from(files: &[PathBuf], taken: &BTreeSet<SnapshotName>) -> io::Result<Lo
 }
 
 /// The last minor version that can replay the log of a member, or `None` if every later one can.
-pub fn replayed_until(member: &Path) -> io::Result<Option<Series>> {
-    Ok(read(&member.join("wal"), &member.join("snap"))?.replayed_until)
+pub fn replayed_until(wal_dir: &Path, snap_dir: &Path) -> io::Result<Option<Series>> {
+    Ok(read(wal_dir, snap_dir)?.replayed_until)
 }
 
 /// The tree of the v2 API of a member, as a server has it after a replay.
-pub fn v2_store(member: &Path) -> io::Result<V2Store> {
-    let contents = read(&member.join("wal"), &member.join("snap"))?;
+pub fn v2_store(wal_dir: &Path, snap_dir: &Path) -> io::Result<V2Store> {
+    let contents = read(wal_dir, snap_dir)?;
     contents.v2_store().ok_or_else(|| {
         let what = "the newest raft snapshot does not hold what etcd writes into it";
         io::Error::new(io::ErrorKind::InvalidData, what)

@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use crate::cli::options::{ServerLog, ServerOptions, Timeouts};
 use crate::error::{MigrateError, MigrateErrorKind};
+use crate::inspect::layout::Layout;
 use crate::platform;
 use crate::report::event::EventLog;
 use crate::run::command::{self, Launch, Purpose};
@@ -73,18 +74,14 @@ impl<'a> Server<'a> {
     pub fn start(
         program: &Path,
         version: &EtcdVersion,
-        data_dir: &Path,
+        layout: &Layout,
         context: &'a ServerContext<'a>,
     ) -> Result<Self, MigrateError> {
-        let data_dir = data_dir.to_str().ok_or_else(|| {
-            MigrateError::new(
-                MigrateErrorKind::System,
-                format_args!("{} is not UTF-8", data_dir.display()),
-            )
-        })?;
+        let data_dir = utf_8(&layout.data_dir)?;
+        let wal_dir = utf_8(&layout.wal)?;
         let port = free_port(context.options.port)?;
         let listen_peer_urls = &peer_urls(context.options)?;
-        let launch = Launch { purpose: context.purpose, data_dir, port, listen_peer_urls };
+        let launch = Launch { purpose: context.purpose, data_dir, wal_dir, port, listen_peer_urls };
         let environment = env::vars_os().filter_map(|(name, value)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         });
@@ -255,6 +252,13 @@ impl<'a> Server<'a> {
             format_args!("{cause}{}", self.tail.last_lines()),
         )
     }
+}
+
+fn utf_8(path: &Path) -> Result<&str, MigrateError> {
+    path.to_str().ok_or_else(|| {
+        let what = format_args!("{} is not UTF-8", path.display());
+        MigrateError::new(MigrateErrorKind::System, what)
+    })
 }
 
 impl Drop for Server<'_> {

@@ -1,6 +1,5 @@
 //! What a server is waited for: health, versions, a log that the next version can replay.
 
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -8,6 +7,7 @@ use etcd_version::Series;
 
 use super::Server;
 use crate::error::{MigrateError, MigrateErrorKind};
+use crate::inspect::layout::Layout;
 use crate::inspect::raft_snapshot::SnapshotName;
 use crate::inspect::{log, raft_snapshot};
 use crate::run::peers::Peers;
@@ -100,17 +100,16 @@ impl Server<'_> {
 
     /// Waits until every later minor version can replay the log: until there is a raft snapshot after
     /// the last request that they do not understand.
-    pub fn wait_for_replayable_log(&mut self, data_dir: &Path) -> Result<(), MigrateError> {
+    pub fn wait_for_replayable_log(&mut self, layout: &Layout) -> Result<(), MigrateError> {
         let own = self.version.series();
-        let member = data_dir.join("member");
         let mut newest = None;
         let mut is_replayable = None;
         self.wait_for("a raft snapshot behind the last request of the v2 API", |_| {
             // The log may be long, and only a new snapshot changes which part of it is replayed.
-            let snapshot = raft_snapshot::newest(data_dir);
+            let snapshot = raft_snapshot::newest(&layout.snap);
             if is_replayable.is_none() || snapshot != newest {
                 // An error may mean that the server has removed a file meanwhile.
-                is_replayable = log::replayed_until(&member)
+                is_replayable = log::replayed_until(&layout.wal, &layout.snap)
                     .ok()
                     .map(|until| until.is_none_or(|until| until > own));
                 newest = snapshot;
@@ -123,10 +122,12 @@ impl Server<'_> {
     /// replay entries that it does not understand.
     pub fn wait_for_snapshot(
         &mut self,
-        data_dir: &Path,
+        layout: &Layout,
         before: Option<SnapshotName>,
     ) -> Result<(), MigrateError> {
-        self.wait_for("a raft snapshot to be written", |_| raft_snapshot::newest(data_dir) > before)
+        self.wait_for("a raft snapshot to be written", |_| {
+            raft_snapshot::newest(&layout.snap) > before
+        })
     }
 
     /// Waits until cluster and storage are at an older version, after a downgrade was enabled.
