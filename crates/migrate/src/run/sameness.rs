@@ -21,7 +21,7 @@ use crate::state::baseline::Baseline;
 use crate::state::journal::Journal;
 
 /// Up to this size of the database a full comparison takes less than a second.
-const FULL_UP_TO_BYTES: u64 = 1 << 30;
+const FULL_UP_TO_BYTES: u64 = 512 << 20;
 
 /// What is known of the time before this run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

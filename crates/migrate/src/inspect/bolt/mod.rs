@@ -8,6 +8,7 @@
 
 mod cursor;
 mod page;
+mod read_ahead;
 #[cfg(test)]
 pub mod sample;
 
@@ -17,6 +18,7 @@ use std::ops::ControlFlow;
 
 pub use cursor::Cursor;
 use page::{Element, Page};
+use read_ahead::ReadAhead;
 
 const MAGIC: u32 = 0xED0C_DAED;
 const FORMAT_VERSION: u32 = 2;
@@ -59,7 +61,7 @@ impl From<io::Error> for Error {
 /// An open file.
 #[derive(Debug)]
 pub struct Database<R> {
-    source: R,
+    source: ReadAhead<R>,
     size_bytes: u64,
     page_bytes: u64,
     root: u64,
@@ -103,7 +105,7 @@ impl<R: Read + Seek> Database<R> {
         let meta = newest.ok_or(Error::Damaged("neither of its two first pages is valid"))?;
         let pages = size_bytes / meta.page_bytes;
         Ok(Self {
-            source,
+            source: ReadAhead::new(source, size_bytes),
             size_bytes,
             page_bytes: meta.page_bytes,
             root: meta.root,
@@ -215,17 +217,19 @@ impl<R: Read + Seek> Database<R> {
                 .filter(|_| is_within)
                 .ok_or(Error::Damaged("a page is longer than the file"))
         };
-        self.source.seek(SeekFrom::Start(start))?;
-        // Most pages have none that follow, and are read at once.
+        // Most pages have no others that belong to them.
         let mut bytes = vec![0; length(1)?];
-        self.source.read_exact(&mut bytes)?;
+        self.source.read_at(start, &mut bytes)?;
         let page = Page::parse(&bytes)?;
         if page.id() != id {
             return Err(Error::Damaged("a page carries another page's number"));
         }
         let (first, whole) = (bytes.len(), length(1 + u64::from(page.overflow()))?);
-        bytes.resize(whole, 0);
-        self.source.read_exact(&mut bytes[first..])?;
+        if whole > first {
+            let head = std::mem::replace(&mut bytes, vec![0; whole]);
+            bytes[..first].copy_from_slice(&head);
+            self.source.read_at(start + first as u64, &mut bytes[first..])?;
+        }
         Ok(bytes)
     }
 }

@@ -100,7 +100,10 @@ impl Comparison<'_> {
         }
         let (before, after) = (before.leases, after.leases);
         // Without a copy nobody knows which of them have ended.
-        if after < before || self.rules.writes.is_none_or(Writes::changes_leases) {
+        if after < before
+            || self.rules.converts
+            || self.rules.writes.is_none_or(Writes::changes_leases)
+        {
             allowed.unproven.push("the leases, some of which may have ended");
             return Ok(());
         }

@@ -13,7 +13,7 @@ pub struct Rules<'a> {
     pub writes: Option<&'a Writes>,
     /// How long servers ran at most, which ends leases. `None`: not known.
     pub served: Option<Duration>,
-    /// Whether content of the v2 API became keys.
+    /// Whether content of the v2 API became keys, and its times leases.
     pub converts: bool,
 }
 
@@ -28,7 +28,7 @@ impl Rules<'_> {
     }
 
     pub fn may_be_granted(&self, lease: u64) -> bool {
-        self.writes.is_none_or(|writes| writes.grants(lease))
+        self.converts || self.writes.is_none_or(|writes| writes.grants(lease))
     }
 }
 

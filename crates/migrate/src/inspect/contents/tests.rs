@@ -330,6 +330,16 @@ fn what_is_new_needs_a_reason() {
     check(|it| it.delete(10, "/a"), &anybody, one, one);
     let converts = Rules { converts: true, ..quiet(&writes) };
     check(put, &converts, "1 key that was converted", "1 key that was converted");
+    let with_lease = |it: &mut Example| {
+        it.put(10, "/new").lease = 9;
+        it.leases.insert(9, 60);
+    };
+    check(
+        with_lease,
+        &converts,
+        "1 lease that was granted meanwhile, 1 key that was converted",
+        "1 key that was converted, not the leases, some of which may have ended",
+    );
     check(|it| it.delete(10, "/a"), &converts, deleted, deleted);
     writes.add_key(b"\x0a\x02/a");
     check(|it| it.delete(10, "/a"), &quiet(&writes), one, one);
