@@ -23,6 +23,7 @@ mod require;
 mod surroundings;
 mod v2_api;
 mod v2_content;
+mod v2_content_cluster;
 mod v2_content_kills;
 
 mod wrapper;
