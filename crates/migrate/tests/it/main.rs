@@ -31,6 +31,7 @@ mod signals;
 mod surroundings;
 mod v2_api;
 mod v2_content;
+mod v2_content_cluster;
 mod v2_content_kills;
 
 mod wrapper;

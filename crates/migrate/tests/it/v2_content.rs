@@ -4,11 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::cluster::{MEMBERS, TestCluster};
 use crate::directory::{Directory, outcome};
-use crate::etcd::{Etcd, Real, real, side_by_side, succeed};
+use crate::etcd::{Etcd, Real, real, side_by_side};
 use crate::events;
-use crate::require::require;
 use crate::v2_api::{ask, ask_v2, refuse, start};
 
 const LONG: usize = 100_000;
@@ -292,42 +290,5 @@ fn content_that_is_hard_to_see_is_seen() {
         }
         let expected = key.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         check_keys(&real.start(&directory, v3_6), &expected.collect());
-    });
-}
-
-#[test]
-#[ignore = "needs etcd servers and openssl"]
-fn the_first_member_of_a_cluster_does_it_for_all() {
-    let real = real();
-    require(&["openssl", "version"]);
-    let [v3_5, v3_6] = [5, 6].map(|minor| real.version(minor));
-    side_by_side(&["convert", "drop"], |what| {
-        let mut cluster = TestCluster::new(real, None);
-        cluster.more = vec!["--enable-v2".to_owned()];
-        cluster.begin(v3_5);
-        let first = cluster.members[0].etcd.as_ref().unwrap();
-        first.run(&["put", "/registry/key", "value"]);
-        for (path, form) in [("/folder/a", "value=1"), ("/b", "value=2&ttl=3600")] {
-            ask(first, "PUT", path, form);
-        }
-        ask(first, "PUT", "/folder/empty/inner", "dir=true");
-        // From here on every key of the cluster is on every member.
-        let expected =
-            if *what == "convert" { "/b /folder/a /registry/key" } else { "/registry/key" };
-        for index in 0..MEMBERS {
-            cluster.stop(index);
-            cluster.more.clear();
-            let mut command = cluster.migrate(index, v3_6);
-            command.arg(format!("--v2-content={what}"));
-            let events = succeed(&cluster.members[index].directory, &mut command, v3_6);
-            assert_eq!(events.has("v2-deleted"), index == 0, "{events:?}");
-            cluster.start(index, v3_6);
-            cluster.wait_for(index);
-        }
-        cluster.wait_for_version(v3_6);
-        for member in &cluster.members {
-            let keys = keys(member.etcd.as_ref().unwrap());
-            assert_eq!(keys.into_keys().collect::<Vec<_>>().join(" "), expected);
-        }
     });
 }
