@@ -34,7 +34,7 @@ use report::event::EventLog;
 use report::findings::Findings;
 use report::format::OutputFormat;
 use report::outcome::{self, Outcome};
-use run::{check, migration, restore};
+use run::{check, migration, rehearsal, restore};
 
 /// What `--version` prints. In one piece, because `etcdimg verify` searches the finished program
 /// for it.
@@ -105,6 +105,7 @@ fn run_command(reader: &OptionReader<'_>, log: EventLog) -> Result<(), MigrateEr
         }
         [] => migration::run(&reader.options()?, log),
         [word] if word == "check" => run_check(reader),
+        [word] if word == "rehearse" => run_rehearsal(reader, log),
         [word] if word == "restore" => {
             let (options, request) = (reader.options()?, reader.restore_options()?);
             if arguments.has("plan") {
@@ -120,6 +121,16 @@ fn run_command(reader: &OptionReader<'_>, log: EventLog) -> Result<(), MigrateEr
         }
         [word, ..] => Err(MigrateError::usage(format_args!("unknown command: {}", word.display()))),
     }
+}
+
+/// Prints the plan, and takes it on a copy.
+fn run_rehearsal(reader: &OptionReader<'_>, log: EventLog) -> Result<(), MigrateError> {
+    let options = reader.options()?;
+    let snapshot = reader.arguments.value("snapshot").map(|_| reader.restore_options());
+    let snapshot = snapshot.transpose()?;
+    print(&rehearsal::plan(&options, snapshot.as_ref(), reader.plan_format()?)?)?;
+    let scratch = reader.arguments.value("scratch-dir").map(Path::new);
+    rehearsal::run(&options, snapshot.as_ref(), scratch, log)
 }
 
 /// Prints what `check` finds. An error if something of it is one.

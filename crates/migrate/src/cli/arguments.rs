@@ -28,6 +28,7 @@ const VALUED: &[&str] = &[
     "target-storage",
     "etcd-server-extra-args",
     "plan-format",
+    "scratch-dir",
     "snapshot",
     "trust",
     "data-dir-mode",

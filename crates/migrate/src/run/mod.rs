@@ -14,6 +14,7 @@ pub mod orphan;
 pub mod peers;
 pub mod poll;
 pub mod ports;
+pub mod rehearsal;
 pub mod restore;
 pub mod room;
 pub mod runner;

@@ -11,7 +11,7 @@ const FLAGS: &str = "--allow-multi-step-downgrade --args --backup-dir --backup-r
     --bundled-versions --data-dir --data-dir-mode --etcd-data-prefix --etcd-server-extra-args --fix --help \
     --initial-advertise-peer-urls --initial-cluster --initial-cluster-token --json \
     --listen-client-urls --listen-peer-urls --log-format --manifest --metrics-file --name --no-backup --peer-port --plan \
-    --plan-format --port --show-server-log --snapshot --start-timeout --stop-timeout --target-storage \
+    --plan-format --port --scratch-dir --show-server-log --snapshot --start-timeout --stop-timeout --target-storage \
     --target-version --termination-log --trust --ttl-keys-directory --v2-content --verify --version --wal-dir";
 
 fn stdout(directory: &Directory, arguments: &[&str]) -> String {

@@ -20,6 +20,7 @@ mod migrations;
 mod mount;
 mod operator_flags;
 mod orphans;
+mod rehearsal;
 mod repeated_copies;
 mod require;
 mod restore;
