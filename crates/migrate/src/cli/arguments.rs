@@ -47,6 +47,7 @@ const VALUED: &[&str] = &[
 /// Flags without a value; `=true` and `=false` are allowed.
 const SWITCHES: &[&str] = &[
     "allow-multi-step-downgrade",
+    "defrag",
     "fix",
     "help",
     "json",

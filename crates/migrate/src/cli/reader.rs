@@ -19,7 +19,7 @@ use crate::error::MigrateError;
 use crate::inspect::current_version::Trust;
 use crate::inspect::layout::Layout;
 use crate::inspect::version_pair::{Storage, VersionPair};
-use crate::plan::steps::{Allowed, Downgrades};
+use crate::plan::steps::{Allowed, Defrag, Downgrades};
 use crate::plan::v2_content::V2Content;
 use crate::platform::BIN_DIR;
 use crate::report::format::OutputFormat;
@@ -294,7 +294,8 @@ impl OptionReader<'_> {
                 )));
             }
         };
-        Ok(Allowed { downgrades, v2_content })
+        let defrag = if self.arguments.has("defrag") { Defrag::AtTheEnd } else { Defrag::No };
+        Ok(Allowed { downgrades, v2_content, defrag })
     }
 
     fn backups(&self) -> Result<Backups, MigrateError> {

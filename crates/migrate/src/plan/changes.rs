@@ -48,7 +48,7 @@ impl Step {
     /// What this step may change, in a cluster of so many members.
     pub fn may_change(&self, members: usize) -> Vec<Change> {
         match self {
-            Self::Backup | Self::Record(_) => Vec::new(),
+            Self::Backup | Self::Defrag(_) | Self::Record(_) => Vec::new(),
             // Both methods of a downgrade start servers, too.
             Self::CancelDowngrade(_)
             | Self::Serve(_)

@@ -35,6 +35,7 @@ pub fn bytes_written(steps: &[Step], db_bytes: u64) -> StepBytes {
     };
     let of_step = |step: &Step| match step {
         Step::Backup | Step::Record(_) => StepBytes::default(),
+        Step::Defrag(_) => StepBytes { log: 0, restored: db_bytes },
         Step::CancelDowngrade(_)
         | Step::Serve(_)
         | Step::Downgrade { method: DowngradeMethod::InPlace, .. } => {

@@ -22,6 +22,15 @@ pub enum Downgrades {
 pub struct Allowed {
     pub downgrades: Downgrades,
     pub v2_content: V2Content,
+    pub defrag: Defrag,
+}
+
+/// Whether the database gives back what it does not use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defrag {
+    No,
+    /// After the last step that changes the data.
+    AtTheEnd,
 }
 
 /// One step of a migration.
@@ -39,6 +48,8 @@ pub enum Step {
     ConvertV2 { version: EtcdVersion, removal: V2Removal, size_bytes: u64 },
     /// Go back one minor version.
     Downgrade { from: EtcdVersion, to: EtcdVersion, method: DowngradeMethod },
+    /// Write the database anew without the space that it does not use, by the tool of this version.
+    Defrag(EtcdVersion),
     /// Write the version into `version.txt`.
     Record(EtcdVersion),
 }
@@ -243,11 +254,15 @@ pub fn steps(
     if moves.iter().any(Step::changes_data) {
         refuse_hopeless(from)?;
     }
-    let backup = (!moves.is_empty()).then_some(Step::Backup);
+    let defrag = (allowed.defrag == Defrag::AtTheEnd).then(|| Step::Defrag(to.clone()));
+    let backup = (!moves.is_empty() || defrag.is_some()).then_some(Step::Backup);
     let mut steps: Vec<Step> = backup.into_iter().chain(moves).collect();
     let arrived = Step::Record(to.clone());
     if steps.last() != Some(&arrived) {
         steps.push(arrived);
+    }
+    if let Some(defrag) = defrag {
+        steps.insert(steps.len() - 1, defrag);
     }
     Ok(steps)
 }
@@ -389,7 +404,11 @@ impl Step {
             Self::DropV2 { removal, .. } | Self::ConvertV2 { removal, .. } => {
                 *removal == V2Removal::Restore
             }
-            Self::Backup | Self::CancelDowngrade(_) | Self::Serve(_) | Self::Record(_) => false,
+            Self::Backup
+            | Self::CancelDowngrade(_)
+            | Self::Serve(_)
+            | Self::Defrag(_)
+            | Self::Record(_) => false,
         }
     }
 
@@ -437,6 +456,7 @@ impl fmt::Display for Step {
             Self::Downgrade { from, to, method: DowngradeMethod::Snapshot } => {
                 write!(f, "downgrade {from} to {to} by snapshot")
             }
+            Self::Defrag(version) => write!(f, "defragment with {version}"),
             Self::Record(version) => write!(f, "record {version}"),
         }
     }

@@ -24,7 +24,8 @@ fn steps(
     bundled: &Bundled,
     downgrades: Downgrades,
 ) -> Result<Vec<Step>, NoPath> {
-    super::steps(origin, to, bundled, Allowed { downgrades, v2_content: V2Content::Refuse })
+    let v2_content = V2Content::Refuse;
+    super::steps(origin, to, bundled, Allowed { downgrades, v2_content, defrag: Defrag::No })
 }
 
 fn known(text: &str) -> KnownVersion {
@@ -388,6 +389,7 @@ fn check_laws(from: &KnownVersion, to: &EtcdVersion, bundled: &Bundled, steps: &
                 assert!(from.minor() == at && to.minor() + 1 == at, "{steps:?}");
                 at = to.minor();
             }
+            Step::Defrag(_) => panic!("nobody asked for it: {steps:?}"),
             // Only the last record may run ahead, by the minor that the target upgrades itself.
             Step::Record(version) => assert!(version.minor() == at || version == to),
         }
@@ -425,4 +427,19 @@ fn what_no_server_recovers_from_is_refused_before_the_first_step() {
     for (to, is_refused) in [("3.7.1", true), ("3.6.14", true), ("3.5.33", false)] {
         assert_eq!(reason(open.clone(), to).is_some(), is_refused, "{to}");
     }
+}
+
+#[test]
+fn a_database_is_defragmented_last_and_after_a_copy() {
+    let to: EtcdVersion = "3.6.14".parse().unwrap();
+    let bundled: Bundled = "3.5.33\n3.6.14".parse().unwrap();
+    let allowed = Allowed {
+        downgrades: Downgrades::OneMinor,
+        v2_content: V2Content::Refuse,
+        defrag: Defrag::AtTheEnd,
+    };
+    let from = CurrentVersion::Etcd3(known("3.6.14"));
+    let pair = VersionPair::etcd3(to.clone());
+    let steps = super::steps(&from, &pair, &bundled, allowed).unwrap();
+    assert_eq!(steps, [Step::Backup, Step::Defrag(to.clone()), Step::Record(to)]);
 }

@@ -11,6 +11,7 @@ use super::v2_content::V2Removal;
 pub fn needed<'a>(step: &'a Step, target: &'a EtcdVersion) -> Vec<(&'static str, &'a EtcdVersion)> {
     match step {
         Step::Backup | Step::Record(_) => vec![],
+        Step::Defrag(version) => vec![(restorer(version), version)],
         Step::CancelDowngrade(version) => vec![("etcd", version), ("etcdctl", target)],
         Step::Serve(version) => vec![("etcd", version)],
         Step::DropV2 { version, removal } | Step::ConvertV2 { version, removal, .. } => {
@@ -44,7 +45,7 @@ pub fn snapshot_restorer(series: Series, bundled: &Bundled) -> Option<&EtcdVersi
     })
 }
 
-/// The program that restores snapshots: `etcdutl` if the version has it, because from 3.6 on
+/// The program that works on files, such as snapshots: `etcdutl` if the version has it, because from 3.6 on
 /// `etcdctl` cannot.
 pub fn restorer(to: &EtcdVersion) -> &'static str {
     let has_etcdutl = etcd_version::programs_of(to).contains(&"etcdutl");

@@ -71,6 +71,7 @@ impl Report for PlanReport<'_> {
                 Step::ConvertV2 { version, removal, .. } => {
                     ("convert-v2", v2_details(version, *removal))
                 }
+                Step::Defrag(version) => ("defrag", vec![("version", Json::text(version))]),
                 Step::Record(version) => ("record", vec![("version", Json::text(version))]),
                 Step::Downgrade { from, to, method } => {
                     let method = match method {
@@ -157,6 +158,9 @@ impl PlanReport<'_> {
                 "start and stop etcd {from}, restore its database with the tools of {to}; {STAYS}{}",
                 if self.drops_v2(step) { "; the content of the v2 API is lost" } else { "" }
             ),
+            Step::Defrag(version) => {
+                format!("defragment the database with the tools of etcd {version}")
+            }
             Step::Record(version) if self.is_left_to_the_target(step) => format!(
                 "write {version}/etcd3 into version.txt; etcd {version} makes the last upgrade \
                  itself when it starts"

@@ -151,7 +151,7 @@ fn of_flags(options: &Options, steps: &[Step]) -> Vec<Finding> {
         | Step::DropV2 { version, .. }
         | Step::ConvertV2 { version, .. } => Some(version),
         Step::Downgrade { to, .. } => Some(to),
-        Step::Backup | Step::Record(_) => None,
+        Step::Backup | Step::Defrag(_) | Step::Record(_) => None,
     });
     let left_out = versions.flat_map(|version| {
         let fitted = fitted_flags::arguments(&options.member.extra_arguments, version.series());

@@ -4,6 +4,7 @@ pub mod backup;
 pub mod binaries;
 pub mod check;
 pub mod command;
+pub mod defrag;
 pub mod downgrade;
 pub mod file_copy;
 mod fitted_flags;

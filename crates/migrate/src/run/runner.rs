@@ -6,6 +6,7 @@ use std::io;
 use etcd_version::EtcdVersion;
 
 use super::backup::Backup;
+use super::defrag;
 use super::downgrade;
 use super::room::Room;
 use super::sameness::Sameness;
@@ -143,6 +144,7 @@ impl Runner<'_> {
                 downgrade::by_snapshot(&self.context, from, to)?;
                 self.confirm(to).map(drop)
             }
+            Step::Defrag(version) => defrag::run(&self.context, version),
             Step::Record(version) => {
                 let pair = VersionPair::etcd3(version.clone());
                 version_file::write(&self.context.options.data_dir, &pair)

@@ -62,7 +62,7 @@ impl StepContext<'_> {
                 server.wait_for_snapshot(layout, before)
             } else {
                 // A member of several may have nothing new to apply, and then writes no snapshot.
-                server.wait_for_replayable_log(layout)
+                server.wait_for_replayable_log(layout, &self.peers())
             }
         })
     }
@@ -92,18 +92,25 @@ impl StepContext<'_> {
         // already. On the way to another minor version the others may be migrating, too, and are
         // waited for.
         let stays = self.from == Some(version.series());
-        let peers = Peers::of(self.members, &self.options.member.name);
+        let peers = self.peers();
         self.serve(version, |server| {
             if self.is_alone() {
                 server.wait_until_upgraded()?;
-            } else if stays {
+                return work(server);
+            }
+            if stays {
                 server.wait_for_quorum(&peers)?;
                 server.wait_until_upgraded()?;
-            } else {
-                server.wait_until_upgraded_with(&peers)?;
+                return work(server);
             }
-            work(server)
+            server.wait_until_upgraded_with(&peers)?;
+            work(server)?;
+            server.linger()
         })
+    }
+
+    fn peers(&self) -> Peers {
+        Peers::of(self.members, &self.options.member.name)
     }
 
     /// Starts a server, does some work with it, and stops it, also after an error. Repeats all of it

@@ -309,17 +309,17 @@ fn members_that_migrate_together_go_over_several_minors() {
 
 #[test]
 #[ignore = "needs etcd servers and openssl"]
-fn a_member_that_the_others_have_left_at_the_goal_ends_well() {
+fn a_member_that_the_others_have_left_at_the_goal_waits_for_nothing() {
     let real = real();
     require(&["openssl", "version"]);
     let mut cluster = TestCluster::new(real, None);
-    let [from, to] = [4, 5].map(|minor| real.version(minor));
+    let [from, to] = [4, 6].map(|minor| real.version(minor));
     cluster.begin(from);
     let key = ("/registry/key".to_owned(), "value".to_owned());
     cluster.members[0].etcd.as_ref().unwrap().run(&["put", &key.0, &key.1]);
     (0..MEMBERS).for_each(|index| cluster.stop(index));
     // It starts its server and sees nothing of what happens then, as on a machine that is very slow.
-    let mut late = Running::spawn(cluster.migrate(2, to).arg("--start-timeout=20s"));
+    let mut late = Running::spawn(cluster.migrate(2, to).arg("--start-timeout=40s"));
     late.wait_for_server();
     late.signal("STOP");
     thread::scope(|scope| {
@@ -333,8 +333,15 @@ fn a_member_that_the_others_have_left_at_the_goal_ends_well() {
     });
     late.signal("CONT");
     let (code, events) = late.end();
-    assert_eq!(code, Some(0), "{events:?}");
-    (0..MEMBERS).for_each(|index| cluster.start(index, to));
-    (0..MEMBERS).for_each(|index| cluster.wait_for(index));
+    // Its log may need a quorum once more. It says so, and not that the time is over.
+    assert!([Some(0), Some(3)].contains(&code), "{events:?}");
+    if code == Some(3) {
+        assert!(events.error().message.contains("without a quorum"), "{events:?}");
+    }
+    (0..2).for_each(|index| cluster.start(index, to));
+    (0..2).for_each(|index| cluster.wait_for(index));
+    succeed(&cluster.members[2].directory, &mut cluster.migrate(2, to), to);
+    cluster.start(2, to);
+    cluster.wait_for(2);
     cluster.check(&BTreeMap::from([key]));
 }

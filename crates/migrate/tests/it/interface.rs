@@ -8,7 +8,7 @@ use crate::directory::{Directory, outcome};
 
 const FLAGS: &str = "--allow-multi-step-downgrade --args --backup-dir --backup-retain --bin-dir \
     --bump-revision \
-    --bundled-versions --data-dir --data-dir-mode --etcd-data-prefix --etcd-server-extra-args --fix --help \
+    --bundled-versions --data-dir --data-dir-mode --defrag --etcd-data-prefix --etcd-server-extra-args --fix --help \
     --initial-advertise-peer-urls --initial-cluster --initial-cluster-token --json \
     --listen-client-urls --listen-peer-urls --log-format --manifest --metrics-file --name --no-backup --peer-port --plan \
     --plan-format --port --scratch-dir --show-server-log --snapshot --start-timeout --stop-timeout --target-storage \

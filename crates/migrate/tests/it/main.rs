@@ -26,6 +26,7 @@ mod require;
 mod restore;
 mod restored;
 mod sameness;
+mod setups;
 mod shape;
 mod shapes;
 mod signals;

@@ -183,6 +183,32 @@ fn authentication_does_not_stop_a_migration_in_either_direction() {
     check(lowest);
 }
 
+#[test]
+#[ignore = "needs etcd servers"]
+fn a_database_gives_back_what_it_does_not_use() {
+    let real = real();
+    for (from, to) in [(4, 6), (5, 4)] {
+        let [from, to] = [from, to].map(|minor| real.version(minor));
+        let seed = real.seed(from);
+        let etcd = real.start(&seed.directory, from);
+        let value = "x".repeat(100_000);
+        for _ in 0..40 {
+            etcd.run(&["put", "/registry/large", &value]);
+        }
+        etcd.run(&["del", "/registry/large"]);
+        let revision = etcd.contents();
+        let revision = revision.split(|c: char| !c.is_ascii_digit()).next().unwrap();
+        etcd.run(&["compact", revision]);
+        let contents = etcd.contents();
+        drop(etcd);
+        let events = real.migrate(&seed.directory, to, &["--defrag"]);
+        let [before, after] =
+            ["bytesBefore", "bytesAfter"].map(|field| events.count("defragmented", field));
+        assert!(after * 4 < before, "{before} to {after} bytes");
+        real.check(&seed.directory, to, &contents);
+    }
+}
+
 /// A certificate for 127.0.0.1 that is its own authority, as upstream's tests had one.
 pub fn make_certificate(directory: &Directory) -> bool {
     let mut command = Command::new("openssl");

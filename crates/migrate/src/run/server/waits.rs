@@ -29,14 +29,17 @@ impl Server<'_> {
     /// The same in a cluster of several members. When the others have left after all had agreed on the
     /// version, this one can no longer become healthy, and need not.
     pub fn wait_until_upgraded_with(&mut self, peers: &Peers) -> Result<(), MigrateError> {
-        let patience = QUORUM_TIMEOUT.min(self.context.timeouts.start / 2);
+        let patience = self.patience();
         let started = Instant::now();
         self.wait_until_agreed(|is_agreed| {
             is_agreed && started.elapsed() > patience && peers.reachable() < peers.needed
-        })?;
-        // The others need this member until they have seen it, too.
-        let seen = Instant::now();
-        while seen.elapsed() < LINGER {
+        })
+    }
+
+    /// Stays a moment: the others need this member until they are as far, too.
+    pub fn linger(&mut self) -> Result<(), MigrateError> {
+        let started = Instant::now();
+        while started.elapsed() < LINGER {
             self.check()?;
             thread::sleep(LINGER / 20);
         }
@@ -99,12 +102,20 @@ impl Server<'_> {
     }
 
     /// Waits until every later minor version can replay the log: until there is a raft snapshot after
-    /// the last request that they do not understand.
-    pub fn wait_for_replayable_log(&mut self, layout: &Layout) -> Result<(), MigrateError> {
+    /// the last request that they do not understand. An error if that needs a quorum which is not to be
+    /// had.
+    pub fn wait_for_replayable_log(
+        &mut self,
+        layout: &Layout,
+        peers: &Peers,
+    ) -> Result<(), MigrateError> {
+        const WHAT: &str = "a raft snapshot behind the last request of the v2 API";
         let own = self.version.series();
+        let patience = self.patience();
+        let mut poll = Poll::start();
         let mut newest = None;
         let mut is_replayable = None;
-        self.wait_for("a raft snapshot behind the last request of the v2 API", |_| {
+        loop {
             // The log may be long, and only a new snapshot changes which part of it is replayed.
             let snapshot = raft_snapshot::newest(&layout.snap);
             if is_replayable.is_none() || snapshot != newest {
@@ -114,8 +125,28 @@ impl Server<'_> {
                     .map(|until| until.is_none_or(|until| until > own));
                 newest = snapshot;
             }
-            is_replayable == Some(true)
-        })
+            if is_replayable == Some(true) {
+                return Ok(());
+            }
+            self.check()?;
+            let limit = self.context.timeouts.start;
+            if poll.is_longer_than(patience) && !self.is_healthy() {
+                let reachable = peers.reachable();
+                if reachable < peers.needed {
+                    return Err(self.without_quorum(reachable, peers));
+                }
+            }
+            if poll.is_longer_than(limit) {
+                return Err(self.timed_out(WHAT));
+            }
+            self.remind(&mut poll, WHAT, limit);
+            poll.pause();
+        }
+    }
+
+    /// How long other members may be away.
+    fn patience(&self) -> Duration {
+        QUORUM_TIMEOUT.min(self.context.timeouts.start / 2)
     }
 
     /// Waits until there is a raft snapshot newer than `before`, so that the next server does not
