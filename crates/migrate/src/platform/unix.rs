@@ -64,13 +64,12 @@ pub fn can_write(file: &impl AsFd, patience: Duration) -> bool {
     !matches!(rustix::event::poll(&mut files, patience.as_ref()), Ok(0) | Err(Errno::INTR))
 }
 
-/// The signals that ask this program to stop, each with its number: those that nobody has told it to
-/// ignore, as `nohup` does.
+/// The signals that ask this program to stop, each with its number. Not the end of the terminal if
+/// somebody has told this program to ignore that, as `nohup` does.
 pub fn stop_signals() -> impl Iterator<Item = (i32, usize)> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    let ignored = ignored_signals();
-    let all = [(SIGTERM, 15), (SIGINT, 2), (SIGHUP, 1)];
-    all.into_iter().filter(move |(_, number)| ignored >> (number - 1) & 1 == 0)
+    let ignores_hangup = ignored_signals() & 1 == 1;
+    [(SIGTERM, 15), (SIGINT, 2)].into_iter().chain((!ignores_hangup).then_some((SIGHUP, 1)))
 }
 
 /// One bit for each signal, beginning with that of signal 1; 0 on a system without `/proc`.

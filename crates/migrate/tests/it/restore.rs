@@ -152,9 +152,9 @@ fn what_cannot_be_restored_is_refused_and_nothing_starts_on_half_of_it() {
     // The whole one goes into the same directory, and a second time changes nothing.
     let again = || restore(real, &directory, &seed.path(), highest);
     succeed(&directory, &mut again(), highest);
-    real.check(&directory, highest, &seed.contents);
+    assert_eq!(real.start(&directory, highest).contents(), seed.contents);
     assert!(succeed(&directory, &mut again(), highest).has("restored"));
-    real.check(&directory, highest, &seed.contents);
+    assert_eq!(real.start(&directory, highest).contents(), seed.contents);
 
     let other = real.seed(highest);
     let foreign = &mut restore(real, &other.directory, &seed.path(), highest);
