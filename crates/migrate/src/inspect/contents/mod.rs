@@ -17,7 +17,7 @@ mod users;
 use std::fs::File;
 use std::path::Path;
 
-use crate::inspect::bolt::{Bucket, Database, Error};
+use crate::inspect::bolt::{Bucket, Cursor, Database, Error};
 use crate::inspect::keys;
 use digest::Digest;
 use record::Revision;
@@ -55,9 +55,13 @@ pub struct Contents {
     users_digest: Digest,
 }
 
-/// How many parts of the history a quick look reads, and how many revisions each of them has.
+/// How many parts of the history a quick look reads.
 const PARTS: u64 = 64;
+/// It leaves a part after so many revisions, or so many bytes.
 const PART_REVISIONS: u64 = 64;
+const PART_BYTES: usize = 256 << 10;
+/// A part of its own: the newest revisions.
+const NEWEST: u64 = 16;
 
 /// Reads a database. The digest of its history ends at the newest revision, or where that of
 /// `before` ends.
@@ -76,10 +80,7 @@ pub fn read(db: &Path, depth: Depth, before: Option<&Contents>) -> Result<Conten
         let newest = database.last_key(&bucket)?.map(|key| Revision::parse(&key)).transpose()?;
         let newest = newest.map_or(0, |revision| revision.main);
         contents.revision = contents.revision.max(newest).max(contents.mark());
-        let until = before.map_or(u64::MAX, |before| before.revision);
-        let first = before.unwrap_or(&contents);
-        let parts = parts(depth, first.compacted, first.revision);
-        contents.read_history(&mut database, &bucket, &parts, until)?;
+        contents.read_history(&mut database, &bucket, before)?;
     }
     if depth == Depth::Full && contents.scheduled > contents.compacted {
         // Some of what the compaction removes may be left, and then only a list of keys counts them.
@@ -92,17 +93,14 @@ fn open(db: &Path) -> Result<Database<File>, Error> {
     Database::open(File::open(db)?)
 }
 
-/// The first and the last revision of each part of the history that is read.
-fn parts(depth: Depth, oldest: u64, newest: u64) -> Vec<(u64, u64)> {
-    let length = newest.saturating_sub(oldest);
-    if depth == Depth::Full || length <= PARTS * PART_REVISIONS {
-        return vec![(0, u64::MAX)];
-    }
-    let stride = (length - PART_REVISIONS) / (PARTS - 1);
-    let firsts = (0..PARTS - 1).map(|index| oldest + index * stride);
-    // What is newer is always read as a whole.
-    let last = (newest - PART_REVISIONS + 1, u64::MAX);
-    firsts.map(|first| (first, first + PART_REVISIONS - 1)).chain([last]).collect()
+/// The first and the last revision of each part of the history, which ends at `newest`.
+fn parts(newest: u64) -> Vec<(u64, u64)> {
+    let spread = (0..PARTS).map(|index| newest / PARTS * index);
+    let mut firsts: Vec<_> = spread.chain([newest.saturating_sub(NEWEST - 1)]).collect();
+    firsts.sort_unstable();
+    firsts.dedup();
+    let lasts = firsts.iter().skip(1).map(|next| next - 1).chain([newest]);
+    firsts.iter().copied().zip(lasts).collect()
 }
 
 impl Default for Contents {
@@ -136,26 +134,50 @@ impl Contents {
         &mut self,
         database: &mut Database<File>,
         bucket: &Bucket,
-        parts: &[(u64, u64)],
-        until: u64,
+        before: Option<&Self>,
     ) -> Result<(), Error> {
-        for (first, last) in parts {
-            let mut cursor = database.cursor(bucket, &first.to_be_bytes())?;
-            while let Some((key, record)) = cursor.entry()? {
-                let revision = Revision::parse(key)?;
-                if revision.main > *last {
-                    break;
-                }
-                self.count(revision, record);
-                self.revision = self.revision.max(revision.main);
-                if revision.main > until {
-                    self.added += 1;
-                } else {
-                    self.history.add(key);
-                    self.history.add(record);
-                }
-                cursor.advance()?;
+        let until = before.map_or(u64::MAX, |before| before.revision);
+        if self.depth == Depth::Full {
+            return self.read_part(database.cursor(bucket, &[])?, (u64::MAX, until));
+        }
+        for (first, last) in parts(before.map_or(self.revision, |before| before.revision)) {
+            let cursor = database.cursor(bucket, &first.to_be_bytes())?;
+            self.read_part(cursor, (last, until))?;
+        }
+        match before {
+            // What is new is read as a whole.
+            Some(_) => {
+                let cursor = database.cursor(bucket, &until.saturating_add(1).to_be_bytes())?;
+                self.read_part(cursor, (u64::MAX, until))
             }
+            None => Ok(()),
+        }
+    }
+
+    /// Reads from the cursor on up to the revision `last`. The digest ends at `until`.
+    fn read_part(
+        &mut self,
+        mut cursor: Cursor<'_, File>,
+        (last, until): (u64, u64),
+    ) -> Result<(), Error> {
+        let is_limited = last < u64::MAX;
+        let (mut revisions, mut size_bytes) = (0, 0);
+        while let Some((key, record)) = cursor.entry()? {
+            let revision = Revision::parse(key)?;
+            let is_full = revisions >= PART_REVISIONS || size_bytes >= PART_BYTES;
+            if revision.main > last || (is_limited && is_full) {
+                break;
+            }
+            (revisions, size_bytes) = (revisions + 1, size_bytes + record.len());
+            self.count(revision, record);
+            self.revision = self.revision.max(revision.main);
+            if revision.main > until {
+                self.added += 1;
+            } else {
+                self.history.add(key);
+                self.history.add(record);
+            }
+            cursor.advance()?;
         }
         Ok(())
     }

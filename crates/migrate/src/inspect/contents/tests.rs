@@ -432,16 +432,44 @@ fn a_line_of_the_journal_is_whole_or_nothing() {
 }
 
 #[test]
-fn a_quick_look_reads_parts_of_a_long_history_and_all_that_is_new() {
-    assert_eq!(parts(Depth::Full, 0, 1 << 40), [(0, u64::MAX)]);
-    assert_eq!(parts(Depth::Quick, 100, 4196), [(0, u64::MAX)]);
-    for (oldest, newest) in [(100, 4197), (0, 1 << 40), (7, 100_000)] {
-        let parts = parts(Depth::Quick, oldest, newest);
-        assert_eq!(parts.len(), 64);
-        assert_eq!(parts[0], (oldest, oldest + 63));
-        assert_eq!(parts[63], (newest - 63, u64::MAX));
-        assert!(parts.windows(2).all(|pair| pair[0].0 + 63 == pair[0].1 && pair[0].1 < pair[1].0));
+fn a_quick_look_reads_parts_of_the_history() {
+    assert_eq!(parts(1), [(0, 1)]);
+    assert_eq!(parts(20), [(0, 4), (5, 20)]);
+    for newest in [64, 1000, 123_456, 1 << 40] {
+        let parts = parts(newest);
+        assert!(parts.len() >= 50, "{parts:?}");
+        assert_eq!((parts[0].0, parts[parts.len() - 1].1), (0, newest));
+        assert!(parts.windows(2).all(|pair| pair[0].1 + 1 == pair[1].0), "{parts:?}");
+        assert!(parts.iter().any(|(first, _)| *first == newest - 15), "{parts:?}");
     }
+}
+
+#[test]
+fn a_quick_look_sees_what_is_new_and_what_differs_in_its_parts() {
+    let writes = Writes::default();
+    let pair = Pair { scratch: ScratchDirectory::new(), has_copy: true, depth: Depth::Quick };
+    let mut before = Example::default();
+    for main in 2..100 {
+        before.put(main, "/a");
+    }
+    let compare = |before: &Example, after: &Example| {
+        let looked = pair.compare(before, after, &quiet(&writes));
+        looked.map(|_| ()).map_err(|stop| match stop {
+            Stop::Differs(difference) => difference.to_string(),
+            Stop::Unreadable(error) => error.to_string(),
+        })
+    };
+    let mut short = before.clone();
+    short.history.truncate(40);
+    assert_eq!(compare(&short, &short), Ok(()));
+    let mut longer = short.clone();
+    longer.delete(120, "/a");
+    let deleted = "the key `/a` was deleted at revision 120".to_owned();
+    assert_eq!(compare(&short, &longer), Err(deleted));
+    let mut other = short.clone();
+    other.history[39].value = Some(0);
+    let changed = "revision 41 of the key `/a` has another content".to_owned();
+    assert_eq!(compare(&short, &other), Err(changed));
 }
 
 #[test]
