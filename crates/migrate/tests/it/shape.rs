@@ -52,7 +52,7 @@ impl Shaped {
     }
 
     /// Where the files of the part really are.
-    fn elsewhere(&self) -> PathBuf {
+    pub fn elsewhere(&self) -> PathBuf {
         self.directory.path("disk/part")
     }
 

@@ -12,8 +12,9 @@ use crate::etcd::{Real, Seed, real, side_by_side, spread, succeed};
 use crate::events;
 use crate::kills::{CALLS, assert_same, backups, kills, points};
 use crate::mount::Mount;
-use crate::require::require;
+use crate::require::{require, require_root};
 use crate::shape::{SHAPES, Shape, Shaped};
+use crate::surroundings::not_of;
 
 /// From and to, as minors: up, down in place, down by a snapshot.
 const JOURNEYS: [(u64, u64); 3] = [(4, 6), (7, 6), (5, 4)];
@@ -122,6 +123,42 @@ fn a_kill_before_any_call_leaves_no_shape_half_replaced() {
         let survived = survived.into_inner();
         println!("{shape:?}: {survived} kills survived, of {} points", all.len());
         assert!(survived * 2 >= chosen.len(), "only {survived} of {} happened", chosen.len());
+    }
+}
+
+#[test]
+#[ignore = "needs etcd servers and root"]
+fn files_of_others_stay_theirs_and_the_rest_belongs_to_the_owner_of_the_data() {
+    const NOBODY: u32 = 65534;
+    require_root();
+    let real = real();
+    let seed = real.seed_with(real.version(5), 10);
+    for shape in [Shape::Link("member/wal"), Shape::WalDirArgument] {
+        let mut shaped = Shaped::new(&seed, shape);
+        let place = shaped.directory.0.clone();
+        let own = Command::new("chown").args(["-R", "65534:65534"]).arg(&place).status().unwrap();
+        assert!(own.success());
+        let of_others = ["README", "lost+found", "lost+found/x"].map(|name| {
+            let path = shaped.elsewhere().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            if name != "lost+found" {
+                fs::write(&path, "of root").unwrap();
+            }
+            path.display().to_string()
+        });
+        for to in [4, 6].map(|minor| real.version(minor)) {
+            succeed(&shaped.directory, &mut shaped.command(&[], to, real), to);
+            let wrong = not_of(NOBODY, &place.join("data"));
+            let wrong = wrong.iter().filter(|path| !Path::new(path).is_symlink());
+            assert_eq!(wrong.collect::<Vec<_>>(), Vec::<&String>::new(), "{shape:?} {to}");
+            let mut left = not_of(NOBODY, &shaped.elsewhere());
+            left.sort();
+            assert_eq!(left, of_others, "{shape:?} {to}");
+        }
+        let etcd = shaped.start(real, real.version(6));
+        assert_eq!(etcd.contents(), seed.contents);
+        drop(etcd);
+        shaped.check(&format!("{shape:?}"));
     }
 }
 

@@ -162,7 +162,7 @@ fn the_first_process_of_a_container_migrates_and_can_be_stopped() {
 }
 
 /// Everything in the directory that does not belong to a user.
-fn not_of(user: u32, path: &Path) -> Vec<String> {
+pub fn not_of(user: u32, path: &Path) -> Vec<String> {
     use std::os::unix::fs::MetadataExt;
 
     let metadata = fs::symlink_metadata(path).unwrap();
