@@ -39,8 +39,19 @@ impl StepContext<'_> {
     pub fn upgrade(&self, version: &EtcdVersion) -> Result<(), MigrateError> {
         let data_dir = &self.options.data_dir;
         let before = raft_snapshot::newest(data_dir);
-        self.serve_cluster(version, |server| {
-            if self.is_alone() {
+        let is_alone = self.members.len() <= 1;
+        // A member that stays at its minor version needs only the consent of the others, which run
+        // already. On the way to another minor version the others may be migrating, too, and are
+        // waited for.
+        let stays = self.from == Some(version.series());
+        let peers = Peers::of(self.members, &self.options.member.name);
+        let peers = (stays && !is_alone).then_some(&peers);
+        self.serve(version, |server| {
+            if let Some(peers) = peers {
+                server.wait_for_quorum(peers)?;
+            }
+            server.wait_until_upgraded()?;
+            if is_alone {
                 server.wait_for_snapshot(data_dir, before)
             } else {
                 // A member of several may have nothing new to apply, and then writes no snapshot.
@@ -49,37 +60,15 @@ impl StepContext<'_> {
         })
     }
 
-    /// Starts a server that answers requests, and makes some when its cluster is at its version.
+    /// Starts the server of a single member for requests, and makes them when its cluster is at its
+    /// version.
     pub fn request(
-        &self,
-        version: &EtcdVersion,
-        work: impl FnMut(&mut Server<'_>) -> Result<(), MigrateError>,
-    ) -> Result<(), MigrateError> {
-        let server = ServerContext { purpose: Purpose::Requests, ..self.server };
-        StepContext { server, ..*self }.serve_cluster(version, work)
-    }
-
-    /// Whether the cluster has no other member.
-    pub fn is_alone(&self) -> bool {
-        self.members.len() <= 1
-    }
-
-    /// Starts a server, and does some work with it when its cluster is at its version.
-    fn serve_cluster(
         &self,
         version: &EtcdVersion,
         mut work: impl FnMut(&mut Server<'_>) -> Result<(), MigrateError>,
     ) -> Result<(), MigrateError> {
-        // A member that stays at its minor version needs only the consent of the others, which run
-        // already. On the way to another minor version the others may be migrating, too, and are
-        // waited for.
-        let stays = self.from == Some(version.series());
-        let peers = Peers::of(self.members, &self.options.member.name);
-        let peers = (stays && !self.is_alone()).then_some(&peers);
-        self.serve(version, |server| {
-            if let Some(peers) = peers {
-                server.wait_for_quorum(peers)?;
-            }
+        let server = ServerContext { purpose: Purpose::Requests, ..self.server };
+        StepContext { server, ..*self }.serve(version, |server| {
             server.wait_until_upgraded()?;
             work(server)
         })
