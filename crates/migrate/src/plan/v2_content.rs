@@ -23,7 +23,7 @@ pub enum V2Content {
 /// How content of the v2 API is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum V2Removal {
-    /// By requests of the v2 API. The cluster stays the same, and its other members follow.
+    /// By requests of the v2 API. The log goes on, and nobody notices.
     Delete,
     /// By a snapshot of the database, restored with the same version: it holds nothing of the v2 API.
     /// Loses the raft log. Without it nobody but an administrator of the v2 API could remove users.
@@ -34,9 +34,11 @@ pub enum V2Removal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum V2Refusal {
     /// The target would not start on it, or would not have it, and nobody said what to do with it.
-    Content { contents: V2Contents, to: EtcdVersion },
-    /// There are users or roles, which only the restore of a single member removes.
-    AuthOfCluster { members: usize },
+    Content { contents: V2Contents, to: EtcdVersion, members: usize },
+    /// It would have to be removed from a cluster of several members. Where all of them migrate at the
+    /// same time, the requests of a slow one reach others that are at etcd 3.6 already, which die of
+    /// them.
+    Cluster { contents: V2Contents, members: usize },
     /// Keys cannot be converted, because keys can only be written with credentials.
     NeedsCredentials,
     /// … because with the alarm NOSPACE no key can be written.
@@ -46,19 +48,19 @@ pub enum V2Refusal {
 impl fmt::Display for V2Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Content { contents, to } if to.series() > last_series() => write!(
+            Self::Content { contents, to, .. } if to.series() > last_series() => write!(
                 f,
                 "clients of the v2 API have stored {contents}, and etcd {} does not start on that",
                 last_series().next()
             ),
-            Self::Content { contents, to } => write!(
+            Self::Content { contents, to, .. } => write!(
                 f,
                 "clients of the v2 API have stored {contents}, and a downgrade to {to} would lose it"
             ),
-            Self::AuthOfCluster { members } => write!(
+            Self::Cluster { contents, members } => write!(
                 f,
-                "users or roles of the v2 API are stored in a cluster of {members} members, and \
-                 migrate removes them only from a cluster of one"
+                "clients of the v2 API have stored {contents} in a cluster of {members} members, and \
+                 migrate removes that only from a cluster of one"
             ),
             Self::NeedsCredentials => f.write_str(
                 "keys of the v2 API cannot be converted: the data has authentication enabled, and \
@@ -76,14 +78,14 @@ impl V2Refusal {
     /// What to do instead.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Content { .. } => {
+            Self::Content { members: ..=1, .. } => {
                 "`--v2-content=convert` writes its keys into the v3 API first, `--v2-content=drop` \
                  removes it; with `--plan` they say what would happen"
             }
-            Self::AuthOfCluster { .. } => {
-                "start the etcd of the data with `--enable-v2` and remove them by \
-                 `ETCDCTL_API=2 etcdctl auth disable`, `user remove` and `role remove`; then run \
-                 migrate again"
+            Self::Content { .. } | Self::Cluster { .. } => {
+                "with all members at the version of the data, restart one of them with `--enable-v2`, \
+                 copy through it what is still needed into v3 keys, delete all v2 keys, users and \
+                 roles; then run migrate again, member by member"
             }
             Self::NeedsCredentials => {
                 "disable authentication for the migration: `etcdctl auth disable`; or remove the \
@@ -122,10 +124,12 @@ pub fn refuse(from: &KnownVersion, to: &EtcdVersion, content: V2Content) -> Resu
     let members = from.members;
     let writes_keys = content == V2Content::Convert && from.v2.has_visible_keys();
     match content {
-        V2Content::Refuse => Err(V2Refusal::Content { contents: from.v2.clone(), to: to.clone() }),
+        V2Content::Refuse => {
+            Err(V2Refusal::Content { contents: from.v2.clone(), to: to.clone(), members })
+        }
+        _ if members > 1 => Err(V2Refusal::Cluster { contents: from.v2.clone(), members }),
         _ if writes_keys && from.needs_credentials => Err(V2Refusal::NeedsCredentials),
         _ if writes_keys && from.cluster.is_full => Err(V2Refusal::NeedsSpace),
-        _ if members > 1 && from.v2.has_auth => Err(V2Refusal::AuthOfCluster { members }),
         V2Content::Convert | V2Content::Drop => Ok(()),
     }
 }

@@ -118,14 +118,15 @@ fn keys_are_converted_only_where_they_can_be_written() {
 }
 
 #[test]
-fn users_of_the_v2_api_are_removed_only_from_a_single_member() {
-    let members = |from: KnownVersion| KnownVersion { members: 3, ..from };
-    for content in [V2Content::Drop, V2Content::Convert] {
-        let refused = plan(&members(with_auth("3.5.33")), "3.6.14", content);
-        let refusal = NoPath::V2(V2Refusal::AuthOfCluster { members: 3 });
-        assert_eq!(refused, Err(refusal));
-        assert!(plan(&members(from("3.5.33")), "3.6.14", content).is_ok());
+fn content_of_a_cluster_is_dealt_with_by_hand() {
+    let from = KnownVersion { members: 3, ..from("3.5.33") };
+    for content in [V2Content::Refuse, V2Content::Drop, V2Content::Convert] {
+        let refusal = plan(&from, "3.6.14", content).unwrap_err();
+        let is_of_cluster = matches!(refusal, NoPath::V2(V2Refusal::Cluster { members: 3, .. }));
+        assert_eq!(is_of_cluster, content != V2Content::Refuse);
+        assert!(refusal.hint().unwrap().contains("restart one of them with `--enable-v2`"));
     }
+    assert_eq!(plan(&from, "3.5.33", V2Content::Drop).unwrap(), "record 3.5.33");
 }
 
 #[test]

@@ -57,60 +57,41 @@ impl StepContext<'_> {
     pub fn upgrade(&self, version: &EtcdVersion) -> Result<(), MigrateError> {
         let layout = &self.options.layout;
         let before = raft_snapshot::newest(&layout.snap);
-        self.serve_cluster(version, |server| {
-            if self.is_alone() {
-                server.wait_for_snapshot(layout, before)
-            } else {
-                // A member of several may have nothing new to apply, and then writes no snapshot.
-                server.wait_for_replayable_log(layout, &self.peers())
-            }
-        })
-    }
-
-    /// Starts a server that answers requests, and makes some when its cluster is at its version.
-    pub fn request(
-        &self,
-        version: &EtcdVersion,
-        work: impl FnMut(&mut Server<'_>) -> Result<(), MigrateError>,
-    ) -> Result<(), MigrateError> {
-        let server = ServerContext { purpose: Purpose::Requests, ..self.server };
-        StepContext { server, ..*self }.serve_cluster(version, work)
-    }
-
-    /// Whether the cluster has no other member.
-    pub fn is_alone(&self) -> bool {
-        self.members.len() <= 1
-    }
-
-    /// Starts a server, and does some work with it when its cluster is at its version.
-    fn serve_cluster(
-        &self,
-        version: &EtcdVersion,
-        mut work: impl FnMut(&mut Server<'_>) -> Result<(), MigrateError>,
-    ) -> Result<(), MigrateError> {
         // A member that stays at its minor version needs only the consent of the others, which run
         // already. On the way to another minor version the others may be migrating, too, and are
         // waited for.
         let stays = self.from == Some(version.series());
-        let peers = self.peers();
+        let is_alone = self.members.len() <= 1;
+        let peers = Peers::of(self.members, &self.options.member.name);
         self.serve(version, |server| {
-            if self.is_alone() {
+            if is_alone {
                 server.wait_until_upgraded()?;
-                return work(server);
+                return server.wait_for_snapshot(layout, before);
             }
             if stays {
                 server.wait_for_quorum(&peers)?;
                 server.wait_until_upgraded()?;
-                return work(server);
+            } else {
+                server.wait_until_upgraded_with(&peers)?;
             }
-            server.wait_until_upgraded_with(&peers)?;
-            work(server)?;
-            server.linger()
+            // It may have nothing new to apply, and then writes no snapshot.
+            server.wait_for_replayable_log(layout, &peers)?;
+            if stays { Ok(()) } else { server.linger() }
         })
     }
 
-    fn peers(&self) -> Peers {
-        Peers::of(self.members, &self.options.member.name)
+    /// Starts the server of a single member for requests, and makes them when its cluster is at its
+    /// version.
+    pub fn request(
+        &self,
+        version: &EtcdVersion,
+        mut work: impl FnMut(&mut Server<'_>) -> Result<(), MigrateError>,
+    ) -> Result<(), MigrateError> {
+        let server = ServerContext { purpose: Purpose::Requests, ..self.server };
+        StepContext { server, ..*self }.serve(version, |server| {
+            server.wait_until_upgraded()?;
+            work(server)
+        })
     }
 
     /// Starts a server, does some work with it, and stops it, also after an error. Repeats all of it

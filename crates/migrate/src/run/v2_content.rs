@@ -73,8 +73,7 @@ pub fn convert(
     }
 }
 
-/// The content. A server answers only after it has applied what its cluster had when it started, so
-/// by now all of that is in its files.
+/// The content. A server answers only after it has applied what is in its log, and nobody else writes.
 fn read(context: &StepContext<'_>, server: &mut Server<'_>) -> Result<V2Store, MigrateError> {
     let layout = &context.options.layout;
     let poll = Poll::start();
@@ -189,23 +188,17 @@ fn remaining_seconds(end: i64, now: i64) -> Option<i64> {
     Some((nanoseconds / NANOSECONDS + begun).min(LONGEST_LEASE))
 }
 
-/// Deletes what was read. What has changed since then stays.
+/// Deletes what was read: each name at the top, with all below it.
 fn delete(
     context: &StepContext<'_>,
     server: &mut Server<'_>,
     store: &V2Store,
 ) -> Result<(), MigrateError> {
-    let is_alone = context.is_alone();
     let mut gateway = gateway(context, server);
-    for (path, condition) in deletions(store, is_alone) {
-        let get = HttpRequest { method: "GET", path: &path, body: "" };
-        // A member that is at 3.6 already would die of a request of the v2 API, so there is none for
-        // what another member has deleted meanwhile.
-        if is_alone || gateway.send(get)?.status == 200 {
-            let path = format!("{path}?{condition}");
-            // A refusal means that it is another key now, or gone.
-            gateway.send(HttpRequest { method: "DELETE", path: &path, body: "" })?;
-        }
+    for name in store.names() {
+        let path = format!("{}?recursive=true", url_path(name));
+        // A refusal means that it has expired; what is left is seen after the step.
+        gateway.send(HttpRequest { method: "DELETE", path: &path, body: "" })?;
     }
     let keys = store.keys().len();
     let message = format_args!("content of the v2 API is deleted; keys: {keys}");
@@ -213,24 +206,11 @@ fn delete(
     Ok(())
 }
 
-/// What is deleted, each with the condition. With other members about, clients may write meanwhile,
-/// so each key must be the one that was read, and each folder must be empty.
-fn deletions(store: &V2Store, is_alone: bool) -> Vec<(String, String)> {
-    if is_alone {
-        let all = |name| (url_path(&format!("/{name}")), "recursive=true".to_owned());
-        return store.names().map(all).collect();
-    }
-    let keys = store.keys().into_iter();
-    let keys = keys.map(|key| (url_path(&key.path), format!("prevIndex={}", key.modified_index)));
-    let folders = store.folders().into_iter();
-    keys.chain(folders.map(|path| (url_path(&path), "dir=true".to_owned()))).collect()
-}
-
-/// Where the v2 API has a key.
-fn url_path(key: &str) -> String {
-    let mut path = "/v2/keys".to_owned();
-    for byte in key.bytes() {
-        if byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte) {
+/// Where the v2 API has a name of the top.
+fn url_path(name: &str) -> String {
+    let mut path = "/v2/keys/".to_owned();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             path.push(char::from(byte));
         } else {
             path.extend(['%', hex(byte >> 4), hex(byte & 0xf)]);
@@ -246,7 +226,6 @@ fn hex(digit: u8) -> char {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inspect::v2_store::{Change, Request};
 
     const SECOND: i64 = NANOSECONDS;
 
@@ -264,12 +243,7 @@ mod tests {
     #[test]
     fn keys_are_written_in_groups_that_etcd_takes() {
         let long = "x".repeat(BATCH_BYTES / 2);
-        let key = |index: usize, value| V2Key {
-            path: format!("/{index}"),
-            value,
-            expires: None,
-            modified_index: 1,
-        };
+        let key = |index: usize, value| V2Key { path: format!("/{index}"), value, expires: None };
         let sizes = |keys: &[V2Key<'_>]| batches(keys).iter().map(Vec::len).collect::<Vec<_>>();
         let short: Vec<_> = (0..125).map(|index| key(index, "")).collect();
         assert_eq!(sizes(&short), [60, 60, 5]);
@@ -279,25 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn with_other_members_about_only_what_was_read_is_deleted() {
-        let mut store = V2Store::default();
-        for path in ["/1/a/b/c", "/1/a/d", "/1/e f"] {
-            let (path, value) = (path.into(), "v".into());
-            let (change, is_folder, expires, keeps_value) = (Change::Set, false, None, false);
-            store.apply(&Request { path, value, is_folder, expires, keeps_value, change });
-        }
-        let requests = |is_alone| {
-            let requests = deletions(&store, is_alone).into_iter();
-            let requests = requests.map(|(path, condition)| format!("{path}?{condition}"));
-            requests.map(|request| request.replacen("/v2/keys", "", 1)).collect::<Vec<_>>()
-        };
-        assert_eq!(requests(true), ["/a?recursive=true", "/e%20f?recursive=true"]);
-        let each = ["/a/b/c?prevIndex=1", "/a/d?prevIndex=2", "/e%20f?prevIndex=3"];
-        assert_eq!(requests(false), [&each[..], &["/a/b?dir=true", "/a?dir=true"]].concat());
-    }
-
-    #[test]
     fn a_name_is_written_as_in_a_url() {
-        assert_eq!(url_path("/a b/c%d/ü?#"), "/v2/keys/a%20b/c%25d/%C3%BC%3F%23");
+        assert_eq!(url_path("a b%ü?#"), "/v2/keys/a%20b%25%C3%BC%3F%23");
     }
 }

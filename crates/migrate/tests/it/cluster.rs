@@ -73,7 +73,7 @@ impl TestCluster {
         self.members[index].etcd = Some(self.spawn(index, version));
     }
 
-    pub fn spawn(&self, index: usize, version: &str) -> Etcd {
+    fn spawn(&self, index: usize, version: &str) -> Etcd {
         let member = &self.members[index];
         let endpoint = member.endpoint();
         let mut arguments = vec![

@@ -54,8 +54,6 @@ pub struct V2Key<'a> {
     /// In nanoseconds since 1970: the earliest time of the key and of the folders above it. `None`
     /// means never.
     pub expires: Option<i64>,
-    /// The index of its last change, by which a request can tell whether it is the same still.
-    pub modified_index: u64,
 }
 
 impl V2Key<'_> {
@@ -101,15 +99,6 @@ impl V2Store {
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let folder = self.find(&["1"]).and_then(Node::entries);
         folder.into_iter().flat_map(BTreeMap::keys).map(String::as_str)
-    }
-
-    /// The folders that clients have made, each behind those within it.
-    pub fn folders(&self) -> Vec<String> {
-        let mut folders = Vec::new();
-        if let Some(folder) = self.find(&["1"]).and_then(Node::entries) {
-            collect_folders(folder, "", &mut folders);
-        }
-        folders
     }
 
     /// Whether users or roles of the v2 API are stored, or its authentication is enabled.
@@ -302,20 +291,8 @@ fn collect<'a>(folder: &'a Folder, above: &str, expires: Option<i64>, keys: &mut
         let path = format!("{above}/{name}");
         let expires = expires.into_iter().chain(node.expires).min();
         match &node.content {
-            NodeContent::Value(value) => {
-                keys.push(V2Key { path, value, expires, modified_index: node.modified_index });
-            }
+            NodeContent::Value(value) => keys.push(V2Key { path, value, expires }),
             NodeContent::Folder(entries) => collect(entries, &path, expires, keys),
-        }
-    }
-}
-
-fn collect_folders(folder: &Folder, above: &str, folders: &mut Vec<String>) {
-    for (name, node) in folder {
-        if let Some(entries) = node.entries() {
-            let path = format!("{above}/{name}");
-            collect_folders(entries, &path, folders);
-            folders.push(path);
         }
     }
 }
