@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
@@ -23,7 +24,9 @@ impl Events {
 
     fn add(&mut self, line: &str) {
         let event = serde_json::from_str(line).ok();
-        self.0.extend(event.filter(|event: &Value| event["event"].is_string()));
+        let event = event.filter(|event: &Value| event["event"].is_string());
+        event.iter().for_each(check_schema);
+        self.0.extend(event);
     }
 
     fn named(&self, name: &str) -> impl Iterator<Item = &Value> {
@@ -75,6 +78,34 @@ impl Events {
             message: errors[0]["message"].as_str().unwrap(),
             hints: hints.map(|hint| hint.as_str().unwrap()).collect(),
         }
+    }
+}
+
+/// An event must be one that the published schema knows, with the fields of that.
+#[track_caller]
+fn check_schema(event: &Value) {
+    static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
+        serde_json::from_str(include_str!("../../../../docs/migrate-event.schema.json")).unwrap()
+    });
+    let is_one_of = |list: &Value, value: &Value| match list {
+        Value::Array(all) => all.contains(value),
+        one => one == value,
+    };
+    for name in SCHEMA["required"].as_array().unwrap() {
+        assert!(event[name.as_str().unwrap()].is_string(), "no {name}: {event}");
+    }
+    for (name, value) in event.as_object().unwrap() {
+        let property = &SCHEMA["properties"][name];
+        let kind = match value {
+            Value::Null => "null",
+            Value::String(_) => "string",
+            Value::Number(number) if number.is_u64() => "integer",
+            Value::Array(_) => "array",
+            _ => "other",
+        };
+        assert!(is_one_of(&property["type"], &kind.into()), "{name} is {kind}: {event}");
+        let words = &property["enum"];
+        assert!(words.is_null() || is_one_of(words, value), "{name} is {value}");
     }
 }
 
