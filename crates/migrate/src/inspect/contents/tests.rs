@@ -167,6 +167,15 @@ impl Pair {
     }
 }
 
+/// A request that puts a key of two bytes, and one that ends a lease.
+fn put(key: &[u8; 2]) -> Vec<u8> {
+    [&[0x22, 4, 0x0a, 2][..], key].concat()
+}
+
+fn revoke(lease: u8) -> [u8; 4] {
+    [0x4a, 2, 8, lease]
+}
+
 fn quiet(writes: &Writes) -> Rules<'_> {
     Rules { writes: Some(writes), served: Some(Duration::from_secs(10)), converts: false }
 }
@@ -320,16 +329,16 @@ fn what_is_new_needs_a_reason() {
     let mut writes = Writes::default();
     let deleted = "error: the key `/a` was deleted at revision 10";
     let written = "error: revision 10 of the key `/new\\xc3\\xa9` was written meanwhile";
-    let put = |it: &mut Example| {
+    let new = |it: &mut Example| {
         it.put(10, "/newé");
     };
     check(|it| it.delete(10, "/a"), &quiet(&writes), deleted, deleted);
-    check(put, &quiet(&writes), written, written);
+    check(new, &quiet(&writes), written, written);
     let one = "1 revision that was written meanwhile";
     let anybody = Rules { writes: None, served: None, converts: false };
     check(|it| it.delete(10, "/a"), &anybody, one, one);
     let converts = Rules { converts: true, ..quiet(&writes) };
-    check(put, &converts, "1 key that was converted", "1 key that was converted");
+    check(new, &converts, "1 key that was converted", "1 key that was converted");
     let with_lease = |it: &mut Example| {
         it.put(10, "/new").lease = 9;
         it.leases.insert(9, 60);
@@ -341,9 +350,9 @@ fn what_is_new_needs_a_reason() {
         "1 key that was converted, not the leases, some of which may have ended",
     );
     check(|it| it.delete(10, "/a"), &converts, deleted, deleted);
-    writes.add_key(b"\x0a\x02/a");
+    writes.add(&put(b"/a"));
     check(|it| it.delete(10, "/a"), &quiet(&writes), one, one);
-    check(put, &quiet(&writes), written, written);
+    check(new, &quiet(&writes), written, written);
 }
 
 #[test]
@@ -359,6 +368,12 @@ fn a_lease_may_end_when_its_time_is_over_and_take_its_keys_along() {
     check(ended, &slow, said, unproven);
     check(ended, &Rules { served: None, ..quiet(&writes) }, said, unproven);
     check(ended, &quiet(&writes), "error: the lease 7 is missing", unproven);
+    // The log ends it, and grants another one of the same id.
+    let mut revokes = Writes::default();
+    revokes.add(&revoke(7));
+    check(ended, &quiet(&revokes), said, unproven);
+    let one = "1 key that a lease has deleted";
+    check(|it| it.delete(10, "/c"), &quiet(&revokes), one, one);
     // The lease is still there.
     let deleted = "error: the key `/c` was deleted at revision 10";
     check(|it| it.delete(10, "/c"), &slow, deleted, deleted);
@@ -397,8 +412,8 @@ fn a_compaction_may_remove_what_is_not_the_newest() {
         it.compact(11);
     };
     let mut both = Writes::default();
-    both.add_key(b"\x0a\x02/c");
-    both.add_key(b"\x0a\x02/a");
+    both.add(&put(b"/c"));
+    both.add(&put(b"/a"));
     let said = "1 revision that was written meanwhile, 8 revisions that a compaction has removed";
     check(
         later,
@@ -407,7 +422,7 @@ fn a_compaction_may_remove_what_is_not_the_newest() {
         &format!("1 revision that was written meanwhile, {unproven}"),
     );
     let mut only = Writes::default();
-    only.add_key(b"\x0a\x02/a");
+    only.add(&put(b"/a"));
     check(
         later,
         &quiet(&only),
