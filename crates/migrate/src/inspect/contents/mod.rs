@@ -196,4 +196,6 @@ impl Contents {
 }
 
 #[cfg(test)]
+mod sample;
+#[cfg(test)]
 mod tests;
