@@ -126,6 +126,14 @@ fn upgrades_and_both_kinds_of_downgrade_are_the_same() {
         let before = figures(directory);
         assert_eq!(before["keys"], json!(KEYS + 1));
         assert_ne!(before["revisions"], before["keys"]);
+        let mut command = directory.command(to, &real.bin_dir);
+        let plan = events::plan(command.arg("--allow-multi-step-downgrade"));
+        for step in plan["steps"].as_array().unwrap() {
+            let starts_servers = step["action"] == "serve" || step["action"] == "downgrade";
+            let changes = json!(["log-replay", "lease-end", "compaction"]);
+            let expected = if starts_servers { changes } else { Value::Null };
+            assert_eq!(step["mayChange"], expected, "{step}");
+        }
         let events = real.migrate(directory, to, &["--allow-multi-step-downgrade"]);
         assert_verified(&events, &before, &[]);
         assert_eq!(figures(directory), before, "{from} {to}");
