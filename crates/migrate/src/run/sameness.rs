@@ -26,7 +26,7 @@ const FULL_UP_TO_BYTES: u64 = 512 << 20;
 /// What is known of the time before this run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Past {
-    /// No earlier run has changed the data.
+    /// No earlier run has changed the data, or nothing tells what was there before it did.
     Untouched,
     /// The last run did not come to its end, and nobody has written to the data since.
     GoesOn,
@@ -83,19 +83,18 @@ impl Sameness {
             journal.baseline = None;
             return Ok(());
         }
+        if !self.is_first() && journal.baseline.is_none() {
+            // An earlier run had no comparison, but perhaps a copy.
+            journal.baseline = journal.backup.as_deref().and_then(|copy| read_copy(context, copy));
+            if journal.baseline.is_none() {
+                self.past = Past::Untouched;
+            }
+        }
         if self.is_first() {
             return self.begin_anew(context, journal, changes.is_empty());
         }
-        if journal.baseline.is_none() {
-            // An earlier run had no comparison, but a copy.
-            journal.baseline = journal.backup.as_deref().and_then(|copy| read_copy(context, copy));
-        }
-        match &mut journal.baseline {
-            Some(baseline) => baseline.changes.extend(changes),
-            None if changes.is_empty() => {}
-            None => {
-                log.info("verify", "nothing is compared: no copy tells what was there at first");
-            }
+        if let Some(baseline) = &mut journal.baseline {
+            baseline.changes.extend(changes);
         }
         Ok(())
     }

@@ -292,6 +292,8 @@ fn members_that_migrate_together_go_over_several_minors() {
                 let mut command = cluster.migrate(index, highest);
                 let events = succeed(&cluster.members[index].directory, &mut command, highest);
                 assert_ne!(events.started(), [""; 0]);
+                let keys = &events.only("verified")["keys"];
+                assert_eq!(keys.as_u64(), Some(60), "{events:?}");
                 cluster.spawn(index, highest)
             })
         };

@@ -201,6 +201,8 @@ pub fn succeed(directory: &Directory, command: &mut Command, to: &str) -> Events
     assert_eq!(code, Some(0), "{events:?}");
     assert!(events.has("done"), "{events:?}");
     assert_eq!(directory.version(), format!("{to}/etcd3"));
+    // Whatever starts a server has to show that it has lost nothing.
+    assert!(events.started().is_empty() || events.has("verified"), "{events:?}");
     events
 }
 

@@ -99,6 +99,10 @@ fn with_thief(real: &Real, version: &str) -> Directory {
     with_script(real, &format!("etcd-{version}"), &script)
 }
 
+fn run_with(directory: &Directory, to: &str, flag: &str) -> (Option<i32>, Events) {
+    events::run(directory.command(to, &real().bin_dir).arg(flag))
+}
+
 fn only_copy(directory: &Directory) -> std::path::PathBuf {
     let copies: Vec<_> = fs::read_dir(directory.path("data.bak")).unwrap().flatten().collect();
     assert_eq!(copies.len(), 1, "{copies:?}");
@@ -122,6 +126,14 @@ fn upgrades_and_both_kinds_of_downgrade_are_the_same() {
         let before = figures(directory);
         assert_eq!(before["keys"], json!(KEYS + 1));
         assert_ne!(before["revisions"], before["keys"]);
+        let mut command = directory.command(to, &real.bin_dir);
+        let plan = events::plan(command.arg("--allow-multi-step-downgrade"));
+        for step in plan["steps"].as_array().unwrap() {
+            let starts_servers = step["action"] == "serve" || step["action"] == "downgrade";
+            let changes = json!(["log-replay", "lease-end", "compaction"]);
+            let expected = if starts_servers { changes } else { Value::Null };
+            assert_eq!(step["mayChange"], expected, "{step}");
+        }
         let events = real.migrate(directory, to, &["--allow-multi-step-downgrade"]);
         assert_verified(&events, &before, &[]);
         assert_eq!(figures(directory), before, "{from} {to}");
@@ -304,7 +316,8 @@ fn a_difference_can_be_accepted_and_what_others_write_afterwards_is_none() {
     };
     let accepted = seed.copy();
     fail(&accepted);
-    let events = real.migrate(&accepted, to, &["--verify=off"]);
+    let (code, events) = run_with(&accepted, to, "--verify=off");
+    assert_eq!(code, Some(0), "{events:?}");
     assert!(events.has("verify") && !events.has("verified"), "{events:?}");
     // Nothing is left to compare.
     let events = real.migrate(&accepted, to, &[]);
@@ -376,9 +389,37 @@ fn how_much_is_compared_is_a_flag() {
         assert!(events.error().message.contains("`/registry/5` was deleted"), "{events:?}");
     }
     let directory = seed.copy();
-    let events = real.migrate(&directory, highest, &["--verify=off"]);
+    let (code, events) = run_with(&directory, highest, "--verify=off");
+    assert_eq!(code, Some(0), "{events:?}");
     assert!(!events.has("verified"), "{events:?}");
     let mut command = seed.directory.command(highest, &real.bin_dir);
     let (code, _, stderr) = outcome(&command.arg("--verify=most").output().unwrap());
     assert_eq!(code, Some(2), "{stderr}");
+}
+
+#[test]
+#[ignore = "needs etcd servers"]
+fn a_restored_snapshot_whose_revision_was_raised_is_the_same_after_the_migration() {
+    let real = real();
+    let [from, to] = [5, 7].map(|minor| real.version(minor));
+    let seed = seed(real, from);
+    let etcd = real.start(&seed.directory, from);
+    let snapshot = seed.directory.path("snapshot.db");
+    etcd.run(&["snapshot", "save", snapshot.to_str().unwrap()]);
+    drop(etcd);
+    let directory = Directory::new();
+    let mut restore = Command::new(real.program("etcdutl", from));
+    restore.args(["snapshot", "restore"]).arg(snapshot).arg("--data-dir");
+    restore.arg(directory.path("data")).args(["--bump-revision=1000000", "--mark-compacted"]);
+    restore.args(["--name=m", "--initial-cluster=m=http://localhost:2380"]);
+    restore.arg("--initial-advertise-peer-urls=http://localhost:2380");
+    assert!(restore.output().unwrap().status.success());
+    // No server has run here, so that the first one is of a step.
+    let events = real.migrate(&directory, to, &[]);
+    let event = events.only("verified");
+    assert_eq!(event["keys"], json!(KEYS + 1), "{event}");
+    assert!(event["compactedAt"].as_u64().unwrap() >= 1_000_000, "{event}");
+    let changed = event["changed"].as_array().unwrap();
+    assert_eq!(changed.len(), 1, "{event}");
+    assert!(changed[0].as_str().unwrap().ends_with("a compaction has removed"), "{event}");
 }

@@ -41,7 +41,8 @@ pub fn explain(place: &Place<'_>, rules: &Rules<'_>, allowed: &mut Allowed) -> R
     for (key, Deletion { revision, lease }) in deletions {
         // What knew the lease may be compacted.
         let is_unknown = place.copy.is_none() && revision <= place.mark;
-        if is_unknown || (lease != 0 && !left.contains(&lease)) {
+        let has_ended = !left.contains(&lease) || rules.revokes(lease);
+        if is_unknown || (lease != 0 && has_ended) {
             allowed.expired_keys += 1;
         } else if first.as_ref().is_none_or(|first| first.revision() > revision) {
             first = Some(Difference::Deleted { key, revision });

@@ -22,9 +22,13 @@ impl Rules<'_> {
         self.writes.is_none_or(|writes| writes.may_write(key))
     }
 
-    pub fn may_end(&self, lease: u64, seconds: u64) -> bool {
+    /// Whether the lease may have ended at any time. Another one of the same id may be there since.
+    pub fn revokes(&self, lease: u64) -> bool {
         self.writes.is_none_or(|writes| writes.revokes(lease))
-            || self.served.is_none_or(|served| served.as_secs() >= seconds)
+    }
+
+    pub fn may_end(&self, lease: u64, seconds: u64) -> bool {
+        self.revokes(lease) || self.served.is_none_or(|served| served.as_secs() >= seconds)
     }
 
     pub fn may_be_granted(&self, lease: u64) -> bool {

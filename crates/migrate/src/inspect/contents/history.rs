@@ -100,7 +100,7 @@ impl Merge<'_> {
         }
         self.removed += 1;
         self.owed.pay(record);
-        if !revision.is_deletion {
+        if !revision.is_deletion && !record::is_mark(record) {
             self.owed.owe(key, record);
         }
         old.advance()?;

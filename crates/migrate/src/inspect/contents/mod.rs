@@ -189,11 +189,13 @@ impl Contents {
         let Some(keys) = &mut self.keys else { return };
         if revision.is_deletion {
             *keys = keys.saturating_sub(u64::from(!is_compacted));
-        } else if is_compacted || record::version(bytes) == 1 {
+        } else if !record::is_mark(bytes) && (is_compacted || record::version(bytes) == 1) {
             *keys += 1;
         }
     }
 }
 
+#[cfg(test)]
+mod sample;
 #[cfg(test)]
 mod tests;

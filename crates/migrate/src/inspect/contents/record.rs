@@ -39,6 +39,12 @@ pub fn key(record: &[u8]) -> &[u8] {
     protobuf::bytes(record, KEY).unwrap_or_default()
 }
 
+/// Whether it is no key: `etcdutl snapshot restore --bump-revision` writes an empty record to raise the
+/// revision.
+pub fn is_mark(record: &[u8]) -> bool {
+    record.is_empty()
+}
+
 /// How many puts the key has had since it was created, this one included.
 pub fn version(record: &[u8]) -> u64 {
     protobuf::number(record, VERSION)

@@ -6,114 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::compare::{Allowed, Comparison, Rules, Stop};
+use super::sample::Example;
 use super::*;
-use crate::inspect::bolt::sample;
 use crate::inspect::log::writes::Writes;
 use crate::scratch::ScratchDirectory;
-
-/// A record of the history.
-#[derive(Clone, Debug)]
-struct Record {
-    main: u8,
-    key: &'static str,
-    /// `None` deletes the key.
-    value: Option<u8>,
-    version: u8,
-    lease: u8,
-}
-
-/// What is in a database.
-#[derive(Clone, Debug, Default)]
-struct Example {
-    history: Vec<Record>,
-    compacted: u8,
-    scheduled: u8,
-    /// Id and time.
-    leases: BTreeMap<u8, u8>,
-    users: BTreeMap<&'static str, &'static str>,
-    roles: BTreeMap<&'static str, &'static str>,
-    is_auth_enabled: bool,
-}
-
-impl Example {
-    fn put(&mut self, main: u8, key: &'static str) -> &mut Record {
-        let before = self.history.iter().rev().find(|record| record.key == key);
-        let version = before.filter(|it| it.value.is_some()).map_or(1, |it| it.version + 1);
-        self.history.push(Record { main, key, value: Some(main), version, lease: 0 });
-        self.history.last_mut().unwrap()
-    }
-
-    fn delete(&mut self, main: u8, key: &'static str) {
-        self.history.push(Record { main, key, value: None, version: 0, lease: 0 });
-    }
-
-    /// As etcd does it: of each key the newest revision stays, unless that is a deletion.
-    fn compact(&mut self, at: u8) {
-        let newest: BTreeMap<_, _> = self
-            .history
-            .iter()
-            .filter(|record| record.main <= at)
-            .map(|record| (record.key, record.main))
-            .collect();
-        self.history.retain(|record| {
-            record.main > at || (newest[record.key] == record.main && record.value.is_some())
-        });
-        (self.scheduled, self.compacted) = (at, at);
-    }
-
-    fn file(&self) -> Vec<u8> {
-        let history: Vec<_> = self
-            .history
-            .iter()
-            .map(|record| {
-                let deletion = if record.value.is_none() { "t" } else { "" };
-                (revision(record.main) + deletion, message(record))
-            })
-            .collect();
-        let history: Vec<_> = history.iter().map(|(name, it)| (&**name, &**it)).collect();
-        let leases: Vec<_> = self
-            .leases
-            .iter()
-            .map(|(id, ttl)| (format!("\0\0\0\0\0\0\0{}", char::from(*id)), [8, *id, 16, *ttl]))
-            .collect();
-        let leases: Vec<_> = leases.iter().map(|(id, it)| (&**id, &it[..])).collect();
-        let named = |list: &BTreeMap<&'static str, &'static str>| {
-            list.iter().map(|(name, it)| (*name, it.as_bytes())).collect::<Vec<_>>()
-        };
-        let marks =
-            [("finishedCompactRev", self.compacted), ("scheduledCompactRev", self.scheduled)];
-        let marks: Vec<_> = marks
-            .into_iter()
-            .filter(|(_, main)| *main > 0)
-            .map(|(name, main)| (name, revision(main)))
-            .collect();
-        let marks: Vec<_> = marks.iter().map(|(name, it)| (*name, it.as_bytes())).collect();
-        sample::database(&[
-            ("auth", true, &[("authEnabled", &[u8::from(self.is_auth_enabled)])]),
-            ("authRoles", true, &named(&self.roles)),
-            ("authUsers", true, &named(&self.users)),
-            ("key", false, &history),
-            ("lease", true, &leases),
-            ("meta", true, &marks),
-        ])
-    }
-}
-
-fn revision(main: u8) -> String {
-    format!("\0\0\0\0\0\0\0{}_\0\0\0\0\0\0\0\0", char::from(main))
-}
-
-/// A `mvccpb.KeyValue`.
-fn message(record: &Record) -> Vec<u8> {
-    let key = [&[0x0a, u8::try_from(record.key.len()).unwrap()], record.key.as_bytes()].concat();
-    let Some(value) = record.value else { return key };
-    let mut message =
-        [&key[..], &[0x18, record.main, 0x20, record.version, 0x2a, 1, value]].concat();
-    if record.lease != 0 {
-        message.extend([0x30, record.lease]);
-    }
-    message
-}
 
 /// Three keys, of which one was changed and one deleted; one belongs to a lease of 60 seconds.
 fn example() -> Example {
@@ -165,6 +61,15 @@ impl Pair {
         }
         .run()
     }
+}
+
+/// A request that puts a key of two bytes, and one that ends a lease.
+fn put(key: [u8; 2]) -> Vec<u8> {
+    [&[0x22, 4, 0x0a, 2][..], &key].concat()
+}
+
+fn revoke(lease: u8) -> [u8; 4] {
+    [0x4a, 2, 8, lease]
 }
 
 fn quiet(writes: &Writes) -> Rules<'_> {
@@ -320,16 +225,16 @@ fn what_is_new_needs_a_reason() {
     let mut writes = Writes::default();
     let deleted = "error: the key `/a` was deleted at revision 10";
     let written = "error: revision 10 of the key `/new\\xc3\\xa9` was written meanwhile";
-    let put = |it: &mut Example| {
+    let new = |it: &mut Example| {
         it.put(10, "/newé");
     };
     check(|it| it.delete(10, "/a"), &quiet(&writes), deleted, deleted);
-    check(put, &quiet(&writes), written, written);
+    check(new, &quiet(&writes), written, written);
     let one = "1 revision that was written meanwhile";
     let anybody = Rules { writes: None, served: None, converts: false };
     check(|it| it.delete(10, "/a"), &anybody, one, one);
     let converts = Rules { converts: true, ..quiet(&writes) };
-    check(put, &converts, "1 key that was converted", "1 key that was converted");
+    check(new, &converts, "1 key that was converted", "1 key that was converted");
     let with_lease = |it: &mut Example| {
         it.put(10, "/new").lease = 9;
         it.leases.insert(9, 60);
@@ -341,9 +246,9 @@ fn what_is_new_needs_a_reason() {
         "1 key that was converted, not the leases, some of which may have ended",
     );
     check(|it| it.delete(10, "/a"), &converts, deleted, deleted);
-    writes.add_key(b"\x0a\x02/a");
+    writes.add(&put(*b"/a"));
     check(|it| it.delete(10, "/a"), &quiet(&writes), one, one);
-    check(put, &quiet(&writes), written, written);
+    check(new, &quiet(&writes), written, written);
 }
 
 #[test]
@@ -359,6 +264,12 @@ fn a_lease_may_end_when_its_time_is_over_and_take_its_keys_along() {
     check(ended, &slow, said, unproven);
     check(ended, &Rules { served: None, ..quiet(&writes) }, said, unproven);
     check(ended, &quiet(&writes), "error: the lease 7 is missing", unproven);
+    // The log ends it, and grants another one of the same id.
+    let mut revokes = Writes::default();
+    revokes.add(&revoke(7));
+    check(ended, &quiet(&revokes), said, unproven);
+    let one = "1 key that a lease has deleted";
+    check(|it| it.delete(10, "/c"), &quiet(&revokes), one, one);
     // The lease is still there.
     let deleted = "error: the key `/c` was deleted at revision 10";
     check(|it| it.delete(10, "/c"), &slow, deleted, deleted);
@@ -397,8 +308,8 @@ fn a_compaction_may_remove_what_is_not_the_newest() {
         it.compact(11);
     };
     let mut both = Writes::default();
-    both.add_key(b"\x0a\x02/c");
-    both.add_key(b"\x0a\x02/a");
+    both.add(&put(*b"/c"));
+    both.add(&put(*b"/a"));
     let said = "1 revision that was written meanwhile, 8 revisions that a compaction has removed";
     check(
         later,
@@ -407,7 +318,7 @@ fn a_compaction_may_remove_what_is_not_the_newest() {
         &format!("1 revision that was written meanwhile, {unproven}"),
     );
     let mut only = Writes::default();
-    only.add_key(b"\x0a\x02/a");
+    only.add(&put(*b"/a"));
     check(
         later,
         &quiet(&only),

@@ -80,7 +80,8 @@ impl Writes {
         !self.granted.is_empty() || !self.revoked.is_empty()
     }
 
-    fn add(&mut self, request: &[u8]) {
+    /// Adds an `etcdserverpb.InternalRaftRequest`.
+    pub(crate) fn add(&mut self, request: &[u8]) {
         // A bare request of the v2 API has this field as well, and nothing else of it fits.
         if protobuf::bytes(request, V2).is_some() {
             return;
@@ -124,7 +125,7 @@ impl Writes {
     }
 
     /// `etcdserverpb.PutRequest`.
-    pub(crate) fn add_key(&mut self, put: &[u8]) {
+    fn add_key(&mut self, put: &[u8]) {
         if self.keys.len() >= MOST_KEYS {
             return self.add_all();
         }
