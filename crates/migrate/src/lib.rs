@@ -33,7 +33,7 @@ use report::Report;
 use report::event::EventLog;
 use report::findings::Findings;
 use report::format::OutputFormat;
-use report::outcome::{self, Outcome};
+use report::outcome::{self, RunOutcome};
 use run::{check, migration, rehearsal, restore};
 
 /// What `--version` prints. In one piece, because `etcdimg verify` searches the finished program
@@ -83,7 +83,7 @@ fn report_outcome(
     let target = &options.target.version.to_string();
     outcome::write_metrics(
         path,
-        &Outcome { data_dir: &options.data_dir, target, exit_code, duration },
+        &RunOutcome { data_dir: &options.data_dir, target, exit_code, duration },
     )
 }
 

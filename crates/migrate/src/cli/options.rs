@@ -6,9 +6,9 @@ use std::time::Duration;
 use etcd_version::Bundled;
 
 use crate::inspect::current_version::Trust;
-use crate::inspect::layout::Layout;
+use crate::inspect::layout::DataLayout;
 use crate::inspect::version_pair::VersionPair;
-use crate::plan::steps::Allowed;
+use crate::plan::steps::PlanOptions;
 
 /// What happens to the plain `etcd`, `etcdctl` and `etcdutl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +106,7 @@ pub struct Options {
     /// It need not exist.
     pub data_dir: PathBuf,
     /// Where its parts are.
-    pub layout: Layout,
+    pub layout: DataLayout,
     /// The directory of the programs `etcd-<version>`.
     pub bin_dir: PathBuf,
     /// `None` if the image itself says which versions are bundled.
@@ -114,7 +114,7 @@ pub struct Options {
     pub target: VersionPair,
     pub member: ServerOptions,
     pub trust: Trust,
-    pub allowed: Allowed,
+    pub allowed: PlanOptions,
     pub backups: Backups,
     pub verify: Verify,
     pub timeouts: Timeouts,

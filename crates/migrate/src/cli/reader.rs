@@ -17,9 +17,9 @@ use super::options::{
 use super::{etcd_flags, shell_words};
 use crate::error::MigrateError;
 use crate::inspect::current_version::Trust;
-use crate::inspect::layout::Layout;
+use crate::inspect::layout::DataLayout;
 use crate::inspect::version_pair::{Storage, VersionPair};
-use crate::plan::steps::{Allowed, Defrag, Downgrades};
+use crate::plan::steps::{Defrag, Downgrades, PlanOptions};
 use crate::plan::v2_content::V2Content;
 use crate::platform::BIN_DIR;
 use crate::report::format::OutputFormat;
@@ -139,13 +139,13 @@ impl OptionReader<'_> {
     }
 
     /// Where the parts of the data directory are.
-    pub fn layout(&self) -> Result<Layout, MigrateError> {
+    pub fn layout(&self) -> Result<DataLayout, MigrateError> {
         let given = self.flag("wal-dir")?.filter(|value| !value.is_empty()).map(str::to_owned);
         let extra = || Ok(etcd_flags::value_of("wal-dir", &self.extra_arguments()?));
         let given = given.map_or_else(extra, |given| Ok(Some(given)))?;
         let given = given.map_or_else(|| self.variable("ETCD_WAL_DIR"), |given| Ok(Some(given)))?;
         let given = given.filter(|value| !value.is_empty()).map(PathBuf::from);
-        Ok(Layout::of(&self.data_dir()?, given.as_deref()))
+        Ok(DataLayout::of(&self.data_dir()?, given.as_deref()))
     }
 
     /// The format of the log.
@@ -278,7 +278,7 @@ impl OptionReader<'_> {
         }
     }
 
-    fn allowed(&self) -> Result<Allowed, MigrateError> {
+    fn allowed(&self) -> Result<PlanOptions, MigrateError> {
         let downgrades = if self.arguments.has("allow-multi-step-downgrade") {
             Downgrades::SeveralMinors
         } else {
@@ -295,7 +295,7 @@ impl OptionReader<'_> {
             }
         };
         let defrag = if self.arguments.has("defrag") { Defrag::AtTheEnd } else { Defrag::No };
-        Ok(Allowed { downgrades, v2_content, defrag })
+        Ok(PlanOptions { downgrades, v2_content, defrag })
     }
 
     fn backups(&self) -> Result<Backups, MigrateError> {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::files::tree;
-use crate::inspect::layout::Layout;
+use crate::inspect::layout::DataLayout;
 use crate::inspect::member_data::{self, MemberData};
 use crate::inspect::raft_snapshot;
 use crate::inspect::version_pair::{Storage, VersionPair};
@@ -52,7 +52,7 @@ pub enum DataDirContents {
 }
 
 /// Reads a data directory, which need not exist.
-pub fn read(layout: &Layout) -> Result<DataDir, MigrateError> {
+pub fn read(layout: &DataLayout) -> Result<DataDir, MigrateError> {
     let data_dir = &*layout.data_dir;
     let entries = match fs::read_dir(data_dir) {
         Ok(entries) => entries,
@@ -109,7 +109,7 @@ fn refuse_set_aside(data_dir: &Path) -> Result<(), MigrateError> {
 }
 
 /// An error if there is nothing but a log, in the place that `--wal-dir` names.
-fn refuse_log_alone(layout: &Layout) -> Result<(), MigrateError> {
+fn refuse_log_alone(layout: &DataLayout) -> Result<(), MigrateError> {
     if !layout.has_log_apart() || !has_wal(&layout.wal)? {
         return Ok(());
     }
@@ -120,7 +120,7 @@ fn refuse_log_alone(layout: &Layout) -> Result<(), MigrateError> {
 }
 
 /// An error if `--wal-dir` names a place without a log, and the log is in `member/wal`.
-fn refuse_other_log(layout: &Layout) -> Result<(), MigrateError> {
+fn refuse_other_log(layout: &DataLayout) -> Result<(), MigrateError> {
     let inside = layout.member.join("wal");
     if !layout.has_log_apart() || !has_wal(&inside)? {
         return Ok(());
@@ -135,7 +135,7 @@ fn refuse_other_log(layout: &Layout) -> Result<(), MigrateError> {
 }
 
 fn look_at_member(
-    layout: &Layout,
+    layout: &DataLayout,
     file: Option<&VersionPair>,
 ) -> Result<DataDirContents, MigrateError> {
     let refuse = |what: &str| MigrateError::new(MigrateErrorKind::NotMigratable, what);

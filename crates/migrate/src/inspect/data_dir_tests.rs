@@ -6,7 +6,7 @@ use crate::inspect::raft_snapshot::sample as snapshot;
 use crate::scratch::ScratchDirectory;
 
 fn read(data_dir: &Path) -> Result<DataDir, MigrateError> {
-    super::read(&Layout::of(data_dir, None))
+    super::read(&DataLayout::of(data_dir, None))
 }
 
 fn bytes(series: &str) -> &[u8] {
@@ -201,7 +201,7 @@ fn arbitrary_version_files_never_panic() {
 fn a_place_for_a_log_apart_is_no_data() {
     let scratch = ScratchDirectory::new();
     scratch.write("log/lost+found/x", b"");
-    let layout = Layout::of(scratch.path(), Some(&scratch.path().join("log/wal")));
+    let layout = DataLayout::of(scratch.path(), Some(&scratch.path().join("log/wal")));
     assert_eq!(super::read(&layout).unwrap().contents, DataDirContents::Empty);
     scratch.write("log/wal/0000000000000000-0000000000000000.wal", b"");
     assert!(super::read(&layout).is_err());
@@ -214,14 +214,14 @@ fn a_log_apart_counts_as_the_log() {
     let member: Pairs<'_> = &[("1", br#"{"id":1,"peerURLs":["http://a:2380"],"name":"m"}"#)];
     scratch.write("member/snap/db", &database(&[("members", true, member)]));
     let fast = scratch.path().join(".fast");
-    let read = || super::read(&Layout::of(scratch.path(), Some(&fast)));
+    let read = || super::read(&DataLayout::of(scratch.path(), Some(&fast)));
     // etcd would begin a new log there.
     let failure = read().unwrap_err();
     assert!(failure.cause.starts_with("the log is in "), "{}", failure.cause);
     fs::rename(scratch.path().join("member/wal"), &fast).unwrap();
     assert!(matches!(read().unwrap().contents, DataDirContents::Etcd3(_)));
     // Who does not know of it is told what to say.
-    let failure = super::read(&Layout::of(scratch.path(), None)).unwrap_err();
+    let failure = super::read(&DataLayout::of(scratch.path(), None)).unwrap_err();
     assert!(failure.hints.iter().any(|hint| hint.contains("ETCD_WAL_DIR")), "{failure:?}");
     fs::remove_dir_all(scratch.path().join("member")).unwrap();
     let failure = read().unwrap_err();

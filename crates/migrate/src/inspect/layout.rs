@@ -18,7 +18,7 @@ pub const WORK_DIR: &str = ".migrate-swap";
 
 /// The paths by which etcd finds its data. They need not exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Layout {
+pub struct DataLayout {
     pub data_dir: PathBuf,
     pub member: PathBuf,
     /// The database and the raft snapshots.
@@ -86,7 +86,7 @@ impl Part {
     }
 }
 
-impl Layout {
+impl DataLayout {
     /// `wal_dir` is what the operator says by `--wal-dir`.
     pub fn of(data_dir: &Path, wal_dir: Option<&Path>) -> Self {
         let member = data_dir.join("member");

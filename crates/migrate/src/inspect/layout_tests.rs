@@ -11,9 +11,9 @@ fn example() -> ScratchDirectory {
     scratch
 }
 
-fn layout(scratch: &ScratchDirectory, wal_dir: Option<&str>) -> Layout {
+fn layout(scratch: &ScratchDirectory, wal_dir: Option<&str>) -> DataLayout {
     let wal_dir = wal_dir.map(|name| scratch.path().join(name));
-    Layout::of(&scratch.path().join("data"), wal_dir.as_deref())
+    DataLayout::of(&scratch.path().join("data"), wal_dir.as_deref())
 }
 
 #[test]
@@ -25,7 +25,7 @@ fn plain_directories_can_be_renamed() {
         assert!(layout.can_be_renamed() && !layout.has_log_apart());
         layout.refuse_to_replace().unwrap();
     }
-    let nothing = Layout::of(&scratch.path().join("nothing"), None);
+    let nothing = DataLayout::of(&scratch.path().join("nothing"), None);
     assert!(nothing.can_be_renamed());
 }
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::inspect::bolt::{self, Database};
-use crate::inspect::layout::Layout;
+use crate::inspect::layout::DataLayout;
 use crate::inspect::log::{self, LogContents};
 pub use crate::inspect::member::Member;
 use crate::inspect::protobuf;
@@ -101,7 +101,7 @@ fn is_decided(cluster_version: Series) -> bool {
 }
 
 /// Reads a database and its log.
-pub fn read(layout: &Layout) -> Result<MemberData, MigrateError> {
+pub fn read(layout: &DataLayout) -> Result<MemberData, MigrateError> {
     let db = layout.db();
     let mut data = read_db(&db)?;
     let unreadable = |error| MigrateError::file("read the log in", &layout.wal, &error);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::files::{mounts, tree};
 use crate::inspect::data_dir::is_leftover;
-use crate::inspect::layout::{Layout, Part, Shape, WORK_DIR};
+use crate::inspect::layout::{DataLayout, Part, Shape, WORK_DIR};
 use crate::platform;
 
 /// Everything that a copy of `member` consists of.
@@ -55,7 +55,7 @@ impl FileSource {
 impl MemberFiles {
     /// Lists them. Links and mount points at `member` and its parts are followed, and a log apart is
     /// part of the copy.
-    pub fn of(layout: &Layout) -> io::Result<Self> {
+    pub fn of(layout: &DataLayout) -> io::Result<Self> {
         let mut list = Self::default();
         let to = PathBuf::from("member");
         list.directory(&layout.member, &to);
@@ -110,47 +110,47 @@ impl MemberFiles {
                 continue;
             }
             match kind(&path, mounts)? {
-                Kind::File => self.files.push(FileSource::of(path, to.join(name))?),
-                Kind::Directory => {
+                SourceKind::File => self.files.push(FileSource::of(path, to.join(name))?),
+                SourceKind::Directory => {
                     let to = to.join(name);
                     self.directory(&path, &to);
                     self.walk(&path, &to, &|_| true, mounts)?;
                 }
-                Kind::Other(why) => self.left_out.push((path, why)),
+                SourceKind::Other(why) => self.left_out.push((path, why)),
             }
         }
         Ok(())
     }
 }
 
-enum Kind {
+enum SourceKind {
     File,
     Directory,
     Other(&'static str),
 }
 
 /// What a path is, after links to files are followed.
-fn kind(path: &Path, mounts: &[PathBuf]) -> io::Result<Kind> {
+fn kind(path: &Path, mounts: &[PathBuf]) -> io::Result<SourceKind> {
     let is_link = fs::symlink_metadata(path)?.is_symlink();
     let metadata = match fs::metadata(path) {
         Err(error) if is_link && error.kind() == io::ErrorKind::NotFound => {
-            return Ok(Kind::Other("it is a link that leads nowhere"));
+            return Ok(SourceKind::Other("it is a link that leads nowhere"));
         }
         metadata => metadata?,
     };
     if metadata.is_file() {
-        return Ok(Kind::File);
+        return Ok(SourceKind::File);
     }
     if !metadata.is_dir() {
-        return Ok(Kind::Other("it is neither a file nor a directory"));
+        return Ok(SourceKind::Other("it is neither a file nor a directory"));
     }
     let is_mount = !mounts.is_empty() && mounts.contains(&fs::canonicalize(path)?);
     Ok(if is_link {
-        Kind::Other("it is a link to a directory that etcd does not use")
+        SourceKind::Other("it is a link to a directory that etcd does not use")
     } else if is_mount {
-        Kind::Other("it is a mount point that etcd does not use")
+        SourceKind::Other("it is a mount point that etcd does not use")
     } else {
-        Kind::Directory
+        SourceKind::Directory
     })
 }
 

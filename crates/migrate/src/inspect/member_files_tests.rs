@@ -4,7 +4,7 @@ use super::*;
 use crate::scratch::ScratchDirectory;
 
 fn fingerprint(scratch: &ScratchDirectory) -> String {
-    MemberFiles::of(&Layout::of(scratch.path(), None)).unwrap().fingerprint()
+    MemberFiles::of(&DataLayout::of(scratch.path(), None)).unwrap().fingerprint()
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn a_list_names_each_directory_before_what_is_in_it() {
     for name in ["snap/db", "wal/0.wal", "wal/more/x", "other/deep/y"] {
         scratch.write(&format!("member/{name}"), b"1");
     }
-    let list = MemberFiles::of(&Layout::of(scratch.path(), None)).unwrap();
+    let list = MemberFiles::of(&DataLayout::of(scratch.path(), None)).unwrap();
     let names: Vec<_> = list.directories.iter().map(|it| it.to.to_str().unwrap()).collect();
     let expected = ["", "/other", "/other/deep", "/snap", "/wal", "/wal/more"];
     assert_eq!(names, expected.map(|name| format!("member{name}")));

@@ -9,7 +9,7 @@ use super::steps::Step;
 
 /// A way in which the contents may differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Change {
+pub enum ContentChange {
     /// What the log holds beyond the database arrives in it.
     LogReplay,
     /// Leases end when their time is over, and delete their keys.
@@ -23,17 +23,18 @@ pub enum Change {
 }
 
 /// What each server may change that runs on the data.
-const BY_SERVING: &[Change] = &[Change::LogReplay, Change::LeaseEnd, Change::Compaction];
+const BY_SERVING: &[ContentChange] =
+    &[ContentChange::LogReplay, ContentChange::LeaseEnd, ContentChange::Compaction];
 
-const ALL: &[(Change, &str)] = &[
-    (Change::LogReplay, "log-replay"),
-    (Change::LeaseEnd, "lease-end"),
-    (Change::Compaction, "compaction"),
-    (Change::OtherMembers, "other-members"),
-    (Change::V2Conversion, "v2-conversion"),
+const ALL: &[(ContentChange, &str)] = &[
+    (ContentChange::LogReplay, "log-replay"),
+    (ContentChange::LeaseEnd, "lease-end"),
+    (ContentChange::Compaction, "compaction"),
+    (ContentChange::OtherMembers, "other-members"),
+    (ContentChange::V2Conversion, "v2-conversion"),
 ];
 
-impl Change {
+impl ContentChange {
     pub fn name(self) -> &'static str {
         ALL.iter().find(|(change, _)| *change == self).map_or("", |(_, name)| name)
     }
@@ -46,7 +47,7 @@ impl Change {
 
 impl Step {
     /// What this step may change, in a cluster of so many members.
-    pub fn may_change(&self, members: usize) -> Vec<Change> {
+    pub fn may_change(&self, members: usize) -> Vec<ContentChange> {
         match self {
             Self::Backup | Self::Defrag(_) | Self::Record(_) => Vec::new(),
             // Both methods of a downgrade start servers, too.
@@ -55,9 +56,9 @@ impl Step {
             | Self::DropV2 { .. }
             | Self::ConvertV2 { .. }
             | Self::Downgrade { .. } => {
-                let others = (members > 1).then_some(Change::OtherMembers);
+                let others = (members > 1).then_some(ContentChange::OtherMembers);
                 let converts = matches!(self, Self::ConvertV2 { .. });
-                let keys = converts.then_some(Change::V2Conversion);
+                let keys = converts.then_some(ContentChange::V2Conversion);
                 BY_SERVING.iter().copied().chain(others).chain(keys).collect()
             }
         }
@@ -65,7 +66,7 @@ impl Step {
 }
 
 /// What all steps together may change.
-pub fn of(steps: &[Step], members: usize) -> BTreeSet<Change> {
+pub fn of(steps: &[Step], members: usize) -> BTreeSet<ContentChange> {
     steps.iter().flat_map(|step| step.may_change(members)).collect()
 }
 
@@ -76,7 +77,7 @@ mod tests {
     #[test]
     fn servers_change_little_and_other_members_more() {
         let names = |steps: &[Step], members| {
-            of(steps, members).into_iter().map(Change::name).collect::<Vec<_>>().join(" ")
+            of(steps, members).into_iter().map(ContentChange::name).collect::<Vec<_>>().join(" ")
         };
         let serve = Step::Serve("3.5.33".parse().unwrap());
         let record = Step::Record("3.5.33".parse().unwrap());
@@ -88,8 +89,8 @@ mod tests {
     #[test]
     fn every_change_has_a_name_of_its_own() {
         for (change, name) in ALL {
-            assert_eq!((Change::named(name), change.name()), (Some(*change), *name));
+            assert_eq!((ContentChange::named(name), change.name()), (Some(*change), *name));
         }
-        assert_eq!(Change::named("everything"), None);
+        assert_eq!(ContentChange::named("everything"), None);
     }
 }

@@ -19,7 +19,7 @@ pub enum Downgrades {
 
 /// What the caller allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Allowed {
+pub struct PlanOptions {
     pub downgrades: Downgrades,
     pub v2_content: V2Content,
     pub defrag: Defrag,
@@ -228,7 +228,7 @@ pub fn steps(
     origin: &CurrentVersion,
     to: &VersionPair,
     bundled: &Bundled,
-    allowed: Allowed,
+    allowed: PlanOptions,
 ) -> Result<Vec<Step>, NoPath> {
     if to.storage == Storage::Etcd2 || *origin == CurrentVersion::Etcd2 {
         return Err(NoPath::Etcd2Storage);
@@ -349,7 +349,7 @@ fn down(
     from: &KnownVersion,
     to: &EtcdVersion,
     bundled: &Bundled,
-    allowed: Allowed,
+    allowed: PlanOptions,
 ) -> Result<Vec<Step>, NoPath> {
     if allowed.downgrades == Downgrades::OneMinor && from.series.minor > to.minor() + 1 {
         return Err(NoPath::TooFarBack { from: from.series, to: to.clone() });

@@ -25,7 +25,7 @@ fn steps(
     downgrades: Downgrades,
 ) -> Result<Vec<Step>, NoPath> {
     let v2_content = V2Content::Refuse;
-    super::steps(origin, to, bundled, Allowed { downgrades, v2_content, defrag: Defrag::No })
+    super::steps(origin, to, bundled, PlanOptions { downgrades, v2_content, defrag: Defrag::No })
 }
 
 fn known(text: &str) -> KnownVersion {
@@ -433,7 +433,7 @@ fn what_no_server_recovers_from_is_refused_before_the_first_step() {
 fn a_database_is_defragmented_last_and_after_a_copy() {
     let to: EtcdVersion = "3.6.14".parse().unwrap();
     let bundled: Bundled = "3.5.33\n3.6.14".parse().unwrap();
-    let allowed = Allowed {
+    let allowed = PlanOptions {
         downgrades: Downgrades::OneMinor,
         v2_content: V2Content::Refuse,
         defrag: Defrag::AtTheEnd,

@@ -3,7 +3,7 @@
 use super::*;
 use crate::inspect::current_version::{ClusterState, CurrentVersion, Evidence};
 use crate::inspect::version_pair::VersionPair;
-use crate::plan::steps::{self, Allowed, Defrag, Downgrades, NoPath, Step};
+use crate::plan::steps::{self, Defrag, Downgrades, NoPath, PlanOptions, Step};
 
 fn from(version: &str) -> KnownVersion {
     let exact: EtcdVersion = version.parse().unwrap();
@@ -34,7 +34,8 @@ fn with_auth(version: &str) -> KnownVersion {
 
 fn plan(from: &KnownVersion, to: &str, v2_content: V2Content) -> Result<String, NoPath> {
     let bundled = "3.4.27\n3.5.33\n3.6.14\n3.7.1\n".parse().unwrap();
-    let allowed = Allowed { downgrades: Downgrades::SeveralMinors, v2_content, defrag: Defrag::No };
+    let allowed =
+        PlanOptions { downgrades: Downgrades::SeveralMinors, v2_content, defrag: Defrag::No };
     let to = VersionPair::etcd3(to.parse().unwrap());
     let steps = steps::steps(&CurrentVersion::Etcd3(from.clone()), &to, &bundled, allowed)?;
     Ok(steps.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))

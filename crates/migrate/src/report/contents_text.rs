@@ -1,7 +1,7 @@
 //! What clients have stored, in figures for people and for programs.
 
 use crate::inspect::contents::Contents;
-use crate::inspect::contents::compare::Allowed;
+use crate::inspect::contents::compare::AllowedChanges;
 use crate::report::json::Json;
 
 /// Such as `10,000 keys, 12,034 revisions, 2 leases, 3 users, 1 role, compacted at 3`.
@@ -23,7 +23,7 @@ pub fn figures(contents: &Contents) -> String {
 }
 
 /// The same as fields of an event. Keys and revisions are `null` when not all of them were read.
-pub fn fields(contents: &Contents, allowed: &Allowed) -> Vec<(&'static str, Json)> {
+pub fn fields(contents: &Contents, allowed: &AllowedChanges) -> Vec<(&'static str, Json)> {
     let revisions = contents.keys.map(|_| contents.revisions);
     let list = |texts: Vec<String>| Json::List(texts.into_iter().map(Json::text).collect());
     vec![
@@ -39,7 +39,7 @@ pub fn fields(contents: &Contents, allowed: &Allowed) -> Vec<(&'static str, Json
 }
 
 /// The figures with what is to say about them.
-pub fn verdict(contents: &Contents, allowed: &Allowed) -> String {
+pub fn verdict(contents: &Contents, allowed: &AllowedChanges) -> String {
     let mut text = format!("{}: the same", figures(contents));
     for (introduction, phrases) in [
         ("; what changed was allowed to: ", allowed.phrases().join(", ")),
@@ -80,7 +80,7 @@ mod tests {
         (contents.keys, contents.revisions) = (Some(10_000), 12_034);
         (contents.leases, contents.users, contents.roles) = (2, 3, 1);
         contents.revision = 1_012_035;
-        let mut allowed = Allowed::default();
+        let mut allowed = AllowedChanges::default();
         assert_eq!(
             verdict(&contents, &allowed),
             "10,000 keys, 12,034 revisions, 2 leases, 3 users, 1 role: the same"

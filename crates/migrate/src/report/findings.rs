@@ -19,7 +19,7 @@ pub enum Severity {
 
 /// One thing that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct CheckFinding {
     /// A word for programs.
     pub id: &'static str,
     pub severity: Severity,
@@ -29,7 +29,7 @@ pub struct Finding {
     pub line: Option<usize>,
 }
 
-impl Finding {
+impl CheckFinding {
     pub fn warning(id: &'static str, message: String) -> Self {
         Self { id, severity: Severity::Warning, message, hints: Vec::new(), line: None }
     }
@@ -42,7 +42,7 @@ impl Finding {
 }
 
 /// What would end the program.
-impl From<MigrateError> for Finding {
+impl From<MigrateError> for CheckFinding {
     fn from(failure: MigrateError) -> Self {
         let MigrateError { id, cause, hints, .. } = failure;
         Self { id, severity: Severity::Error, message: cause, hints, line: None }
@@ -55,7 +55,7 @@ pub struct Findings<'a> {
     /// What was looked at: the name of its field, and its path.
     pub subject: (&'static str, &'a Path),
     pub target: &'a EtcdVersion,
-    pub list: Vec<Finding>,
+    pub list: Vec<CheckFinding>,
 }
 
 impl Findings<'_> {
@@ -70,7 +70,7 @@ impl Findings<'_> {
 
 impl Report for Findings<'_> {
     fn text(&self) -> String {
-        let finding = |finding: &Finding| {
+        let finding = |finding: &CheckFinding| {
             let severity = finding.severity.name();
             let line = finding.line.map_or(String::new(), |line| format!("line {line}: "));
             let hints = finding.hints.iter().map(|hint| format!("  hint: {hint}\n"));
@@ -83,7 +83,7 @@ impl Report for Findings<'_> {
     }
 
     fn json(&self) -> Json {
-        let finding = |finding: &Finding| {
+        let finding = |finding: &CheckFinding| {
             let hints = finding.hints.iter().map(Json::text).collect();
             Json::Object(vec![
                 ("id", Json::text(finding.id)),

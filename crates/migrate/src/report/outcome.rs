@@ -16,7 +16,7 @@ const LONGEST_MESSAGE_BYTES: usize = 4096;
 
 /// A run that has ended.
 #[derive(Debug)]
-pub struct Outcome<'a> {
+pub struct RunOutcome<'a> {
     pub data_dir: &'a Path,
     /// Such as `3.7.1`.
     pub target: &'a str,
@@ -34,12 +34,12 @@ pub fn write_termination(path: &Path, failure: &MigrateError) -> Result<(), Migr
 }
 
 /// Writes the metrics, as a whole or not at all.
-pub fn write_metrics(path: &Path, outcome: &Outcome<'_>) -> Result<(), MigrateError> {
+pub fn write_metrics(path: &Path, outcome: &RunOutcome<'_>) -> Result<(), MigrateError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     durable::replace(path, outcome.metrics(now).as_bytes())
 }
 
-impl Outcome<'_> {
+impl RunOutcome<'_> {
     /// The text format of Prometheus.
     fn metrics(&self, now: Duration) -> String {
         let data_dir = self.data_dir.display().to_string();
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn metrics_have_the_text_format() {
-        let outcome = Outcome {
+        let outcome = RunOutcome {
             data_dir: Path::new("/a \"b\"\\"),
             target: "3.7.1",
             exit_code: 4,

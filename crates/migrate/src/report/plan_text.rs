@@ -7,7 +7,7 @@ use etcd_version::EtcdVersion;
 use crate::inspect::current_version::{CurrentVersion, Evidence};
 use crate::inspect::v2_store::V2Contents;
 use crate::inspect::version_pair::VersionPair;
-use crate::plan::changes::Change;
+use crate::plan::changes::ContentChange;
 use crate::plan::steps::{DowngradeMethod, Step};
 use crate::plan::v2_content::V2Removal;
 use crate::report::Report;
@@ -84,7 +84,7 @@ impl Report for PlanReport<'_> {
                     ("downgrade", details.chain(drops).collect())
                 }
             };
-            let changes = step.may_change(members).into_iter().map(Change::name);
+            let changes = step.may_change(members).into_iter().map(ContentChange::name);
             let changes: Vec<_> = changes.map(Json::text).collect();
             let changes = (!changes.is_empty()).then_some(("mayChange", Json::List(changes)));
             let action = ("action", Json::text(action));

@@ -9,7 +9,7 @@ use crate::files::tree;
 use crate::inspect::bolt::Database;
 use crate::inspect::data_dir::{self, DataDir, DataDirContents};
 use crate::inspect::keys::{self, Keys};
-use crate::inspect::layout::Layout;
+use crate::inspect::layout::DataLayout;
 use crate::inspect::version_pair::VersionPair;
 use crate::state::backup_store::BackupStore;
 use crate::state::journal::{self, Journal};
@@ -53,7 +53,7 @@ pub struct BackupCopy {
 }
 
 /// Reads the state of a data directory.
-pub fn look(layout: &Layout, store: &BackupStore) -> Result<Status, MigrateError> {
+pub fn look(layout: &DataLayout, store: &BackupStore) -> Result<Status, MigrateError> {
     let data_dir = &*layout.data_dir;
     let is_being_moved = Swap::of(layout).is_pending();
     let found = if is_being_moved { DataDir::default() } else { data_dir::read(layout)? };
@@ -74,7 +74,7 @@ pub fn look(layout: &Layout, store: &BackupStore) -> Result<Status, MigrateError
     })
 }
 
-fn details(layout: &Layout) -> Result<StatusDetails, MigrateError> {
+fn details(layout: &DataLayout) -> Result<StatusDetails, MigrateError> {
     let db = layout.db();
     let is_served = lock::is_served(&db);
     let file = File::open(&db).map_err(|error| MigrateError::file("open", &db, &error))?;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::inspect::bolt::sample::database;
-use crate::inspect::layout::Layout;
+use crate::inspect::layout::DataLayout;
 use crate::report::format::OutputFormat;
 use crate::report::status;
 use crate::scratch::ScratchDirectory;
@@ -32,7 +32,7 @@ fn example() -> ScratchDirectory {
 
 fn print(scratch: &ScratchDirectory, format: OutputFormat) -> String {
     let path = scratch.path().join("data");
-    let status = status::look(&Layout::of(&path, None), &BackupStore::of(&path, None)).unwrap();
+    let status = status::look(&DataLayout::of(&path, None), &BackupStore::of(&path, None)).unwrap();
     status.print(format).replace(&scratch.path().display().to_string(), "DIR")
 }
 

@@ -15,7 +15,7 @@ use crate::files::tree;
 use crate::inspect::member_files::{FileSource, MemberFiles};
 use crate::platform;
 use crate::report::event::{EventLog, timestamp};
-use crate::run::file_copy::{FileCopy, Progress};
+use crate::run::file_copy::{CopyProgress, FileCopy};
 use crate::run::room::Room;
 use crate::run::signal::StopSignal;
 use crate::state::backup_store::{self, BackupStore};
@@ -38,7 +38,7 @@ impl Backup<'_> {
     /// directory. Goes on with a copy that was interrupted. Fails early when there is no room.
     pub fn make(&self) -> Result<PathBuf, MigrateError> {
         let (partial, record) = self.store.begin().map_err(|error| self.failed(&error))?;
-        let progress = Progress::new(self.log);
+        let progress = CopyProgress::new(self.log);
         let mut copy = FileCopy { into: &partial, record, stop: self.stop, progress };
         let made = self.copy(&mut copy);
         // What was interrupted stays: the next run goes on with it.

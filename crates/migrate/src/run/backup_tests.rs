@@ -1,7 +1,7 @@
 //! Copies of small directories.
 
 use super::*;
-use crate::inspect::layout::Layout;
+use crate::inspect::layout::DataLayout;
 use crate::plan::space::StepBytes;
 use crate::report::format::OutputFormat;
 use crate::scratch::ScratchDirectory;
@@ -15,13 +15,13 @@ fn example() -> ScratchDirectory {
     scratch
 }
 
-fn backup<'a>(store: &'a BackupStore, layout: &'a Layout, stop: &'a StopSignal) -> Backup<'a> {
+fn backup<'a>(store: &'a BackupStore, layout: &'a DataLayout, stop: &'a StopSignal) -> Backup<'a> {
     let room = Room { layout, steps: StepBytes::default() };
     Backup { room, store, log: EventLog::new(OutputFormat::Text), stop }
 }
 
 fn make_on(store: &BackupStore, data_dir: &Path) -> Result<PathBuf, MigrateError> {
-    backup(store, &Layout::of(data_dir, None), &StopSignal::default()).make()
+    backup(store, &DataLayout::of(data_dir, None), &StopSignal::default()).make()
 }
 
 fn make_in(scratch: &ScratchDirectory) -> Result<PathBuf, MigrateError> {
@@ -49,7 +49,7 @@ fn only_the_newest_copies_stay_and_nothing_else_goes() {
     let copies: Vec<_> = (0..4).map(|_| make_in(&scratch).unwrap()).collect();
     // A copy of earlier code has no label.
     fs::remove_file(copies[1].join("data-directory")).unwrap();
-    let layout = Layout::of(&scratch.path().join("data"), None);
+    let layout = DataLayout::of(&scratch.path().join("data"), None);
     let store = BackupStore::of(&layout.data_dir, None);
     assert_eq!(store.copies(), copies);
     backup(&store, &layout, &StopSignal::default()).retain(2, &copies[0]);
@@ -77,7 +77,7 @@ fn a_place_for_several_directories_loses_no_copy_of_another_and_keeps_its_mode()
     let newest = make_on(&stores[0].0, &stores[0].1).unwrap();
     // An unfinished copy of the other, which may be running now.
     let (half, _record) = stores[1].0.begin().unwrap();
-    let layout = Layout::of(&stores[0].1, None);
+    let layout = DataLayout::of(&stores[0].1, None);
     backup(&stores[0].0, &layout, &StopSignal::default()).retain(1, &newest);
     assert!(!one.exists() && newest.exists() && other.exists() && kept.exists());
     make_on(&stores[0].0, &stores[0].1).unwrap();
@@ -140,7 +140,7 @@ fn a_copy_that_cannot_be_made_is_an_error() {
 /// A copy that was interrupted when half of the database was there, in which the durable bytes are
 /// others than those of the original, so that it shows whether they were copied again.
 fn interrupted(scratch: &ScratchDirectory) -> (BackupStore, PathBuf) {
-    let layout = Layout::of(&scratch.path().join("data"), None);
+    let layout = DataLayout::of(&scratch.path().join("data"), None);
     let store = BackupStore::of(&layout.data_dir, None);
     let stop = StopSignal::default();
     stop.raise(15);
@@ -204,7 +204,7 @@ fn a_file_that_was_replaced_by_one_of_the_same_length_and_time_is_copied_again()
 fn a_copy_that_does_not_fit_leaves_nothing() {
     let scratch = example();
     let (store, data_dir) = interrupted(&scratch);
-    let layout = Layout::of(&data_dir, None);
+    let layout = DataLayout::of(&data_dir, None);
     let stop = StopSignal::default();
     let room = Room { layout: &layout, steps: StepBytes { log: 1 << 60, restored: 0 } };
     let failure = Backup { room, ..backup(&store, &layout, &stop) }.make().unwrap_err();
@@ -239,14 +239,14 @@ fn a_log_apart_is_part_of_the_copy_and_files_of_others_are_not() {
     fs::rename(scratch.path().join("data/member/wal"), scratch.path().join("fast")).unwrap();
     scratch.write("fast/README", b"of somebody else");
     scratch.write("fast/other/0.wal", b"of somebody else");
-    let layout = Layout::of(&scratch.path().join("data"), Some(&scratch.path().join("fast")));
+    let layout = DataLayout::of(&scratch.path().join("data"), Some(&scratch.path().join("fast")));
     let store = BackupStore::of(&layout.data_dir, None);
     let copy = backup(&store, &layout, &StopSignal::default()).make().unwrap();
     let names = fs::read_dir(copy.join("member/wal")).unwrap().map(|it| it.unwrap().file_name());
     assert_eq!(names.collect::<Vec<_>>(), ["0.wal"]);
     // One in `member` is copied once.
     fs::rename(scratch.path().join("fast"), layout.member.join("log")).unwrap();
-    let layout = Layout::of(&layout.data_dir, Some(&layout.member.join("log")));
+    let layout = DataLayout::of(&layout.data_dir, Some(&layout.member.join("log")));
     let copy = backup(&store, &layout, &StopSignal::default()).make().unwrap();
     assert!(copy.join("member/wal/0.wal").exists() && !copy.join("member/log").exists());
 }

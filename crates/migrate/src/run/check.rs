@@ -18,7 +18,7 @@ use crate::inspect::member_files::MemberFiles;
 use crate::plan::steps::Step;
 use crate::plan::{bundled, space};
 use crate::platform;
-use crate::report::findings::{Finding, Findings, Severity};
+use crate::report::findings::{CheckFinding, Findings, Severity};
 use crate::settings;
 use crate::state::lock;
 
@@ -26,7 +26,7 @@ use crate::state::lock;
 pub fn data_directory(options: &Options) -> Findings<'_> {
     let mut findings = Vec::new();
     let mut add = |outcome: Result<(), MigrateError>| {
-        findings.extend(outcome.err().map(Finding::from));
+        findings.extend(outcome.err().map(CheckFinding::from));
     };
     add(migration::refuse_arguments(options));
     add(migration::refuse_backups_within_member(options));
@@ -53,7 +53,7 @@ pub fn snapshot<'a>(options: &'a Options, request: &'a RestoreOptions) -> Findin
     Findings {
         subject: ("snapshot", &request.snapshot),
         target: &options.target.version,
-        list: outcome.err().map(Finding::from).into_iter().collect(),
+        list: outcome.err().map(CheckFinding::from).into_iter().collect(),
     }
 }
 
@@ -70,7 +70,7 @@ pub fn settings<'a>(
     let mut findings: Vec<_> = mended
         .refused
         .into_iter()
-        .map(|refused| Finding {
+        .map(|refused| CheckFinding {
             id: "flag-refused",
             severity: Severity::Error,
             message: format!("etcd {target} refuses {}: {}", refused.name, refused.reason),
@@ -80,7 +80,7 @@ pub fn settings<'a>(
         .collect();
     if mended.settings == 0 {
         let what = "no flag and no variable of etcd is in it".to_owned();
-        findings.push(Finding::warning("no-settings", what).hint("is it the right file?"));
+        findings.push(CheckFinding::warning("no-settings", what).hint("is it the right file?"));
     }
     Ok((Findings { subject: ("manifest", path), target, list: findings }, mended.text))
 }
@@ -96,13 +96,13 @@ fn read(path: &Path) -> Result<String, MigrateError> {
 }
 
 /// What the steps would meet.
-fn of_steps(options: &Options, migration: &Migration) -> Vec<Finding> {
+fn of_steps(options: &Options, migration: &Migration) -> Vec<CheckFinding> {
     let DataDirContents::Etcd3(data) = &migration.found.contents else { return Vec::new() };
     let mut findings = Vec::new();
     if data.alarms.contains(&Alarm::NoSpace) {
         let what = "the NOSPACE alarm is raised: clients can only read and delete".to_owned();
         let hint = "compact and defragment, raise the quota, then `etcdctl alarm disarm`";
-        findings.push(Finding::warning("nospace-alarm", what).hint(hint));
+        findings.push(CheckFinding::warning("nospace-alarm", what).hint(hint));
     }
     if !migration.steps.iter().any(Step::changes_data) {
         return findings;
@@ -120,7 +120,7 @@ fn of_steps(options: &Options, migration: &Migration) -> Vec<Finding> {
     findings
 }
 
-fn of_space(options: &Options, data: &MemberData, steps: &[Step]) -> Option<Finding> {
+fn of_space(options: &Options, data: &MemberData, steps: &[Step]) -> Option<CheckFinding> {
     let layout = &options.layout;
     let room = Room { layout, steps: space::bytes_written(steps, data.db_bytes) };
     if let Err(failure) = room.check(None) {
@@ -133,18 +133,18 @@ fn of_space(options: &Options, data: &MemberData, steps: &[Step]) -> Option<Find
     let directory = options.backups.directory.as_deref();
     let directory = directory.filter(|directory| directory.exists()).unwrap_or(&options.data_dir);
     let checked = room.check(Some((directory, copy_bytes)));
-    checked.err().map(|failure| Finding {
+    checked.err().map(|failure| CheckFinding {
         severity: Severity::Warning,
         hints: vec![
             "a copy needs no room where the file system can share blocks".to_owned(),
             "--backup-dir gives another directory, --no-backup makes no backup".to_owned(),
         ],
-        ..Finding::from(failure.id("disk-space"))
+        ..CheckFinding::from(failure.id("disk-space"))
     })
 }
 
 /// Settings that a server on the way does without.
-fn of_flags(options: &Options, steps: &[Step]) -> Vec<Finding> {
+fn of_flags(options: &Options, steps: &[Step]) -> Vec<CheckFinding> {
     let versions = steps.iter().filter_map(|step| match step {
         Step::Serve(version)
         | Step::CancelDowngrade(version)
@@ -157,7 +157,7 @@ fn of_flags(options: &Options, steps: &[Step]) -> Vec<Finding> {
         let fitted = fitted_flags::arguments(&options.member.extra_arguments, version.series());
         fitted.left_out.into_iter().map(move |flag| {
             let what = format!("etcd {version} runs without --{}: {}", flag.name, flag.reason);
-            Finding::warning("left-out", what)
+            CheckFinding::warning("left-out", what)
         })
     });
     left_out.collect()

@@ -26,19 +26,19 @@ pub struct FileCopy<'a> {
     pub into: &'a Path,
     pub record: CopyRecord,
     pub stop: &'a StopSignal,
-    pub progress: Progress,
+    pub progress: CopyProgress,
 }
 
 /// Says every ten seconds how far a copy is.
 #[derive(Debug)]
-pub struct Progress {
+pub struct CopyProgress {
     log: EventLog,
     said: Instant,
     done_bytes: u64,
     total_bytes: u64,
 }
 
-impl Progress {
+impl CopyProgress {
     pub fn new(log: EventLog) -> Self {
         Self { log, said: Instant::now(), done_bytes: 0, total_bytes: 0 }
     }

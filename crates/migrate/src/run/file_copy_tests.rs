@@ -8,7 +8,7 @@ use crate::scratch::ScratchDirectory;
 
 fn copier<'a>(into: &'a Path, stop: &'a StopSignal) -> FileCopy<'a> {
     let record = CopyRecord::open(&into.join("record")).unwrap();
-    FileCopy { into, record, stop, progress: Progress::new(EventLog::new(OutputFormat::Text)) }
+    FileCopy { into, record, stop, progress: CopyProgress::new(EventLog::new(OutputFormat::Text)) }
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub struct JsonGateway<'s, 'a> {
 
 /// How a lease came to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lease {
+pub enum LeaseOrigin {
     New,
     Existing,
 }
@@ -50,13 +50,13 @@ impl JsonGateway<'_, '_> {
     }
 
     /// Grants a lease with this ID, unless there is one already.
-    pub fn grant(&mut self, lease: i64, seconds: i64) -> Result<Lease, MigrateError> {
+    pub fn grant(&mut self, lease: i64, seconds: i64) -> Result<LeaseOrigin, MigrateError> {
         let body = format!(r#"{{"ID":"{lease}","TTL":"{seconds}"}}"#);
         let request = post("/v3/lease/grant", &body);
         let response = self.send(request)?;
         match response.status {
-            200 => Ok(Lease::New),
-            _ if response.body.contains("lease already exists") => Ok(Lease::Existing),
+            200 => Ok(LeaseOrigin::New),
+            _ if response.body.contains("lease already exists") => Ok(LeaseOrigin::Existing),
             _ => Err(refused(request, &response.body)),
         }
     }

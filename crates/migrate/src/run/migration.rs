@@ -10,7 +10,7 @@ use crate::cli::options::{Options, PlainBinaries, ServerOptions};
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::inspect::current_version::{self, CurrentVersion, UnclearVersion};
 use crate::inspect::data_dir::{self, DataDir, DataDirContents};
-use crate::inspect::layout::Layout;
+use crate::inspect::layout::DataLayout;
 use crate::plan::bundled;
 use crate::plan::steps::{self, Step};
 use crate::platform;
@@ -61,7 +61,7 @@ pub fn plan(options: &Options, format: OutputFormat) -> Result<String, MigrateEr
 
 /// The output of `status`. Changes nothing.
 pub fn status(
-    layout: &Layout,
+    layout: &DataLayout,
     backups: Option<&Path>,
     format: OutputFormat,
 ) -> Result<String, MigrateError> {
@@ -331,7 +331,7 @@ pub(super) fn refuse_backups_within_member(options: &Options) -> Result<(), Migr
     let Some(existing) = backups.ancestors().find_map(|path| path.canonicalize().ok()) else {
         return Ok(());
     };
-    let Layout { member, snap, wal, .. } = &options.layout;
+    let DataLayout { member, snap, wal, .. } = &options.layout;
     let is_around =
         |part: &&PathBuf| part.canonicalize().is_ok_and(|part| existing.starts_with(part));
     let Some(part) = [member, snap, wal].into_iter().find(is_around) else { return Ok(()) };

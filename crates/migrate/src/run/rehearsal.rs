@@ -13,7 +13,7 @@ use crate::cli::options::{Options, PlainBinaries, RestoreOptions};
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::files::{durable, tree};
 use crate::inspect::data_dir::DataDirContents;
-use crate::inspect::layout::Layout;
+use crate::inspect::layout::DataLayout;
 use crate::plan::bundled;
 use crate::plan::space;
 use crate::plan::steps::Step;
@@ -54,7 +54,7 @@ pub fn run(
         Some(given) => given.to_owned(),
         None => durable::beside(&options.data_dir, ".rehearsal"),
     };
-    let scratch = Scratch::make(scratch)?;
+    let scratch = RehearsalDir::make(scratch)?;
     let place = match snapshot {
         Some(request) => restored(options, request, &scratch, log)?,
         None => copied(options, &scratch, &stop, log)?,
@@ -75,7 +75,7 @@ pub fn run(
 /// The same options for another directory.
 fn at(options: &Options, data_dir: &Path) -> Options {
     let mut options = options.clone();
-    options.layout = Layout::of(data_dir, None);
+    options.layout = DataLayout::of(data_dir, None);
     data_dir.clone_into(&mut options.data_dir);
     options.backups.enabled = false;
     options.backups.directory = None;
@@ -88,7 +88,7 @@ fn at(options: &Options, data_dir: &Path) -> Options {
 fn restored(
     options: &Options,
     request: &RestoreOptions,
-    scratch: &Scratch,
+    scratch: &RehearsalDir,
     log: EventLog,
 ) -> Result<PathBuf, MigrateError> {
     let place = scratch.0.join("data");
@@ -100,7 +100,7 @@ fn restored(
 /// that of a single member.
 fn copied(
     options: &Options,
-    scratch: &Scratch,
+    scratch: &RehearsalDir,
     stop: &StopSignal,
     log: EventLog,
 ) -> Result<PathBuf, MigrateError> {
@@ -154,9 +154,9 @@ fn start_target(options: &Options, stop: &StopSignal, log: EventLog) -> Result<(
 }
 
 /// The directory of a rehearsal. It is removed when the value is dropped.
-struct Scratch(PathBuf);
+struct RehearsalDir(PathBuf);
 
-impl Scratch {
+impl RehearsalDir {
     /// Makes it. One that an earlier rehearsal has left is removed first.
     fn make(path: PathBuf) -> Result<Self, MigrateError> {
         if path.join(LABEL).exists() {
@@ -174,7 +174,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for RehearsalDir {
     fn drop(&mut self) {
         let _ = tree::remove(&self.0);
     }

@@ -76,7 +76,7 @@ pub fn check(options: &Options, request: &RestoreOptions) -> Result<(), MigrateE
 pub fn run(options: &Options, request: &RestoreOptions, log: EventLog) -> Result<(), MigrateError> {
     let restore = Restore::prepare(options, request)?;
     let stop = migration::begin(options, log)?;
-    if restore.check_place()? == Place::Done {
+    if restore.check_place()? == RestorePlace::Done {
         log.info("restored", "this snapshot was restored before; nothing is changed");
         return migration::arrive(options, log);
     }
@@ -90,7 +90,7 @@ pub fn run(options: &Options, request: &RestoreOptions, log: EventLog) -> Result
         swap.clear()?;
     }
     orphan::end_all(options, &stop, log)?;
-    if restore.check_place()? == Place::Empty {
+    if restore.check_place()? == RestorePlace::Empty {
         restore.make_data(&stop, log)?;
     } else {
         log.info("resume", "the snapshot is restored already; going on from there");
@@ -104,7 +104,7 @@ pub fn run(options: &Options, request: &RestoreOptions, log: EventLog) -> Result
 
 /// What is in the data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum RestorePlace {
     Empty,
     /// The data of this snapshot, on its way to the target version.
     Begun,
@@ -171,7 +171,7 @@ impl<'a> Restore<'a> {
     }
 
     /// An error if the directory holds data that is not of this snapshot.
-    fn check_place(&self) -> Result<Place, MigrateError> {
+    fn check_place(&self) -> Result<RestorePlace, MigrateError> {
         let data_dir = &self.options.data_dir;
         let journal = journal::read(data_dir)?;
         let is_ours = journal.as_ref().is_some_and(|journal| journal.snapshot == self.id());
@@ -179,12 +179,12 @@ impl<'a> Restore<'a> {
         if !is_being_moved
             && data_dir::read(&self.options.layout)?.contents == DataDirContents::Empty
         {
-            return Ok(Place::Empty);
+            return Ok(RestorePlace::Empty);
         }
         match journal {
-            Some(journal) if is_ours && journal.is_restoring() => Ok(Place::Begun),
+            Some(journal) if is_ours && journal.is_restoring() => Ok(RestorePlace::Begun),
             Some(journal) if is_ours && journal.target == self.options.target.to_string() => {
-                Ok(Place::Done)
+                Ok(RestorePlace::Done)
             }
             _ => {
                 let what = format_args!("{} holds data already", data_dir.display());

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::error::MigrateError;
 use crate::inspect::disk_space;
-use crate::inspect::layout::Layout;
+use crate::inspect::layout::DataLayout;
 use crate::plan::space::StepBytes;
 use crate::platform;
 
@@ -13,7 +13,7 @@ const STEPS: &str = "what the steps write";
 /// What is going to be written.
 #[derive(Debug)]
 pub struct Room<'a> {
-    pub layout: &'a Layout,
+    pub layout: &'a DataLayout,
     pub steps: StepBytes,
 }
 

@@ -9,12 +9,12 @@ use std::time::Instant;
 use super::step_context::StepContext;
 use crate::cli::options::Verify;
 use crate::error::{MigrateError, MigrateErrorKind};
-use crate::inspect::contents::compare::{Allowed, Comparison, Rules, Stop};
+use crate::inspect::contents::compare::{AllowedChanges, Comparison, Rules, Stop};
 use crate::inspect::contents::{self, Contents, Depth};
-use crate::inspect::layout::Layout;
+use crate::inspect::layout::DataLayout;
 use crate::inspect::log::writes::{self, Writes};
 use crate::inspect::member_data;
-use crate::plan::changes::{self, Change};
+use crate::plan::changes::{self, ContentChange};
 use crate::plan::steps::Step;
 use crate::report::contents_text::{fields, figures, verdict};
 use crate::state::baseline::Baseline;
@@ -189,14 +189,15 @@ impl Sameness {
             not_the_same(what, copy)
         })?;
         let is_open =
-            self.past == Past::Unknown || baseline.changes.contains(&Change::OtherMembers);
+            self.past == Past::Unknown || baseline.changes.contains(&ContentChange::OtherMembers);
         let needs_copy = self.writes.is_none() && !is_open;
-        let from_copy =
-            copy.filter(|_| needs_copy).and_then(|copy| read_writes(&Layout::of(copy, None)).ok());
+        let from_copy = copy
+            .filter(|_| needs_copy)
+            .and_then(|copy| read_writes(&DataLayout::of(copy, None)).ok());
         let rules = Rules {
             writes: self.writes.as_ref().filter(|_| !is_open).or(from_copy.as_ref()),
             served: self.is_first().then(|| self.started.elapsed()),
-            converts: baseline.changes.contains(&Change::V2Conversion),
+            converts: baseline.changes.contains(&ContentChange::V2Conversion),
         };
         let allowed = compare(context, (before, &after), copy, &rules).map_err(|difference| {
             let what = "after the last step the data is not what it was before the first one";
@@ -239,7 +240,7 @@ fn depth(verify: Verify, size_bytes: u64) -> Depth {
 }
 
 /// What the log of a data directory or of a copy holds beyond its database.
-fn read_writes(layout: &Layout) -> Result<Writes, MigrateError> {
+fn read_writes(layout: &DataLayout) -> Result<Writes, MigrateError> {
     let index = member_data::read_db(&layout.db())?.consistent_index;
     writes::after(&layout.wal, index.unwrap_or(0))
         .map_err(|error| MigrateError::file("read the log in", &layout.wal, &error))
@@ -259,7 +260,7 @@ fn compare(
     (before, after): (&Contents, &Contents),
     copy: Option<&PathBuf>,
     rules: &Rules<'_>,
-) -> Result<Allowed, String> {
+) -> Result<AllowedChanges, String> {
     let (before_db, after_db) = (copy.map(|copy| db(copy)), db(&context.options.data_dir));
     let compare =
         |before_db| Comparison { before, after, before_db, after_db: &after_db, rules }.run();
@@ -300,11 +301,11 @@ mod tests {
             let journal = Journal { step: step.to_owned(), baseline, ..Journal::default() };
             Sameness::after(Some(&journal), index).past
         };
-        let baseline = |changes: &[Change], left_at| {
+        let baseline = |changes: &[ContentChange], left_at| {
             let changes = changes.iter().copied().collect();
             Some(Baseline { changes, left_at, ..Baseline::new(Contents::default()) })
         };
-        let changed = &[Change::LogReplay];
+        let changed = &[ContentChange::LogReplay];
         assert_eq!(Sameness::after(None, Some(7)).past, Past::Untouched);
         assert_eq!(past("backup", None, Some(7)), Past::Untouched);
         assert_eq!(past("backup", baseline(&[], None), Some(7)), Past::Untouched);

@@ -18,12 +18,12 @@ const LONGEST_LINE: usize = 400;
 /// What is remembered of a log.
 #[derive(Debug, Default)]
 pub struct LogTail {
-    lines: Mutex<Lines>,
+    lines: Mutex<LogLines>,
     saw_stop_message: AtomicBool,
 }
 
 #[derive(Debug, Default)]
-struct Lines {
+struct LogLines {
     /// Often the cause: a server that refuses a flag prints all of its help after it.
     first_error: Option<String>,
     last: VecDeque<String>,

@@ -10,7 +10,7 @@ use etcd_version::EtcdVersion;
 
 use super::downgrade;
 use super::http::HttpRequest;
-use super::json_gateway::{JsonGateway, Lease};
+use super::json_gateway::{JsonGateway, LeaseOrigin};
 use super::poll::Poll;
 use super::server::Server;
 use super::step_context::StepContext;
@@ -143,7 +143,7 @@ fn put(
     while let Some(seconds) = remaining_seconds(end, now()) {
         let lease = gateway.grant(end, seconds)?;
         if let Some(new) = gateway.put_missing(pairs, end)? {
-            if new == 0 && lease == Lease::New {
+            if new == 0 && lease == LeaseOrigin::New {
                 gateway.revoke(end)?;
             }
             return Ok(Some(new));

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::scan::{Form, Setting, comment};
+use super::scan::{EtcdSetting, Form, comment};
 
 /// Changes that do not overlap, in any order.
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ impl Edits {
     }
 
     /// Gives a setting another name and another value.
-    pub fn set(&mut self, setting: &Setting, name: String, value: &str) {
+    pub fn set(&mut self, setting: &EtcdSetting, name: String, value: &str) {
         match (&setting.value_range, setting.form) {
             (None, Form::Flag) => {
                 self.replace(setting.name_range.clone(), format!("{name}={value}"));
@@ -30,7 +30,7 @@ impl Edits {
     }
 
     /// Takes a setting out: the lines in which nothing else stands, else only its words.
-    pub fn remove(&mut self, text: &str, setting: &Setting) {
+    pub fn remove(&mut self, text: &str, setting: &EtcdSetting) {
         let range = setting.range();
         let start = text[..range.start].rfind('\n').map_or(0, |at| at + 1);
         let end = text[range.end..].find('\n').map_or(text.len(), |at| range.end + at + 1);

@@ -16,7 +16,7 @@ use etcd_version::facts::{Flag, Replacement};
 use etcd_version::{Facts, Series};
 
 use self::edit::Edits;
-use self::scan::{Form, Setting};
+use self::scan::{EtcdSetting, Form};
 use crate::plan::spelling::{GATES, Spelling, other_spelling, unknown};
 
 /// Something about a setting that the target version refuses.
@@ -45,7 +45,7 @@ pub struct Mended {
 pub fn mend(text: &str, series: Series) -> Mended {
     let settings = scan::settings(text);
     let mut mender = Mender { text, series, edits: Edits::default(), refused: Vec::new() };
-    let mut scopes: BTreeMap<usize, Vec<&Setting>> = BTreeMap::new();
+    let mut scopes: BTreeMap<usize, Vec<&EtcdSetting>> = BTreeMap::new();
     for setting in &settings {
         scopes.entry(setting.scope).or_default().push(setting);
     }
@@ -66,8 +66,8 @@ struct Mender<'a> {
 
 impl Mender<'_> {
     /// The settings of one server.
-    fn scope(&mut self, settings: &[&Setting]) {
-        let mut gates: Vec<(&Setting, String)> = Vec::new();
+    fn scope(&mut self, settings: &[&EtcdSetting]) {
+        let mut gates: Vec<(&EtcdSetting, String)> = Vec::new();
         for setting in settings {
             let Some(flag) = Facts::compiled_in().flag(&setting.name) else { continue };
             let has = |name: &str| settings.iter().any(|other| other.name == name);
@@ -78,10 +78,10 @@ impl Mender<'_> {
 
     fn setting<'s>(
         &mut self,
-        setting: &'s Setting,
+        setting: &'s EtcdSetting,
         flag: &Flag,
         has: impl Fn(&str) -> bool,
-        gates: &mut Vec<(&'s Setting, String)>,
+        gates: &mut Vec<(&'s EtcdSetting, String)>,
     ) {
         if flag.name == GATES {
             if !flag.is_known_to(self.series) {
@@ -114,7 +114,7 @@ impl Mender<'_> {
     }
 
     /// For a version that has no other flag of the same meaning.
-    fn without_twin(&mut self, setting: &Setting, flag: &Flag, reason: String) {
+    fn without_twin(&mut self, setting: &EtcdSetting, flag: &Flag, reason: String) {
         match &flag.replacement {
             Some(Replacement::Instead { name, value, when })
                 if setting.value.as_deref().unwrap_or("true") == when =>
@@ -128,7 +128,7 @@ impl Mender<'_> {
     }
 
     /// For a version that has flags where others have feature gates.
-    fn without_gates(&mut self, setting: &Setting) {
+    fn without_gates(&mut self, setting: &EtcdSetting) {
         let list = setting.value.clone().unwrap_or_default();
         let is_of = |flag: &&Flag, gate: &str| {
             flag.is_known_to(self.series)
@@ -158,7 +158,7 @@ impl Mender<'_> {
     }
 
     /// All features are one setting: that which is there, else the first one that becomes one.
-    fn add_gates(&mut self, settings: &[&Setting], gates: &[(&Setting, String)]) {
+    fn add_gates(&mut self, settings: &[&EtcdSetting], gates: &[(&EtcdSetting, String)]) {
         let Some(((first, _), others)) = gates.split_first() else { return };
         let list: Vec<_> = gates.iter().map(|(_, gate)| gate.as_str()).collect();
         let list = list.join(",");
@@ -177,12 +177,12 @@ impl Mender<'_> {
         }
     }
 
-    fn remove(&mut self, setting: &Setting, reason: String, remedy: String) {
+    fn remove(&mut self, setting: &EtcdSetting, reason: String, remedy: String) {
         self.edits.remove(self.text, setting);
         self.refuse(setting, reason, remedy);
     }
 
-    fn refuse(&mut self, setting: &Setting, reason: String, remedy: String) {
+    fn refuse(&mut self, setting: &EtcdSetting, reason: String, remedy: String) {
         let line = self.text[..setting.name_range.start].matches('\n').count() + 1;
         let name = setting.form.name(&setting.name);
         self.refused.push(Refused { line, name, reason, remedy });

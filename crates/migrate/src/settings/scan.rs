@@ -7,7 +7,7 @@ use etcd_version::facts::Flag;
 
 /// A setting where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setting {
+pub struct EtcdSetting {
     /// The name of the flag, without dashes, also for a variable.
     pub name: String,
     pub form: Form,
@@ -20,7 +20,7 @@ pub struct Setting {
     pub scope: usize,
 }
 
-impl Setting {
+impl EtcdSetting {
     /// From the name to the end of the value.
     pub fn range(&self) -> Range<usize> {
         self.name_range.start..self.value_range.as_ref().unwrap_or(&self.name_range).end
@@ -44,7 +44,7 @@ struct Word {
 }
 
 /// The settings of all servers in a text.
-pub fn settings(text: &str) -> Vec<Setting> {
+pub fn settings(text: &str) -> Vec<EtcdSetting> {
     let words = words(text);
     let of = |index: usize| words.get(index).map_or("", |word: &Word| &text[word.range.clone()]);
     let mut found = Vec::new();
@@ -65,7 +65,7 @@ pub fn settings(text: &str) -> Vec<Setting> {
                 None => continue,
             },
         };
-        found.push(Setting {
+        found.push(EtcdSetting {
             name: flag.name.clone(),
             form,
             value: value_range.clone().map(|range| text[range].to_owned()),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::inspect::contents::Contents;
-use crate::plan::changes::Change;
+use crate::plan::changes::ContentChange;
 
 /// The contents before a migration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct Baseline {
     /// The backup that holds the same.
     pub copy: Option<PathBuf>,
     /// What the steps may change that have begun, in all runs; empty if none has.
-    pub changes: BTreeSet<Change>,
+    pub changes: BTreeSet<ContentChange>,
     /// The last entry of the log in the database when the last run ended. If it still is, nobody has
     /// written since. `None` while steps change the data, and after a run that was killed then.
     pub left_at: Option<u64>,
@@ -47,7 +47,9 @@ impl Baseline {
         let Some(baseline) = baseline else { return };
         match name {
             "before-copy" => baseline.copy = Some(value.into()),
-            "may-change" => baseline.changes = value.split(' ').filter_map(Change::named).collect(),
+            "may-change" => {
+                baseline.changes = value.split(' ').filter_map(ContentChange::named).collect()
+            }
             "difference" => baseline.difference = Some(value.to_owned()),
             "left-at" => baseline.left_at = value.parse().ok(),
             _ => {}

@@ -105,7 +105,7 @@ fn path(data_dir: &Path) -> PathBuf {
 mod tests {
     use super::*;
     use crate::inspect::contents::Contents;
-    use crate::plan::changes::Change;
+    use crate::plan::changes::ContentChange;
     use crate::scratch::ScratchDirectory;
 
     #[test]
@@ -116,7 +116,7 @@ mod tests {
         let contents = Contents::default();
         let baseline = Baseline {
             copy: Some("/another path".into()),
-            changes: [Change::LogReplay, Change::LeaseEnd].into(),
+            changes: [ContentChange::LogReplay, ContentChange::LeaseEnd].into(),
             left_at: Some(7),
             difference: Some("the lease 7 is missing".to_owned()),
             ..Baseline::new(contents.clone())

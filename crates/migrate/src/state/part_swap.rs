@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use super::lock::state_dir;
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::files::{durable, tree};
-use crate::inspect::layout::{self, Layout, Part, WORK_DIR};
+use crate::inspect::layout::{self, DataLayout, Part, WORK_DIR};
 use crate::platform;
 
 /// The replacement of the data in its parts.
 #[derive(Debug)]
 pub struct PartSwap {
-    layout: Layout,
+    layout: DataLayout,
     /// Says that all new data is in place to be moved, and what is moved.
     marker: PathBuf,
 }
@@ -40,7 +40,7 @@ impl Phase {
 
 impl PartSwap {
     /// The paths for a data directory. Touches nothing.
-    pub fn of(layout: &Layout) -> Self {
+    pub fn of(layout: &DataLayout) -> Self {
         Self { marker: state_dir(&layout.data_dir).join("swap"), layout: layout.clone() }
     }
 

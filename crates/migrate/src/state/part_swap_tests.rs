@@ -16,10 +16,11 @@ const NEW: [(Part, &str); 3] = [
 ];
 
 /// Old data whose log is on a fast disk, new data where the tools leave it, and files of others.
-fn example() -> (ScratchDirectory, Layout) {
+fn example() -> (ScratchDirectory, DataLayout) {
     let scratch = ScratchDirectory::new();
     scratch.write("data/.migrate/lock", b"");
-    let layout = Layout::of(&scratch.path().join("data"), Some(&scratch.path().join("fast/log")));
+    let layout =
+        DataLayout::of(&scratch.path().join("data"), Some(&scratch.path().join("fast/log")));
     for (part, name) in OLD {
         write(&layout, part, name, b"old");
     }
@@ -34,18 +35,18 @@ fn example() -> (ScratchDirectory, Layout) {
     (scratch, layout)
 }
 
-fn restored(layout: &Layout) -> PathBuf {
+fn restored(layout: &DataLayout) -> PathBuf {
     PartSwap::of(layout).work().join("restored")
 }
 
-fn write(layout: &Layout, part: Part, name: &str, content: &[u8]) {
+fn write(layout: &DataLayout, part: Part, name: &str, content: &[u8]) {
     let path = layout.directory(part).join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, content).unwrap();
 }
 
 #[track_caller]
-fn check_end(layout: &Layout) {
+fn check_end(layout: &DataLayout) {
     for (part, other) in [(Part::Snap, ".hidden"), (Part::Wal, "README")] {
         let directory = layout.directory(part);
         let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());

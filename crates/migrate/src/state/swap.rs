@@ -8,7 +8,7 @@ use super::lock::state_dir;
 use super::part_swap::PartSwap;
 use crate::error::MigrateError;
 use crate::files::{durable, tree};
-use crate::inspect::layout::Layout;
+use crate::inspect::layout::DataLayout;
 use crate::platform;
 
 /// The paths of one replacement. It takes two renames, because the data directory itself may be a
@@ -30,7 +30,7 @@ pub struct Swap {
 
 impl Swap {
     /// The paths for a data directory. Touches nothing.
-    pub fn of(layout: &Layout) -> Self {
+    pub fn of(layout: &DataLayout) -> Self {
         let state = state_dir(&layout.data_dir);
         let parts = PartSwap::of(layout);
         let can_rename = layout.can_be_renamed() && !parts.is_pending();
@@ -118,7 +118,7 @@ mod tests {
         scratch.write("version.txt", b"3.5.33/etcd3");
         scratch.write(".migrate/replaced/snap/db", b"old");
         scratch.write(".migrate/restored/member/snap/db", b"new");
-        let swap = Swap::of(&Layout::of(scratch.path(), None));
+        let swap = Swap::of(&DataLayout::of(scratch.path(), None));
         assert!(swap.is_pending());
         swap.finish().unwrap();
         assert!(!swap.is_pending());
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn what_a_restore_left_is_removed_only_when_there_is_a_member() {
         let scratch = ScratchDirectory::new();
-        let swap = Swap::of(&Layout::of(scratch.path(), None));
+        let swap = Swap::of(&DataLayout::of(scratch.path(), None));
         let left = ["restored/member", "staged/member", "replaced"];
         let there = || left.map(|name| scratch.path().join(".migrate").join(name).exists());
         for name in left {
@@ -149,6 +149,6 @@ mod tests {
         let scratch = ScratchDirectory::new();
         scratch.write("member/snap/db", b"old");
         scratch.write(".migrate/restored/member/snap/db", b"half");
-        assert!(!Swap::of(&Layout::of(scratch.path(), None)).is_pending());
+        assert!(!Swap::of(&DataLayout::of(scratch.path(), None)).is_pending());
     }
 }

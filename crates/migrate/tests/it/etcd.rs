@@ -249,7 +249,9 @@ impl Etcd {
     /// Whether it comes to answer. One that does not has ended by itself.
     pub fn starts(mut self) -> bool {
         let started = Instant::now();
-        while !self.is_up() {
+        let address = self.endpoint.trim_start_matches("http://").to_owned();
+        // `etcdctl` waits long for a server that does not listen.
+        while TcpStream::connect(&address).is_err() || !self.is_up() {
             if self.child.try_wait().unwrap().is_some() {
                 return false;
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::difference::{Allowed, Difference, Rules, Stop};
+use super::difference::{AllowedChanges, Difference, Rules, Stop};
 use super::record::{self, Revision};
 use super::{leases, open};
 
@@ -28,7 +28,11 @@ struct Deletion {
 type Deletions = BTreeMap<Vec<u8>, Deletion>;
 
 /// Explains every added revision, or names the first that nothing explains.
-pub fn explain(place: &Place<'_>, rules: &Rules<'_>, allowed: &mut Allowed) -> Result<(), Stop> {
+pub fn explain(
+    place: &Place<'_>,
+    rules: &Rules<'_>,
+    allowed: &mut AllowedChanges,
+) -> Result<(), Stop> {
     let (mut deletions, mut first) = read(place, rules, allowed)?;
     if deletions.is_empty() {
         return first.map_or(Ok(()), |difference| Err(difference.into()));
@@ -55,7 +59,7 @@ pub fn explain(place: &Place<'_>, rules: &Rules<'_>, allowed: &mut Allowed) -> R
 fn read(
     place: &Place<'_>,
     rules: &Rules<'_>,
-    allowed: &mut Allowed,
+    allowed: &mut AllowedChanges,
 ) -> Result<(Deletions, Option<Difference>), Stop> {
     let mut deletions = Deletions::new();
     let mut database = open(place.db)?;

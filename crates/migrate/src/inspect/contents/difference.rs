@@ -38,7 +38,7 @@ impl Rules<'_> {
 
 /// What has changed and was allowed to.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Allowed {
+pub struct AllowedChanges {
     /// Revisions that the log held, or that others wrote.
     pub replayed: u64,
     pub ended_leases: u64,
@@ -53,7 +53,7 @@ pub struct Allowed {
     pub unproven: Vec<&'static str>,
 }
 
-impl Allowed {
+impl AllowedChanges {
     /// What has changed, as phrases for a person.
     pub fn phrases(&self) -> Vec<String> {
         let phrases = [

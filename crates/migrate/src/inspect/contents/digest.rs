@@ -12,15 +12,15 @@ const KEYS: [u64; 2] = [0xa409_3822_299f_31d0, 0x082e_fa98_ec4e_6c89];
 
 /// Two halves of 64 bits that do not depend on each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Digest([u64; 2]);
+pub struct ContentDigest([u64; 2]);
 
-impl Default for Digest {
+impl Default for ContentDigest {
     fn default() -> Self {
         Self(STARTS)
     }
 }
 
-impl Digest {
+impl ContentDigest {
     /// Adds bytes, and their number: what is added first does not run into what is added next.
     pub fn add(&mut self, bytes: &[u8]) {
         self.add_number(bytes.len() as u64);
@@ -65,13 +65,13 @@ fn low(number: u128) -> u64 {
     number as u64
 }
 
-impl fmt::Display for Digest {
+impl fmt::Display for ContentDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}{:016x}", self.0[0], self.0[1])
     }
 }
 
-impl FromStr for Digest {
+impl FromStr for ContentDigest {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
@@ -89,8 +89,8 @@ mod tests {
 
     use super::*;
 
-    fn digest(parts: &[&[u8]]) -> Digest {
-        let mut digest = Digest::default();
+    fn digest(parts: &[&[u8]]) -> ContentDigest {
+        let mut digest = ContentDigest::default();
         for part in parts {
             digest.add(part);
         }
@@ -100,14 +100,14 @@ mod tests {
     #[test]
     fn a_digest_is_the_same_in_every_release_and_on_every_machine() {
         let text = "0123456789abcdef0123456789abcdef";
-        assert_eq!(text.parse::<Digest>().unwrap().to_string(), text);
+        assert_eq!(text.parse::<ContentDigest>().unwrap().to_string(), text);
         assert_eq!(digest(&[]).to_string(), "243f6a8885a308d313198a2e03707344");
         assert_eq!(
             digest(&[b"/registry/a", b"value"]).to_string(),
             "75fd2e9b3fcd011b60e56d17072dd42a"
         );
         for text in ["", "0123456789abcdef", "0123456789abcdef0123456789abcdeg", "é"] {
-            assert!(text.parse::<Digest>().is_err(), "{text}");
+            assert!(text.parse::<ContentDigest>().is_err(), "{text}");
         }
     }
 

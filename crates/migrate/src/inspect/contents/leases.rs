@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 
-use super::difference::{Allowed, Difference, Rules, Stop};
-use super::digest::Digest;
+use super::difference::{AllowedChanges, Difference, Rules, Stop};
+use super::digest::ContentDigest;
 use crate::inspect::bolt::{Database, Error};
 use crate::inspect::protobuf;
 
@@ -14,8 +14,8 @@ const TTL: u64 = 2;
 const REMAINING_TTL: u64 = 3;
 
 /// Their number and their digest.
-pub fn read(database: &mut Database<File>) -> Result<(u64, Digest), Error> {
-    let (mut count, mut digest) = (0, Digest::default());
+pub fn read(database: &mut Database<File>) -> Result<(u64, ContentDigest), Error> {
+    let (mut count, mut digest) = (0, ContentDigest::default());
     if let Some(bucket) = database.bucket("lease")? {
         database.each(&bucket, &mut |id, lease| {
             count += 1;
@@ -27,7 +27,7 @@ pub fn read(database: &mut Database<File>) -> Result<(u64, Digest), Error> {
 }
 
 /// A lease.
-struct Lease {
+struct StoredLease {
     ttl: u64,
     /// Seconds after which it ends at the earliest.
     ends_after: u64,
@@ -38,7 +38,7 @@ pub fn compare(
     before: &mut Database<File>,
     after: &mut Database<File>,
     rules: &Rules<'_>,
-    allowed: &mut Allowed,
+    allowed: &mut AllowedChanges,
 ) -> Result<(), Stop> {
     let (old, new) = (list(before)?, list(after)?);
     for (id, lease) in &old {
@@ -58,7 +58,7 @@ pub fn compare(
     Ok(())
 }
 
-fn list(database: &mut Database<File>) -> Result<BTreeMap<u64, Lease>, Error> {
+fn list(database: &mut Database<File>) -> Result<BTreeMap<u64, StoredLease>, Error> {
     let mut leases = BTreeMap::new();
     if let Some(bucket) = database.bucket("lease")? {
         database.each(&bucket, &mut |id, lease| {
@@ -66,7 +66,7 @@ fn list(database: &mut Database<File>) -> Result<BTreeMap<u64, Lease>, Error> {
             let ttl = protobuf::number(lease, TTL);
             let remaining = protobuf::number(lease, REMAINING_TTL);
             let ends_after = if remaining == 0 { ttl } else { ttl.min(remaining) };
-            leases.insert(id, Lease { ttl, ends_after });
+            leases.insert(id, StoredLease { ttl, ends_after });
         })?;
     }
     Ok(leases)

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::digest::Digest;
+use super::digest::ContentDigest;
 use super::{Contents, Depth};
 
 impl fmt::Display for Contents {
@@ -44,7 +44,7 @@ impl FromStr for Contents {
             fields.find(|(field, _)| *field == name).map(|(_, value)| value).ok_or(())
         };
         let number = |name| value(name)?.parse::<u64>().map_err(drop);
-        let digest = |name| value(name)?.parse::<Digest>();
+        let digest = |name| value(name)?.parse::<ContentDigest>();
         Ok(Self {
             depth: match value("depth")? {
                 "full" => Depth::Full,

@@ -19,7 +19,7 @@ use std::path::Path;
 
 use crate::inspect::bolt::{Bucket, Cursor, Database, Error};
 use crate::inspect::keys;
-use digest::Digest;
+use digest::ContentDigest;
 use record::Revision;
 
 /// How much of the history is read.
@@ -50,9 +50,9 @@ pub struct Contents {
     pub leases: u64,
     pub users: u64,
     pub roles: u64,
-    history: Digest,
-    leases_digest: Digest,
-    users_digest: Digest,
+    history: ContentDigest,
+    leases_digest: ContentDigest,
+    users_digest: ContentDigest,
 }
 
 /// How many parts of the history a quick look reads.
@@ -117,9 +117,9 @@ impl Default for Contents {
             leases: 0,
             users: 0,
             roles: 0,
-            history: Digest::default(),
-            leases_digest: Digest::default(),
-            users_digest: Digest::default(),
+            history: ContentDigest::default(),
+            leases_digest: ContentDigest::default(),
+            users_digest: ContentDigest::default(),
         }
     }
 }

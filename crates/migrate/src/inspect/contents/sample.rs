@@ -6,7 +6,7 @@ use crate::inspect::bolt::sample;
 
 /// A record of the history.
 #[derive(Clone, Debug)]
-pub struct Record {
+pub struct SampleRecord {
     pub main: u8,
     pub key: &'static str,
     /// `None` deletes the key.
@@ -18,7 +18,7 @@ pub struct Record {
 /// What is in a database.
 #[derive(Clone, Debug, Default)]
 pub struct Example {
-    pub history: Vec<Record>,
+    pub history: Vec<SampleRecord>,
     pub compacted: u8,
     pub scheduled: u8,
     /// Id and time.
@@ -29,15 +29,15 @@ pub struct Example {
 }
 
 impl Example {
-    pub fn put(&mut self, main: u8, key: &'static str) -> &mut Record {
+    pub fn put(&mut self, main: u8, key: &'static str) -> &mut SampleRecord {
         let before = self.history.iter().rev().find(|record| record.key == key);
         let version = before.filter(|it| it.value.is_some()).map_or(1, |it| it.version + 1);
-        self.history.push(Record { main, key, value: Some(main), version, lease: 0 });
+        self.history.push(SampleRecord { main, key, value: Some(main), version, lease: 0 });
         self.history.last_mut().unwrap()
     }
 
     pub fn delete(&mut self, main: u8, key: &'static str) {
-        self.history.push(Record { main, key, value: None, version: 0, lease: 0 });
+        self.history.push(SampleRecord { main, key, value: None, version: 0, lease: 0 });
     }
 
     /// As etcd does it: of each key the newest revision stays, unless that is a deletion.
@@ -97,7 +97,7 @@ fn revision(main: u8) -> String {
 }
 
 /// A `mvccpb.KeyValue`.
-fn message(record: &Record) -> Vec<u8> {
+fn message(record: &SampleRecord) -> Vec<u8> {
     let key = [&[0x0a, u8::try_from(record.key.len()).unwrap()], record.key.as_bytes()].concat();
     let Some(value) = record.value else { return key };
     let mut message =

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::compare::{Allowed, Comparison, Rules, Stop};
+use super::compare::{AllowedChanges, Comparison, Rules, Stop};
 use super::sample::Example;
 use super::*;
 use crate::inspect::log::writes::Writes;
@@ -45,7 +45,7 @@ impl Pair {
         before: &Example,
         after: &Example,
         rules: &Rules<'_>,
-    ) -> Result<Allowed, Stop> {
+    ) -> Result<AllowedChanges, Stop> {
         let [before, after] =
             [("before", before), ("after", after)].map(|(name, it)| self.path(name, it));
         let first = read(&before, self.depth, None)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 
 use super::difference::{Difference, Stop};
-use super::digest::Digest;
+use super::digest::ContentDigest;
 use super::record;
 use crate::inspect::bolt::{Database, Error};
 
@@ -12,8 +12,8 @@ const USERS: &str = "authUsers";
 const ROLES: &str = "authRoles";
 
 /// The number of users and of roles, and the digest of all.
-pub fn read(database: &mut Database<File>) -> Result<(u64, u64, Digest), Error> {
-    let mut digest = Digest::default();
+pub fn read(database: &mut Database<File>) -> Result<(u64, u64, ContentDigest), Error> {
+    let mut digest = ContentDigest::default();
     let (is_enabled, revision) = settings(database)?;
     digest.add_number(u64::from(is_enabled));
     digest.add_number(revision);

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::cli::options::{ServerLog, ServerOptions, Timeouts};
 use crate::error::{MigrateError, MigrateErrorKind};
-use crate::inspect::layout::Layout;
+use crate::inspect::layout::DataLayout;
 use crate::platform;
 use crate::report::event::EventLog;
 use crate::run::command::{self, Launch, Purpose};
@@ -74,7 +74,7 @@ impl<'a> Server<'a> {
     pub fn start(
         program: &Path,
         version: &EtcdVersion,
-        layout: &Layout,
+        layout: &DataLayout,
         context: &'a ServerContext<'a>,
     ) -> Result<Self, MigrateError> {
         let data_dir = utf_8(&layout.data_dir)?;

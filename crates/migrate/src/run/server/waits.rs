@@ -7,7 +7,7 @@ use etcd_version::Series;
 
 use super::{RESPONSE_TIMEOUT, Server};
 use crate::error::{MigrateError, MigrateErrorKind};
-use crate::inspect::layout::Layout;
+use crate::inspect::layout::DataLayout;
 use crate::inspect::raft_snapshot::SnapshotName;
 use crate::inspect::{log, raft_snapshot};
 use crate::run::http::{self, HttpRequest};
@@ -109,7 +109,7 @@ impl Server<'_> {
     /// had.
     pub fn wait_for_replayable_log(
         &mut self,
-        layout: &Layout,
+        layout: &DataLayout,
         peers: &Peers,
     ) -> Result<(), MigrateError> {
         const WHAT: &str = "a raft snapshot behind the last request of the v2 API";
@@ -170,7 +170,7 @@ impl Server<'_> {
     /// replay entries that it does not understand.
     pub fn wait_for_snapshot(
         &mut self,
-        layout: &Layout,
+        layout: &DataLayout,
         before: Option<SnapshotName>,
     ) -> Result<(), MigrateError> {
         self.wait_for("a raft snapshot to be written", |_| {
