@@ -48,7 +48,7 @@ impl Baseline {
         match name {
             "before-copy" => baseline.copy = Some(value.into()),
             "may-change" => {
-                baseline.changes = value.split(' ').filter_map(ContentChange::named).collect()
+                baseline.changes = value.split(' ').filter_map(ContentChange::named).collect();
             }
             "difference" => baseline.difference = Some(value.to_owned()),
             "left-at" => baseline.left_at = value.parse().ok(),
