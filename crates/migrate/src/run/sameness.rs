@@ -282,8 +282,8 @@ fn not_the_same(what: impl fmt::Display, copy: Option<&PathBuf>) -> MigrateError
     let failure = MigrateError::new(MigrateErrorKind::NotTheSame, what);
     let failure = match copy {
         Some(copy) => failure.hint(format_args!(
-            "start no etcd on it: {} holds the data from before the first step; docs/migrate.md says \
-             how to put it back",
+            "start no etcd on it: move `member` and `version.txt` away, and copy both back from {}, \
+             which holds the data from before the first step",
             copy.display()
         )),
         None => failure.hint("start no etcd on it; no copy was made, so restore a backup or a snapshot"),
