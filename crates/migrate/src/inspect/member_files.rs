@@ -43,12 +43,13 @@ pub struct FileSource {
 impl FileSource {
     pub fn of(from: PathBuf, to: PathBuf) -> io::Result<Self> {
         let metadata = fs::metadata(&from)?;
-        Ok(Self { from, to, bytes: metadata.len(), mark: platform::change_mark(&metadata) })
+        let mark = platform::change_mark(&from, &metadata);
+        Ok(Self { from, to, bytes: metadata.len(), mark })
     }
 
     /// Whether nobody has written to the file since it was listed.
     pub fn is_unchanged(&self) -> io::Result<bool> {
-        Ok(platform::change_mark(&fs::metadata(&self.from)?) == self.mark)
+        Ok(platform::change_mark(&self.from, &fs::metadata(&self.from)?) == self.mark)
     }
 }
 

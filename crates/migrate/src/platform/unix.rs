@@ -174,11 +174,28 @@ fn mount_point(line: &[u8]) -> Option<PathBuf> {
 }
 
 /// What changes whenever somebody writes to a file, or puts another one in its place. Without blanks.
-pub fn change_mark(metadata: &fs::Metadata) -> String {
+pub fn change_mark(path: &Path, metadata: &fs::Metadata) -> String {
     let (bytes, inode) = (metadata.len(), metadata.ino());
-    let written = (metadata.mtime(), metadata.mtime_nsec());
-    let changed = (metadata.ctime(), metadata.ctime_nsec());
+    let [written, changed] = change_times(path).unwrap_or([
+        (metadata.mtime(), metadata.mtime_nsec()),
+        (metadata.ctime(), metadata.ctime_nsec()),
+    ]);
     format!("{bytes}:{inode}:{}.{}:{}.{}", written.0, written.1, changed.0, changed.1)
+}
+
+/// When a file was written to, and when anything of it was changed, in seconds and nanoseconds. Other
+/// calls lose the nanoseconds in an emulated machine.
+#[cfg(target_os = "linux")]
+fn change_times(path: &Path) -> Option<[(i64, i64); 2]> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags};
+    let wanted = StatxFlags::MTIME | StatxFlags::CTIME;
+    let status = rustix::fs::statx(CWD, path, AtFlags::empty(), wanted).ok()?;
+    Some([status.stx_mtime, status.stx_ctime].map(|time| (time.tv_sec, time.tv_nsec.into())))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn change_times(_path: &Path) -> Option<[(i64, i64); 2]> {
+    None
 }
 
 /// A number for the file system of a path.

@@ -108,7 +108,7 @@ pub fn mount_points() -> Vec<PathBuf> {
 
 /// NTFS writes the time of the last change when the file is closed, so at the latest when its server
 /// has ended.
-pub fn change_mark(metadata: &fs::Metadata) -> String {
+pub fn change_mark(_path: &Path, metadata: &fs::Metadata) -> String {
     let (bytes, created) = (metadata.file_size(), metadata.creation_time());
     format!("{bytes}:{created}:{}", metadata.last_write_time())
 }
