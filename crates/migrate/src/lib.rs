@@ -2,8 +2,8 @@
 //!
 //! `inspect` reads what is there, `plan` computes the steps, `run` takes them. `state` is what one
 //! run leaves for the next, `report` writes results for people and programs, `cli` reads the
-//! arguments. A module uses only those above it in this list: `platform`, `printable` and `error`, `files`,
-//! `inspect`, `plan`, `settings`, `state`, `report`, `cli`, `run`.
+//! arguments. A module uses only those above it in this list: `platform`, `printable` and `error`,
+//! `files`, `inspect`, `plan`, `settings`, `state`, `report`, `cli`, `run`.
 
 mod cli;
 mod error;
@@ -101,7 +101,7 @@ fn run_command(reader: &OptionReader<'_>, log: EventLog) -> Result<(), MigrateEr
             print(&migration::plan(&reader.options()?, format)?)
         }
         [] if arguments.has("json") => {
-            Err(MigrateError::usage("--json goes with `status` or --plan"))
+            Err(MigrateError::usage("--json goes with `status`, `check` or --plan"))
         }
         [] => migration::run(&reader.options()?, log),
         [word] if word == "check" => run_check(reader),

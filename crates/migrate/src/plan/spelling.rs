@@ -32,6 +32,26 @@ pub fn other_spelling(flag: &Flag, series: Series) -> Option<Spelling<'_>> {
     Some(Spelling::Flag(&old.name))
 }
 
+/// The flag by which a version without feature gates writes a feature.
+pub fn flag_of_gate(gate: &str, series: Series) -> Option<&'static Flag> {
+    let is_same = |flag: &&Flag| {
+        flag.is_known_to(series)
+            && matches!(&flag.replacement, Some(Replacement::Gate(name)) if name == gate)
+    };
+    Facts::compiled_in().flags().iter().find(is_same)
+}
+
+/// The variable that sets a flag: `ETCD_` and its name in capitals.
+pub fn variable_of(flag: &str) -> String {
+    format!("ETCD_{}", flag.to_ascii_uppercase().replace('-', "_"))
+}
+
+/// The flag that a variable sets.
+pub fn flag_of_variable(variable: &str) -> Option<&'static Flag> {
+    let name = variable.strip_prefix("ETCD_").filter(|name| *name == name.to_ascii_uppercase())?;
+    Facts::compiled_in().flag(&name.to_ascii_lowercase().replace('_', "-"))
+}
+
 /// Why a version does not know a flag.
 pub fn unknown(flag: &Flag, series: Series) -> String {
     let range = match (flag.since, flag.until) {

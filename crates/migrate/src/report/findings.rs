@@ -79,7 +79,7 @@ impl Report for Findings<'_> {
         let text: String = self.list.iter().map(finding).collect();
         let [errors, warnings] = [Severity::Error, Severity::Warning].map(|it| self.count(it));
         let path = self.subject.1.display();
-        text + &format!("{path} to {}: {errors} errors, {warnings} warnings\n", self.target)
+        text + &format!("{path} to {}: errors: {errors}, warnings: {warnings}\n", self.target)
     }
 
     fn json(&self) -> Json {

@@ -1,5 +1,6 @@
 //! `migrate check`: what would keep a migration, or the target version, from starting. Changes nothing.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
@@ -16,7 +17,7 @@ use crate::inspect::data_dir::DataDirContents;
 use crate::inspect::member_data::{Alarm, MemberData};
 use crate::inspect::member_files::MemberFiles;
 use crate::plan::steps::Step;
-use crate::plan::{bundled, space};
+use crate::plan::{bundled, space, tools};
 use crate::platform;
 use crate::report::findings::{CheckFinding, Findings, Severity};
 use crate::settings;
@@ -145,15 +146,10 @@ fn of_space(options: &Options, data: &MemberData, steps: &[Step]) -> Option<Chec
 
 /// Settings that a server on the way does without.
 fn of_flags(options: &Options, steps: &[Step]) -> Vec<CheckFinding> {
-    let versions = steps.iter().filter_map(|step| match step {
-        Step::Serve(version)
-        | Step::CancelDowngrade(version)
-        | Step::DropV2 { version, .. }
-        | Step::ConvertV2 { version, .. } => Some(version),
-        Step::Downgrade { to, .. } => Some(to),
-        Step::Backup | Step::Defrag(_) | Step::Record(_) => None,
-    });
-    let left_out = versions.flat_map(|version| {
+    let programs = steps.iter().flat_map(|step| tools::needed(step, &options.target.version));
+    let versions: BTreeSet<_> =
+        programs.filter(|(name, _)| *name == "etcd").map(|(_, version)| version).collect();
+    let left_out = versions.into_iter().flat_map(|version| {
         let fitted = fitted_flags::arguments(&options.member.extra_arguments, version.series());
         fitted.left_out.into_iter().map(move |flag| {
             let what = format!("etcd {version} runs without --{}: {}", flag.name, flag.reason);

@@ -3,6 +3,7 @@
 use etcd_version::{EtcdVersion, Facts};
 
 use crate::cli::options::ServerOptions;
+use crate::plan::spelling::{flag_of_variable, variable_of};
 use crate::run::fitted_flags::{self, LeftOutFlag};
 
 /// What a server is started for.
@@ -132,14 +133,10 @@ fn own_flags<'a>(
     known.map(|(name, value)| (name, value.to_owned())).collect()
 }
 
-fn variable_of(flag: &str) -> String {
-    format!("ETCD_{}", flag.to_ascii_uppercase().replace('-', "_"))
-}
-
 /// Whether a variable of the caller does not reach the server as it is: those of flags are fitted to
 /// its version first, and with a configuration file etcd ignores its flags.
 pub fn is_hidden(variable: &str) -> bool {
-    variable == "ETCD_UNSUPPORTED_ARCH" || fitted_flags::of_variable(variable).is_some()
+    variable == "ETCD_UNSUPPORTED_ARCH" || flag_of_variable(variable).is_some()
 }
 
 /// The value of `ETCD_UNSUPPORTED_ARCH` that this version demands on this machine, if any.

@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use etcd_version::facts::{BetweenVersions, Flag, Replacement};
+use etcd_version::facts::{BetweenVersions, Flag};
 use etcd_version::{Facts, Series};
 
 use crate::cli::etcd_flags;
-use crate::plan::spelling::{GATES, Spelling, other_spelling, unknown};
+use crate::plan::spelling::{
+    GATES, Spelling, flag_of_gate, flag_of_variable, other_spelling, unknown,
+};
 
 /// Settings for one version.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -39,14 +41,9 @@ pub fn variables(
     variables: impl IntoIterator<Item = (String, String)>,
     series: Series,
 ) -> FittedFlags {
-    let flag = |(name, value): (String, String)| Some((of_variable(&name)?.name.clone(), value));
+    let flag =
+        |(name, value): (String, String)| Some((flag_of_variable(&name)?.name.clone(), value));
     fit(variables.into_iter().filter_map(flag).collect(), series)
-}
-
-/// The flag that a variable sets: `ETCD_` and its name in capitals.
-pub fn of_variable(variable: &str) -> Option<&'static Flag> {
-    let name = variable.strip_prefix("ETCD_").filter(|name| *name == name.to_ascii_uppercase())?;
-    Facts::compiled_in().flag(&name.to_ascii_lowercase().replace('_', "-"))
 }
 
 /// The first argument that makes a migration impossible, and why.
@@ -130,11 +127,7 @@ fn fit_gates(
             gates.insert(gate.to_owned(), value.to_owned());
             continue;
         }
-        let is_same = |flag: &&Flag| {
-            flag.is_known_to(series)
-                && matches!(&flag.replacement, Some(Replacement::Gate(name)) if name == gate)
-        };
-        match facts.flags().iter().find(is_same) {
+        match flag_of_gate(gate, series) {
             Some(flag) => fitted.flags.push((flag.name.clone(), value.to_owned())),
             None => fitted.left_out.push(LeftOutFlag {
                 name: format!("{GATES}={gate}"),

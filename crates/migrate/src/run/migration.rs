@@ -175,7 +175,7 @@ pub(super) fn take_steps(
         Ok(()) => DONE.clone_into(&mut runner.journal.outcome),
         Err(failure) => {
             runner.journal.outcome.clone_from(&failure.cause);
-            runner.sameness.leave(&options.data_dir, &mut runner.journal);
+            runner.sameness.leave(&options.layout, &mut runner.journal);
         }
     }
     // A plan that only records needs no journal, unless there is one to close.

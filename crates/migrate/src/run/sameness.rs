@@ -133,7 +133,7 @@ impl Sameness {
     }
 
     fn read(&mut self, context: &StepContext<'_>) -> Result<Baseline, MigrateError> {
-        let db = db(&context.options.data_dir);
+        let db = context.options.layout.db();
         let unreadable = |error| MigrateError::file("read", &db, &error);
         let size_bytes = fs::metadata(&db).map_err(unreadable)?.len();
         let contents = contents::read(&db, depth(context.options.verify, size_bytes), None);
@@ -177,7 +177,7 @@ impl Sameness {
     /// Compares after the last step. An error if something is not the same that must be.
     pub fn end(&self, context: &StepContext<'_>, baseline: &Baseline) -> Result<(), MigrateError> {
         let started = Instant::now();
-        let db = db(&context.options.data_dir);
+        let db = context.options.layout.db();
         let before = &baseline.contents;
         let copy = baseline.copy.as_ref().filter(|copy| copy.is_dir());
         if let (Past::GoesOn, None, Some(difference)) = (self.past, copy, &baseline.difference) {
@@ -211,11 +211,11 @@ impl Sameness {
 
     /// Notes where a run ends that has failed, so that the next one knows whether others write to the
     /// data meanwhile.
-    pub fn leave(&self, data_dir: &Path, journal: &mut Journal) {
+    pub fn leave(&self, layout: &DataLayout, journal: &mut Journal) {
         if let Some(baseline) = &mut journal.baseline
             && self.past != Past::Unknown
         {
-            let data = member_data::read_db(&db(data_dir));
+            let data = member_data::read_db(&layout.db());
             baseline.left_at = data.ok().and_then(|data| data.consistent_index);
         }
     }
@@ -225,10 +225,6 @@ impl Sameness {
 fn is_untouched(journal: &Journal) -> bool {
     journal.step == Step::Backup.to_string()
         && journal.baseline.as_ref().is_none_or(|baseline| baseline.changes.is_empty())
-}
-
-fn db(data_dir: &Path) -> PathBuf {
-    data_dir.join("member").join("snap").join("db")
 }
 
 fn depth(verify: Verify, size_bytes: u64) -> Depth {
@@ -248,7 +244,7 @@ fn read_writes(layout: &DataLayout) -> Result<Writes, MigrateError> {
 
 /// The contents of the copy of an earlier run, which had no comparison.
 fn read_copy(context: &StepContext<'_>, copy: &Path) -> Option<Baseline> {
-    let db = db(copy);
+    let db = DataLayout::of(copy, None).db();
     let size_bytes = fs::metadata(&db).ok()?.len();
     let contents = contents::read(&db, depth(context.options.verify, size_bytes), None).ok()?;
     Some(Baseline { copy: Some(copy.to_owned()), ..Baseline::new(contents) })
@@ -261,7 +257,8 @@ fn compare(
     copy: Option<&PathBuf>,
     rules: &Rules<'_>,
 ) -> Result<AllowedChanges, String> {
-    let (before_db, after_db) = (copy.map(|copy| db(copy)), db(&context.options.data_dir));
+    let before_db = copy.map(|copy| DataLayout::of(copy, None).db());
+    let after_db = context.options.layout.db();
     let compare =
         |before_db| Comparison { before, after, before_db, after_db: &after_db, rules }.run();
     let compared = match (compare(before_db.as_deref()), &before_db) {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::scan::{EtcdSetting, Form, comment};
 
-/// Changes that do not overlap, in any order.
+/// Changes in any order. Only places that go may overlap.
 #[derive(Debug, Default)]
 pub struct Edits(Vec<(Range<usize>, String)>);
 
@@ -48,11 +48,19 @@ impl Edits {
 
     /// The text with all changes.
     pub fn apply(mut self, text: &str) -> String {
-        self.0.sort_by_key(|(range, _)| std::cmp::Reverse((range.start, range.end)));
-        let mut changed = text.to_owned();
+        self.0.sort_by_key(|(range, _)| (range.start, range.end));
+        let mut changed = String::with_capacity(text.len());
+        let mut at = 0;
         for (range, words) in self.0 {
-            changed.replace_range(range, &words);
+            // Neighbours in a list both take the comma between them along.
+            changed.push_str(text.get(at..range.start).unwrap_or_default());
+            if range.start < at && text[range.end..].starts_with(']') {
+                changed.truncate(changed.trim_end_matches([',', ' ']).len());
+            }
+            changed.push_str(&words);
+            at = at.max(range.end);
         }
+        changed.push_str(&text[at..]);
         changed
     }
 }

@@ -17,7 +17,7 @@ use etcd_version::{Facts, Series};
 
 use self::edit::Edits;
 use self::scan::{EtcdSetting, Form};
-use crate::plan::spelling::{GATES, Spelling, other_spelling, unknown};
+use crate::plan::spelling::{GATES, Spelling, flag_of_gate, other_spelling, unknown, variable_of};
 
 /// Something about a setting that the target version refuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,14 +130,10 @@ impl Mender<'_> {
     /// For a version that has flags where others have feature gates.
     fn without_gates(&mut self, setting: &EtcdSetting) {
         let list = setting.value.clone().unwrap_or_default();
-        let is_of = |flag: &&Flag, gate: &str| {
-            flag.is_known_to(self.series)
-                && matches!(&flag.replacement, Some(Replacement::Gate(name)) if name == gate)
-        };
         let entries = list.split(',').filter_map(|entry| entry.trim().split_once('='));
         let flags: Vec<_> = entries
             .filter_map(|(gate, value)| {
-                let flag = Facts::compiled_in().flags().iter().find(|flag| is_of(flag, gate))?;
+                let flag = flag_of_gate(gate, self.series)?;
                 Some((setting.form.name(&flag.name), value.to_owned()))
             })
             .collect();
@@ -194,9 +190,7 @@ impl Form {
     fn name(self, flag: &str) -> String {
         match self {
             Self::Flag => format!("--{flag}"),
-            Self::Variable => {
-                format!("ETCD_{}", flag.to_ascii_uppercase().replace('-', "_"))
-            }
+            Self::Variable => variable_of(flag),
         }
     }
 }

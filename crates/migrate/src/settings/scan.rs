@@ -5,6 +5,8 @@ use std::ops::Range;
 use etcd_version::Facts;
 use etcd_version::facts::Flag;
 
+use crate::plan::spelling::flag_of_variable;
+
 /// A setting where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EtcdSetting {
@@ -82,9 +84,7 @@ fn flag(word: &str) -> Option<(&'static Flag, Form)> {
     if let Some(name) = word.strip_prefix("--") {
         return Some((Facts::compiled_in().flag(name)?, Form::Flag));
     }
-    let name = word.strip_prefix("ETCD_").filter(|name| *name == name.to_ascii_uppercase())?;
-    let name = name.to_ascii_lowercase().replace('_', "-");
-    Some((Facts::compiled_in().flag(&name)?, Form::Variable))
+    Some((flag_of_variable(word)?, Form::Variable))
 }
 
 /// The value of a flag that stands in a word of its own: behind it, or in the next line of a list.

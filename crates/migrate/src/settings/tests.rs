@@ -97,6 +97,12 @@ fn command_lines_units_and_flow_style_are_understood() {
     );
     check(
         "3.7",
+        "command: [etcd, \"--enable-v2\", \"--proxy=off\"]\nargs: [\"--proxy=off\", \"--enable-v2\", \"--name=x\"]\n",
+        "command: [etcd]\nargs: [\"--name=x\"]\n",
+        &[1, 1, 2, 2],
+    );
+    check(
+        "3.7",
         "ExecStart=/usr/bin/etcd \\\n  --enable-v2 \\\n  --name x \\\n  --proxy=off\n",
         "ExecStart=/usr/bin/etcd \\\n  --name x \\\n \n",
         &[2, 4],

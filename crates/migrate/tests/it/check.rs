@@ -49,7 +49,7 @@ fn a_directory_that_can_go_has_no_findings_and_another_says_why() {
     assert_eq!(ids(&mut check(&directory, "3.7.1")), "error not-migratable");
     let (code, stdout, stderr) = outcome(&check(&directory, "3.7.1").output().unwrap());
     assert_eq!(code, Some(3));
-    assert!(stdout.contains("error: ") && stdout.ends_with(" to 3.7.1: 1 errors, 0 warnings\n"));
+    assert!(stdout.contains("error: ") && stdout.ends_with(" to 3.7.1: errors: 1, warnings: 0\n"));
     assert!(stderr.contains("cannot go to 3.7.1"), "{stderr}");
     let snapshot = directory.path("snapshot");
     fs::write(&snapshot, b"cut off").unwrap();

@@ -191,7 +191,7 @@ impl<'a> Server<'a> {
         let mut poll = Poll::start();
         if self.context.stop.check().is_err() {
             let message = format_args!(
-                "etcd {} is asked to stop; a second signal kills it, which loses nothing",
+                "etcd {} is asked to stop; a second signal kills it, and nothing is lost",
                 self.version
             );
             self.context.log.server("interrupted", &self.version, message);
