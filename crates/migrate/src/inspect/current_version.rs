@@ -56,6 +56,30 @@ pub struct KnownVersion {
     pub abandons_downgrade: bool,
 }
 
+#[cfg(test)]
+impl KnownVersion {
+    /// Data of a single member that has nothing unusual.
+    pub fn plain(series: Series) -> Self {
+        Self {
+            series,
+            exact: None,
+            evidence: Evidence::Both,
+            members: 1,
+            cluster: ClusterState {
+                voters: 1,
+                started_voters: 1,
+                is_corrupt: false,
+                is_full: false,
+                open_downgrade: None,
+            },
+            needs_credentials: false,
+            replayed_until: None,
+            v2: V2Contents::default(),
+            abandons_downgrade: false,
+        }
+    }
+}
+
 /// What may keep a server from becoming healthy, whatever its version is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterState {

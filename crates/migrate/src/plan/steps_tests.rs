@@ -1,7 +1,6 @@
 //! Tables of versions and the steps between them.
 
 use super::*;
-use crate::inspect::v2_store::V2Contents;
 
 /// The last minor version that can replay requests of the v2 API.
 const V2: Series = Series::new(3, 5);
@@ -32,17 +31,7 @@ fn known(text: &str) -> KnownVersion {
     // `3.5.?` is a 3.5 of an unknown patch.
     let exact: Option<EtcdVersion> = text.parse().ok();
     let series = text.replace('?', "0").parse().unwrap();
-    KnownVersion {
-        series,
-        exact,
-        evidence: Evidence::Both,
-        members: 1,
-        cluster: CLUSTER,
-        needs_credentials: false,
-        replayed_until: None,
-        v2: V2Contents::default(),
-        abandons_downgrade: false,
-    }
+    KnownVersion { exact, ..KnownVersion::plain(series) }
 }
 
 fn describe(steps: Result<Vec<Step>, NoPath>) -> String {

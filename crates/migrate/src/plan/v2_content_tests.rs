@@ -1,7 +1,7 @@
 //! Tables of what happens to content of the v2 API.
 
 use super::*;
-use crate::inspect::current_version::{ClusterState, CurrentVersion, Evidence};
+use crate::inspect::current_version::CurrentVersion;
 use crate::inspect::version_pair::VersionPair;
 use crate::plan::steps::{self, Defrag, Downgrades, NoPath, PlanOptions, Step};
 
@@ -9,21 +9,9 @@ fn from(version: &str) -> KnownVersion {
     let exact: EtcdVersion = version.parse().unwrap();
     let names = vec!["/a".to_owned(), "/b".to_owned()];
     KnownVersion {
-        series: exact.series(),
-        exact: Some(exact),
-        evidence: Evidence::Both,
-        members: 1,
-        cluster: ClusterState {
-            voters: 1,
-            started_voters: 1,
-            is_corrupt: false,
-            is_full: false,
-            open_downgrade: None,
-        },
-        needs_credentials: false,
-        replayed_until: None,
+        exact: Some(exact.clone()),
         v2: V2Contents { keys: 3, names, ..V2Contents::default() },
-        abandons_downgrade: false,
+        ..KnownVersion::plain(exact.series())
     }
 }
 

@@ -1,26 +1,14 @@
 //! A plan as people read it, where there is content of the v2 API.
 
 use super::*;
-use crate::inspect::current_version::{ClusterState, KnownVersion};
+use crate::inspect::current_version::KnownVersion;
 
 fn origin(has_auth: bool) -> CurrentVersion {
     let names = vec!["/a".to_owned(), "/b".to_owned()];
     CurrentVersion::Etcd3(KnownVersion {
-        series: "3.5".parse().unwrap(),
-        exact: None,
         evidence: Evidence::Data,
-        members: 1,
-        cluster: ClusterState {
-            voters: 1,
-            started_voters: 1,
-            is_corrupt: false,
-            is_full: false,
-            open_downgrade: None,
-        },
-        needs_credentials: false,
-        replayed_until: None,
         v2: V2Contents { keys: 3, hidden_keys: 1, names, has_auth, size_bytes: 9 },
-        abandons_downgrade: false,
+        ..KnownVersion::plain("3.5".parse().unwrap())
     })
 }
 

@@ -10,6 +10,7 @@ use super::poll::Poll;
 use super::server::Server;
 use super::step_context::StepContext;
 use super::subprocess;
+use crate::cli::options::ServerOptions;
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::files::tree;
 use crate::inspect::data_dir::{self, DataDirContents};
@@ -117,7 +118,7 @@ fn run_tools(
 
 /// What a restored member calls itself and its cluster.
 #[derive(Debug)]
-struct ClusterIdentity {
+pub struct ClusterIdentity {
     name: String,
     initial_cluster: String,
     peer_urls: String,
@@ -125,6 +126,16 @@ struct ClusterIdentity {
 }
 
 impl ClusterIdentity {
+    /// As the options say.
+    pub fn given(options: &ServerOptions) -> Self {
+        Self {
+            name: options.name.clone(),
+            initial_cluster: options.initial_cluster.clone(),
+            peer_urls: options.initial_advertise_peer_urls.clone(),
+            token: options.initial_cluster_token.clone(),
+        }
+    }
+
     /// The only member as the data describes it, else as the options do.
     fn of(context: &StepContext<'_>) -> Result<Self, MigrateError> {
         let options = &context.options.member;
@@ -134,25 +145,19 @@ impl ClusterIdentity {
                 "the data has disappeared",
             ));
         };
-        let token = options.initial_cluster_token.clone();
-        let Some(Member { name, peer_urls, .. }) = data.only_member() else {
-            return Ok(Self {
-                name: options.name.clone(),
-                initial_cluster: options.initial_cluster.clone(),
-                peer_urls: options.initial_advertise_peer_urls.clone(),
-                token,
-            });
-        };
+        let given = Self::given(options);
+        let Some(Member { name, peer_urls, .. }) = data.only_member() else { return Ok(given) };
         let cluster: Vec<_> = peer_urls.iter().map(|url| format!("{name}={url}")).collect();
         Ok(Self {
             name: name.clone(),
             initial_cluster: cluster.join(","),
             peer_urls: peer_urls.join(","),
-            token,
+            ..given
         })
     }
 
-    fn flags(&self) -> Vec<&str> {
+    /// As the tools that restore take it.
+    pub fn flags(&self) -> Vec<&str> {
         let mut flags = vec!["--name", &self.name, "--initial-cluster", &self.initial_cluster];
         flags.extend(["--initial-advertise-peer-urls", &self.peer_urls]);
         if let Some(token) = &self.token {

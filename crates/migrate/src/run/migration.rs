@@ -79,8 +79,7 @@ pub fn run(options: &Options, log: EventLog) -> Result<(), MigrateError> {
     refuse_backups_within_member(options)?;
     let stop = begin(options, log)?;
     let bundled = bundled::bundled(options.bundled.as_ref(), &options.bin_dir)?;
-    let swap = Swap::of(&options.layout);
-    if !swap.is_pending() {
+    if !Swap::of(&options.layout).is_pending() {
         // First without the lock: data that cannot be migrated is then not touched at all, and data
         // that is at the target may be on a read-only file system.
         let migration = peek(options, &bundled)?;
@@ -89,15 +88,7 @@ pub fn run(options: &Options, log: EventLog) -> Result<(), MigrateError> {
             return arrive(options, log);
         }
     }
-    create(options, log)?;
-    let _lock = DataDirLock::take(&options.data_dir)?;
-    set_mode(options)?;
-    if swap.is_pending() {
-        log.info("resume", "moving the restored data into place, where the last run had stopped");
-        swap.finish().map_err(|failure| failure.in_step().hint(GOES_ON))?;
-    }
-    orphan::end_all(options, &stop, log)?;
-    swap.clear()?;
+    let _lock = take_over(options, &stop, log)?;
     let migration = prepare(options, &bundled)?;
     let from = describe(&migration.origin);
     log.info("found", format_args!("{}: {from}", options.data_dir.display()));
@@ -107,6 +98,26 @@ pub fn run(options: &Options, log: EventLog) -> Result<(), MigrateError> {
     take_steps(options, &migration, &stop, log)?;
     // The data was changed, so a failure must not say that nothing was.
     arrive(options, log).map_err(|failure| failure.in_step().hint(GOES_ON))
+}
+
+/// Makes the directory this run's own: locks it, finishes what an earlier run was moving, and ends what
+/// that has left running.
+pub(super) fn take_over(
+    options: &Options,
+    stop: &StopSignal,
+    log: EventLog,
+) -> Result<DataDirLock, MigrateError> {
+    create(options, log)?;
+    let lock = DataDirLock::take(&options.data_dir)?;
+    set_mode(options)?;
+    let swap = Swap::of(&options.layout);
+    if swap.is_pending() {
+        log.info("resume", "moving the restored data into place, where the last run had stopped");
+        swap.finish().map_err(|failure| failure.in_step().hint(GOES_ON))?;
+    }
+    orphan::end_all(options, stop, log)?;
+    swap.clear()?;
+    Ok(lock)
 }
 
 /// Begins to listen for signals, and says what has no effect.
@@ -224,6 +235,12 @@ pub(super) fn arrive(options: &Options, log: EventLog) -> Result<(), MigrateErro
 }
 
 impl Migration {
+    /// The same without a copy before the first step.
+    pub(super) fn without_backup(mut self) -> Self {
+        self.steps.retain(|step| *step != Step::Backup);
+        self
+    }
+
     fn with_steps(self, options: &Options, bundled: &Bundled) -> Result<Self, MigrateError> {
         let steps = steps_from(&self.origin, options, bundled)?;
         let is_swap = |step: &Step| step.restores_data();
@@ -353,7 +370,7 @@ pub(super) fn explain(unclear: &UnclearVersion) -> MigrateError {
 }
 
 /// Creates the data directory if it is missing.
-pub(super) fn create(options: &Options, log: EventLog) -> Result<(), MigrateError> {
+fn create(options: &Options, log: EventLog) -> Result<(), MigrateError> {
     let path = &options.data_dir;
     if !path.exists() {
         log.info("create", format_args!("{} does not exist, creating it", path.display()));
@@ -363,7 +380,7 @@ pub(super) fn create(options: &Options, log: EventLog) -> Result<(), MigrateErro
 }
 
 /// Sets the mode of the data directory, if one is asked for.
-pub(super) fn set_mode(options: &Options) -> Result<(), MigrateError> {
+fn set_mode(options: &Options) -> Result<(), MigrateError> {
     let path = &options.data_dir;
     let Some(mode) = options.data_dir_mode else { return Ok(()) };
     platform::set_mode(path, mode)

@@ -32,9 +32,14 @@ impl Poll {
         Self { shortest: EXPENSIVE_PAUSE, ..Self::start() }
     }
 
+    /// How long the wait has lasted.
+    pub fn waited(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// Whether the wait has lasted longer than that.
     pub fn is_longer_than(&self, limit: Duration) -> bool {
-        self.started.elapsed() > limit
+        self.waited() > limit
     }
 
     /// How long the wait has lasted, in seconds, when a person should be told of it again.

@@ -9,11 +9,12 @@ use std::process::Command;
 
 use etcd_version::{Bundled, EtcdVersion};
 
+use super::downgrade::ClusterIdentity;
 use super::migration;
 use super::runner::{self, GOES_ON};
 use super::signal::StopSignal;
 use super::step_context;
-use super::{orphan, subprocess};
+use super::subprocess;
 use crate::cli::options::{Options, RestoreOptions};
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::files::{ownership, tree};
@@ -31,7 +32,6 @@ use crate::report::event::EventLog;
 use crate::report::format::OutputFormat;
 use crate::report::plan_text::{PlanReport, RestorePlan};
 use crate::state::journal::{self, Journal};
-use crate::state::lock::DataDirLock;
 use crate::state::swap::Swap;
 use crate::state::version_file;
 
@@ -80,24 +80,14 @@ pub fn run(options: &Options, request: &RestoreOptions, log: EventLog) -> Result
         log.info("restored", "this snapshot was restored before; nothing is changed");
         return migration::arrive(options, log);
     }
-    migration::create(options, log)?;
-    let _lock = DataDirLock::take(&options.data_dir)?;
-    migration::set_mode(options)?;
-    let swap = Swap::of(&options.layout);
-    if swap.is_pending() {
-        log.info("resume", "moving the restored data into place, where the last run had stopped");
-        swap.finish().map_err(|failure| failure.in_step().hint(GOES_ON))?;
-        swap.clear()?;
-    }
-    orphan::end_all(options, &stop, log)?;
+    let _lock = migration::take_over(options, &stop, log)?;
     if restore.check_place()? == RestorePlace::Empty {
         restore.make_data(&stop, log)?;
     } else {
         log.info("resume", "the snapshot is restored already; going on from there");
     }
     // The tool may be of a newer version than the data.
-    let mut migration = migration::prepare(options, &restore.bundled)?;
-    migration.steps.retain(|step| *step != Step::Backup);
+    let migration = migration::prepare(options, &restore.bundled)?.without_backup();
     migration::take_steps(options, &migration, &stop, log)?;
     migration::arrive(options, log).map_err(|failure| failure.in_step().hint(GOES_ON))
 }
@@ -242,16 +232,11 @@ impl<'a> Restore<'a> {
     }
 
     fn run_tool(&self, swap: &Swap, stop: &StopSignal, log: EventLog) -> Result<(), MigrateError> {
-        let member = &self.options.member;
         let name = tools::restorer(&self.tool);
         let mut command = Command::new(bundled::program(&self.options.bin_dir, name, &self.tool)?);
         command.args(["snapshot", "restore"]).arg(&self.request.snapshot);
-        command.arg("--data-dir").arg(&swap.restored).args(["--name", &member.name]);
-        command.args(["--initial-cluster", &member.initial_cluster]);
-        command.args(["--initial-advertise-peer-urls", &member.initial_advertise_peer_urls]);
-        if let Some(token) = &member.initial_cluster_token {
-            command.args(["--initial-cluster-token", token]);
-        }
+        command.arg("--data-dir").arg(&swap.restored);
+        command.args(ClusterIdentity::given(&self.options.member).flags());
         if !self.snapshot.has_sum {
             command.arg("--skip-hash-check");
         }

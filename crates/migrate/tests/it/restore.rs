@@ -9,7 +9,8 @@ use crate::directory::Directory;
 use crate::etcd::{Real, amount, real, side_by_side, spread, succeed};
 use crate::events::{self, Events};
 use crate::kills::{CALLS, points};
-use crate::require::require;
+use crate::require::{require, require_root};
+use crate::setups::{chown_all, strangers};
 
 /// A snapshot, and what is in it.
 struct SnapshotSeed {
@@ -90,6 +91,23 @@ fn a_copied_database_is_restored_and_the_plan_says_how() {
     assert_eq!(plan["steps"][0]["action"], "serve", "{plan}");
     assert!(!directory.path("data").exists());
     succeed(&directory, &mut restore(real, &directory, &db, to), to);
+    real.check(&directory, to, &seed.contents);
+}
+
+#[test]
+#[ignore = "needs etcd servers and root"]
+fn restored_data_belongs_to_the_owner_of_the_directory() {
+    const OWNER: u32 = 65534;
+    let real = real();
+    require_root();
+    let [from, to] = [4, 6].map(|minor| real.version(minor));
+    let seed = SnapshotSeed::new(real, from);
+    let directory = Directory::new();
+    let data = directory.path("data");
+    fs::create_dir(&data).unwrap();
+    chown_all(&data, OWNER);
+    succeed(&directory, &mut restore(real, &directory, &seed.path(), to), to);
+    assert_eq!(strangers(&data, OWNER), [""; 0]);
     real.check(&directory, to, &seed.contents);
 }
 

@@ -190,7 +190,7 @@ fn keys(contents: &str) -> &str {
     contents.split_once(':').map_or(contents, |(_, keys)| keys)
 }
 
-fn chown_all(path: &Path, owner: u32) {
+pub fn chown_all(path: &Path, owner: u32) {
     let _ = chown(path, Some(owner), Some(owner));
     if path.is_dir() && !path.is_symlink() {
         for entry in fs::read_dir(path).unwrap() {
@@ -199,7 +199,8 @@ fn chown_all(path: &Path, owner: u32) {
     }
 }
 
-fn strangers(path: &Path, owner: u32) -> Vec<String> {
+/// Everything below a path that belongs to somebody else.
+pub fn strangers(path: &Path, owner: u32) -> Vec<String> {
     let mut found = Vec::new();
     let metadata = fs::symlink_metadata(path).unwrap();
     if metadata.uid() != owner && !metadata.is_symlink() {

@@ -68,22 +68,20 @@ impl Server<'_> {
     /// Waits until the server is healthy. An error if too few other members can be reached for a
     /// quorum.
     pub fn wait_for_quorum(&mut self, peers: &Peers) -> Result<(), MigrateError> {
-        let limit = QUORUM_TIMEOUT.min(self.context.timeouts.start);
-        let mut poll = Poll::start();
-        while !self.is_healthy() {
-            self.check()?;
-            if poll.is_longer_than(limit) {
-                let reachable = peers.reachable();
-                if reachable < peers.needed {
-                    return Err(self.without_quorum(reachable, peers));
-                }
-                // Enough members run, so the server is waited for as in any other step.
-                break;
+        let limit = self.patience();
+        self.try_wait_for("a quorum", |server, waited| {
+            if server.is_healthy() {
+                return Ok(true);
             }
-            self.remind(&mut poll, "a quorum", limit);
-            poll.pause();
-        }
-        Ok(())
+            // With enough members the server is waited for as in any other step.
+            if waited > limit { server.require_quorum(peers).map(|()| true) } else { Ok(false) }
+        })
+    }
+
+    /// An error if too few other members can be reached.
+    fn require_quorum(&self, peers: &Peers) -> Result<(), MigrateError> {
+        let reachable = peers.reachable();
+        if reachable < peers.needed { Err(self.without_quorum(reachable, peers)) } else { Ok(()) }
     }
 
     fn without_quorum(&self, reachable: usize, peers: &Peers) -> MigrateError {
@@ -115,13 +113,12 @@ impl Server<'_> {
         const WHAT: &str = "a raft snapshot behind the last request of the v2 API";
         let own = self.version.series();
         let patience = self.patience();
-        let mut poll = Poll::start();
         let mut asked = Poll::start();
         let mut newest = None;
         let mut is_replayable = None;
-        loop {
+        self.try_wait_for(WHAT, |server, waited| {
             if asked.is_longer_than(ENTRY_INTERVAL) {
-                self.add_entry();
+                server.add_entry();
                 asked = Poll::start();
             }
             // The log may be long, and only a new snapshot changes which part of it is replayed.
@@ -133,23 +130,11 @@ impl Server<'_> {
                     .map(|until| until.is_none_or(|until| until > own));
                 newest = snapshot;
             }
-            if is_replayable == Some(true) {
-                return Ok(());
+            if is_replayable != Some(true) && waited > patience && !server.is_healthy() {
+                server.require_quorum(peers)?;
             }
-            self.check()?;
-            let limit = self.context.timeouts.start;
-            if poll.is_longer_than(patience) && !self.is_healthy() {
-                let reachable = peers.reachable();
-                if reachable < peers.needed {
-                    return Err(self.without_quorum(reachable, peers));
-                }
-            }
-            if poll.is_longer_than(limit) {
-                return Err(self.timed_out(WHAT));
-            }
-            self.remind(&mut poll, WHAT, limit);
-            poll.pause();
-        }
+            Ok(is_replayable == Some(true))
+        })
     }
 
     /// Adds an entry to the log that changes nothing. A server writes a raft snapshot only with the
@@ -199,13 +184,23 @@ impl Server<'_> {
         what: &str,
         mut is_reached: impl FnMut(&Self) -> bool,
     ) -> Result<(), MigrateError> {
+        self.try_wait_for(what, |server, _| Ok(is_reached(server)))
+    }
+
+    /// The same with a reason to give up; it gets how long the wait has lasted.
+    fn try_wait_for(
+        &mut self,
+        what: &str,
+        mut is_reached: impl FnMut(&Self, Duration) -> Result<bool, MigrateError>,
+    ) -> Result<(), MigrateError> {
+        let limit = self.context.timeouts.start;
         let mut poll = Poll::start();
-        while !is_reached(self) {
+        while !is_reached(self, poll.waited())? {
             self.check()?;
-            if poll.is_longer_than(self.context.timeouts.start) {
+            if poll.is_longer_than(limit) {
                 return Err(self.timed_out(what));
             }
-            self.remind(&mut poll, what, self.context.timeouts.start);
+            self.remind(&mut poll, what, limit);
             poll.pause();
         }
         Ok(())
