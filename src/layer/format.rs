@@ -4,13 +4,14 @@
 //! sorted by path; gzip by libdeflate 1.26 at level 4 in chunks of 1 MiB as `gzip` joins them, or
 //! zstd 1.5 at level 9, without threads, with checksum and content size absent; JSON with sorted
 //! keys and no white space; one layer per etcd version, `migrate` last.
+//! Format 2 has one more file in the layer `migrate`: `etcd-versions.json`.
 //! A change of any of these needs a new number; the golden tests in `layer::writer` and `image`
 //! fail.
 
 use serde::{Deserialize, Serialize};
 
 /// Recorded in every image as the label and annotation `dev.etcdimg.format`.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// The best ratio of size and time for etcd's programs: a layer is 3 % larger than at level 6,
 /// takes 60 % of the time, and is still smaller than BuildKit's (docs/performance.md).

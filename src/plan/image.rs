@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use contract::labels::{self, standard};
 use contract::paths::{
-    BIN, BUNDLED_PATH, DIRECTORY_MODE, FILE_MODE, MIGRATE, PROGRAM_MODE, SHARE, WINDOWS_BIN,
+    BIN, BUNDLED_PATH, DIRECTORY_MODE, FACTS_PATH, FILE_MODE, MIGRATE, PROGRAM_MODE, SHARE,
+    WINDOWS_BIN,
 };
 use contract::{EtcdOrigin, EtcdSource, LayerName, MigrateOrigin, PathStyle};
-use etcd_version::{Bundled, EtcdVersion};
+use etcd_version::{Bundled, EtcdVersion, facts};
 
 use super::{
     BasePlan, BaseSource, Choice, EntryContent, EntryPlan, ImagePlan, LayerPlan, ModulesSource,
@@ -135,6 +136,8 @@ fn migrate(locked: &Locked, target: &Target) -> LayerPlan {
     entries.push(file(program, PROGRAM_MODE, EntryContent::Program { name: MIGRATE.into() }));
     entries.push(file(wrapper, PROGRAM_MODE, EntryContent::Text { text: text.into() }));
     entries.push(file(root.path(BUNDLED_PATH), FILE_MODE, EntryContent::Text { text: bundled }));
+    let facts = EntryContent::Text { text: facts::TEXT.into() };
+    entries.push(file(root.path(FACTS_PATH), FILE_MODE, facts));
     let source = WorkspaceSource {
         rust: locked.catalog.versions.rust.clone(),
         zig: locked.catalog.versions.zig.clone(),

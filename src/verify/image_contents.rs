@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 
 use contract::{EtcdOrigin, MigrateOrigin, labels, paths};
-use etcd_version::{BUNDLED_PATH, Bundled, EtcdVersion, programs_of};
+use etcd_version::facts::FACTS_PATH;
+use etcd_version::{BUNDLED_PATH, Bundled, EtcdVersion, Facts, programs_of};
 use tar::EntryType;
 
 use crate::layer::windows::{FILES, HIVES};
@@ -100,6 +101,12 @@ impl<'a> ImageContents<'a> {
             let mut text = String::new();
             entry.take(1 << 16).read_to_string(&mut text)?;
             self.bundled_file = Some(text);
+        } else if kind == EntryType::Regular && path == FACTS_PATH {
+            let mut text = String::new();
+            entry.take(1 << 20).read_to_string(&mut text)?;
+            if let Err(error) = Facts::parse(&text) {
+                self.faults.push(format!("/{path} cannot be used: {error}"));
+            }
         } else if let Some(name) = path
             .strip_prefix(BIN)
             .filter(|name| kind == EntryType::Regular && !WRAPPERS.contains(name))
@@ -264,7 +271,7 @@ fn linux(path: &str) -> Option<String> {
     };
     match path.strip_suffix(".exe") {
         Some(program) => Some(program.to_owned()),
-        None if path == BUNDLED_PATH => Some(path),
+        None if path == BUNDLED_PATH || path == FACTS_PATH => Some(path),
         None => path.strip_suffix(".bat").map(|script| format!("{script}.sh")),
     }
 }
@@ -279,5 +286,5 @@ fn is_expected(path: &str, versions: &[EtcdVersion], last: &EtcdVersion) -> bool
                 programs_of(version).iter().any(|program| name == format!("{program}-{version}"))
             })
     };
-    path == BUNDLED_PATH || path.strip_prefix(BIN).is_some_and(is_program)
+    path == BUNDLED_PATH || path == FACTS_PATH || path.strip_prefix(BIN).is_some_and(is_program)
 }

@@ -1,6 +1,7 @@
 //! Where an image has its files, without the leading slash, and their modes.
 
 pub use etcd_version::BUNDLED_PATH;
+pub use etcd_version::facts::FACTS_PATH;
 
 /// The folder of all programs.
 pub const BIN: &str = "usr/local/bin";
@@ -8,7 +9,7 @@ pub const BIN: &str = "usr/local/bin";
 /// A second way to `migrate` on Windows, which older manifests use.
 pub const WINDOWS_BIN: &str = "bin";
 
-/// The folder of [`BUNDLED_PATH`].
+/// The folder of [`BUNDLED_PATH`] and [`FACTS_PATH`].
 pub const SHARE: &str = "usr/local/share/etcdimg";
 
 pub const MIGRATE: &str = "migrate";

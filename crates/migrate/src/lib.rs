@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use cli::arguments::Arguments;
 use cli::reader::OptionReader;
 use error::{MigrateError, MigrateErrorKind};
+use plan::bundled;
 use printable::printable_lines;
 use report::Report;
 use report::event::EventLog;
@@ -95,6 +96,7 @@ fn run_command(reader: &OptionReader<'_>, log: EventLog) -> Result<(), MigrateEr
     if arguments.has("version") {
         return print(VERSION_LINE);
     }
+    bundled::load_facts(&reader.bin_dir())?;
     match arguments.words.as_slice() {
         [] if arguments.has("plan") => {
             let format = reader.plan_format()?;

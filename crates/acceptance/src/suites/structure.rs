@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::{EtcdOrigin, labels as contract_labels};
+use etcd_version::facts::FACTS_PATH;
 use etcd_version::{BUNDLED_PATH, EtcdVersion, programs_of, supports_architecture};
 
 use crate::case::Case;
@@ -117,7 +118,7 @@ fn listed(context: &CaseContext<'_>) -> Result<(), CaseError> {
 fn nothing_extra(context: &CaseContext<'_>) -> Result<(), CaseError> {
     let mut known: BTreeSet<String> =
         programs(context.under_test).into_iter().chain(plain()).collect();
-    known.insert(BUNDLED_PATH.to_owned());
+    known.extend([BUNDLED_PATH, FACTS_PATH].map(str::to_owned));
     for (path, entry) in &context.under_test.files {
         let Some(layer) = &entry.layer else { continue };
         let is_known = match entry.kind {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 
+use etcd_version::facts::FACTS_PATH;
 use etcd_version::{BUNDLED_PATH, programs_of};
 use oci::Descriptor;
 
@@ -131,7 +132,8 @@ fn paths(_: &CaseContext<'_>, under_test: &ImageUnderTest, _: &str) -> Result<()
     let links =
         links.into_iter().map(|(path, to)| (path, FileKind::HardLink(format!("{FILES}/{to}"))));
     let files = files.into_iter().map(|path| (path, FileKind::File));
-    let mut known = BTreeSet::from([format!("{FILES}/{BUNDLED_PATH}")]);
+    let mut known =
+        BTreeSet::from([BUNDLED_PATH, FACTS_PATH].map(|path| format!("{FILES}/{path}")));
     for (path, kind) in files.chain(links) {
         let path = format!("{FILES}/{path}");
         let found = under_test.files.get(&path);

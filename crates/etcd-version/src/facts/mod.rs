@@ -15,8 +15,14 @@ use crate::{EtcdVersion, Series};
 /// The programs of every version that there is.
 pub const ALL_PROGRAMS: [&str; 3] = ["etcd", "etcdctl", "etcdutl"];
 
-/// The table that this program was compiled with.
-const TEXT: &str = include_str!("../../etcd-versions.json");
+/// The table that this program was compiled with, as it also lies in the image.
+pub const TEXT: &str = include_str!("../../etcd-versions.json");
+
+/// Where the image has the table, without the leading slash.
+pub const FACTS_PATH: &str = "usr/local/share/etcdimg/etcd-versions.json";
+
+/// The table that counts instead of the one that was compiled in.
+static INSTALLED: OnceLock<Facts> = OnceLock::new();
 
 /// Everything that the file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +104,16 @@ pub enum MinorChange {
 }
 
 impl Facts {
+    /// The table that counts: the installed one, else the one that was compiled in.
+    pub fn current() -> &'static Self {
+        INSTALLED.get().unwrap_or_else(Self::compiled_in)
+    }
+
+    /// Lets another table count. `false` if one was installed before.
+    pub fn install(self) -> bool {
+        INSTALLED.set(self).is_ok()
+    }
+
     /// The table that this program was compiled with.
     #[expect(clippy::expect_used, reason = "a test reads it, so no release has another one")]
     pub fn compiled_in() -> &'static Self {
@@ -148,7 +164,7 @@ impl SeriesFacts {
 }
 
 fn facts(version: &EtcdVersion) -> &'static SeriesFacts {
-    Facts::compiled_in().of(version.series())
+    Facts::current().of(version.series())
 }
 
 /// The programs that a version consists of.

@@ -47,7 +47,7 @@ impl OptionReader<'_> {
         }
         Ok(Options {
             target: self.target()?,
-            bin_dir: self.arguments.value("bin-dir").unwrap_or(OsStr::new(BIN_DIR)).into(),
+            bin_dir: self.bin_dir(),
             bundled: self.bundled()?,
             trust: self.trust()?,
             allowed: self.allowed()?,
@@ -107,6 +107,11 @@ impl OptionReader<'_> {
             })
         });
         Ok(RestoreOptions { snapshot: snapshot.into(), bump_revision: bump_revision.transpose()? })
+    }
+
+    /// The directory of the programs.
+    pub fn bin_dir(&self) -> PathBuf {
+        self.arguments.value("bin-dir").unwrap_or(OsStr::new(BIN_DIR)).into()
     }
 
     /// The data directory, without a trailing slash: `<data-dir>.bak` is then beside the directory

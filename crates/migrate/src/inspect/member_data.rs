@@ -91,13 +91,13 @@ impl MemberData {
         let newest = decided.max(self.storage_version);
         // etcd's own rule for data without either.
         let has_term = self.term.is_some_and(|term| term > 0);
-        newest.or(has_term.then_some(Facts::compiled_in().evidence.term_since))
+        newest.or(has_term.then_some(Facts::current().evidence.term_since))
     }
 }
 
 /// Whether a cluster version says something about the data.
 fn is_decided(cluster_version: Series) -> bool {
-    cluster_version > Facts::compiled_in().evidence.undecided
+    cluster_version > Facts::current().evidence.undecided
 }
 
 /// Reads a database and its log.
@@ -107,7 +107,7 @@ pub fn read(layout: &DataLayout) -> Result<MemberData, MigrateError> {
     let unreadable = |error| MigrateError::file("read the log in", &layout.wal, &error);
     data.log = log::read(&layout.wal, &layout.snap).map_err(unreadable)?;
     refuse_older_than_log(&data, &db)?;
-    let last_with_v2 = Facts::compiled_in().replayed_until(Requests::V2);
+    let last_with_v2 = Facts::current().replayed_until(Requests::V2);
     if data.series().is_none_or(|series| series <= last_with_v2) {
         let store = data.log.v2_store().ok_or_else(|| {
             let what = "the newest raft snapshot does not hold what etcd writes into it";
@@ -254,7 +254,7 @@ mod tests {
             (v3_6, v3_6, v3_6, v3_6),
             // A downgrade lowers the storage version last.
             (v3_7, v3_7, v3_6, v3_7),
-            (v3_5, None, Some(Facts::compiled_in().evidence.undecided), v3_5),
+            (v3_5, None, Some(Facts::current().evidence.undecided), v3_5),
         ] {
             let data = MemberData {
                 cluster_version: db,

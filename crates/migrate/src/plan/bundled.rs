@@ -4,7 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use etcd_version::{BUNDLED_PATH, Bundled, EtcdVersion};
+use etcd_version::facts::FACTS_PATH;
+use etcd_version::{BUNDLED_PATH, Bundled, EtcdVersion, Facts};
 
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::files::durable::parent;
@@ -16,9 +17,7 @@ pub fn bundled(given: Option<&Bundled>, bin_dir: &Path) -> Result<Bundled, Migra
     if let Some(bundled) = given {
         return Ok(bundled.clone());
     }
-    // In the image the list is at a fixed path, so it is found relative to the programs.
-    let within_prefix = BUNDLED_PATH.strip_prefix("usr/local/").unwrap_or(BUNDLED_PATH);
-    let path = parent(bin_dir).join(within_prefix);
+    let path = beside_programs(bin_dir, BUNDLED_PATH);
     match fs::read_to_string(&path) {
         Ok(text) => text.parse().map_err(|error| {
             MigrateError::new(MigrateErrorKind::System, format_args!("{}: {error}", path.display()))
@@ -26,6 +25,28 @@ pub fn bundled(given: Option<&Bundled>, bin_dir: &Path) -> Result<Bundled, Migra
         Err(error) if error.kind() == io::ErrorKind::NotFound => by_programs(bin_dir),
         Err(error) => Err(MigrateError::file("read", &path, &error)),
     }
+}
+
+/// Lets the table of the image count, if there is one: it may know more of etcd than this program.
+pub fn load_facts(bin_dir: &Path) -> Result<(), MigrateError> {
+    let path = beside_programs(bin_dir, FACTS_PATH);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(MigrateError::file("read", &path, &error)),
+    };
+    let facts = Facts::parse(&text).map_err(|error| {
+        let what = format_args!("{} cannot be used: {error}", path.display());
+        MigrateError::new(MigrateErrorKind::System, what)
+            .hint("remove the file, and what this program itself knows counts")
+    })?;
+    facts.install();
+    Ok(())
+}
+
+/// A file of the image. Its path is fixed, so it is found relative to the programs.
+fn beside_programs(bin_dir: &Path, path: &str) -> PathBuf {
+    parent(bin_dir).join(path.strip_prefix("usr/local/").unwrap_or(path))
 }
 
 fn by_programs(bin_dir: &Path) -> Result<Bundled, MigrateError> {

@@ -16,7 +16,7 @@ pub enum Spelling<'a> {
 
 /// How a version writes the same setting, if it has another way.
 pub fn other_spelling(flag: &Flag, series: Series) -> Option<Spelling<'_>> {
-    let facts = Facts::compiled_in();
+    let facts = Facts::current();
     let is_known = |name: &str| facts.flag(name).is_some_and(|flag| flag.is_known_to(series));
     match &flag.replacement {
         Some(Replacement::Twin(twin)) if is_known(twin) => return Some(Spelling::Flag(twin)),
@@ -38,7 +38,7 @@ pub fn flag_of_gate(gate: &str, series: Series) -> Option<&'static Flag> {
         flag.is_known_to(series)
             && matches!(&flag.replacement, Some(Replacement::Gate(name)) if name == gate)
     };
-    Facts::compiled_in().flags().iter().find(is_same)
+    Facts::current().flags().iter().find(is_same)
 }
 
 /// The variable that sets a flag: `ETCD_` and its name in capitals.
@@ -49,7 +49,7 @@ pub fn variable_of(flag: &str) -> String {
 /// The flag that a variable sets.
 pub fn flag_of_variable(variable: &str) -> Option<&'static Flag> {
     let name = variable.strip_prefix("ETCD_").filter(|name| *name == name.to_ascii_uppercase())?;
-    Facts::compiled_in().flag(&name.to_ascii_lowercase().replace('_', "-"))
+    Facts::current().flag(&name.to_ascii_lowercase().replace('_', "-"))
 }
 
 /// Why a version does not know a flag.

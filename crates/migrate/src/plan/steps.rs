@@ -373,7 +373,7 @@ fn down(
         };
         // A downgrade in place needs the credentials of an administrator, which this program does
         // not have.
-        let facts = Facts::compiled_in().of(older.series());
+        let facts = Facts::current().of(older.series());
         let in_place = facts.downgrade_in_place && !from.needs_credentials;
         if !(in_place || facts.downgrade_by_snapshot) {
             return Err(NoPath::DowngradeNeedsCredentials { from: from.series, to: to.clone() });
@@ -388,7 +388,7 @@ fn down(
 
 /// The first patch of a minor version whose data may go on to `to`.
 fn required(series: Series, to: &EtcdVersion) -> Option<&'static EtcdVersion> {
-    Facts::compiled_in().floor(series, to.series())?.required.as_ref()
+    Facts::current().floor(series, to.series())?.required.as_ref()
 }
 
 fn newest(bundled: &Bundled, series: Series, to: &EtcdVersion) -> Result<EtcdVersion, NoPath> {

@@ -54,7 +54,7 @@ pub fn restorer(to: &EtcdVersion) -> &'static str {
 
 /// Whether a database of this version holds its storage version, which `etcdutl migrate` changes.
 pub fn has_storage_version(version: &EtcdVersion) -> bool {
-    Facts::compiled_in().of(version.series()).has_storage_version
+    Facts::current().of(version.series()).has_storage_version
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ impl V2Removal {
 
 /// The last minor version that keeps content of the v2 API.
 pub fn last_series() -> Series {
-    Facts::compiled_in().replayed_until(Requests::V2)
+    Facts::current().replayed_until(Requests::V2)
 }
 
 /// Whether there is content that the target could not keep.

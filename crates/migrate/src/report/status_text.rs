@@ -200,7 +200,7 @@ impl Lines {
             ),
         );
         if !data.v2.is_empty() {
-            let last = Facts::compiled_in().replayed_until(Requests::V2);
+            let last = Facts::current().replayed_until(Requests::V2);
             let next = last.next();
             self.add("v2 API", format_args!("{}, on which etcd {next} does not start", data.v2));
         }
@@ -228,7 +228,7 @@ fn mebibytes(bytes: u64) -> String {
 
 /// Whether the log has requests of the v2 API that no version converts.
 fn has_v2_requests(replayed_until: Option<Series>) -> bool {
-    replayed_until.is_some_and(|until| until <= Facts::compiled_in().replayed_until(Requests::V2))
+    replayed_until.is_some_and(|until| until <= Facts::current().replayed_until(Requests::V2))
 }
 
 #[cfg(test)]

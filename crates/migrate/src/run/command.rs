@@ -126,7 +126,7 @@ fn own_flags<'a>(
     ];
     let has_requests = launch.purpose == Purpose::Requests;
     let own = own.into_iter().chain(for_requests.into_iter().filter(|_| has_requests));
-    let facts = Facts::compiled_in();
+    let facts = Facts::current();
     let known = own.filter(|(name, _)| {
         facts.flag(name).is_some_and(|flag| flag.is_known_to(version.series()))
     });

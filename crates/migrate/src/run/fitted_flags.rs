@@ -49,7 +49,7 @@ pub fn variables(
 /// The first argument that makes a migration impossible, and why.
 pub fn refused(arguments: &[String]) -> Option<(String, &'static str)> {
     let (settings, _) = split(arguments);
-    settings.into_iter().find_map(|(name, _)| match &Facts::compiled_in().flag(&name)?.between {
+    settings.into_iter().find_map(|(name, _)| match &Facts::current().flag(&name)?.between {
         BetweenVersions::Refused(reason) => Some((name, reason.as_str())),
         BetweenVersions::Kept | BetweenVersions::LeftOut(_) => None,
     })
@@ -66,7 +66,7 @@ fn split(arguments: &[String]) -> (Vec<(String, String)>, Vec<String>) {
             words.push(argument.clone());
             continue;
         };
-        let is_boolean = Facts::compiled_in().flag(name).is_some_and(Flag::is_boolean);
+        let is_boolean = Facts::current().flag(name).is_some_and(Flag::is_boolean);
         let value = match value {
             Some(value) => value.to_owned(),
             None if is_boolean => "true".to_owned(),
@@ -78,7 +78,7 @@ fn split(arguments: &[String]) -> (Vec<(String, String)>, Vec<String>) {
 }
 
 fn fit(settings: Vec<(String, String)>, series: Series) -> FittedFlags {
-    let facts = Facts::compiled_in();
+    let facts = Facts::current();
     let given: Vec<_> = settings.iter().map(|(name, _)| name.clone()).collect();
     let mut fitted = FittedFlags::default();
     let mut gates = BTreeMap::new();
@@ -120,7 +120,7 @@ fn fit_gates(
     gates: &mut BTreeMap<String, String>,
     fitted: &mut FittedFlags,
 ) {
-    let facts = Facts::compiled_in();
+    let facts = Facts::current();
     let has_gates = facts.flag(GATES).is_some_and(|flag| flag.is_known_to(series));
     for (gate, value) in list.split(',').filter_map(|entry| entry.trim().split_once('=')) {
         if has_gates {

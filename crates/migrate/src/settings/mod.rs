@@ -69,7 +69,7 @@ impl Mender<'_> {
     fn scope(&mut self, settings: &[&EtcdSetting]) {
         let mut gates: Vec<(&EtcdSetting, String)> = Vec::new();
         for setting in settings {
-            let Some(flag) = Facts::compiled_in().flag(&setting.name) else { continue };
+            let Some(flag) = Facts::current().flag(&setting.name) else { continue };
             let has = |name: &str| settings.iter().any(|other| other.name == name);
             self.setting(setting, flag, has, &mut gates);
         }

@@ -82,7 +82,7 @@ pub fn settings(text: &str) -> Vec<EtcdSetting> {
 /// The flag that a word names.
 fn flag(word: &str) -> Option<(&'static Flag, Form)> {
     if let Some(name) = word.strip_prefix("--") {
-        return Some((Facts::compiled_in().flag(name)?, Form::Flag));
+        return Some((Facts::current().flag(name)?, Form::Flag));
     }
     Some((flag_of_variable(word)?, Form::Variable))
 }

@@ -233,7 +233,7 @@ impl LogReader<'_> {
                 Kept::ClusterVersion(series) => contents.cluster_versions.push((index, series)),
                 Kept::Members(change) => contents.v2_changes.push(V2Change::Members(change)),
                 Kept::V2 { replayed_by, request } => {
-                    let until = Facts::compiled_in().replayed_until(replayed_by);
+                    let until = Facts::current().replayed_until(replayed_by);
                     contents.replayed_until =
                         contents.replayed_until.into_iter().chain([until]).min();
                     let version = entry::cluster_version(&request);
