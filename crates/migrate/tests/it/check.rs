@@ -130,3 +130,28 @@ fn every_version_starts_with_what_was_mended_for_it() {
     }
     assert!(refused >= 8, "only {refused} were refused");
 }
+
+#[test]
+fn the_table_in_the_image_counts_more_than_the_one_that_was_compiled_in() {
+    let directory = Directory::new();
+    let text = include_str!("../../../etcd-version/etcd-versions.json");
+    let mut table: Value = serde_json::from_str(text).unwrap();
+    let flags = table["flags"].as_array_mut().unwrap();
+    let flag = flags.iter_mut().find(|flag| flag["name"] == "enable-v2").unwrap();
+    // As if etcd 3.7 had it again.
+    flag.as_object_mut().unwrap().remove("until");
+    let bin_dir = format!("--bin-dir={}", directory.path("bin").display());
+    let check = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_migrate"));
+        command.args(["check", "--args=--enable-v2", "--target-version=3.7.1", &bin_dir]);
+        command
+    };
+    let place = "share/etcdimg/etcd-versions.json";
+    assert_eq!(findings(&mut check()).0, Some(3));
+    directory.write(place, table.to_string().as_bytes());
+    assert_eq!(findings(&mut check()), (Some(0), vec![]));
+    directory.write(place, b"{}");
+    let (code, _, stderr) = outcome(&check().output().unwrap());
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("etcd-versions.json cannot be used"), "{stderr}");
+}
