@@ -13,7 +13,7 @@ use crate::catalog_fixture::{ARCHIVE, CatalogFixture, TAG};
 #[test]
 fn the_text_shows_index_images_layers_and_files() {
     assert_snapshot!(CatalogFixture::empty().run("plan", &[]).ok(), @"
-    index etcd:3.4.21-0 (format 1)
+    index etcd:3.4.21-0 (format 2)
       image linux/amd64
         base busybox = rootfs:sha256:0d084392c6761f84a4803ad95b4498c6c9ef0370b3b143770c4e5dba289800f4
         layer etcd 3.4.21
@@ -27,9 +27,10 @@ fn the_text_shows_index_images_layers_and_files() {
           0555 usr/local/bin/migrate
           0555 usr/local/bin/migrate-if-needed.sh
           0444 usr/local/share/etcdimg/bundled-versions
+          0444 usr/local/share/etcdimg/etcd-versions.json
     ");
     assert_snapshot!(CatalogFixture::empty().run("plan", &["--from", "source"]).ok(), @"
-    index etcd:3.4.21-0 (format 1)
+    index etcd:3.4.21-0 (format 2)
       image linux/amd64
         base busybox = rootfs:sha256:0d084392c6761f84a4803ad95b4498c6c9ef0370b3b143770c4e5dba289800f4
         layer etcd 3.4.21
@@ -43,6 +44,7 @@ fn the_text_shows_index_images_layers_and_files() {
           0555 usr/local/bin/migrate
           0555 usr/local/bin/migrate-if-needed.sh
           0444 usr/local/share/etcdimg/bundled-versions
+          0444 usr/local/share/etcdimg/etcd-versions.json
     ");
 }
 
