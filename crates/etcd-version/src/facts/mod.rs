@@ -54,6 +54,17 @@ pub struct SeriesFacts {
     pub downgrade_in_place: bool,
     /// Whether this version starts on a restored database of the next minor version.
     pub downgrade_by_snapshot: bool,
+    /// Where its raft snapshots are.
+    pub raft_snapshots: RaftSnapshots,
+}
+
+/// Where a server has its raft snapshots, from the newest of which it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RaftSnapshots {
+    /// In files beside the log, which knows of them.
+    Files,
+    /// In the log only.
+    Log,
 }
 
 /// The last minor versions that can replay requests of a log.
@@ -144,6 +155,14 @@ impl Facts {
     pub fn floor(&self, series: Series, to: Series) -> Option<&Floor> {
         self.floors.iter().find(|floor| {
             floor.minor == series && matches!(floor.change, MinorChange::UpTo(next) if next <= to)
+        })
+    }
+
+    /// What is asked of a minor version before it takes data back that was at `from`.
+    pub fn floor_after(&self, series: Series, from: Series) -> Option<&Floor> {
+        self.floors.iter().find(|floor| {
+            floor.minor == series
+                && matches!(floor.change, MinorChange::DownFrom(last) if last <= from)
         })
     }
 

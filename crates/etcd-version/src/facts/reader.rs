@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     ALL_PROGRAMS, BetweenVersions, EvidenceFacts, Facts, Flag, FlagKind, Floor, MinorChange,
-    Replacement, ReplayLimits, SeriesFacts,
+    RaftSnapshots, Replacement, ReplayLimits, SeriesFacts,
 };
 use crate::{EtcdVersion, Series};
 
@@ -70,7 +70,16 @@ fn series(row: &JsonNode<'_>) -> Result<SeriesFacts, FactsError> {
         has_storage_version: row.flag("storageVersion")?,
         downgrade_in_place: row.flag("downgradeInPlace")?,
         downgrade_by_snapshot: row.flag("downgradeBySnapshot")?,
+        raft_snapshots: raft_snapshots(&row.get("raftSnapshots")?)?,
     })
+}
+
+fn raft_snapshots(node: &JsonNode<'_>) -> Result<RaftSnapshots, FactsError> {
+    match node.as_text()? {
+        "files" => Ok(RaftSnapshots::Files),
+        "log" => Ok(RaftSnapshots::Log),
+        other => Err(node.error(format!("`{other}` is neither `files` nor `log`"))),
+    }
 }
 
 /// Both kinds of requests must have a limit: without it, `migrate` would take such a request for one

@@ -37,6 +37,11 @@ fn a_floor_counts_for_everything_behind_it() {
     assert_eq!(required(v3_5, v3_5), None);
     assert_eq!(required(v3_4, v3_7), None);
     assert_eq!(required(v3_6, v3_7), None, "wanted, and no more");
+    let back = |to, from| facts.floor_after(to, from).and_then(|floor| floor.required.clone());
+    let v3_8 = v3_7.next();
+    assert_eq!(back(v3_7, v3_8), Some(EtcdVersion::new(3, 7, 2)));
+    assert_eq!(back(v3_7, v3_8.next()), Some(EtcdVersion::new(3, 7, 2)));
+    assert_eq!((back(v3_7, v3_7), back(v3_6, v3_8)), (None, None));
 }
 
 /// A replacement that is not in the table, or that no version knows where the flag is unknown,

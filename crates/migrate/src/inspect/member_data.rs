@@ -105,7 +105,7 @@ pub fn read(layout: &DataLayout) -> Result<MemberData, MigrateError> {
     let db = layout.db();
     let mut data = read_db(&db)?;
     let unreadable = |error| MigrateError::file("read the log in", &layout.wal, &error);
-    data.log = log::read(&layout.wal, &layout.snap).map_err(unreadable)?;
+    data.log = log::read(&layout.wal, &layout.snap, data.db_series()).map_err(unreadable)?;
     refuse_older_than_log(&data, &db)?;
     let last_with_v2 = Facts::current().replayed_until(Requests::V2);
     if data.series().is_none_or(|series| series <= last_with_v2) {

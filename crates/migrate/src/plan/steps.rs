@@ -371,6 +371,12 @@ fn down(
         } else {
             newest(bundled, Series::new(3, minor), to)?
         };
+        let floor = Facts::current().floor_after(older.series(), from.series);
+        let required = floor.and_then(|floor| floor.required.as_ref());
+        if let Some(required) = required.filter(|required| older < **required) {
+            let (to, required) = (to.clone(), required.clone());
+            return Err(NoPath::UnsafeSteppingStone { to, bundled: older, required });
+        }
         // A downgrade in place needs the credentials of an administrator, which this program does
         // not have.
         let facts = Facts::current().of(older.series());

@@ -224,6 +224,24 @@ fn several_minors_down_must_be_asked_for() {
 }
 
 #[test]
+fn data_of_3_8_goes_back_only_to_a_3_7_that_needs_no_files_of_snapshots() {
+    check_with(
+        "3.6.14\n3.7.1\n3.8.0",
+        "3.8.0",
+        "3.7.1",
+        "error: cannot go to 3.7.1: the way leads through etcd 3.7, of which only 3.7.2 and later \
+         are safe, and this image bundles 3.7.1",
+    );
+    check_with(
+        "3.6.14\n3.7.3\n3.8.0",
+        "3.8.0",
+        "3.7.3",
+        "backup, downgrade 3.8.0 to 3.7.3 in place, record 3.7.3",
+    );
+    check_with("3.7.1\n3.8.0", "3.7.1", "3.8.0", "record 3.8.0");
+}
+
+#[test]
 fn what_cannot_be_done_has_a_reason() {
     check(
         "3.3.17",

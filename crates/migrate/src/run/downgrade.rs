@@ -14,6 +14,7 @@ use crate::cli::options::ServerOptions;
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::files::tree;
 use crate::inspect::data_dir::{self, DataDirContents};
+use crate::inspect::log;
 use crate::inspect::member_data::Member;
 use crate::plan::tools::{has_storage_version, restorer};
 use crate::platform;
@@ -29,8 +30,13 @@ pub fn in_place(
     let newer_tool = context.program("etcdctl", from)?;
     let goal = to.series();
     let limit = context.options.timeouts.start;
+    let layout = &context.options.layout;
     context.serve(from, |server| {
         server.wait_until_healthy()?;
+        // Data that was at a version without files of them has none: the older etcd needs one.
+        if log::newest_snapshot(&layout.wal, &layout.snap, from.series()).is_none() {
+            server.wait_for_snapshot(layout, None)?;
+        }
         enable(&newer_tool, server, goal, limit)?;
         server.wait_until_downgraded(goal)
     })?;

@@ -15,8 +15,8 @@ use super::signal::StopSignal;
 use super::subprocess;
 use crate::cli::options::Options;
 use crate::error::{MigrateError, MigrateErrorKind};
+use crate::inspect::log;
 use crate::inspect::member_data::Member;
-use crate::inspect::raft_snapshot;
 use crate::plan::bundled;
 use crate::report::event::EventLog;
 use etcd_version::Series;
@@ -56,7 +56,7 @@ impl StepContext<'_> {
     /// Lets the version upgrade the data and start a new raft log, and waits for both.
     pub fn upgrade(&self, version: &EtcdVersion) -> Result<(), MigrateError> {
         let layout = &self.options.layout;
-        let before = raft_snapshot::newest(&layout.snap);
+        let before = log::newest_snapshot(&layout.wal, &layout.snap, version.series());
         // A member that stays at its minor version needs only the consent of the others, which run
         // already. On the way to another minor version the others may be migrating, too, and are
         // waited for.

@@ -30,7 +30,7 @@ fn is_ahead(directory: &Directory) -> bool {
     let [wal, snap] = ["wal", "snap"].map(|name| directory.path("data/member").join(name));
     let status = directory.status();
     let applied = status["data"]["consistentIndex"].as_u64().unwrap();
-    log::read(&wal, &snap).unwrap().cluster_version_after(applied).is_some()
+    log::read(&wal, &snap, None).unwrap().cluster_version_after(applied).is_some()
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn served(etcd: &Etcd) -> Vec<(String, String)> {
 /// Each key in the files, without hidden ones.
 fn stored(directory: &Directory) -> Vec<(String, String)> {
     let [wal, snap] = ["wal", "snap"].map(|name| directory.path("data/member").join(name));
-    let store = log::read(&wal, &snap).unwrap().v2_store().unwrap();
+    let store = log::read(&wal, &snap, None).unwrap().v2_store().unwrap();
     let keys = store.keys().into_iter().filter(|key| !key.path.starts_with("/_"));
     keys.map(|key| (key.path, key.value.to_owned())).collect()
 }

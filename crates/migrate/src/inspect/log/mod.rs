@@ -5,6 +5,7 @@
 
 mod entry;
 mod record;
+mod snapshot_records;
 pub mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +13,7 @@ use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
-use etcd_version::facts::Requests;
+use etcd_version::facts::{RaftSnapshots, Requests};
 use etcd_version::{Facts, Series};
 
 use self::entry::{Content, Entry};
@@ -24,13 +25,14 @@ use crate::inspect::v2_store::{self, Request, V2Store};
 /// What the log says from the newest usable raft snapshot on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogContents {
-    /// The newest raft snapshot that exists as a file and that the log knows of.
+    /// The newest raft snapshot that the log knows of and that, where the version of the data has
+    /// files of them, exists as a file.
     pub snapshot: Option<SnapshotName>,
     /// The last minor version that can replay the log; `None` if every later one can.
     pub replayed_until: Option<Series>,
     /// The versions that the cluster agreed on, each with the index of its entry, ascending.
     cluster_versions: Vec<(u64, Series)>,
-    /// What `snapshot` holds: the tree of the v2 API as JSON. Empty without one.
+    /// What the file of `snapshot` holds: the tree of the v2 API as JSON. Empty without one.
     tree: Vec<u8>,
     /// What changes the tree of the v2 API after it, in order.
     v2_changes: Vec<V2Change>,
@@ -84,9 +86,13 @@ impl LogContents {
     }
 }
 
-/// Reads the log in `wal_dir`. `snap_dir` holds the raft snapshots; damaged ones are passed over, as
-/// etcd does.
-pub fn read(wal_dir: &Path, snap_dir: &Path) -> io::Result<LogContents> {
+/// Reads the log in `wal_dir` of data at a version, if it is known; `snap_dir` holds what it has of
+/// raft snapshots. Damaged ones are passed over, as etcd does.
+pub fn read(wal_dir: &Path, snap_dir: &Path, data: Option<Series>) -> io::Result<LogContents> {
+    if data.map(raft_snapshots) == Some(RaftSnapshots::Log) {
+        let files = files(wal_dir)?;
+        return read_from(&files, &snapshot_records::newest(&files)?.into_iter().collect());
+    }
     let mut taken: BTreeSet<_> = raft_snapshot::names(snap_dir)?.into_iter().collect();
     let files = files(wal_dir)?;
     loop {
@@ -116,14 +122,23 @@ fn read_from(files: &[PathBuf], taken: &BTreeSet<SnapshotName>) -> io::Result<Lo
     Ok(contents)
 }
 
-/// The last minor version that can replay the log of a member, or `None` if every later one can.
-pub fn replayed_until(wal_dir: &Path, snap_dir: &Path) -> io::Result<Option<Series>> {
-    Ok(read(wal_dir, snap_dir)?.replayed_until)
+/// The newest raft snapshot of data at a version: a file, or a record of the log where there are no
+/// files. `None` also if nothing can be read, such as while a server removes files.
+pub fn newest_snapshot(wal_dir: &Path, snap_dir: &Path, data: Series) -> Option<SnapshotName> {
+    match raft_snapshots(data) {
+        RaftSnapshots::Files => raft_snapshot::newest(snap_dir),
+        RaftSnapshots::Log => snapshot_records::newest(&files(wal_dir).ok()?).ok()?,
+    }
 }
 
-/// The tree of the v2 API of a member, as a server has it after a replay.
+fn raft_snapshots(series: Series) -> RaftSnapshots {
+    Facts::current().of(series).raft_snapshots
+}
+
+/// The tree of the v2 API of a member that runs, as it has it after a replay. All versions that have
+/// the v2 API have files of raft snapshots.
 pub fn v2_store(wal_dir: &Path, snap_dir: &Path) -> io::Result<V2Store> {
-    let contents = read(wal_dir, snap_dir)?;
+    let contents = read(wal_dir, snap_dir, None)?;
     contents.v2_store().ok_or_else(|| {
         let what = "the newest raft snapshot does not hold what etcd writes into it";
         io::Error::new(io::ErrorKind::InvalidData, what)
@@ -175,7 +190,7 @@ enum Kept {
 
 #[derive(Debug)]
 struct LogReader<'a> {
-    /// The snapshots that exist as files.
+    /// The snapshots that a server can start from.
     taken: &'a BTreeSet<SnapshotName>,
     snapshot: Option<SnapshotName>,
     /// By index, ascending.
@@ -187,9 +202,10 @@ impl LogReader<'_> {
     fn add(&mut self, record: Record<'_>) {
         match record {
             Record::Entry(bytes) => self.add_entry(&Entry::parse(bytes)),
-            Record::Snapshot(index) => {
-                let file = self.taken.iter().find(|name| name.index == index);
-                self.snapshot = self.snapshot.max(file.copied());
+            Record::Committed(_) => {}
+            Record::Snapshot(snapshot) => {
+                let taken = self.taken.iter().find(|name| name.index == snapshot.index);
+                self.snapshot = self.snapshot.max(taken.copied());
                 // Never replayed again.
                 let start = self.snapshot.map_or(0, |name| name.index);
                 self.entries.retain(|(index, _)| *index > start);

@@ -4,6 +4,7 @@
 use std::io::{self, Read};
 
 use crate::inspect::protobuf;
+use crate::inspect::raft_snapshot::SnapshotName;
 
 /// In bytes. By default a server accepts no request of this size, while a damaged length may be as
 /// long as the file.
@@ -14,12 +15,15 @@ const LONGEST_RECORD: u64 = 16 << 20;
 pub enum Record<'a> {
     /// A raft entry (`raftpb.Entry`).
     Entry(&'a [u8]),
-    /// A raft snapshot was taken, or received, at this index (`walpb.Snapshot`).
-    Snapshot(u64),
+    /// The last entry that is known to be committed (`raftpb.HardState`).
+    Committed(u64),
+    /// A raft snapshot was taken, or received (`walpb.Snapshot`).
+    Snapshot(SnapshotName),
 }
 
 /// `walpb.Record.Type`.
 const ENTRY: u64 = 2;
+const STATE: u64 = 3;
 const SNAPSHOT: u64 = 5;
 
 /// Calls `visit` with each record of a file, in order.
@@ -59,7 +63,11 @@ fn parse(record: &[u8]) -> Option<Record<'_>> {
     let data = protobuf::bytes(record, 3).unwrap_or_default();
     match protobuf::number(record, 1) {
         ENTRY => Some(Record::Entry(data)),
-        SNAPSHOT => Some(Record::Snapshot(protobuf::number(data, 1))),
+        STATE => Some(Record::Committed(protobuf::number(data, 3))),
+        SNAPSHOT => {
+            let [index, term] = [1, 2].map(|field| protobuf::number(data, field));
+            Some(Record::Snapshot(SnapshotName { term, index }))
+        }
         _ => None,
     }
 }

@@ -1,6 +1,8 @@
 //! Tests of the log: what counts, and what a snapshot covers.
 
 use super::*;
+use crate::scratch::ScratchDirectory;
+use std::fs;
 
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat()
@@ -159,4 +161,29 @@ fn requests_after_the_snapshot_change_its_tree() {
         "CurrentIndex":3}"#;
     let store = LogContents { tree: tree.to_vec(), ..contents }.v2_store().unwrap();
     assert_eq!(store.keys().into_iter().map(|key| key.path).collect::<Vec<_>>(), ["/b"]);
+}
+
+fn committed(index: u8) -> Vec<u8> {
+    [numbers(&[(1, 3), (2, 0)]), field(3, &numbers(&[(1, 1), (2, 1), (3, index)]))].concat()
+}
+
+#[test]
+fn without_files_of_snapshots_a_log_begins_at_its_newest_committed_record() {
+    let scratch = ScratchDirectory::new();
+    let old = [entry(4, &request("QGET", "")), committed(4), snapshot(4)];
+    // A snapshot that a leader sent, and that was never committed here, is none.
+    let new = [entry(5, &field(4, b"key and value")), committed(5), snapshot(9)];
+    scratch.write("wal/0000000000000000-0000000000000000.wal", &file(&old));
+    scratch.write("wal/0000000000000001-0000000000000005.wal", &file(&new));
+    let [wal, snap] = ["wal", "snap"].map(|name| scratch.path().join(name));
+    fs::create_dir(&snap).unwrap();
+    let [v3_7, v3_8] = [7, 8].map(|minor| Series::new(3, minor));
+    let at_3_8 = super::read(&wal, &snap, Some(v3_8)).unwrap();
+    let record = Some(SnapshotName { term: 1, index: 4 });
+    assert_eq!((at_3_8.replayed_until, at_3_8.snapshot), (None, record));
+    assert_eq!(newest_snapshot(&wal, &snap, v3_8), record);
+    // Up to 3.7 only a file counts.
+    let at_3_7 = super::read(&wal, &snap, Some(v3_7)).unwrap();
+    assert_eq!((at_3_7.replayed_until, at_3_7.snapshot), (V2_STORE, None));
+    assert_eq!(newest_snapshot(&wal, &snap, v3_7), None);
 }

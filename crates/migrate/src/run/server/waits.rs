@@ -8,8 +8,8 @@ use etcd_version::Series;
 use super::{RESPONSE_TIMEOUT, Server};
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::inspect::layout::DataLayout;
+use crate::inspect::log;
 use crate::inspect::raft_snapshot::SnapshotName;
-use crate::inspect::{log, raft_snapshot};
 use crate::run::http::{self, HttpRequest};
 use crate::run::peers::Peers;
 use crate::run::poll::Poll;
@@ -122,12 +122,12 @@ impl Server<'_> {
                 asked = Poll::start();
             }
             // The log may be long, and only a new snapshot changes which part of it is replayed.
-            let snapshot = raft_snapshot::newest(&layout.snap);
+            let snapshot = log::newest_snapshot(&layout.wal, &layout.snap, own);
             if is_replayable.is_none() || snapshot != newest {
                 // An error may mean that the server has removed a file meanwhile.
-                is_replayable = log::replayed_until(&layout.wal, &layout.snap)
+                is_replayable = log::read(&layout.wal, &layout.snap, Some(own))
                     .ok()
-                    .map(|until| until.is_none_or(|until| until > own));
+                    .map(|contents| contents.replayed_until.is_none_or(|until| until > own));
                 newest = snapshot;
             }
             if is_replayable != Some(true) && waited > patience && !server.is_healthy() {
@@ -158,8 +158,14 @@ impl Server<'_> {
         layout: &DataLayout,
         before: Option<SnapshotName>,
     ) -> Result<(), MigrateError> {
-        self.wait_for("a raft snapshot to be written", |_| {
-            raft_snapshot::newest(&layout.snap) > before
+        let own = self.version.series();
+        let mut asked = Poll::start();
+        self.wait_for("a raft snapshot to be written", |server| {
+            if asked.is_longer_than(ENTRY_INTERVAL) {
+                server.add_entry();
+                asked = Poll::start();
+            }
+            log::newest_snapshot(&layout.wal, &layout.snap, own) > before
         })
     }
 
