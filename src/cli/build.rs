@@ -27,7 +27,8 @@ pub struct ChoiceArgs {
     /// Try this URL before the mirrors of versions.yaml; {version} and {file} in it are replaced
     #[arg(long, value_name = "URL", value_parser = mirror)]
     pub mirror: Vec<Mirror>,
-    /// Use another base image: NAME=rootfs:FILE@DIGEST, NAME=oci:DIR@DIGEST or NAME=REPOSITORY@DIGEST
+    /// Use another base image: NAME=rootfs:FILE@DIGEST, NAME=oci:DIR@DIGEST or
+    /// NAME=REPOSITORY@DIGEST
     #[arg(long, value_name = "NAME=SOURCE@DIGEST")]
     pub base: Vec<BaseOverride>,
     /// Compression of the layers
@@ -93,7 +94,8 @@ pub struct CompileArgs {
     /// Name of the buildx builder, for example one with a remote BuildKit or several nodes
     #[arg(long, value_name = "NAME")]
     pub buildx_builder: Option<String>,
-    /// Cache that buildx writes, for example type=registry,ref=HOST/NAME (may be given several times)
+    /// Cache that buildx writes, for example type=registry,ref=HOST/NAME (may be given several
+    /// times)
     #[arg(long, value_name = "CACHE")]
     pub cache_to: Vec<String>,
     /// Cache that buildx reads (may be given several times)

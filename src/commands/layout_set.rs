@@ -71,8 +71,8 @@ impl LayoutSet {
         self.all.first().map(|it| it.tagged.tag.as_str())
     }
 
-    /// What refers to a document of the plan, and to those in turn: signatures and the like, which a
-    /// layout names without a tag.
+    /// What refers to a document of the plan, and to those in turn: signatures and the like, which
+    /// a layout names without a tag.
     pub(super) fn referrers(&self, plan: &PushPlan) -> Result<Vec<DocumentTree>, Failure> {
         let documents = plan.manifests.iter().chain(&plan.root);
         let mut subjects: Vec<_> = documents.map(|manifest| manifest.digest).collect();

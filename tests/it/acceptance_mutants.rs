@@ -295,7 +295,7 @@ const WRAPPED: [&str; 3] =
 #[test]
 #[ignore = "needs root, compilers and the network"]
 fn a_server_that_loses_a_key_fails_migrate_and_rolling_upgrade() {
-    // It serves its friends first.
+    // It deletes keys by a server that only it can reach, and starts the real one afterwards.
     let script = r#"#!/bin/sh
 real=/usr/local/bin/etcd-3.7.1.real
 case "$*" in *--data-dir=*) ;; *) exec $real "$@" ;; esac

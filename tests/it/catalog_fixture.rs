@@ -306,12 +306,7 @@ impl Parts {
 
 /// Where people keep compiled programs; Go's modules and toolchains are there too.
 pub fn shared_cache() -> PathBuf {
-    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let below = |folder: PathBuf| folder.join("etcdimg");
-    folder("ETCDIMG_CACHE")
-        .or_else(|| folder("XDG_CACHE_HOME").map(below))
-        .or_else(|| folder("HOME").map(|home| below(home.join(".cache"))))
-        .expect("HOME")
+    cache_dir::cache_folder().expect("HOME")
 }
 
 /// Every file below /usr/local/bin of the layout's only image.

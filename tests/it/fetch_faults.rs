@@ -121,7 +121,7 @@ async fn a_busy_server_is_asked_again_after_the_time_it_wants() {
     fixture.fetch(&[server.on("/etcd", [busy, FakeResponse::file(&FILE)])]).await.unwrap();
     let requests = server.requests();
     let waited = requests[1].at - requests[0].at;
-    assert!((1.0..5.0).contains(&waited.as_secs_f64()), "{waited:?}");
+    assert!(waited >= Duration::from_secs(1), "{waited:?}");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! A copy of the repository's catalog with only the newest etcd, and with bases that need no
-//! registry. For tests that build every platform.
+//! A copy of the repository's catalog, by default with only the newest etcd, and with bases that
+//! need no registry. For tests that build every platform.
 
 use std::env;
 use std::fs;
@@ -26,7 +26,17 @@ pub struct ReleaseFixture {
 
 impl ReleaseFixture {
     pub fn new() -> Self {
-        let mut fixture = Self::without_bases();
+        Self::without_bases().with_bases()
+    }
+
+    /// All versions if `ETCDIMG_ALL_VERSIONS` asks for them.
+    pub fn of_asked_versions() -> Self {
+        let is_full = env::var_os("ETCDIMG_ALL_VERSIONS").is_some();
+        if is_full { Self::of(&whole_catalog()).with_bases() } else { Self::new() }
+    }
+
+    fn with_bases(self) -> Self {
+        let mut fixture = self;
         let bases = fixture.path("bases");
         let bases = run("scripts/bases", &[bases.to_str().unwrap()]);
         fixture.bases = bases.split_whitespace().map(str::to_owned).collect();
@@ -35,25 +45,27 @@ impl ReleaseFixture {
 
     /// For builds that name their bases themselves.
     pub fn without_bases() -> Self {
+        let mut versions = whole_catalog();
+        let first = versions.find("  - version:").unwrap();
+        let last = versions.find(&format!("  - version: {LAST}")).unwrap();
+        versions.replace_range(first..last, "");
+        Self::of(&versions)
+    }
+
+    fn of(versions: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("platforms-").tempdir().unwrap();
         let root = folder.path().join("root");
         fs::create_dir(&root).unwrap();
         let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
-        for name in
-            ["Cargo.lock", "Cargo.toml", "crates", "scripts", "sources", "src", "targets", "tests"]
-        {
+        for name in ["Cargo.lock", "Cargo.toml", "crates", "scripts", "src", "targets", "tests"] {
             symlink(repository.join(name), root.join(name)).unwrap();
         }
-        let mut versions = fs::read_to_string(repository.join("versions.yaml")).unwrap();
-        let is_full = env::var_os("ETCDIMG_ALL_VERSIONS").is_some();
-        if !is_full {
-            let first = versions.find("  - version:").unwrap();
-            let last = versions.find(&format!("  - version: {LAST}")).unwrap();
-            versions.replace_range(first..last, "");
-            fs::remove_file(root.join("sources")).unwrap();
-            fs::create_dir(root.join("sources")).unwrap();
-            symlink(repository.join("sources").join(LAST), root.join("sources").join(LAST))
-                .unwrap();
+        fs::create_dir(root.join("sources")).unwrap();
+        for entry in fs::read_dir(repository.join("sources")).unwrap() {
+            let (name, path) = entry.map(|entry| (entry.file_name(), entry.path())).unwrap();
+            if versions.contains(&format!("  - version: {}\n", name.display())) {
+                symlink(path, root.join("sources").join(name)).unwrap();
+            }
         }
         fs::write(root.join("versions.yaml"), versions).unwrap();
         fs::copy(repository.join("etcdimg.lock"), root.join("etcdimg.lock")).unwrap();
@@ -158,4 +170,8 @@ impl ReleaseFixture {
         }
         panic!("no {name} in the Windows image");
     }
+}
+
+fn whole_catalog() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("versions.yaml")).unwrap()
 }

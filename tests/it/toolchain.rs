@@ -22,7 +22,16 @@ fn no_workflow_names_a_rust_of_its_own() {
         for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap() {
             let path = entry.unwrap().path();
             let text = fs::read_to_string(&path).unwrap();
-            assert!(!text.contains(language), "{} names Rust {language}", path.display());
+            for names_one in
+                [language, "rustup default", "rustup override", "toolchain:", "cargo +"]
+            {
+                assert!(!text.contains(names_one), "{} has `{names_one}`", path.display());
+            }
+            // Without a name rustup installs what rust-toolchain.toml names.
+            let installed = text.split("rustup toolchain install").skip(1);
+            for rest in installed {
+                assert!(rest.starts_with('\n'), "{} installs another Rust", path.display());
+            }
             n_files += 1;
         }
     }

@@ -141,10 +141,10 @@ fn run_check(reader: &OptionReader<'_>) -> Result<(), MigrateError> {
     let format = if arguments.has("json") { OutputFormat::Json } else { OutputFormat::Text };
     let target = reader.target_version()?;
     if let Some(text) = reader.settings_text()? {
-        let (findings, mended) = check::settings(&text, &target)?;
+        let (findings, fixed) = check::settings(&text, &target)?;
         if arguments.has("fix") {
             eprint(&findings.print(format));
-            return print(&mended);
+            return print(&fixed);
         }
         return report_findings(&findings, format);
     }

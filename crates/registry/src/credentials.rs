@@ -191,8 +191,8 @@ fn missing(path: PathBuf) -> CredentialsError {
 }
 
 /// The registry, or the part of it, that a key of config.json is for. Docker writes
-/// `https://index.docker.io/v1/` for docker.io; other keys are hosts, URLs of the API, or a host and
-/// the start of a path.
+/// `https://index.docker.io/v1/` for docker.io; other keys are hosts, URLs of the API, or a host
+/// and the start of a path.
 fn registry_of(key: &str) -> &str {
     let key = key.trim_start_matches("https://").trim_start_matches("http://");
     let key = key.trim_end_matches('/');

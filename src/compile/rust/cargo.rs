@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use super::super::options::Network;
 use super::super::recipe::{Recipe, Site};
+use super::compile_folder::CompileFolder;
 use super::cross::{Cross, Library, Linker};
-use super::stage::Stage;
 use crate::plan::WorkspaceSource;
 use crate::process::Invocation;
 
@@ -17,7 +17,7 @@ pub(super) struct Cargo<'a> {
     pub program: PathBuf,
     pub site: Site,
     pub cross: Cross,
-    pub stage: Stage,
+    pub folder: CompileFolder,
     pub source: &'a WorkspaceSource,
 }
 
@@ -38,7 +38,7 @@ impl Cargo<'_> {
             what: format!("migrate for {triple}"),
             log: format!("migrate-{triple}"),
             calls: vec![self.clean(), self.build()],
-            output: self.stage.program(self.source),
+            output: self.folder.program(self.source),
         }
     }
 
@@ -77,23 +77,23 @@ impl Cargo<'_> {
         Invocation {
             program,
             arguments,
-            folder: self.stage.root.clone(),
+            folder: self.folder.root.clone(),
             passed_on: self.site.inherited.clone(),
             environment: self.environment(),
         }
     }
 
     fn environment(&self) -> BTreeMap<String, OsString> {
-        let Self { site, cross, stage, .. } = self;
+        let Self { site, cross, folder, .. } = self;
         let mut environment = BTreeMap::new();
         let mut set = |name: &str, value: OsString| environment.insert(name.to_owned(), value);
         set("CARGO_ENCODED_RUSTFLAGS", flags(cross).join("\u{1f}").into());
-        set("RUSTC_WRAPPER", stage.wrapper().into());
+        set("RUSTC_WRAPPER", folder.wrapper().into());
         if let Some(jobs) = site.jobs {
             set("CARGO_BUILD_JOBS", jobs.to_string().into());
         }
-        set("CARGO_TARGET_DIR", stage.target.clone().into());
-        if let Some(home) = &stage.cargo_home {
+        set("CARGO_TARGET_DIR", folder.target.clone().into());
+        if let Some(home) = &folder.cargo_home {
             set("CARGO_HOME", home.into());
         }
         // zig's linker writes the time into programs for Windows.
@@ -102,7 +102,7 @@ impl Cargo<'_> {
             // Stable Rust compiles its own standard library only with this variable.
             set("RUSTC_BOOTSTRAP", "1".into());
             // Where cargo finds the sources; its only other place is inside of the toolchain.
-            set("__CARGO_TESTS_ONLY_SRC_ROOT", stage.root.join("library").into());
+            set("__CARGO_TESTS_ONLY_SRC_ROOT", folder.root.join("library").into());
         }
         if let Linker::Zig { zig, .. } = &cross.linker {
             set("CARGO_ZIGBUILD_ZIG_PATH", zig.clone().into());

@@ -8,9 +8,9 @@ use super::super::error::CompileError;
 use super::super::options::{BuildxOptions, CompileOptions};
 use super::super::recipe::{BUILDER_ROOT, BUILDER_WORK, Site};
 use super::cargo::Cargo;
+use super::compile_folder::{CompileFolder, recipe};
 use super::cross::Cross;
 use super::inputs::{SOURCES, other_manifests};
-use super::stage::{Stage, recipe};
 use super::wrapper;
 use crate::plan::WorkspaceSource;
 
@@ -24,12 +24,12 @@ pub(in crate::compile) fn run(
 ) -> Result<BuilderRun, CompileError> {
     let site = Site::builder(options, buildx);
     let work = Path::new(BUILDER_WORK);
-    let stage = Stage::in_builder(source);
-    let wrapper = stage.wrapper_text(&work.join("rustup"), &work.join("cargo"));
+    let folder = CompileFolder::in_builder(source);
+    let wrapper = folder.wrapper_text(&work.join("rustup"), &work.join("cargo"));
     let cross = Cross::of_builder(&site, source);
-    let target = stage.target.display().to_string();
-    let stage_script = stage.shell(source);
-    let cargo = Cargo { program: "cargo".into(), site, cross, stage, source };
+    let target = folder.target.display().to_string();
+    let folder_script = folder.shell(source);
+    let cargo = Cargo { program: "cargo".into(), site, cross, folder, source };
     let cache = |id: String, folder: String| CacheMount { id, folder };
     let sources = [owned(SOURCES), other_manifests(options)?].concat();
     Ok(BuilderRun {
@@ -38,7 +38,7 @@ pub(in crate::compile) fn run(
         log: format!("buildx-migrate-{}", source.triple),
         inputs: [owned(TOOLING), sources.clone()].concat(),
         written: Some((wrapper::NAME, wrapper)),
-        fetch: fetch(&cargo, sources, stage_script),
+        fetch: fetch(&cargo, sources, folder_script),
         caches: vec![
             cache(format!("etcdimg-migrate-{}-{}", recipe(), source.triple), target),
             cache("etcdimg-zig".to_owned(), format!("{BUILDER_WORK}/zig")),
@@ -47,7 +47,7 @@ pub(in crate::compile) fn run(
     })
 }
 
-fn fetch(cargo: &Cargo<'_>, sources: Vec<String>, stage_script: String) -> Vec<Instruction> {
+fn fetch(cargo: &Cargo<'_>, sources: Vec<String>, folder_script: String) -> Vec<Instruction> {
     vec![
         Instruction::Env("PATH", format!("{BUILDER_WORK}/rust/bin:$PATH")),
         Instruction::Env("RUSTUP_HOME", format!("{BUILDER_WORK}/rustup")),
@@ -57,7 +57,7 @@ fn fetch(cargo: &Cargo<'_>, sources: Vec<String>, stage_script: String) -> Vec<I
         ),
         Instruction::Shell(format!("{BUILDER_ROOT}/scripts/builder-toolchain {BUILDER_WORK}")),
         Instruction::Copy([sources, owned(&[wrapper::NAME])].concat()),
-        Instruction::Shell(stage_script),
+        Instruction::Shell(folder_script),
         Instruction::Comment("The crates of migrate, which Cargo.lock pins."),
         Instruction::Run(cargo.fetch()),
     ]

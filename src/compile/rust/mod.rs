@@ -1,13 +1,13 @@
 //! Compiles `migrate` from this repository: a static program, the same bytes on every machine.
 //!
-//! Cargo and rustc mix folders, flags and the clock into what they write. `stage` and `wrapper`
-//! keep them out; `cross` finds the standard library and the linker.
+//! Cargo and rustc mix folders, flags and the clock into what they write. `compile_folder` and
+//! `wrapper` keep them out; `cross` finds the standard library and the linker.
 
 mod cargo;
+mod compile_folder;
 mod cross;
 pub(super) mod in_builder;
 mod inputs;
-mod stage;
 mod toolchain;
 mod wrapper;
 
@@ -21,9 +21,9 @@ use crate::plan::WorkspaceSource;
 use crate::store::Store;
 use crate::ui::Ui;
 use cargo::Cargo;
+use compile_folder::CompileFolder;
 use cross::Cross;
 use inputs::key;
-use stage::Stage;
 
 /// Part of the key of every compile and of the names of build folders: another number compiles
 /// everything again, in an empty build folder. (Cargo does not notice that the wrapper changed,
@@ -107,13 +107,13 @@ pub fn download_crates(
     command.run(&log).map_err(options.failed("migrate: its crates are missing"))
 }
 
-/// Cargo of this machine, with its stage on disk.
+/// Cargo of this machine, with its folder on disk.
 fn cargo_here<'a>(
     options: &CompileOptions,
     source: &'a WorkspaceSource,
     cross: Cross,
 ) -> Result<Cargo<'a>, CompileError> {
-    let stage = Stage::at(&options.work, source);
-    stage.write(options, &cross)?;
-    Ok(Cargo { program: options.find("cargo")?, site: Site::host(options), cross, stage, source })
+    let folder = CompileFolder::at(&options.work, source);
+    folder.write(options, &cross)?;
+    Ok(Cargo { program: options.find("cargo")?, site: Site::host(options), cross, folder, source })
 }

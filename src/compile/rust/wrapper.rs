@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-/// The name of the script, in the stage and in the context of a builder.
+/// The name of the script, in the folder and in the context of a builder.
 pub(super) const NAME: &str = "rustc";
 
 /// What the script does, in this order:

@@ -85,8 +85,8 @@ impl Docker {
     }
 }
 
-/// The user and group of containers whose image names no user. A caller who is not root gets his
-/// own: he could not read, move or remove the files of another user. `None` for root, and for a
+/// The user and group of containers whose image names no user. A caller who is not root gets their
+/// own: they could not read, move or remove the files of another user. `None` for root, and for a
 /// rootless engine, which maps the container's root to the caller.
 async fn user(engine: &Engine) -> Option<(u32, u32)> {
     let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());

@@ -82,8 +82,8 @@ fn raft_snapshots(node: &JsonNode<'_>) -> Result<RaftSnapshots, FactsError> {
     }
 }
 
-/// Both kinds of requests must have a limit: without it, `migrate` would take such a request for one
-/// that every version can replay.
+/// Both kinds of requests must have a limit: without it, `migrate` would take such a request for
+/// one that every version can replay.
 fn replay(root: &JsonNode<'_>) -> Result<ReplayLimits, FactsError> {
     let rows = root.rows("replay", |row| Ok((row.text("requests")?, row.parsed("until")?)))?;
     let until = |requests: &str| {

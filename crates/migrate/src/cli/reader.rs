@@ -381,6 +381,7 @@ impl OptionReader<'_> {
     }
 }
 
+/// In the words of Kubernetes' old image, by which logs are searched.
 fn missing(flag: &str, variable: &str) -> MigrateError {
     MigrateError::usage(format_args!("{variable} variable unset - expected failure"))
         .hint(format_args!("give --{flag} or set {variable}"))

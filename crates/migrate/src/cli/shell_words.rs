@@ -1,7 +1,8 @@
 //! Splits `ETCD_CREDS` into arguments as a shell does, but expands nothing.
 //!
-//! Outside of quotes a backslash is an ordinary character, as in Windows paths, so that text without
-//! quotes means what it meant to the old image. That is why no crate for POSIX words is used.
+//! Outside of quotes a backslash is an ordinary character, as in Windows paths, so that text
+//! without quotes means what it meant to the old image. That is why no crate for POSIX words is
+//! used.
 
 /// A quote without its closing quote.
 #[derive(Debug, PartialEq, Eq)]

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use crate::error::MigrateError;
 use crate::platform;
 
-/// Replaces a file. Writes `<path>-next`, makes it durable, renames it, and makes the rename durable.
+/// Replaces a file. Writes `<path>-next`, makes it durable, renames it, and makes the rename
+/// durable.
 pub fn replace(path: &Path, content: &[u8]) -> Result<(), MigrateError> {
     let next = beside(path, "-next");
     let write = || -> io::Result<()> {

@@ -1,5 +1,5 @@
-//! Finds mount points. A directory can be one although its device is that of its parent: a file system
-//! may be mounted at several places.
+//! Finds mount points. A directory can be one although its device is that of its parent: a file
+//! system may be mounted at several places.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Gives what root has written in a data directory to the owner of the data: root runs `migrate`, and
-//! then an etcd starts that is another user.
+//! Gives what root has written in a data directory to the owner of the data: root runs `migrate`,
+//! and then an etcd starts that is another user.
 
 use std::fs;
 use std::io;
@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use crate::files::tree;
 use crate::platform;
 
-/// Does so for these paths and what is below them. Does nothing when root owns `data`, or when this user
-/// is not root.
+/// Does so for these paths and what is below them. Does nothing when root owns `data`, or when this
+/// user is not root.
 pub fn restore(data: &Path, paths: &[PathBuf]) -> io::Result<()> {
     let owner = fs::metadata(data)?;
     if !platform::may_give_to(&owner) {

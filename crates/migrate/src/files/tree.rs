@@ -26,8 +26,8 @@ pub fn size_bytes(directory: &Path, is_skipped: &dyn Fn(&Path) -> bool) -> io::R
     Ok(total)
 }
 
-/// Removes a directory. One that does not exist is no error. Never removes what somebody has mounted
-/// below it.
+/// Removes a directory. One that does not exist is no error. Never removes what somebody has
+/// mounted below it.
 pub fn remove(directory: &Path) -> io::Result<()> {
     if let Some(mount) = mounts::below(directory).first() {
         let what = format!("{} is a mount point", mount.display());

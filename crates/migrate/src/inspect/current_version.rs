@@ -20,7 +20,8 @@ pub enum Trust {
 }
 
 impl Trust {
-    /// After an interrupted step the data may be ahead of `version.txt`, and then the data is right.
+    /// After an interrupted step the data may be ahead of `version.txt`, and then the data is
+    /// right.
     pub fn while_under_way(self, is_under_way: bool) -> Self {
         if self == Self::Neither && is_under_way { Self::Data } else { self }
     }
@@ -116,8 +117,8 @@ pub enum Evidence {
     Data,
     /// Only by `version.txt`: the data does not say, or is not trusted.
     File,
-    /// By the data. `version.txt` names the next minor version, which was recorded but has not upgraded
-    /// the data yet.
+    /// By the data. `version.txt` names the next minor version, which was recorded but has not
+    /// upgraded the data yet.
     DataBeforeFile,
     /// The same, recorded by this program, which had prepared the data for it.
     DataBeforeOurFile,

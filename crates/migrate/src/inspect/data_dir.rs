@@ -86,8 +86,8 @@ fn is_ignored(path: &Path) -> bool {
     is_hidden || IGNORED.iter().any(|known| name == *known)
 }
 
-/// Whether a file in `member/snap` is half a file that an etcd left when it was killed. etcd removes
-/// it or passes it over.
+/// Whether a file in `member/snap` is half a file that an etcd left when it was killed. etcd
+/// removes it or passes it over.
 pub fn is_leftover(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let is_in_snap = path.parent().and_then(Path::file_name).is_some_and(|parent| parent == "snap");
@@ -96,8 +96,8 @@ pub fn is_leftover(path: &Path) -> bool {
     is_in_snap && is_half && !path.is_dir()
 }
 
-/// An error if there is no `member`, but the data that a downgrade had moved away is still there: it
-/// is the only data then.
+/// An error if there is no `member`, but the data that a downgrade had moved away is still there:
+/// it is the only data then.
 fn refuse_set_aside(data_dir: &Path) -> Result<(), MigrateError> {
     let replaced = data_dir.join(STATE_DIR).join("replaced");
     if !replaced.exists() {

@@ -1,5 +1,6 @@
-//! Where the parts of a data directory really lie. `member`, the database in `member/snap` and the log
-//! in `member/wal` may be links or mount points, and with `--wal-dir` the log is somewhere else.
+//! Where the parts of a data directory really lie. `member`, the database in `member/snap` and the
+//! log in `member/wal` may be links or mount points, and with `--wal-dir` the log is somewhere
+//! else.
 //!
 //! Everything that reads, copies, replaces or counts the data goes by it. Changes nothing.
 
@@ -12,8 +13,8 @@ use std::path::{Path, PathBuf};
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::files::mounts;
 
-/// The directory of this program inside of a part that cannot be renamed, on the file system of that
-/// part.
+/// The directory of this program inside of a part that cannot be renamed, on the file system of
+/// that part.
 pub const WORK_DIR: &str = ".migrate-swap";
 
 /// The paths by which etcd finds its data. They need not exist.
@@ -123,8 +124,8 @@ impl DataLayout {
         shapes.filter(|(_, shape)| *shape != Shape::Plain).collect()
     }
 
-    /// Whether `member` can be replaced by renaming it: all parts are plain directories, and nothing is
-    /// mounted below, which would move along and be removed.
+    /// Whether `member` can be replaced by renaming it: all parts are plain directories, and
+    /// nothing is mounted below, which would move along and be removed.
     pub fn can_be_renamed(&self) -> bool {
         self.unusual().is_empty() && mounts::below(&self.member).is_empty()
     }

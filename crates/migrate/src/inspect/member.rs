@@ -1,5 +1,5 @@
-//! A member of a cluster, as etcd notes it in JSON: in its database, in the tree of the v2 API, and in
-//! the log.
+//! A member of a cluster, as etcd notes it in JSON: in its database, in the tree of the v2 API, and
+//! in the log.
 
 use serde_json::{Value, json};
 
@@ -14,8 +14,8 @@ pub struct Member {
 }
 
 impl Member {
-    /// Reads `{"id":1,"peerURLs":["http://a:2380"],"name":"n","isLearner":true,…}`. What is missing or
-    /// damaged is empty.
+    /// Reads `{"id":1,"peerURLs":["http://a:2380"],"name":"n","isLearner":true,…}`. What is missing
+    /// or damaged is empty.
     pub fn from_json(json: &[u8]) -> Self {
         let value: Value = serde_json::from_slice(json).unwrap_or_default();
         let text = |value: &Value| value.as_str().map(str::to_owned);
@@ -32,7 +32,8 @@ impl Member {
         }
     }
 
-    /// The members of a new cluster, as `--initial-cluster` lists them: `a=http://a:2380,b=http://b:2380`.
+    /// The members of a new cluster, as `--initial-cluster` lists them:
+    /// `a=http://a:2380,b=http://b:2380`.
     pub fn of_initial_cluster(list: &str) -> Vec<Self> {
         let mut members: Vec<Self> = Vec::new();
         for (name, url) in list.split(',').filter_map(|pair| pair.trim().split_once('=')) {

@@ -68,14 +68,14 @@ impl MemberData {
         self.members.is_empty() && !self.has_keys
     }
 
-    /// The minor version of the data after a server has replayed the log; `None` if the data does not
-    /// say.
+    /// The minor version of the data after a server has replayed the log; `None` if the data does
+    /// not say.
     pub fn series(&self) -> Option<Series> {
         self.agreed_in_log().or(self.db_series())
     }
 
-    /// The version that the cluster has agreed on, if only the log says so: a server was killed before
-    /// it had written the database.
+    /// The version that the cluster has agreed on, if only the log says so: a server was killed
+    /// before it had written the database.
     fn agreed_in_log(&self) -> Option<Series> {
         let agreed = self.log.cluster_version_after(self.consistent_index.unwrap_or(0))?;
         // A downgrade has not ended before the storage version is down, too.
@@ -115,8 +115,8 @@ pub fn read(layout: &DataLayout) -> Result<MemberData, MigrateError> {
                 .hint("restore a copy or a snapshot")
         })?;
         data.v2 = store.contents();
-        // Up to this version a server takes its members from there, and the database may name others
-        // as well: those of the cluster that a snapshot was taken of.
+        // Up to this version a server takes its members from there, and the database may name
+        // others as well: those of the cluster that a snapshot was taken of.
         let members = store.members();
         if !members.is_empty() {
             data.members =

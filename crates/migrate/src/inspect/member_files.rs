@@ -1,5 +1,5 @@
-//! Lists the files that a copy of the data consists of, wherever they really lie, and under which name
-//! they go into the copy. Changes nothing.
+//! Lists the files that a copy of the data consists of, wherever they really lie, and under which
+//! name they go into the copy. Changes nothing.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -54,8 +54,8 @@ impl FileSource {
 }
 
 impl MemberFiles {
-    /// Lists them. Links and mount points at `member` and its parts are followed, and a log apart is
-    /// part of the copy.
+    /// Lists them. Links and mount points at `member` and its parts are followed, and a log apart
+    /// is part of the copy.
     pub fn of(layout: &DataLayout) -> io::Result<Self> {
         let mut list = Self::default();
         let to = PathBuf::from("member");

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use crate::inspect::protobuf;
 
-/// The name of a raft snapshot, `<term>-<index>.snap` in 16 hexadecimal digits each. Ordered by age.
+/// The name of a raft snapshot, `<term>-<index>.snap` in 16 hexadecimal digits each. Ordered by
+/// age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SnapshotName {
     pub term: u64,

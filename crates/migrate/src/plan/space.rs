@@ -5,12 +5,12 @@ use super::steps::{DowngradeMethod, Step};
 use super::tools::has_storage_version;
 use super::v2_content::V2Removal;
 
-/// The size of a file of the log (`wal.SegmentSizeBytes`). etcd allocates it as a whole, and does not
-/// start when there is no room for the next one.
+/// The size of a file of the log (`wal.SegmentSizeBytes`). etcd allocates it as a whole, and does
+/// not start when there is no room for the next one.
 const LOG_FILE_BYTES: u64 = 64_000_000;
 
-/// What a restored snapshot takes, with what the tool writes meanwhile: it copies the database before it
-/// works on it.
+/// What a restored snapshot takes, with what the tool writes meanwhile: it copies the database
+/// before it works on it.
 pub fn bytes_restored(snapshot_bytes: u64) -> u64 {
     2 * snapshot_bytes + LOG_FILE_BYTES
 }
@@ -24,8 +24,8 @@ pub struct StepBytes {
     pub restored: u64,
 }
 
-/// The largest number of bytes that a step writes to each place. Each step removes what it wrote before
-/// the next one starts.
+/// The largest number of bytes that a step writes to each place. Each step removes what it wrote
+/// before the next one starts.
 pub fn bytes_written(steps: &[Step], db_bytes: u64) -> StepBytes {
     let removed = |removal| match removal {
         V2Removal::Delete => StepBytes { log: LOG_FILE_BYTES, restored: 0 },
@@ -47,7 +47,8 @@ pub fn bytes_written(steps: &[Step], db_bytes: u64) -> StepBytes {
             let StepBytes { log, restored } = removed(*removal);
             StepBytes { log: log + 3 * size_bytes, restored }
         }
-        // One more for the tool that removes from the database what the older version does not know.
+        // One more for the tool that removes from the database what the older version does not
+        // know.
         Step::Downgrade { from, method: DowngradeMethod::Snapshot, .. } => {
             let count = if has_storage_version(from) { 2 } else { 1 };
             StepBytes { log: LOG_FILE_BYTES, restored: count * (db_bytes + LOG_FILE_BYTES) }

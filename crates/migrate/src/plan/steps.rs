@@ -222,8 +222,8 @@ impl NoPath {
 
 /// The steps to the target version, or why there are none.
 ///
-/// The target etcd itself makes the last upgrade by one minor version when it starts, so that one is
-/// only recorded. Rolling upgrades of clusters rely on it.
+/// The target etcd itself makes the last upgrade by one minor version when it starts, so that one
+/// is only recorded. Rolling upgrades of clusters rely on it.
 pub fn steps(
     origin: &CurrentVersion,
     to: &VersionPair,
@@ -312,7 +312,8 @@ fn up(
     let is_below_floor = required(from.series, to).is_some_and(|required| {
         !is_cleared && from.exact.as_ref().is_none_or(|version| version < required)
     });
-    // If the next minor version cannot replay the log, the current one first writes a raft snapshot.
+    // If the next minor version cannot replay the log, the current one first writes a raft
+    // snapshot.
     let rises = to.series() > from.series;
     let has_old_log = rises && from.replayed_until.is_some_and(|until| until <= from.series);
     if let Some(until) = from.replayed_until.filter(|until| rises && *until < from.series) {

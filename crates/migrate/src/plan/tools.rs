@@ -29,8 +29,8 @@ pub fn needed<'a>(step: &'a Step, target: &'a EtcdVersion) -> Vec<(&'static str,
     }
 }
 
-/// The bundled version that restores a snapshot of `series`: its own, or the next one that can. Not one
-/// without `etcdutl` if there is another: etcd 3.4 leaves the members of the old cluster in the
+/// The bundled version that restores a snapshot of `series`: its own, or the next one that can. Not
+/// one without `etcdutl` if there is another: etcd 3.4 leaves the members of the old cluster in the
 /// database.
 pub fn snapshot_restorer(series: Series, bundled: &Bundled) -> Option<&EtcdVersion> {
     let newest_of =
@@ -45,8 +45,8 @@ pub fn snapshot_restorer(series: Series, bundled: &Bundled) -> Option<&EtcdVersi
     })
 }
 
-/// The program that works on files, such as snapshots: `etcdutl` if the version has it, because from 3.6 on
-/// `etcdctl` cannot.
+/// The program that works on files, such as snapshots: `etcdutl` if the version has it, because
+/// from 3.6 on `etcdctl` cannot.
 pub fn restorer(to: &EtcdVersion) -> &'static str {
     let has_etcdutl = etcd_version::programs_of(to).contains(&"etcdutl");
     if has_etcdutl { "etcdutl" } else { "etcdctl" }

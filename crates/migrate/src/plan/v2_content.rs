@@ -23,10 +23,11 @@ pub enum V2Content {
 /// How content of the v2 API is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum V2Removal {
-    /// By requests of the v2 API. The log goes on, and nobody notices.
+    /// By requests of the v2 API. The log goes on, and clients of the v3 API see no change.
     Delete,
-    /// By a snapshot of the database, restored with the same version: it holds nothing of the v2 API.
-    /// Loses the raft log. Without it nobody but an administrator of the v2 API could remove users.
+    /// By a snapshot of the database, restored with the same version: it holds nothing of the v2
+    /// API. Loses the raft log. Without it nobody but an administrator of the v2 API could remove
+    /// users.
     Restore,
 }
 
@@ -35,9 +36,9 @@ pub enum V2Removal {
 pub enum V2Refusal {
     /// The target would not start on it, or would not have it, and nobody said what to do with it.
     Content { contents: V2Contents, to: EtcdVersion, members: usize },
-    /// It would have to be removed from a cluster of several members. Where all of them migrate at the
-    /// same time, the requests of a slow one reach others that are at etcd 3.6 already, which die of
-    /// them.
+    /// It would have to be removed from a cluster of several members. Where all of them migrate at
+    /// the same time, the requests of a slow one reach others that are at etcd 3.6 already, which
+    /// die of them.
     Cluster { contents: V2Contents, members: usize },
     /// Keys cannot be converted, because keys can only be written with credentials.
     NeedsCredentials,

@@ -119,8 +119,8 @@ pub fn command_line(id: u32) -> Option<Vec<String>> {
     Some(words.map(|word| String::from_utf8_lossy(word).into_owned()).collect())
 }
 
-/// The path by which this process finds what another one sees under `path`: it may have another root
-/// and another working directory.
+/// The path by which this process finds what another one sees under `path`: it may have another
+/// root and another working directory.
 pub fn as_seen_by(id: u32, path: &Path) -> PathBuf {
     let process = Path::new("/proc").join(id.to_string());
     match path.strip_prefix("/") {
@@ -173,7 +173,8 @@ fn mount_point(line: &[u8]) -> Option<PathBuf> {
     Some(OsString::from_vec(bytes).into())
 }
 
-/// What changes whenever somebody writes to a file, or puts another one in its place. Without blanks.
+/// What changes whenever somebody writes to a file, or puts another one in its place. Without
+/// blanks.
 pub fn change_mark(path: &Path, metadata: &fs::Metadata) -> String {
     let (bytes, inode) = (metadata.len(), metadata.ino());
     let [written, changed] = change_times(path).unwrap_or([
@@ -183,8 +184,8 @@ pub fn change_mark(path: &Path, metadata: &fs::Metadata) -> String {
     format!("{bytes}:{inode}:{}.{}:{}.{}", written.0, written.1, changed.0, changed.1)
 }
 
-/// When a file was written to, and when anything of it was changed, in seconds and nanoseconds. Other
-/// calls lose the nanoseconds in an emulated machine.
+/// When a file was written to, and when anything of it was changed, in seconds and nanoseconds.
+/// Other calls lose the nanoseconds in an emulated machine.
 #[cfg(target_os = "linux")]
 fn change_times(path: &Path) -> Option<[(i64, i64); 2]> {
     use rustix::fs::{AtFlags, CWD, StatxFlags};

@@ -53,9 +53,9 @@ pub fn stop_signals() -> impl Iterator<Item = (i32, usize)> {
     [(SIGTERM, 15), (SIGINT, 2)].into_iter()
 }
 
-/// Always an error, because there is no signal to send; the caller then kills the server. etcd loses
-/// nothing: its log is durable before it answers anything. It writes to its database ten times a
-/// second, so a moment is waited for that.
+/// Always an error, because there is no signal to send; the caller then kills the server. etcd
+/// loses nothing: its log is durable before it answers anything. It writes to its database ten
+/// times a second, so a moment is waited for that.
 pub fn ask_to_stop(_child: &Child) -> io::Result<()> {
     thread::sleep(Duration::from_millis(300));
     Err(io::ErrorKind::Unsupported.into())
@@ -106,8 +106,8 @@ pub fn mount_points() -> Vec<PathBuf> {
     Vec::new()
 }
 
-/// NTFS writes the time of the last change when the file is closed, so at the latest when its server
-/// has ended.
+/// NTFS writes the time of the last change when the file is closed, so at the latest when its
+/// server has ended.
 pub fn change_mark(_path: &Path, metadata: &fs::Metadata) -> String {
     let (bytes, created) = (metadata.file_size(), metadata.creation_time());
     format!("{bytes}:{created}:{}", metadata.last_write_time())

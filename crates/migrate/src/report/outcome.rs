@@ -1,5 +1,5 @@
-//! How a run ended, for those who do not read its log: Kubernetes' termination message, and metrics for
-//! Prometheus' node exporter.
+//! How a run ended, for those who do not read its log: Kubernetes' termination message, and metrics
+//! for Prometheus' node exporter.
 
 use std::fs;
 use std::path::Path;

@@ -169,8 +169,8 @@ impl PlanReport<'_> {
         }
     }
 
-    /// Whether a record is one minor version ahead of the data, because the target itself makes that
-    /// upgrade.
+    /// Whether a record is one minor version ahead of the data, because the target itself makes
+    /// that upgrade.
     fn is_left_to_the_target(&self, step: &Step) -> bool {
         let CurrentVersion::Etcd3(known) = self.origin else { return false };
         let reached = self.steps.iter().rev().find_map(|step| match step {

@@ -24,7 +24,8 @@ pub struct Status {
     /// `None` if there is no v3 database.
     pub details: Option<StatusDetails>,
     pub journal: Option<Journal>,
-    /// A downgrade was killed while it moved the restored data into place. The next run finishes it.
+    /// A downgrade was killed while it moved the restored data into place. The next run finishes
+    /// it.
     pub is_being_moved: bool,
     /// The directory of the backups. It need not exist.
     pub backups: PathBuf,

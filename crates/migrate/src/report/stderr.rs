@@ -13,15 +13,15 @@ const PIECE_BYTES: usize = 4096;
 
 /// What is known of the reader.
 struct Reader {
-    /// He has taken nothing for a long time.
+    /// It has read nothing for a long time.
     is_stuck: bool,
     lost_lines: usize,
 }
 
 static READER: Mutex<Reader> = Mutex::new(Reader { is_stuck: false, lost_lines: 0 });
 
-/// Writes a line, or leaves it out when nobody reads. A log that cannot be written, for example on a
-/// full disk, does not stop a migration either.
+/// Writes a line, or leaves it out when nobody reads. A log that cannot be written, for example on
+/// a full disk, does not stop a migration either.
 pub fn write_line(line: &str) {
     let mut reader = READER.lock().unwrap_or_else(PoisonError::into_inner);
     let lost = reader.lost_lines;

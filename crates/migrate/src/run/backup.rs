@@ -16,8 +16,8 @@ use crate::inspect::member_files::{FileSource, MemberFiles};
 use crate::platform;
 use crate::report::event::{EventLog, timestamp};
 use crate::run::file_copy::{CopyProgress, FileCopy};
-use crate::run::room::Room;
 use crate::run::signal::StopSignal;
+use crate::run::space_check::SpaceCheck;
 use crate::state::backup_store::{self, BackupStore};
 
 const ELSEWHERE: &str =
@@ -27,7 +27,7 @@ const ELSEWHERE: &str =
 #[derive(Debug)]
 pub struct Backup<'a> {
     /// What has to fit beside the copy, too.
-    pub room: Room<'a>,
+    pub space: SpaceCheck<'a>,
     pub store: &'a BackupStore,
     pub log: EventLog,
     pub stop: &'a StopSignal,
@@ -76,7 +76,7 @@ impl Backup<'_> {
 
     /// What goes into the copy.
     fn list(&self) -> io::Result<MemberFiles> {
-        let layout = self.room.layout;
+        let layout = self.space.layout;
         let mut list = MemberFiles::of(layout)?;
         for (path, why) in &list.left_out {
             self.log.warn("not-copied", format_args!("{} is not copied: {why}", path.display()));
@@ -103,7 +103,7 @@ impl Backup<'_> {
         let total_bytes = rest.iter().map(|file| file.bytes).sum::<u64>();
         let done_bytes = rest.iter().map(|file| copy.bytes_done(file)).sum::<u64>();
         let directory = &*self.store.directory;
-        self.room.check(Some((directory, total_bytes - done_bytes)))?;
+        self.space.check(Some((directory, total_bytes - done_bytes)))?;
         copy.progress.begin(done_bytes, total_bytes);
         for file in &rest {
             self.stop.check()?;

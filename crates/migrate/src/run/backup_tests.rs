@@ -16,8 +16,8 @@ fn example() -> ScratchDirectory {
 }
 
 fn backup<'a>(store: &'a BackupStore, layout: &'a DataLayout, stop: &'a StopSignal) -> Backup<'a> {
-    let room = Room { layout, steps: StepBytes::default() };
-    Backup { room, store, log: EventLog::new(OutputFormat::Text), stop }
+    let space = SpaceCheck { layout, steps: StepBytes::default() };
+    Backup { space, store, log: EventLog::new(OutputFormat::Text), stop }
 }
 
 fn make_on(store: &BackupStore, data_dir: &Path) -> Result<PathBuf, MigrateError> {
@@ -206,8 +206,8 @@ fn a_copy_that_does_not_fit_leaves_nothing() {
     let (store, data_dir) = interrupted(&scratch);
     let layout = DataLayout::of(&data_dir, None);
     let stop = StopSignal::default();
-    let room = Room { layout: &layout, steps: StepBytes { log: 1 << 60, restored: 0 } };
-    let failure = Backup { room, ..backup(&store, &layout, &stop) }.make().unwrap_err();
+    let space = SpaceCheck { layout: &layout, steps: StepBytes { log: 1 << 60, restored: 0 } };
+    let failure = Backup { space, ..backup(&store, &layout, &stop) }.make().unwrap_err();
     assert_eq!(failure.kind, MigrateErrorKind::System);
     assert!(failure.cause.contains("a copy of the data with what the steps write needs"));
     assert_eq!(fs::read_dir(&store.directory).unwrap().count(), 0);

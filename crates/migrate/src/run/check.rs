@@ -1,4 +1,5 @@
-//! `migrate check`: what would keep a migration, or the target version, from starting. Changes nothing.
+//! `migrate check`: what would keep a migration, or the target version, from starting. Changes
+//! nothing.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +10,7 @@ use etcd_version::EtcdVersion;
 
 use super::migration::{self, Migration};
 use super::restore;
-use super::room::Room;
+use super::space_check::SpaceCheck;
 use super::{fitted_flags, runner};
 use crate::cli::options::{Options, RestoreOptions, SettingsText};
 use crate::error::MigrateError;
@@ -67,8 +68,8 @@ pub fn settings<'a>(
         SettingsText::Arguments(text) => (Path::new("--args"), text.clone()),
         SettingsText::Manifest(path) => (path.as_path(), read(path)?),
     };
-    let mended = settings::mend(&content, target.series());
-    let mut findings: Vec<_> = mended
+    let fixed = settings::fix(&content, target.series());
+    let mut findings: Vec<_> = fixed
         .refused
         .into_iter()
         .map(|refused| CheckFinding {
@@ -79,11 +80,11 @@ pub fn settings<'a>(
             line: Some(refused.line),
         })
         .collect();
-    if mended.settings == 0 {
+    if fixed.settings == 0 {
         let what = "no flag and no variable of etcd is in it".to_owned();
         findings.push(CheckFinding::warning("no-settings", what).hint("is it the right file?"));
     }
-    Ok((Findings { subject: ("manifest", path), target, list: findings }, mended.text))
+    Ok((Findings { subject: ("manifest", path), target, list: findings }, fixed.text))
 }
 
 fn read(path: &Path) -> Result<String, MigrateError> {
@@ -123,8 +124,8 @@ fn of_steps(options: &Options, migration: &Migration) -> Vec<CheckFinding> {
 
 fn of_space(options: &Options, data: &MemberData, steps: &[Step]) -> Option<CheckFinding> {
     let layout = &options.layout;
-    let room = Room { layout, steps: space::bytes_written(steps, data.db_bytes) };
-    if let Err(failure) = room.check(None) {
+    let space = SpaceCheck { layout, steps: space::bytes_written(steps, data.db_bytes) };
+    if let Err(failure) = space.check(None) {
         return Some(failure.id("disk-space").into());
     }
     if !options.backups.enabled {
@@ -133,7 +134,7 @@ fn of_space(options: &Options, data: &MemberData, steps: &[Step]) -> Option<Chec
     let copy_bytes = MemberFiles::of(layout).ok()?.size_bytes();
     let directory = options.backups.directory.as_deref();
     let directory = directory.filter(|directory| directory.exists()).unwrap_or(&options.data_dir);
-    let checked = room.check(Some((directory, copy_bytes)));
+    let checked = space.check(Some((directory, copy_bytes)));
     checked.err().map(|failure| CheckFinding {
         severity: Severity::Warning,
         hints: vec![

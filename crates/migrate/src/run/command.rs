@@ -20,9 +20,9 @@ impl Purpose {
     /// How many entries come before a raft snapshot. Also the mark of a server of this program.
     const fn snapshot_count(self) -> &'static str {
         match self {
-            // At once. A server replays the log from the last snapshot on, and etcd 3.6 and 3.7 panic
-            // ("detected disallowed v2 WAL") when they replay entries that 3.4 wrote, such as its
-            // health checks.
+            // At once. A server replays the log from the last snapshot on, and etcd 3.6 and 3.7
+            // panic ("detected disallowed v2 WAL") when they replay entries that 3.4 wrote, such as
+            // its health checks.
             Self::Upgrade => "1",
             Self::Requests => "1000000000",
         }
@@ -51,8 +51,8 @@ pub struct Launch<'a> {
 #[derive(Debug)]
 pub struct ServerCommand {
     pub arguments: Vec<String>,
-    /// Variables that are set. Of the caller's environment only those go along that `is_hidden` does
-    /// not name.
+    /// Variables that are set. Of the caller's environment only those go along that `is_hidden`
+    /// does not name.
     pub variables: Vec<(String, String)>,
     /// Settings of the operator that this version does without.
     pub left_out: Vec<LeftOutFlag>,
@@ -133,8 +133,8 @@ fn own_flags<'a>(
     known.map(|(name, value)| (name, value.to_owned())).collect()
 }
 
-/// Whether a variable of the caller does not reach the server as it is: those of flags are fitted to
-/// its version first, and with a configuration file etcd ignores its flags.
+/// Whether a variable of the caller does not reach the server as it is: those of flags are fitted
+/// to its version first, and with a configuration file etcd ignores its flags.
 pub fn is_hidden(variable: &str) -> bool {
     variable == "ETCD_UNSUPPORTED_ARCH" || flag_of_variable(variable).is_some()
 }

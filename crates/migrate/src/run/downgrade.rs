@@ -221,8 +221,8 @@ fn cancel(
     Ok(())
 }
 
-/// Runs `etcdctl` against the server. `Some` is the last line of its error. Kills it when the server
-/// ends.
+/// Runs `etcdctl` against the server. `Some` is the last line of its error. Kills it when the
+/// server ends.
 fn etcdctl(
     path: &Path,
     server: &mut Server<'_>,

@@ -1,5 +1,5 @@
-//! Copies files one after the other, in blocks that are durable before the next one begins, so that a
-//! copy which was interrupted goes on where it was.
+//! Copies files one after the other, in blocks that are durable before the next one begins, so that
+//! a copy which was interrupted goes on where it was.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -58,7 +58,8 @@ impl CopyProgress {
 }
 
 impl FileCopy<'_> {
-    /// How many bytes of a file need not be copied any more. What follows in the copy is unfinished.
+    /// How many bytes of a file need not be copied any more. What follows in the copy is
+    /// unfinished.
     pub fn bytes_done(&self, file: &FileSource) -> u64 {
         let done = self.record.bytes_done(&file.to, &file.mark).min(file.bytes);
         let there = self.into.join(&file.to).metadata().map_or(0, |metadata| metadata.len());
@@ -71,7 +72,8 @@ impl FileCopy<'_> {
             && self.into.join(&file.to).metadata().is_ok_and(|there| there.len() == file.bytes)
     }
 
-    /// Lets a file of the copy share the blocks of its original. `false` if the file systems cannot.
+    /// Lets a file of the copy share the blocks of its original. `false` if the file systems
+    /// cannot.
     pub fn share(&mut self, file: &FileSource) -> Result<bool, MigrateError> {
         if self.bytes_done(file) > 0 {
             return Ok(false);

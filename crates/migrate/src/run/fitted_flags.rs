@@ -1,5 +1,5 @@
-//! Fits the settings of an operator to a version of etcd: each server gets what it knows, in its own
-//! spelling. What it cannot get is left out, with a reason.
+//! Fits the settings of an operator to a version of etcd: each server gets what it knows, in its
+//! own spelling. What it cannot get is left out, with a reason.
 //!
 //! Pure: the table of `etcd-version` knows the flags, this file only applies it.
 

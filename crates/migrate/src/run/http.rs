@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// In bytes. What is asked for here is shorter, and of the old value of a key nobody needs the rest.
+/// In bytes. What is asked for here is shorter, and of the old value of a key nobody needs the
+/// rest.
 const MAX_RESPONSE_BYTES: u64 = 1 << 20;
 
 /// What a server is asked.

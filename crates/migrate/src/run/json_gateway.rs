@@ -1,4 +1,5 @@
-//! Writes keys and leases by the JSON form of the v3 API, and sends plain requests to the same server.
+//! Writes keys and leases by the JSON form of the v3 API, and sends plain requests to the same
+//! server.
 //!
 //! Repeats what the cluster was not ready for, so each request must be one that may come twice.
 
@@ -66,8 +67,9 @@ impl JsonGateway<'_, '_> {
         self.send(post("/v3/lease/revoke", &format!(r#"{{"ID":"{lease}"}}"#))).map(drop)
     }
 
-    /// Writes the keys that do not exist, all of them at once; their number. Those that exist are what
-    /// they were. Nothing is written, and `None` returned, if the lease has ended. The lease 0 is none.
+    /// Writes the keys that do not exist, all of them at once; their number. Those that exist are
+    /// what they were. Nothing is written, and `None` returned, if the lease has ended. The lease 0
+    /// is none.
     pub fn put_missing(
         &mut self,
         pairs: &[(&str, &str)],

@@ -100,8 +100,8 @@ pub fn run(options: &Options, log: EventLog) -> Result<(), MigrateError> {
     arrive(options, log).map_err(|failure| failure.in_step().hint(GOES_ON))
 }
 
-/// Makes the directory this run's own: locks it, finishes what an earlier run was moving, and ends what
-/// that has left running.
+/// Makes the directory this run's own: locks it, finishes what an earlier run was moving, and ends
+/// what that has left running.
 pub(super) fn take_over(
     options: &Options,
     stop: &StopSignal,
@@ -203,8 +203,8 @@ fn last_entry(found: &DataDir) -> Option<u64> {
     data.consistent_index
 }
 
-/// How servers are started. A server publishes its name and its URLs, so for a single member they are
-/// those in the data. One of several members must use its own port, which the others know.
+/// How servers are started. A server publishes its name and its URLs, so for a single member they
+/// are those in the data. One of several members must use its own port, which the others know.
 fn server_options(options: &Options, found: &DataDir) -> ServerOptions {
     let member = options.member.clone();
     let DataDirContents::Etcd3(data) = &found.contents else { return member };

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, TcpListener};
 use crate::cli::options::{Port, ServerOptions};
 use crate::error::{MigrateError, MigrateErrorKind};
 
-/// Where a server listens for members. Nobody connects there when the member is alone or the port is
-/// the default, so then any free port of this machine may be used.
+/// Where a server listens for members. Nobody connects there when the member is alone or the port
+/// is the default, so then any free port of this machine may be used.
 pub fn peer_urls(options: &ServerOptions) -> Result<String, MigrateError> {
     let Some(preferred) = options.peer_port else { return Ok(options.listen_peer_urls.clone()) };
     let port = free_port(Port::Preferred(preferred))?;

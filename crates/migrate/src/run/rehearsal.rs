@@ -1,13 +1,13 @@
-//! `migrate rehearse`: the whole migration on a copy, up to the target's own start. The data is only
-//! read, and nothing of the rehearsal stays.
+//! `migrate rehearse`: the whole migration on a copy, up to the target's own start. The data is
+//! only read, and nothing of the rehearsal stays.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::backup::Backup;
-use super::room::Room;
 use super::signal::StopSignal;
+use super::space_check::SpaceCheck;
 use super::{migration, restore};
 use crate::cli::options::{Options, PlainBinaries, RestoreOptions};
 use crate::error::{MigrateError, MigrateErrorKind};
@@ -96,8 +96,8 @@ fn restored(
     Ok(place)
 }
 
-/// Migrates a copy of the data. A member of several finds no quorum alone: its database is restored as
-/// that of a single member.
+/// Migrates a copy of the data. A member of several finds no quorum alone: its database is restored
+/// as that of a single member.
 fn copied(
     options: &Options,
     scratch: &RehearsalDir,
@@ -129,12 +129,12 @@ fn copied(
         let request = RestoreOptions { snapshot: options.layout.db(), bump_revision: None };
         return restored(&alone, &request, scratch, log);
     }
-    let room = Room {
+    let space = SpaceCheck {
         layout: &options.layout,
         steps: space::bytes_written(&migration.steps, data.db_bytes),
     };
     let store = BackupStore::of(&scratch.0, Some(&scratch.0.join("copies")));
-    let place = Backup { room, store: &store, log, stop }.make()?;
+    let place = Backup { space, store: &store, log, stop }.make()?;
     if migration.found.is_ours {
         let state = lock::state_dir(&place);
         fs::create_dir_all(&state)

@@ -1,7 +1,7 @@
 //! `migrate restore`: makes a data directory of a snapshot, and takes it to the target version.
 //!
-//! The restored data is complete and durable before it becomes `member`. From then on it is a migration
-//! like any other: a run that is interrupted is finished by `restore` or by a plain run.
+//! The restored data is complete and durable before it becomes `member`. From then on it is a
+//! migration like any other: a run that is interrupted is finished by `restore` or by a plain run.
 
 use std::fs;
 use std::path::Path;
@@ -222,7 +222,8 @@ impl<'a> Restore<'a> {
             .and_then(|()| self.run_tool(&swap, stop, log))
             .and_then(|()| self.put_into_place(&swap));
         made.inspect_err(|failure| {
-            // Half a restore is useless and fills the disk. What is being moved into place is whole.
+            // Half a restore is useless and fills the disk. What is being moved into place is
+            // whole.
             if !swap.is_pending() {
                 let _ = swap.targets().try_for_each(tree::remove);
             }

@@ -8,9 +8,9 @@ use etcd_version::EtcdVersion;
 use super::backup::Backup;
 use super::defrag;
 use super::downgrade;
-use super::room::Room;
 use super::sameness::Sameness;
 use super::server::ServerContext;
+use super::space_check::SpaceCheck;
 use super::step_context::StepContext;
 use super::v2_content;
 use crate::cli::options::Options;
@@ -59,8 +59,8 @@ impl Runner<'_> {
     /// Takes all steps. After an error the journal names the step that failed.
     pub fn take(&mut self, steps: &[Step]) -> Result<(), MigrateError> {
         self.sameness.begin(&self.context, &mut self.journal, steps)?;
-        // Before the last version is recorded, so that a run that fails there is not taken for one that
-        // has come to its end.
+        // Before the last version is recorded, so that a run that fails there is not taken for one
+        // that has come to its end.
         let last = steps.len() - usize::from(matches!(steps.last(), Some(Step::Record(_))));
         for (index, step) in steps.iter().enumerate() {
             self.context.server.stop.check()?;
@@ -152,9 +152,9 @@ impl Runner<'_> {
         }
     }
 
-    /// The data after a step. An error if its database says that it is at another version: a server that
-    /// dies while it stops leaves in the log what its cluster has agreed on, and the next minor version
-    /// checks the database before it reads the log.
+    /// The data after a step. An error if its database says that it is at another version: a server
+    /// that dies while it stops leaves in the log what its cluster has agreed on, and the next
+    /// minor version checks the database before it reads the log.
     fn confirm(&self, version: &EtcdVersion) -> Result<MemberData, MigrateError> {
         let DataDirContents::Etcd3(data) = data_dir::read(&self.context.options.layout)?.contents
         else {
@@ -194,25 +194,25 @@ impl Runner<'_> {
         let db_bytes =
             fs::metadata(&db).map_err(|error| MigrateError::file("read", &db, &error))?.len();
         let layout = &options.layout;
-        let room = Room { layout, steps: space::bytes_written(steps, db_bytes) };
+        let space = SpaceCheck { layout, steps: space::bytes_written(steps, db_bytes) };
         if !options.backups.enabled {
             // Half a copy of an earlier run would only take room.
             let _ = self.store.discard_left();
-            room.check(None).map_err(|failure| failure.hint("nothing was changed"))?;
+            space.check(None).map_err(|failure| failure.hint("nothing was changed"))?;
             log.info("no-backup", "no copy is made, as --no-backup asks");
             return Ok(());
         }
         // The backup from before an unfinished migration is the only one with unchanged data.
         let first = self.journal.backup.clone().filter(|path| path.is_dir());
         if let Some(first) = first.as_ref().filter(|_| self.is_unchanged()) {
-            room.check(None).map_err(|failure| failure.hint("nothing was changed"))?;
+            space.check(None).map_err(|failure| failure.hint("nothing was changed"))?;
             let what = "no other etcd has written to the data since the last run";
             log.info("backup-kept", format_args!("{} is the copy: {what}", first.display()));
             self.sameness.copied(&mut self.journal, first);
             self.has_current_backup = true;
             return Ok(());
         }
-        let backup = Backup { room, store: self.store, log, stop };
+        let backup = Backup { space, store: self.store, log, stop };
         let copy = match backup.make() {
             Ok(copy) => copy,
             Err(failure) if failure.kind == MigrateErrorKind::System && first.is_some() => {
@@ -271,8 +271,8 @@ impl Runner<'_> {
     }
 }
 
-/// An error if the next minor version cannot replay the log that a server left: the target would not
-/// start.
+/// An error if the next minor version cannot replay the log that a server left: the target would
+/// not start.
 fn confirm_log(version: &EtcdVersion, data: &MemberData) -> Result<(), MigrateError> {
     let own = version.series();
     match data.log.replayed_until {

@@ -1,5 +1,5 @@
-//! Shows that the steps have lost nothing: compares what clients had stored before the first one with
-//! what is there after the last one, except for what the steps may change.
+//! Shows that the steps have lost nothing: compares what clients had stored before the first one
+//! with what is there after the last one, except for what the steps may change.
 
 use std::fmt;
 use std::fs;
@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::step_context::StepContext;
 use crate::cli::options::Verify;
 use crate::error::{MigrateError, MigrateErrorKind};
-use crate::inspect::contents::compare::{AllowedChanges, Comparison, Rules, Stop};
+use crate::inspect::contents::compare::{AllowedChanges, Comparison, ComparisonError, Rules};
 use crate::inspect::contents::{self, Contents, Depth};
 use crate::inspect::layout::DataLayout;
 use crate::inspect::log::writes::{self, Writes};
@@ -46,8 +46,8 @@ pub struct Sameness {
 }
 
 impl Sameness {
-    /// `journal` is that of an earlier run that has not come to its end, and `index` the last entry of
-    /// the log that is in the database.
+    /// `journal` is that of an earlier run that has not come to its end, and `index` the last entry
+    /// of the log that is in the database.
     pub fn after(journal: Option<&Journal>, index: Option<u64>) -> Self {
         let past = match journal {
             None => Past::Untouched,
@@ -209,8 +209,8 @@ impl Sameness {
         Ok(())
     }
 
-    /// Notes where a run ends that has failed, so that the next one knows whether others write to the
-    /// data meanwhile.
+    /// Notes where a run ends that has failed, so that the next one knows whether others write to
+    /// the data meanwhile.
     pub fn leave(&self, layout: &DataLayout, journal: &mut Journal) {
         if let Some(baseline) = &mut journal.baseline
             && self.past != Past::Unknown
@@ -262,7 +262,7 @@ fn compare(
     let compare =
         |before_db| Comparison { before, after, before_db, after_db: &after_db, rules }.run();
     let compared = match (compare(before_db.as_deref()), &before_db) {
-        (Err(Stop::Unreadable(error)), Some(copy)) => {
+        (Err(ComparisonError::Unreadable(error)), Some(copy)) => {
             let what = format_args!("{} cannot be compared with: {error}", copy.display());
             context.server.log.warn("verify", what);
             compare(None)
@@ -270,8 +270,8 @@ fn compare(
         (compared, _) => compared,
     };
     compared.map_err(|stop| match stop {
-        Stop::Differs(difference) => difference.to_string(),
-        Stop::Unreadable(error) => error.to_string(),
+        ComparisonError::Differs(difference) => difference.to_string(),
+        ComparisonError::Unreadable(error) => error.to_string(),
     })
 }
 

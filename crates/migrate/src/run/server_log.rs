@@ -1,5 +1,5 @@
-//! Follows the log of a server: remembers its first error and its last lines, and whether it noticed
-//! the signal to stop.
+//! Follows the log of a server: remembers its first error and its last lines, and whether it
+//! noticed the signal to stop.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
@@ -63,8 +63,8 @@ impl LogTail {
         lines.last.push_back(line);
     }
 
-    /// The first error, if it is not among the last lines, and these; each indented and with a newline
-    /// before it.
+    /// The first error, if it is not among the last lines, and these; each indented and with a
+    /// newline before it.
     pub fn last_lines(&self) -> String {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let first = lines.first_error.iter().filter(|first| !lines.last.contains(first));
@@ -84,8 +84,8 @@ fn is_stop_message(line: &str) -> bool {
     line.contains("received ") && line.contains("signal") && line.contains("shutting down")
 }
 
-/// Whether a line tells of an error: by its level in one of etcd's formats, or because it has none, as
-/// what is printed before the log begins.
+/// Whether a line tells of an error: by its level in one of etcd's formats, or because it has none,
+/// as what is printed before the log begins.
 fn is_error(line: &str) -> bool {
     const HARMLESS: &[&str] = &["debug", "info", "warn"];
     const HARMLESS_LETTERS: &[&str] = &[" D | ", " I | ", " N | ", " W | "];

@@ -1,5 +1,5 @@
-//! The signals that ask this program to stop. The handlers only note them; `check` is called wherever
-//! the program waits.
+//! The signals that ask this program to stop. The handlers only note them; `check` is called
+//! wherever the program waits.
 
 use std::io;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ impl StopSignal {
         .hint("the data is whole; run migrate again to continue"))
     }
 
-    /// Whether another signal came after the first one was noticed: somebody is in a hurry.
+    /// Whether another signal came after the first one was noticed: servers are killed then.
     pub fn is_repeated(&self) -> bool {
         self.look();
         self.0.second.load(Ordering::Relaxed) != 0

@@ -94,8 +94,8 @@ impl StepContext<'_> {
         })
     }
 
-    /// Starts a server, does some work with it, and stops it, also after an error. Repeats all of it
-    /// with a longer pause if the server was asked to stop before it listened for signals.
+    /// Starts a server, does some work with it, and stops it, also after an error. Repeats all of
+    /// it with a longer pause if the server was asked to stop before it listened for signals.
     pub fn serve(
         &self,
         version: &EtcdVersion,

@@ -8,8 +8,8 @@ use std::thread;
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::run::poll::Poll;
 
-/// Runs a program until it ends, or kills it when `check` fails. `None` means success, `Some` is the
-/// last line that a program wrote to stderr before it failed.
+/// Runs a program until it ends, or kills it when `check` fails. `None` means success, `Some` is
+/// the last line that a program wrote to stderr before it failed.
 pub fn run(
     mut command: Command,
     check: impl FnMut() -> Result<(), MigrateError>,

@@ -1,7 +1,7 @@
 //! Takes content of the v2 API out of the data: writes its keys into the v3 API, and deletes it.
 //!
-//! May be killed at any time and be done again: a key that exists is left alone, a lease is known by
-//! its ID, and what is deleted has been converted before.
+//! May be killed at any time and be done again: a key that exists is left alone, a lease is known
+//! by its ID, and what is deleted has been converted before.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -73,7 +73,8 @@ pub fn convert(
     }
 }
 
-/// The content. A server answers only after it has applied what is in its log, and nobody else writes.
+/// The content. A server answers only after it has applied what is in its log, and nobody else
+/// writes.
 fn read(context: &StepContext<'_>, server: &mut Server<'_>) -> Result<V2Store, MigrateError> {
     let layout = &context.options.layout;
     let poll = Poll::start();

@@ -1,9 +1,9 @@
-//! Finds etcd's flags and variables in a text (a manifest, a unit of systemd, a command line), says which
-//! of them a version refuses, and mends the text.
+//! Finds etcd's flags and variables in a text (a manifest, a unit of systemd, a command line), says
+//! which of them a version refuses, and fixes the text.
 //!
-//! Pure. Knows no YAML: a setting is found by its form, wherever it stands, and what is mended is the
-//! setting alone, so that comments and order stay. What stands in a container of another program does
-//! not count.
+//! Pure. Knows no YAML: a setting is found by its form, wherever it stands, and what is fixed is
+//! the setting alone, so that comments and order stay. What stands in a container of another
+//! program does not count.
 
 mod edit;
 mod scan;
@@ -33,7 +33,7 @@ pub struct Refused {
 
 /// The result for a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mended {
+pub struct FixedSettings {
     pub refused: Vec<Refused>,
     /// The text that the target version takes.
     pub text: String,
@@ -41,30 +41,30 @@ pub struct Mended {
     pub settings: usize,
 }
 
-/// Looks at the settings in a text, and mends them for a version.
-pub fn mend(text: &str, series: Series) -> Mended {
+/// Looks at the settings in a text, and fixes them for a version.
+pub fn fix(text: &str, series: Series) -> FixedSettings {
     let settings = scan::settings(text);
-    let mut mender = Mender { text, series, edits: Edits::default(), refused: Vec::new() };
+    let mut fixer = Fixer { text, series, edits: Edits::default(), refused: Vec::new() };
     let mut scopes: BTreeMap<usize, Vec<&EtcdSetting>> = BTreeMap::new();
     for setting in &settings {
         scopes.entry(setting.scope).or_default().push(setting);
     }
     for settings in scopes.values() {
-        mender.scope(settings);
+        fixer.scope(settings);
     }
-    let Mender { edits, mut refused, .. } = mender;
+    let Fixer { edits, mut refused, .. } = fixer;
     refused.sort_by_key(|refused| refused.line);
-    Mended { refused, text: edits.apply(text), settings: settings.len() }
+    FixedSettings { refused, text: edits.apply(text), settings: settings.len() }
 }
 
-struct Mender<'a> {
+struct Fixer<'a> {
     text: &'a str,
     series: Series,
     edits: Edits,
     refused: Vec<Refused>,
 }
 
-impl Mender<'_> {
+impl Fixer<'_> {
     /// The settings of one server.
     fn scope(&mut self, settings: &[&EtcdSetting]) {
         let mut gates: Vec<(&EtcdSetting, String)> = Vec::new();

@@ -4,12 +4,12 @@ use super::*;
 
 #[track_caller]
 fn check(series: &str, text: &str, expected: &str, lines: &[usize]) {
-    let mended = mend(text, series.parse().unwrap());
-    assert_eq!(mended.text, expected, "{:?}", mended.refused);
-    let refused: Vec<_> = mended.refused.iter().map(|refused| refused.line).collect();
-    assert_eq!(refused, lines, "{:?}", mended.refused);
-    // What is mended is right.
-    assert_eq!(mend(expected, series.parse().unwrap()).refused, []);
+    let fixed = fix(text, series.parse().unwrap());
+    assert_eq!(fixed.text, expected, "{:?}", fixed.refused);
+    let refused: Vec<_> = fixed.refused.iter().map(|refused| refused.line).collect();
+    assert_eq!(refused, lines, "{:?}", fixed.refused);
+    // What is fixed is right.
+    assert_eq!(fix(expected, series.parse().unwrap()).refused, []);
 }
 
 /// As kubeadm 1.33 writes it, with comments.
@@ -44,7 +44,7 @@ spec:
 
 #[test]
 fn a_manifest_is_mended_and_keeps_its_comments() {
-    let mended = STATIC_POD
+    let fixed = STATIC_POD
         .replacen(
             "--experimental-initial-corrupt-check=true",
             "--feature-gates=InitialCorruptCheck=true",
@@ -54,7 +54,7 @@ fn a_manifest_is_mended_and_keeps_its_comments() {
         .replace("    - --enable-v2=false # for old clients\n", "    # for old clients\n")
         .replace("ETCD_EXPERIMENTAL_COMPACTION", "ETCD_COMPACTION")
         .replace("    - name: ETCD_PROXY_DIAL_TIMEOUT\n      value: \"1000\"\n", "");
-    check("3.7", STATIC_POD, &mended, &[9, 10, 11, 16, 18]);
+    check("3.7", STATIC_POD, &fixed, &[9, 10, 11, 16, 18]);
     check("3.5", STATIC_POD, STATIC_POD, &[]);
 }
 
@@ -132,5 +132,5 @@ fn command_lines_units_and_flow_style_are_understood() {
 fn what_is_only_mentioned_is_no_setting() {
     let text = "# --enable-v2\n- --name=x # not --enable-v2\nread ETCD_ENABLE_V2 first\n";
     check("3.7", text, text, &[]);
-    assert_eq!(mend(text, "3.7".parse().unwrap()).settings, 1);
+    assert_eq!(fix(text, "3.7".parse().unwrap()).settings, 1);
 }

@@ -57,8 +57,8 @@ impl BackupStore {
         }
     }
 
-    /// The directory for a new backup, and the record of what is in it. It holds what an earlier run
-    /// has copied that was interrupted. Makes the store itself if it is missing.
+    /// The directory for a new backup, and the record of what is in it. It holds what an earlier
+    /// run has copied that was interrupted. Makes the store itself if it is missing.
     pub fn begin(&self) -> io::Result<(PathBuf, CopyRecord)> {
         let partial = self.partial()?;
         let is_there = self.directory.exists();
@@ -157,8 +157,8 @@ impl BackupStore {
         if is_ours { BackupOwner::Ours } else { BackupOwner::Another }
     }
 
-    /// Number and path together name a data directory: a path alone is the same on many machines, and
-    /// the number is copied when somebody copies the directory.
+    /// Number and path together name a data directory: a path alone is the same on many machines,
+    /// and the number is copied when somebody copies the directory.
     fn label(&self, id: &str) -> io::Result<String> {
         let path = fs::canonicalize(&self.data_dir)?;
         Ok(format!("{id} {}\n", path.display()))
@@ -182,8 +182,8 @@ impl BackupStore {
     }
 }
 
-/// Removes a copy that will not go on: half a copy is useless and fills the disk. The caller holds its
-/// record.
+/// Removes a copy that will not go on: half a copy is useless and fills the disk. The caller holds
+/// its record.
 pub fn discard(partial: &Path) -> io::Result<()> {
     tree::remove(partial)?;
     remove_file(&record_of(partial))
@@ -201,8 +201,8 @@ fn remove_file(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Beside the data directory. Inside it when it is a mount point: what is beside a mount point is on
-/// another file system, and in a container it is lost when the container ends.
+/// Beside the data directory. Inside it when it is a mount point: what is beside a mount point is
+/// on another file system, and in a container it is lost when the container ends.
 fn own_directory(data_dir: &Path) -> PathBuf {
     let file_system = |path: &Path| platform::file_system(path).ok();
     let is_on_another =

@@ -1,5 +1,5 @@
-//! What clients had stored before the first step. It stays in the journal until it was compared with
-//! what is there after the last one, in this run or in a later one.
+//! What clients had stored before the first step. It stays in the journal until it was compared
+//! with what is there after the last one, in this run or in a later one.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -15,8 +15,8 @@ pub struct Baseline {
     pub copy: Option<PathBuf>,
     /// What the steps may change that have begun, in all runs; empty if none has.
     pub changes: BTreeSet<ContentChange>,
-    /// The last entry of the log in the database when the last run ended. If it still is, nobody has
-    /// written since. `None` while steps change the data, and after a run that was killed then.
+    /// The last entry of the log in the database when the last run ended. If it still is, nobody
+    /// has written since. `None` while steps change the data, and after a run that was killed then.
     pub left_at: Option<u64>,
     /// What the last run has found to differ.
     pub difference: Option<String>,
@@ -39,7 +39,8 @@ impl Baseline {
         ]
     }
 
-    /// Takes a line of the journal into the baseline. `before` comes first; without it there is none.
+    /// Takes a line of the journal into the baseline. `before` comes first; without it there is
+    /// none.
     pub fn read_line(baseline: &mut Option<Self>, name: &str, value: &str) {
         if name == "before" {
             *baseline = value.parse().ok().map(Self::new);

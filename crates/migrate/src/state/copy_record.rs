@@ -1,5 +1,5 @@
-//! Which files of an unfinished copy are complete, and how far the others are. It is only ever about
-//! bytes that are durable already.
+//! Which files of an unfinished copy are complete, and how far the others are. It is only ever
+//! about bytes that are durable already.
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
@@ -11,8 +11,8 @@ use std::time::Duration;
 const LOCK_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
-/// The record of one copy. Every entry is a line `<path> <mark> <bytes>;`, and the last one of a path
-/// counts. A line that a full disk or a loss of power has cut does not count.
+/// The record of one copy. Every entry is a line `<path> <mark> <bytes>;`, and the last one of a
+/// path counts. A line that a full disk or a loss of power has cut does not count.
 #[derive(Debug)]
 pub struct CopyRecord {
     file: File,
@@ -20,8 +20,9 @@ pub struct CopyRecord {
 }
 
 impl CopyRecord {
-    /// Reads the record at a path and lets it go on; a new one if there is none. An error if another
-    /// process is making this copy: several data directories may be copies of one, with its number.
+    /// Reads the record at a path and lets it go on; a new one if there is none. An error if
+    /// another process is making this copy: several data directories may be copies of one, with its
+    /// number.
     pub fn open(path: &Path) -> io::Result<Self> {
         let mut file = File::options().read(true).create(true).append(true).open(path)?;
         lock(&file)?;

@@ -27,8 +27,8 @@ pub struct Journal {
     pub baseline: Option<Baseline>,
     /// `running`, `done` or the error that ended it.
     pub outcome: String,
-    /// What the data was when this program last wrote to it; empty while a step is being taken. If it
-    /// is the same at the next run, no other etcd has served it.
+    /// What the data was when this program last wrote to it; empty while a step is being taken. If
+    /// it is the same at the next run, no other etcd has served it.
     pub data: String,
 }
 

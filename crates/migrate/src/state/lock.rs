@@ -111,8 +111,8 @@ mod tests {
         assert!(comes_true(|| DataDirLock::take(scratch.path()).is_ok()));
     }
 
-    /// Whether it becomes true when no other test is just starting a process, which has all files of
-    /// this one open until its `exec`.
+    /// Whether it becomes true when no other test is just starting a process, which has all files
+    /// of this one open until its `exec`.
     fn comes_true(is_true: impl Fn() -> bool) -> bool {
         const LONGER_THAN_A_FORK: Duration = Duration::from_secs(30);
         let started = Instant::now();

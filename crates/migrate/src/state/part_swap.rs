@@ -1,8 +1,8 @@
-//! Replaces the data inside of the directories that hold it, because they cannot be renamed: a link or a
-//! mount point stays what it is, and so does everything that is not etcd's.
+//! Replaces the data inside of the directories that hold it, because they cannot be renamed: a link
+//! or a mount point stays what it is, and so does everything that is not etcd's.
 //!
-//! In each directory the old files are moved out, and then the new ones in. A file says how far that
-//! is, so that the next run finishes what a kill has left.
+//! In each directory the old files are moved out, and then the new ones in. A file says how far
+//! that is, so that the next run finishes what a kill has left.
 
 use std::fs;
 use std::io;

@@ -119,10 +119,10 @@ fn every_version_starts_with_what_was_mended_for_it() {
         for arguments in WRITTEN {
             let mut command = Command::new(env!("CARGO_BIN_EXE_migrate"));
             command.args(["check", "--fix", "--target-version", version, "--args", arguments]);
-            let (code, mended, stderr) = outcome(&command.output().unwrap());
+            let (code, fixed, stderr) = outcome(&command.output().unwrap());
             assert_eq!(code, Some(0), "{stderr}");
-            assert!(starts(real, version, &mended), "{version}: {mended}");
-            if mended != **arguments {
+            assert!(starts(real, version, &fixed), "{version}: {fixed}");
+            if fixed != **arguments {
                 refused += 1;
                 assert!(!starts(real, version, arguments), "{version} takes {arguments}");
             }

@@ -320,7 +320,8 @@ fn a_member_that_the_others_have_left_at_the_goal_waits_for_nothing() {
     let key = ("/registry/key".to_owned(), "value".to_owned());
     cluster.members[0].etcd.as_ref().unwrap().run(&["put", &key.0, &key.1]);
     (0..MEMBERS).for_each(|index| cluster.stop(index));
-    // It starts its server and sees nothing of what happens then, as on a machine that is very slow.
+    // It starts its server and sees nothing of what happens then, as on a machine that is very
+    // slow.
     let mut late = Running::spawn(cluster.migrate(2, to).arg("--start-timeout=40s"));
     late.wait_for_server();
     late.signal("STOP");

@@ -142,7 +142,8 @@ fn a_downgrade_that_was_given_up_is_cancelled() {
         let directory = &seed.directory;
         let plan = || events::plan(&mut directory.command(target, &real.bin_dir));
         assert_eq!(enabled_downgrade(directory), "3.5");
-        // A downgrade that was enabled by hand is finished by hand: it is in the way, or left alone.
+        // A downgrade that was enabled by hand is finished by hand: it is in the way, or left
+        // alone.
         let mut command = directory.command(target, &real.bin_dir);
         let (code, stdout, stderr) = outcome(&command.args(["--plan", "--json"]).output().unwrap());
         let is_left = code == Some(0) && !cancels(&serde_json::from_str(&stdout).unwrap());

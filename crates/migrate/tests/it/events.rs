@@ -1,6 +1,6 @@
-//! What `migrate` did: its events by name, from `--log-format=json`, and its plan from `--json`. The
-//! names and fields are an interface. Messages are for people, and prove nothing here; a test looks
-//! at one only when it is about what a person reads.
+//! What `migrate` did: its events by name, from `--log-format=json`, and its plan from `--json`.
+//! The names and fields are an interface. Messages are for people, and prove nothing here; a test
+//! looks at one only when it is about what a person reads.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStderr, Command, Stdio};

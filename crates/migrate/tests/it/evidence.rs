@@ -1,5 +1,5 @@
-//! What the directory says beside the database: a log that is ahead of it, leftovers of a first start
-//! that failed, files of somebody else, parts that are missing or too old.
+//! What the directory says beside the database: a log that is ahead of it, leftovers of a first
+//! start that failed, files of somebody else, parts that are missing or too old.
 
 use std::fs;
 use std::path::Path;
@@ -10,8 +10,8 @@ use etcd_migrate::inspect::log;
 use crate::directory::{Directory, free_port, outcome};
 use crate::etcd::{Real, real, succeed};
 
-/// Ends a server after its cluster has agreed on its version and before anything is in its database,
-/// where it usually comes 100 ms later.
+/// Ends a server after its cluster has agreed on its version and before anything is in its
+/// database, where it usually comes 100 ms later.
 fn kill_at_agreement(real: &Real, directory: &Directory, version: &str) {
     const WRITE_LATE: [&str; 2] = ["--backend-batch-interval=1h", "--backend-batch-limit=1000000"];
     let etcd = real.spawn_member(directory, version, &WRITE_LATE);
@@ -39,8 +39,8 @@ fn a_server_that_was_killed_at_its_version_agreement_blocks_no_migration() {
     let real = real();
     let [v3_4, v3_5, v3_6, v3_7] = [4, 5, 6, 7].map(|minor| real.version(minor));
     let [of_3_5, of_3_6] = [v3_5, v3_6].map(|version| format!("{version}/etcd3"));
-    // Back again, and on to the version after the next, with and without a record of the server that
-    // was killed.
+    // Back again, and on to the version after the next, with and without a record of the server
+    // that was killed.
     for (at, killed, file, to) in [
         (v3_4, v3_5, "", v3_4),
         (v3_4, v3_5, &of_3_5, v3_6),

@@ -16,6 +16,7 @@ mod evidence;
 mod identity;
 mod interface;
 mod kills;
+mod manual;
 mod migrations;
 mod mount;
 mod operator_flags;

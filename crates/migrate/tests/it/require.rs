@@ -1,5 +1,6 @@
-//! What some tests need of the machine. Such a test is ignored, with the part in its reason. When it
-//! is run all the same (`--include-ignored`), a missing part is a failure that says how to get it.
+//! What some tests need of the machine. Such a test is ignored, with the part in its reason. When
+//! it is run all the same (`--include-ignored`), a missing part is a failure that says how to get
+//! it.
 
 use std::process::{Command, Stdio};
 

@@ -204,8 +204,8 @@ fn a_kill_before_any_call_of_a_restore_is_made_good_by_the_next_one() {
         let mut command = restore_under(&wrapper, real, &directory, &seed.path(), to);
         let output = command.output().unwrap();
         assert!(output.status.signal() == Some(9) || output.status.success(), "{what}");
-        // Before a restore has begun, the directory is one in which no etcd has started. After that a
-        // plain run goes on, or says that there is nothing to go on with.
+        // Before a restore has begun, the directory is one in which no etcd has started. After that
+        // a plain run goes on, or says that there is nothing to go on with.
         if directory.path("data/.migrate/journal").exists() {
             let (code, events) = events::run(&mut directory.command(to, &real.bin_dir));
             assert!([Some(0), Some(3)].contains(&code), "{what}: {events:?}");

@@ -272,7 +272,7 @@ fn a_program_that_loses_a_key_ends_the_run_and_the_copy_stays() {
         assert!(events.error().message.contains(LOST), "{events:?}");
         assert!(!events.has("verified") && !events.has("done"), "{events:?}");
         assert_ne!(directory.version(), format!("{to}/etcd3"));
-        // With honest programs, too: what is lost is lost.
+        // With the real programs, too: the key is still missing.
         let mut command = directory.command(to, &real.bin_dir);
         let (code, events) = events::run(command.args(flags));
         assert_eq!(code, Some(4), "{events:?}");

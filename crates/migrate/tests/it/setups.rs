@@ -1,7 +1,8 @@
-//! Set-ups drawn by chance: data, shape of the directory, owner, flags, leftovers, interruptions. A model
-//! says what must come out; real servers say what does.
+//! Set-ups drawn by chance: data, shape of the directory, owner, flags, leftovers, interruptions. A
+//! model says what must come out; real servers say what does.
 //!
-//! `ETCDIMG_SETUPS` is how many are drawn, and `ETCDIMG_TEST_SEED` the number that the draw begins with.
+//! `ETCDIMG_SETUPS` is how many are drawn, and `ETCDIMG_TEST_SEED` the number that the draw begins
+//! with.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -277,6 +278,7 @@ fn play(setup: &Setup, base: &Base, real: &Real) {
 fn whatever_the_set_up_the_outcome_is_what_the_model_says() {
     let real = real();
     let count = amount("ETCDIMG_SETUPS", 8);
+    assert!(count > 0, "ETCDIMG_SETUPS=0 draws nothing");
     let seed = amount("ETCDIMG_TEST_SEED", 20_261_128) as u64;
     let mut random = fastrand::Rng::with_seed(seed);
     let setups: Vec<_> = (0..count).map(|_| Setup::draw(real, &mut random)).collect();

@@ -82,7 +82,8 @@ impl Shaped {
         real.spawn_member(&self.directory, version, &more).ready(&self.directory)
     }
 
-    /// Links are links, mounts are mounts, each with the data of its part, and there is nothing else.
+    /// Links are links, mounts are mounts, each with the data of its part, and there is nothing
+    /// else.
     #[track_caller]
     pub fn check(&mut self, what: &str) {
         let data = self.directory.path("data");

@@ -13,7 +13,8 @@ pub type KeyValue<'a> = (&'a [u8], &'a [u8]);
 #[derive(Debug)]
 pub struct Cursor<'a, R> {
     database: &'a mut Database<R>,
-    /// The pages from the root down to a leaf, each with the place in it. Empty behind the last key.
+    /// The pages from the root down to a leaf, each with the place in it. Empty behind the last
+    /// key.
     path: Vec<(Vec<u8>, u16)>,
 }
 

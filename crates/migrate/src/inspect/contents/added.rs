@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::difference::{AllowedChanges, Difference, Rules, Stop};
+use super::difference::{AllowedChanges, ComparisonError, Difference, Rules};
 use super::record::{self, Revision};
 use super::{leases, open};
 
@@ -32,7 +32,7 @@ pub fn explain(
     place: &Place<'_>,
     rules: &Rules<'_>,
     allowed: &mut AllowedChanges,
-) -> Result<(), Stop> {
+) -> Result<(), ComparisonError> {
     let (mut deletions, mut first) = read(place, rules, allowed)?;
     if deletions.is_empty() {
         return first.map_or(Ok(()), |difference| Err(difference.into()));
@@ -60,7 +60,7 @@ fn read(
     place: &Place<'_>,
     rules: &Rules<'_>,
     allowed: &mut AllowedChanges,
-) -> Result<(Deletions, Option<Difference>), Stop> {
+) -> Result<(Deletions, Option<Difference>), ComparisonError> {
     let mut deletions = Deletions::new();
     let mut database = open(place.db)?;
     let Some(bucket) = database.bucket("key")? else { return Ok((deletions, None)) };
@@ -86,7 +86,7 @@ fn read(
 }
 
 /// The lease of each key before it was deleted.
-fn find_leases(db: &Path, deletions: &mut Deletions) -> Result<(), Stop> {
+fn find_leases(db: &Path, deletions: &mut Deletions) -> Result<(), ComparisonError> {
     let mut database = open(db)?;
     let Some(bucket) = database.bucket("key")? else { return Ok(()) };
     let mut cursor = database.cursor(&bucket, &[])?;

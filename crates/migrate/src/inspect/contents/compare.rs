@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-pub use super::difference::{AllowedChanges, Difference, Rules, Stop};
+pub use super::difference::{AllowedChanges, ComparisonError, Difference, Rules};
 use super::history::Limits;
 use super::{Contents, added, history, leases, open, users};
 use crate::inspect::log::writes::Writes;
 
-/// Both databases, the figures of both, and what may differ. The first database is missing if no copy
-/// of it was made.
+/// Both databases, the figures of both, and what may differ. The first database is missing if no
+/// copy of it was made.
 #[derive(Debug)]
 pub struct Comparison<'a> {
     pub before: &'a Contents,
@@ -20,7 +20,7 @@ pub struct Comparison<'a> {
 
 impl Comparison<'_> {
     /// What has changed and was allowed to, or the first difference that was not.
-    pub fn run(&self) -> Result<AllowedChanges, Stop> {
+    pub fn run(&self) -> Result<AllowedChanges, ComparisonError> {
         let mut allowed = AllowedChanges::default();
         self.marks()?;
         self.history(&mut allowed)?;
@@ -44,7 +44,7 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    fn history(&self, allowed: &mut AllowedChanges) -> Result<(), Stop> {
+    fn history(&self, allowed: &mut AllowedChanges) -> Result<(), ComparisonError> {
         let Self { before, after, .. } = self;
         if before.history == after.history {
             return Ok(());
@@ -68,7 +68,7 @@ impl Comparison<'_> {
         Err(Difference::Numbers { what: "revisions", before, after }.into())
     }
 
-    fn added(&self, allowed: &mut AllowedChanges) -> Result<(), Stop> {
+    fn added(&self, allowed: &mut AllowedChanges) -> Result<(), ComparisonError> {
         if self.rules.writes.is_none() {
             allowed.replayed = self.after.added;
             return Ok(());
@@ -85,7 +85,7 @@ impl Comparison<'_> {
         added::explain(&place, self.rules, allowed)
     }
 
-    fn leases(&self, allowed: &mut AllowedChanges) -> Result<(), Stop> {
+    fn leases(&self, allowed: &mut AllowedChanges) -> Result<(), ComparisonError> {
         let Self { before, after, .. } = self;
         if before.leases_digest == after.leases_digest {
             return Ok(());
@@ -110,7 +110,7 @@ impl Comparison<'_> {
         Err(Difference::Numbers { what: "leases", before, after }.into())
     }
 
-    fn users(&self, allowed: &mut AllowedChanges) -> Result<(), Stop> {
+    fn users(&self, allowed: &mut AllowedChanges) -> Result<(), ComparisonError> {
         let Self { before, after, .. } = self;
         if before.users_digest == after.users_digest {
             return Ok(());

@@ -117,9 +117,9 @@ pub enum Difference {
     },
 }
 
-/// Why a comparison came to no good end.
+/// Why a comparison failed.
 #[derive(Debug)]
-pub enum Stop {
+pub enum ComparisonError {
     Differs(Difference),
     Unreadable(Error),
 }
@@ -160,19 +160,19 @@ impl fmt::Display for Difference {
     }
 }
 
-impl From<Difference> for Stop {
+impl From<Difference> for ComparisonError {
     fn from(difference: Difference) -> Self {
         Self::Differs(difference)
     }
 }
 
-impl From<Error> for Stop {
+impl From<Error> for ComparisonError {
     fn from(error: Error) -> Self {
         Self::Unreadable(error)
     }
 }
 
-impl From<std::io::Error> for Stop {
+impl From<std::io::Error> for ComparisonError {
     fn from(error: std::io::Error) -> Self {
         Self::Unreadable(error.into())
     }

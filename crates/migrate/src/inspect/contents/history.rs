@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 
-use super::difference::{Difference, Stop};
+use super::difference::{ComparisonError, Difference};
 use super::record::{self, Revision};
 use crate::inspect::bolt::{Cursor, Database, Error};
 
@@ -25,7 +25,7 @@ pub fn compare(
     before: &mut Database<File>,
     after: &mut Database<File>,
     limits: &Limits<'_>,
-) -> Result<u64, Stop> {
+) -> Result<u64, ComparisonError> {
     let mut merge = Merge { limits, removed: 0, owed: Owed::default() };
     let buckets = (before.bucket("key")?, after.bucket("key")?);
     if let (Some(old), new) = &buckets {
@@ -64,7 +64,7 @@ impl Merge<'_> {
         &mut self,
         old: &mut Cursor<'_, File>,
         new: Option<&mut Cursor<'_, File>>,
-    ) -> Result<bool, Stop> {
+    ) -> Result<bool, ComparisonError> {
         let Some(new) = new else { return self.old_only(old) };
         let order = match (old.entry()?, new.entry()?) {
             (None, None) => return Ok(false),
@@ -92,7 +92,7 @@ impl Merge<'_> {
         }
     }
 
-    fn old_only(&mut self, old: &mut Cursor<'_, File>) -> Result<bool, Stop> {
+    fn old_only(&mut self, old: &mut Cursor<'_, File>) -> Result<bool, ComparisonError> {
         let Some((key, record)) = old.entry()? else { return Ok(false) };
         let revision = Revision::parse(key)?;
         if revision.main > self.limits.mark {
@@ -107,7 +107,7 @@ impl Merge<'_> {
         Ok(true)
     }
 
-    fn new_only(&mut self, key: &[u8], record: &[u8]) -> Result<(), Stop> {
+    fn new_only(&mut self, key: &[u8], record: &[u8]) -> Result<(), ComparisonError> {
         let revision = Revision::parse(key)?;
         if revision.main <= self.limits.until {
             return Err(difference(key, record, "was not there before")?.into());
@@ -118,7 +118,7 @@ impl Merge<'_> {
         Ok(())
     }
 
-    fn both(&mut self, key: &[u8], one: &[u8], other: &[u8]) -> Result<(), Stop> {
+    fn both(&mut self, key: &[u8], one: &[u8], other: &[u8]) -> Result<(), ComparisonError> {
         if one != other {
             return Err(difference(key, one, "has another content")?.into());
         }
@@ -166,7 +166,7 @@ impl Missing {
     }
 }
 
-impl From<Missing> for Stop {
+impl From<Missing> for ComparisonError {
     fn from(Missing { key, revision }: Missing) -> Self {
         Difference::Revision { key, revision, what: "is missing" }.into()
     }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 
-use super::difference::{AllowedChanges, Difference, Rules, Stop};
+use super::difference::{AllowedChanges, ComparisonError, Difference, Rules};
 use super::digest::ContentDigest;
 use crate::inspect::bolt::{Database, Error};
 use crate::inspect::protobuf;
@@ -39,7 +39,7 @@ pub fn compare(
     after: &mut Database<File>,
     rules: &Rules<'_>,
     allowed: &mut AllowedChanges,
-) -> Result<(), Stop> {
+) -> Result<(), ComparisonError> {
     let (old, new) = (list(before)?, list(after)?);
     for (id, lease) in &old {
         match new.get(id) {

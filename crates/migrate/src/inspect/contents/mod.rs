@@ -83,7 +83,8 @@ pub fn read(db: &Path, depth: Depth, before: Option<&Contents>) -> Result<Conten
         contents.read_history(&mut database, &bucket, before)?;
     }
     if depth == Depth::Full && contents.scheduled > contents.compacted {
-        // Some of what the compaction removes may be left, and then only a list of keys counts them.
+        // Some of what the compaction removes may be left, and then only a list of keys counts
+        // them.
         contents.keys = Some(keys::count(&mut open(db)?)?.live);
     }
     Ok(contents)
@@ -182,7 +183,8 @@ impl Contents {
         Ok(())
     }
 
-    /// Counts a record. A put begins a key if it is its first one, or all that a compaction left of it.
+    /// Counts a record. A put begins a key if it is its first one, or all that a compaction left of
+    /// it.
     fn count(&mut self, revision: Revision, bytes: &[u8]) {
         self.revisions += 1;
         let is_compacted = revision.main <= self.compacted;

@@ -39,8 +39,8 @@ pub fn key(record: &[u8]) -> &[u8] {
     protobuf::bytes(record, KEY).unwrap_or_default()
 }
 
-/// Whether it is no key: `etcdutl snapshot restore --bump-revision` writes an empty record to raise the
-/// revision.
+/// Whether it is no key: `etcdutl snapshot restore --bump-revision` writes an empty record to raise
+/// the revision.
 pub fn is_mark(record: &[u8]) -> bool {
     record.is_empty()
 }

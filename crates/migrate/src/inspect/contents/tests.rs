@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::compare::{AllowedChanges, Comparison, Rules, Stop};
+use super::compare::{AllowedChanges, Comparison, ComparisonError, Rules};
 use super::sample::Example;
 use super::*;
 use crate::inspect::log::writes::Writes;
@@ -45,7 +45,7 @@ impl Pair {
         before: &Example,
         after: &Example,
         rules: &Rules<'_>,
-    ) -> Result<AllowedChanges, Stop> {
+    ) -> Result<AllowedChanges, ComparisonError> {
         let [before, after] =
             [("before", before), ("after", after)].map(|(name, it)| self.path(name, it));
         let first = read(&before, self.depth, None)?;
@@ -89,8 +89,8 @@ fn check(change: impl Fn(&mut Example), rules: &Rules<'_>, with_copy: &str, with
                 phrases.extend(allowed.unproven.iter().map(|what| format!("not {what}")));
                 phrases.join(", ")
             }
-            Err(Stop::Differs(difference)) => format!("error: {difference}"),
-            Err(Stop::Unreadable(error)) => panic!("{error}"),
+            Err(ComparisonError::Differs(difference)) => format!("error: {difference}"),
+            Err(ComparisonError::Unreadable(error)) => panic!("{error}"),
         };
         assert_eq!(said, expected, "copy: {has_copy}");
     }
@@ -366,8 +366,8 @@ fn a_quick_look_sees_what_is_new_and_what_differs_in_its_parts() {
     let compare = |before: &Example, after: &Example| {
         let looked = pair.compare(before, after, &quiet(&writes));
         looked.map(|_| ()).map_err(|stop| match stop {
-            Stop::Differs(difference) => difference.to_string(),
-            Stop::Unreadable(error) => error.to_string(),
+            ComparisonError::Differs(difference) => difference.to_string(),
+            ComparisonError::Unreadable(error) => error.to_string(),
         })
     };
     let mut short = before.clone();

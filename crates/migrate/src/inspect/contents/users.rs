@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 
-use super::difference::{Difference, Stop};
+use super::difference::{ComparisonError, Difference};
 use super::digest::ContentDigest;
 use super::record;
 use crate::inspect::bolt::{Database, Error};
@@ -41,7 +41,10 @@ fn settings(database: &mut Database<File>) -> Result<(bool, u64), Error> {
 }
 
 /// Names the first difference. Only called when the digests differ.
-pub fn compare(before: &mut Database<File>, after: &mut Database<File>) -> Result<(), Stop> {
+pub fn compare(
+    before: &mut Database<File>,
+    after: &mut Database<File>,
+) -> Result<(), ComparisonError> {
     for (kind, bucket) in [("user", USERS), ("role", ROLES)] {
         let (old, new) = (list(before, bucket)?, list(after, bucket)?);
         for (name, content) in &old {

@@ -15,8 +15,8 @@ pub struct Entry<'a> {
 /// What an entry asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content<'a> {
-    /// A request of the v2 API, also one that servers make themselves. `Requests` says which versions
-    /// can replay it.
+    /// A request of the v2 API, also one that servers make themselves. `Requests` says which
+    /// versions can replay it.
     V2(Requests, &'a [u8]),
     /// The cluster has agreed on a version, by a request of the v3 API.
     ClusterVersion(Series),

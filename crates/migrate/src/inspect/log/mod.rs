@@ -48,15 +48,15 @@ enum V2Change {
 }
 
 impl LogContents {
-    /// The newest version that the cluster has agreed on in an entry after `index`, which is the last
-    /// one that the database has.
+    /// The newest version that the cluster has agreed on in an entry after `index`, which is the
+    /// last one that the database has.
     pub fn cluster_version_after(&self, index: u64) -> Option<Series> {
         let (last, version) = self.cluster_versions.last()?;
         (*last > index).then_some(*version)
     }
 
-    /// The member with its name: a snapshot that was restored and never served lacks it. `id` is its
-    /// number in hexadecimal.
+    /// The member with its name: a snapshot that was restored and never served lacks it. `id` is
+    /// its number in hexadecimal.
     pub fn with_name(&self, id: &str, member: Member) -> Member {
         let added = || self.member_names.get(&u64::from_str_radix(id, 16).ok()?).cloned();
         match member.name.as_str() {
@@ -65,8 +65,8 @@ impl LogContents {
         }
     }
 
-    /// The tree of the v2 API as a server has it after a replay; `None` if the snapshot holds something
-    /// else.
+    /// The tree of the v2 API as a server has it after a replay; `None` if the snapshot holds
+    /// something else.
     pub fn v2_store(&self) -> Option<V2Store> {
         let mut store = match self.snapshot {
             Some(_) => v2_store::parse(&self.tree)?,
@@ -135,8 +135,8 @@ fn raft_snapshots(series: Series) -> RaftSnapshots {
     Facts::current().of(series).raft_snapshots
 }
 
-/// The tree of the v2 API of a member that runs, as it has it after a replay. All versions that have
-/// the v2 API have files of raft snapshots.
+/// The tree of the v2 API of a member that runs, as it has it after a replay. All versions that
+/// have the v2 API have files of raft snapshots.
 pub fn v2_store(wal_dir: &Path, snap_dir: &Path) -> io::Result<V2Store> {
     let contents = read(wal_dir, snap_dir, None)?;
     contents.v2_store().ok_or_else(|| {

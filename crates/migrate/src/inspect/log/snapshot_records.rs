@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use super::record::{self, Record};
 use crate::inspect::raft_snapshot::SnapshotName;
 
-/// The newest one that is committed, which is where a server starts. Files are read from the last one
-/// backwards, since the newest record is near the end.
+/// The newest one that is committed, which is where a server starts. Files are read from the last
+/// one backwards, since the newest record is near the end.
 pub fn newest(files: &[PathBuf]) -> io::Result<Option<SnapshotName>> {
     let mut committed = None;
     for path in files.iter().rev() {

@@ -10,8 +10,8 @@ pub(super) const REMOVE_NODE: u64 = 1;
 pub(super) const ADD_LEARNER_NODE: u64 = 3;
 
 impl V2Store {
-    /// Does what a change of the members does (`raftpb.ConfChange`): servers note their members in the
-    /// tree, too, and each note raises the index.
+    /// Does what a change of the members does (`raftpb.ConfChange`): servers note their members in
+    /// the tree, too, and each note raises the index.
     pub fn change_members(&mut self, change: &[u8]) {
         let (id, changed_member) = changed_member(change);
         let id = format!("{id:x}");
@@ -62,7 +62,8 @@ impl V2Store {
     }
 }
 
-/// The number of the member that a change (`raftpb.ConfChange`) is about, and what it says about it.
+/// The number of the member that a change (`raftpb.ConfChange`) is about, and what it says about
+/// it.
 pub fn changed_member(change: &[u8]) -> (u64, Member) {
     let context = protobuf::bytes(change, 4).unwrap_or_default();
     (protobuf::number(change, 3), Member::from_json(context))

@@ -61,7 +61,8 @@ impl Request<'static> {
 }
 
 impl<'a> Request<'a> {
-    /// Reads a message; `None` if it changes nothing, such as a health check, or is no such request.
+    /// Reads a message; `None` if it changes nothing, such as a health check, or is no such
+    /// request.
     pub fn read(message: &'a [u8]) -> Option<Self> {
         let text =
             |field| String::from_utf8_lossy(protobuf::bytes(message, field).unwrap_or_default());

@@ -36,8 +36,8 @@ fn numbers(text: &str, separator: char) -> Option<[i64; 3]> {
     numbers.iter().all(|number| (0..=9999).contains(number)).then_some(numbers)
 }
 
-/// Days from 1970-01-01 to a day of the Gregorian calendar. The year begins in March, so that a leap
-/// day is its last day.
+/// Days from 1970-01-01 to a day of the Gregorian calendar. The year begins in March, so that a
+/// leap day is its last day.
 fn days(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let leap_days = year / 4 - year / 100 + year / 400;

@@ -1,6 +1,7 @@
 //! An etcd server that does a step: starts it on loopback, watches it, asks it, stops it.
 //!
-//! `waits.rs` has what a server is waited for. Needs no credentials and writes no key: `/health` and `/version` answer everyone.
+//! `waits.rs` has what a server is waited for. Needs no credentials and writes no key: `/health`
+//! and `/version` answer everyone.
 
 mod waits;
 

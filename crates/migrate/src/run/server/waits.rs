@@ -29,8 +29,8 @@ impl Server<'_> {
         self.wait_until_agreed(|_| false)
     }
 
-    /// The same in a cluster of several members. When the others have left after all had agreed on the
-    /// version, this one can no longer become healthy, and need not.
+    /// The same in a cluster of several members. When the others have left after all had agreed on
+    /// the version, this one can no longer become healthy, and need not.
     pub fn wait_until_upgraded_with(&mut self, peers: &Peers) -> Result<(), MigrateError> {
         let patience = self.patience();
         let started = Instant::now();
@@ -102,9 +102,9 @@ impl Server<'_> {
         ))
     }
 
-    /// Waits until every later minor version can replay the log: until there is a raft snapshot after
-    /// the last request that they do not understand. An error if that needs a quorum which is not to be
-    /// had.
+    /// Waits until every later minor version can replay the log: until there is a raft snapshot
+    /// after the last request that they do not understand. An error if that needs a quorum which is
+    /// not to be had.
     pub fn wait_for_replayable_log(
         &mut self,
         layout: &DataLayout,
@@ -138,8 +138,8 @@ impl Server<'_> {
     }
 
     /// Adds an entry to the log that changes nothing. A server writes a raft snapshot only with the
-    /// second entry after the last one, and a cluster that nobody uses makes none. With authentication
-    /// enabled etcd refuses it, and what is waited for may still come.
+    /// second entry after the last one, and a cluster that nobody uses makes none. With
+    /// authentication enabled etcd refuses it, and what is waited for may still come.
     fn add_entry(&self) {
         let (path, body) = ("/v3/lease/revoke", r#"{"ID":"0"}"#);
         let request = HttpRequest { method: "POST", path, body };

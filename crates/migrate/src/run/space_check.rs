@@ -1,4 +1,5 @@
-//! Whether there is room for a copy and for what the steps write, on each file system for its own part.
+//! Whether there is room for a copy and for what the steps write, on each file system for its own
+//! part.
 
 use std::path::Path;
 
@@ -12,7 +13,7 @@ const STEPS: &str = "what the steps write";
 
 /// What is going to be written.
 #[derive(Debug)]
-pub struct Room<'a> {
+pub struct SpaceCheck<'a> {
     pub layout: &'a DataLayout,
     pub steps: StepBytes,
 }
@@ -24,8 +25,9 @@ struct Need<'a> {
     bytes: u64,
 }
 
-impl Room<'_> {
-    /// An error if something does not fit. `copy` is a directory, and what is copied into it in bytes.
+impl SpaceCheck<'_> {
+    /// An error if something does not fit. `copy` is a directory, and what is copied into it in
+    /// bytes.
     pub fn check(&self, copy: Option<(&Path, u64)>) -> Result<(), MigrateError> {
         let steps = self.step_needs()?;
         let Some((place, bytes)) = copy else {

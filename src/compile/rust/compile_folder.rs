@@ -18,7 +18,7 @@ use super::wrapper::{self, MachineFolders};
 use crate::plan::WorkspaceSource;
 
 /// The folder for one triple.
-pub(super) struct Stage {
+pub(super) struct CompileFolder {
     /// The workspace, by links.
     pub root: PathBuf,
     /// `CARGO_TARGET_DIR`
@@ -32,7 +32,7 @@ pub(super) fn recipe() -> String {
     RECIPE.replace(' ', "-")
 }
 
-impl Stage {
+impl CompileFolder {
     /// Below a cache of this machine.
     pub(super) fn at(work: &Path, source: &WorkspaceSource) -> Self {
         let folder = work.join("migrate").join(recipe()).join(&source.triple);
