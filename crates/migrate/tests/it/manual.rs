@@ -142,7 +142,8 @@ fn the_manual_s_example_of_a_status_has_the_lines_of_a_real_one() {
 fn is_filled_in(word: &str) -> bool {
     let word = word.trim_matches(|it: char| !it.is_alphanumeric() && !"/`…".contains(it));
     word.contains('…')
-        || word.starts_with(['/', '`'])
+        || word.contains('/')
+        || word.starts_with('`')
         || word.starts_with(|it: char| it.is_ascii_digit())
 }
 
