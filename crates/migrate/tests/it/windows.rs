@@ -86,7 +86,7 @@ impl Wine {
         let versions = self.versions.join(",");
         let mut command = self.command(&[r"C:\usr\local\bin\migrate.exe", "--data-dir", DATA]);
         command.args(["--target-version", to, "--target-storage", "etcd3", "--name", "m"]);
-        command.args(["--bundled-versions", &versions, "--log-format=json"]).args(more);
+        command.args(["--bundled-versions", &versions]).args(more);
         command.arg(format!("--port={}", free_port()));
         command.env("DO_NOT_MOVE_BINARIES", "true");
         command
@@ -120,9 +120,29 @@ impl Wine {
         etcd
     }
 
-    /// Ends a server for good: wine's own process is another one than the program's.
+    /// The running programs of this name. wine's own list of tasks is empty, but each is a process of
+    /// Linux, too.
+    fn running(&self, image: &str) -> Vec<String> {
+        let prefix = format!("WINEPREFIX={}/wine\0", self.prefix.0.display());
+        let read = |id: &str, file: &str| {
+            String::from_utf8_lossy(&fs::read(format!("/proc/{id}/{file}")).unwrap_or_default())
+                .into_owned()
+        };
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let ids = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let is_it = |id: &String| {
+            let program = read(id, "cmdline").split('\0').next().unwrap_or_default().to_owned();
+            program.ends_with(&format!("\\{image}")) && read(id, "environ").contains(&prefix)
+        };
+        ids.filter(is_it).collect()
+    }
+
+    /// Ends them at once, as `TerminateProcess` does.
     fn end(&self, image: &str) {
-        let _ = self.command(&["taskkill", "/f", "/im", image]).output();
+        for id in self.running(image) {
+            let _ = Command::new("kill").args(["-9", &id]).status();
+        }
+        let _ = comes_true(|| self.running(image).is_empty());
     }
 
     /// What clients see, after a write and its removal.
@@ -265,15 +285,16 @@ fn a_killed_migrate_is_noticed_and_goes_on_on_windows() {
     let second = format!("{}/etcd3", wine.versions[1]);
     assert!(comes_true(|| wine.version_file() == second));
     let of_the_next = format!("etcd-{}.exe", wine.versions[2]);
-    assert!(comes_true(|| runs(&wine, &of_the_next)));
+    assert!(comes_true(|| !wine.running(&of_the_next).is_empty()));
     wine.end("migrate.exe");
     let _ = child.kill();
     child.wait().unwrap();
     // Its server has nobody who asks it to stop, and nobody may touch the data as long as it runs.
-    if runs(&wine, &of_the_next) {
+    if !wine.running(&of_the_next).is_empty() {
         let (code, events) = events::run(&mut wine.migrate(newest, &[]));
         assert_eq!(code, Some(5), "{events:?}");
-        assert_eq!(events.only("error")["id"], "in-use");
+        let hints = events.error().hints;
+        assert!(hints.iter().any(|hint| hint.contains("an earlier run has left")), "{hints:?}");
         wine.end(&of_the_next);
     }
     wine.succeed(newest, &[]);
@@ -297,7 +318,7 @@ fn a_server_or_an_open_file_keeps_migrate_away_on_windows() {
     let mut reader = hold(&wine, &log, &reading);
     let (code, events) = events::run(&mut wine.migrate(newest, &[]));
     assert_eq!(code, Some(5), "{events:?}");
-    let said = events.only("error")["message"].as_str().unwrap().to_owned();
+    let said = events.error().message;
     assert!(said.contains(&of_windows) && said.contains("another process has"), "{said}");
     wine.end(&reading);
     let _ = reader.kill();
@@ -315,11 +336,6 @@ fn hold(wine: &Wine, file: &Path, image: &str) -> Child {
     let mut command = wine.command(&["cmd", "/c", &line]);
     command.current_dir(file.parent().unwrap()).stdout(Stdio::null()).stderr(Stdio::null());
     let child = command.spawn().unwrap();
-    assert!(comes_true(|| runs(wine, image)));
+    assert!(comes_true(|| !wine.running(image).is_empty()));
     child
-}
-
-fn runs(wine: &Wine, image: &str) -> bool {
-    let output = wine.command(&["tasklist"]).output().unwrap();
-    String::from_utf8_lossy(&output.stdout).contains(image)
 }
