@@ -58,7 +58,6 @@ pub fn cancel_earlier(context: &StepContext<'_>, at: &EtcdVersion) -> Result<(),
 }
 
 /// Replaces the data by a snapshot of itself, restored with the tools of the older version.
-#[expect(clippy::redundant_closure_for_method_calls, reason = "the method is for one lifetime")]
 pub fn by_snapshot(
     context: &StepContext<'_>,
     from: &EtcdVersion,
