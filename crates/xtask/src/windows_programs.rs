@@ -73,7 +73,7 @@ fn unpack(layer: &[u8], folder: &Path) -> Result<()> {
 /// `etcdctl-3.7.1.exe` of `Files/usr/local/bin/etcdctl-3.7.1.exe`.
 fn program(path: &Path) -> Option<&str> {
     let name = path.strip_prefix("Files/usr/local/bin").ok()?.to_str()?;
-    name.ends_with(".exe").then_some(name)
+    (path.extension()? == "exe").then_some(name)
 }
 
 fn library(to: &Path) -> Result<()> {

@@ -87,7 +87,9 @@ impl Wine {
         let mut command = self.command(&[r"C:\usr\local\bin\migrate.exe", "--data-dir", DATA]);
         command.args(["--target-version", to, "--target-storage", "etcd3", "--name", "m"]);
         command.args(["--bundled-versions", &versions]).args(more);
+        // Tests run side by side.
         command.arg(format!("--port={}", free_port()));
+        command.arg(format!("--listen-peer-urls=http://127.0.0.1:{}", free_port()));
         command.env("DO_NOT_MOVE_BINARIES", "true");
         command
     }
@@ -101,6 +103,10 @@ impl Wine {
     }
 
     fn start(&self, version: &str) -> Etcd<'_> {
+        self.start_with(version, &[])
+    }
+
+    fn start_with(&self, version: &str, more: &[&str]) -> Etcd<'_> {
         let endpoint = format!("http://127.0.0.1:{}", free_port());
         let program = format!(r"C:\usr\local\bin\etcd-{version}.exe");
         let log = fs::File::create(self.prefix.path("server.log")).unwrap();
@@ -111,6 +117,7 @@ impl Wine {
             .args(["--initial-cluster=m=http://localhost:2380", "--logger=zap"])
             .args(["--initial-advertise-peer-urls=http://localhost:2380"])
             .args(["--log-outputs=stderr"])
+            .args(more)
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -325,6 +332,25 @@ fn a_server_or_an_open_file_keeps_migrate_away_on_windows() {
     reader.wait().unwrap();
     wine.succeed(newest, &[]);
     wine.check(newest, &contents);
+}
+
+/// A server that is terminated may have everything in its log alone, and a snapshot is made of the
+/// database.
+#[test]
+#[ignore = "needs wine and etcd for Windows"]
+fn what_only_the_log_has_is_not_lost_on_windows() {
+    const KEEPS_ALL_BACK: &str = "--backend-batch-interval=1h";
+    let wine = Wine::new();
+    let [oldest, next] = [0, 1].map(|at| wine.versions[at].clone());
+    seed(&wine);
+    wine.succeed(&next, &[]);
+    drop(wine.start(&next));
+    let etcd = wine.start_with(&next, &[KEEPS_ALL_BACK]);
+    etcd.ctl(&["put", "/registry/late", "value"]);
+    drop(etcd);
+    wine.succeed(&oldest, &["--etcd-server-extra-args", KEEPS_ALL_BACK]);
+    let etcd = wine.start(&oldest);
+    assert!(etcd.ctl(&["get", "/registry/late"]).contains("value"));
 }
 
 /// Lets a program that waits for ever have a file open, as programs on Windows mostly do: so that
