@@ -5,6 +5,8 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::platform;
+
 /// What kind of failure it is, which decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MigrateErrorKind {
@@ -80,10 +82,14 @@ impl MigrateError {
 
     /// A file operation failed: `cannot read /x: Permission denied`.
     pub fn file(verb: &str, path: &Path, error: &io::Error) -> Self {
-        Self::new(
+        let failure = Self::new(
             MigrateErrorKind::System,
             format_args!("cannot {verb} {}: {error}", path.display()),
-        )
+        );
+        if platform::is_open_elsewhere(error) {
+            return failure.hint("another process has it open: end that, and run migrate again");
+        }
+        failure
     }
 
     /// Gives it a word of its own for programs.

@@ -38,13 +38,20 @@ pub fn all(out: &Path) -> Result<Vec<String>> {
     let out = fs::canonicalize(out)?;
     let index = anew(&out.join("busybox"), busybox_index)?;
     let mut arguments = vec![base("busybox", &out.join("busybox"), &index)];
-    for (release, version) in WINDOWS {
-        let name = format!("nanoserver-{release}");
-        let folder = out.join(&name);
-        let image = anew(&folder, |folder| nanoserver(version, folder))?;
-        arguments.push(base(&name, &folder, &image));
+    for (release, _) in WINDOWS {
+        arguments.push(windows(release, &out.join(format!("nanoserver-{release}")))?);
     }
     Ok(arguments.into_iter().flat_map(|argument| ["--base".to_owned(), argument]).collect())
+}
+
+/// Makes a stand-in for one release of Windows in a folder; returns its value for `--base`.
+pub fn windows(release: &str, folder: &Path) -> Result<String> {
+    let (_, version) = WINDOWS
+        .into_iter()
+        .find(|(known, _)| *known == release)
+        .ok_or_else(|| TaskError::new(format!("`{release}` is no release of Windows")))?;
+    let image = anew(folder, |folder| nanoserver(version, folder))?;
+    Ok(base(&format!("nanoserver-{release}"), folder, &image))
 }
 
 fn base(name: &str, layout: &Path, digest: &Digest) -> String {

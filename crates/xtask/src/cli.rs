@@ -45,6 +45,8 @@ pub enum Task {
         #[arg(long)]
         debian: bool,
     },
+    /// Print a folder with etcd servers and `migrate` for Windows
+    WindowsPrograms,
     /// Run the unit tests of `migrate` on a big-endian machine
     TestForeign {
         /// What to compile for

@@ -26,6 +26,7 @@ mod real_etcd;
 mod real_parts;
 mod registry;
 mod root_tar;
+mod windows_programs;
 mod work;
 mod workspace;
 
@@ -70,6 +71,10 @@ fn run(task: Task) -> Result<()> {
         Task::BuilderImage(arguments) => builder_image(&arguments),
         Task::RealEtcd { debian } => {
             println!("{}", real_etcd::provide(debian)?.display());
+            Ok(())
+        }
+        Task::WindowsPrograms => {
+            println!("{}", windows_programs::provide()?.display());
             Ok(())
         }
         Task::TestForeign { triple, qemu } => foreign::test(&triple, qemu.as_deref()),

@@ -45,7 +45,7 @@ pub fn provide(with_debian: bool) -> Result<PathBuf> {
 }
 
 /// A digest, in hexadecimal, of everything that decides the bytes of the programs.
-fn key() -> Result<String> {
+pub fn key() -> Result<String> {
     let root = workspace::root();
     let mut text = fs::read(root.join(VERSIONS_FILE)).context(VERSIONS_FILE)?;
     text.extend(fs::read(root.join(LOCK_FILE)).context(LOCK_FILE)?);
@@ -87,7 +87,8 @@ fn origin() -> Result<(&'static str, std::ffi::OsString)> {
     }
 }
 
-fn etcdimg() -> Result<Cmd> {
+/// The tool of this checkout, with the cache of the test environment.
+pub fn etcdimg() -> Result<Cmd> {
     let run = ["run", "--locked", "--quiet", "--bin=etcdimg", "--", "--cache-dir"];
     Ok(Cmd::cargo().args(run).arg(workspace::cache()?))
 }

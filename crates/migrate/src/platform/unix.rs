@@ -1,7 +1,7 @@
 //! Linux and other Unix systems.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
@@ -62,6 +62,25 @@ pub fn can_write(file: &impl AsFd, patience: Duration) -> bool {
     let patience = Timespec::try_from(patience).ok();
     // A signal ends the wait early, and then this program is asked to stop.
     !matches!(rustix::event::poll(&mut files, patience.as_ref()), Ok(0) | Err(Errno::INTR))
+}
+
+/// Whether a file that another process has open can neither be moved nor removed.
+pub const OPEN_FILES_STAY: bool = false;
+
+/// Never: a file can be open in several processes here.
+pub fn is_open_elsewhere(_error: &io::Error) -> bool {
+    false
+}
+
+/// Whether another process has a database open to write to it: bbolt locks its file while it does.
+pub fn is_written_elsewhere(database: &Path) -> bool {
+    let Ok(file) = File::open(database) else { return false };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
+/// Never: an open file can be moved here.
+pub fn is_kept_elsewhere(_path: &Path) -> bool {
+    false
 }
 
 /// The signals that ask this program to stop, each with its number. Not the end of the terminal if

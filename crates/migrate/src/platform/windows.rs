@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::windows::fs::MetadataExt;
+use std::os::windows::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::thread;
@@ -47,15 +47,50 @@ pub fn can_write<T>(_file: &T, _patience: Duration) -> bool {
     true
 }
 
-/// The signals that ask this program to stop, each with its number.
-pub fn stop_signals() -> impl Iterator<Item = (i32, usize)> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
-    [(SIGTERM, 15), (SIGINT, 2)].into_iter()
+/// Whether a file that another process has open can neither be moved nor removed.
+pub const OPEN_FILES_STAY: bool = true;
+
+/// `ERROR_SHARING_VIOLATION` and `ERROR_LOCK_VIOLATION`.
+const OPEN_ELSEWHERE: [i32; 2] = [32, 33];
+
+const FILE_SHARE_READ: u32 = 1;
+const FILE_SHARE_WRITE: u32 = 2;
+const FILE_SHARE_DELETE: u32 = 4;
+const DELETE: u32 = 0x1_0000;
+
+/// Whether a call failed because another process has the file open.
+pub fn is_open_elsewhere(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|code| OPEN_ELSEWHERE.contains(&code))
 }
 
-/// Always an error, because there is no signal to send; the caller then kills the server. etcd
-/// loses nothing: its log is durable before it answers anything. It writes to its database ten
-/// times a second, so a moment is waited for that.
+/// Whether another process has a database open to write to it. bbolt locks the last of all possible
+/// bytes, which no lock of std reaches; but a file that another process may write to cannot be opened
+/// without sharing writes.
+pub fn is_written_elsewhere(database: &Path) -> bool {
+    let share = FILE_SHARE_READ | FILE_SHARE_DELETE;
+    let opened = File::options().read(true).share_mode(share).open(database);
+    opened.is_err_and(|error| is_open_elsewhere(&error))
+}
+
+/// Whether another process has a file open in such a way that it cannot be moved.
+pub fn is_kept_elsewhere(path: &Path) -> bool {
+    let share = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
+    let opened = File::options().access_mode(DELETE).share_mode(share).open(path);
+    opened.is_err_and(|error| is_open_elsewhere(&error))
+}
+
+/// The events that ask this program to stop, as the C library passes them on, each with its number.
+pub fn stop_signals() -> impl Iterator<Item = (i32, usize)> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    // `SIGBREAK`: the end of the console, of the session and of a container, too.
+    [(SIGTERM, 15), (SIGINT, 2), (21, 21)].into_iter()
+}
+
+/// Always an error; the caller then ends the server. There are console events, but etcd for Windows
+/// has no handler for them (its `HandleInterrupts` is empty there), so they end it just as abruptly.
+/// It loses nothing: its log is durable before it answers anything. It writes to its database ten
+/// times a second, so a moment is waited for that; who needs the database alone looks whether it has
+/// caught up with the log.
 pub fn ask_to_stop(_child: &Child) -> io::Result<()> {
     thread::sleep(Duration::from_millis(300));
     Err(io::ErrorKind::Unsupported.into())

@@ -41,9 +41,11 @@ pub fn place(bin_dir: &Path, version: &EtcdVersion, log: EventLog) -> Result<(),
     Ok(())
 }
 
-/// A read-only root file system or a user who is not root. Both are common, so this is no failure.
+/// A read-only root file system, a user who is not root, or a program that runs on Windows. All are
+/// common, so this is no failure.
 fn is_refused(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
+        || platform::is_open_elsewhere(error)
 }
 
 /// Links, which takes no space, or copies where links are not possible.

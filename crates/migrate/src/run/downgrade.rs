@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use etcd_version::EtcdVersion;
@@ -14,8 +15,8 @@ use crate::cli::options::ServerOptions;
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::files::tree;
 use crate::inspect::data_dir::{self, DataDirContents};
-use crate::inspect::log;
-use crate::inspect::member_data::Member;
+use crate::inspect::log::{self, writes};
+use crate::inspect::member_data::{self, Member};
 use crate::plan::tools::{has_storage_version, restorer};
 use crate::platform;
 use crate::state::swap::Swap;
@@ -62,14 +63,12 @@ pub fn cancel_earlier(context: &StepContext<'_>, at: &EtcdVersion) -> Result<(),
 }
 
 /// Replaces the data by a snapshot of itself, restored with the tools of the older version.
-#[expect(clippy::redundant_closure_for_method_calls, reason = "the method is for one lifetime")]
 pub fn by_snapshot(
     context: &StepContext<'_>,
     from: &EtcdVersion,
     to: &EtcdVersion,
 ) -> Result<(), MigrateError> {
-    // The log may hold more than the database. After a clean stop both are at the same point.
-    context.serve(from, |server| server.wait_until_healthy())?;
+    settle(context, from)?;
     let swap = Swap::of(&context.options.layout);
     swap.clear()?;
     swap.prepare()?;
@@ -77,6 +76,31 @@ pub fn by_snapshot(
     swapped.inspect_err(|_| swap.discard())?;
     swap.clear()?;
     context.upgrade(to)
+}
+
+/// Brings everything that is in the log into the database. After a clean stop it is there; a server that
+/// was ended may have kept the last changes back, and then runs again, and longer.
+fn settle(context: &StepContext<'_>, version: &EtcdVersion) -> Result<(), MigrateError> {
+    const PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_secs(2), Duration::from_secs(10)];
+    let layout = &context.options.layout;
+    for pause in PAUSES {
+        context.serve(version, |server| {
+            server.wait_until_healthy()?;
+            thread::sleep(pause);
+            Ok(())
+        })?;
+        let index = member_data::read_db(&layout.db())?.consistent_index.unwrap_or(0);
+        let missing = writes::after(&layout.wal, index)
+            .map_err(|error| MigrateError::file("read the log in", &layout.wal, &error))?;
+        if missing.entries == 0 {
+            return Ok(());
+        }
+    }
+    let what = format_args!(
+        "etcd {version} was ended three times before all of its log was in its database"
+    );
+    Err(MigrateError::new(MigrateErrorKind::StepFailed, what)
+        .hint("give it more time to stop with --stop-timeout"))
 }
 
 /// Turns the database into a durable data directory of the older version.

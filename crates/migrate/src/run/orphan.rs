@@ -17,7 +17,7 @@ use crate::state::journal;
 use crate::state::lock;
 use crate::state::swap::Swap;
 
-/// How long a dying server may keep its lock.
+/// How long a dying server may keep its lock, and a scanner a file.
 const LOCK_GRACE: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,8 @@ enum Orphan {
 /// database open.
 pub fn end_all(options: &Options, stop: &StopSignal, log: EventLog) -> Result<(), MigrateError> {
     let journal = journal::read(&options.data_dir)?;
-    if journal.is_some_and(|journal| journal.is_unfinished()) {
+    let is_unfinished = journal.is_some_and(|journal| journal.is_unfinished());
+    if is_unfinished {
         for id in platform::processes() {
             if let Some(orphan) = orphan(id, options) {
                 let what = if orphan == Orphan::Server { "etcd" } else { "a tool of etcd," };
@@ -43,10 +44,25 @@ pub fn end_all(options: &Options, stop: &StopSignal, log: EventLog) -> Result<()
     let db = options.layout.db();
     // A process that ends loses its command line first and its file locks later.
     let poll = Poll::start();
-    while lock::is_served(&db) && !poll.is_longer_than(LOCK_GRACE) {
+    let in_use = || {
+        if lock::is_served(&db) {
+            return Err(served(options, is_unfinished));
+        }
+        lock::kept_file(&options.layout).map_or(Ok(()), |path| Err(lock::kept(&path)))
+    };
+    while in_use().is_err() && !poll.is_longer_than(LOCK_GRACE) {
         poll.pause();
     }
-    if lock::is_served(&db) { Err(lock::served(&options.data_dir)) } else { Ok(()) }
+    in_use()
+}
+
+/// Where processes cannot be looked at, a server that an earlier run has left is not found.
+fn served(options: &Options, is_unfinished: bool) -> MigrateError {
+    let failure = lock::served(&options.data_dir);
+    if !is_unfinished || !platform::processes().is_empty() {
+        return failure;
+    }
+    failure.hint("or end it, if it is one that an earlier run has left: it loses nothing")
 }
 
 fn end(id: u32, kind: Orphan, options: &Options, stop: &StopSignal) -> Result<(), MigrateError> {

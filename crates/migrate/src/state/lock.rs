@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::inspect::data_dir::STATE_DIR;
+use crate::inspect::layout::DataLayout;
+use crate::inspect::member_files::MemberFiles;
+use crate::platform;
 
 /// The lock of one data directory, held until the value is dropped or the process ends. The file
 /// itself stays: if it were removed, two processes could lock two files of the same name.
@@ -84,10 +87,29 @@ pub fn served(data_dir: &Path) -> MigrateError {
     .hint("stop it first; nothing was changed")
 }
 
-/// Whether an etcd server has the database open: bbolt locks its file while it does.
+/// Whether an etcd server has the database open.
 pub fn is_served(db: &Path) -> bool {
-    let Ok(file) = File::open(db) else { return false };
-    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+    platform::is_written_elsewhere(db)
+}
+
+/// A file of the data that another process keeps from being moved, as only Windows allows it. Changes
+/// nothing.
+pub fn kept_file(layout: &DataLayout) -> Option<PathBuf> {
+    if !platform::OPEN_FILES_STAY {
+        return None;
+    }
+    // What cannot be listed now is an error where it is read.
+    let files = MemberFiles::of(layout).unwrap_or_default().files;
+    files.into_iter().map(|file| file.from).find(|path| platform::is_kept_elsewhere(path))
+}
+
+/// The error when another process keeps a file of the data open.
+pub fn kept(path: &Path) -> MigrateError {
+    MigrateError::new(
+        MigrateErrorKind::Locked,
+        format_args!("another process has {} open", path.display()),
+    )
+    .hint("end it, for example a backup or a scanner; nothing was changed")
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ mod v2_api;
 mod v2_content;
 mod v2_content_cluster;
 mod v2_content_kills;
+mod windows;
 
 mod wrapper;
 
