@@ -180,7 +180,7 @@ fn a_missing_link_fails_structure_run_and_the_scripts_that_use_it() {
         &["operate/snapshot"],
         |image, _| {
             change_layer(image, NEWEST, |name, header, bytes| {
-                (name != "usr/local/bin/etcdutl").then_some((header, bytes))
+                (name != "usr/local/bin/etcdctl").then_some((header, bytes))
             });
         },
     );
@@ -376,9 +376,10 @@ fn a_broken_script_in_a_manifest_fails_operate() {
     for (from, to, step) in [
         ("mv /backup/partial /backup/$name", "mv /backup/partial /backup/$none", "write, and save"),
         ("tail -n +49 |", "tail -n +48 |", "write, and save"),
-        ("--replicas=0'\n    exit 1", "--replicas=0'\n    exit 0", "a restore into"),
+        ("--replicas=0'\n      exit 1", "--replicas=0'\n      exit 0", "a restore into"),
         ("sort -r | head", "sort    | head", "the Jobs restore"),
-        ("mv restored/member member", "mv restored/member membre", "start the pods"),
+        ("mv $restored/member member", "mv $restored/member membre", "start the pods"),
+        ("--bump-revision 1000000000", "--bump-revision 1         ", "clients that have"),
     ] {
         fs::copy(env!("CARGO_BIN_EXE_etcdimg"), &program).unwrap();
         fs::write(&program, patched(&fs::read(&program).unwrap(), from, to)).unwrap();

@@ -25,6 +25,7 @@ mod lies;
 mod login_files;
 mod lying_manifests;
 mod lying_registry;
+mod manifest_scripts;
 mod manifests;
 mod mutable_image;
 mod patch;

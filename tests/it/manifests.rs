@@ -1,7 +1,6 @@
 //! manifests/ is what the generator makes, and what Kubernetes understands.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -14,9 +13,7 @@ use serde_json::Value;
 
 use etcdimg::manifests::{ManifestKind, Setting, files};
 
-use crate::stand_in;
-
-fn setting(version: &str) -> Setting {
+pub fn setting(version: &str) -> Setting {
     Setting {
         image: format!("registry.example.com/etcd:{version}-0"),
         target: version.parse().unwrap(),
@@ -42,66 +39,6 @@ fn the_folder_holds_what_the_generator_makes() {
     };
     let (committed, made) = (read("manifests"), read(folder.path().to_str().unwrap()));
     assert_eq!(committed, made, "`etcdimg manifests --out manifests` writes them again");
-}
-
-/// The script of a restore Job in folders of a test, with a `migrate` that does `status`. Whether
-/// it went on, and what it said.
-fn restore_after(status: &str) -> (bool, String) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    for name in ["bin", "data/member", "backup"] {
-        fs::create_dir_all(path(name)).unwrap();
-    }
-    fs::write(path("backup/snapshot-20260101T000000Z.db"), "snapshot").unwrap();
-    let write = |name: &str, script: &str| {
-        let program = path("bin").join(name);
-        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
-    };
-    write(
-        "migrate",
-        &format!("[ \"$*\" = \"status --json --data-dir $DATA\" ] || exit 9\n{status}"),
-    );
-    write("etcdutl", "mkdir -p restored/member && touch restored/member/new");
-    let jobs = files(ManifestKind::Restore, &setting("3.7.1"));
-    let job = &jobs[0].documents[0];
-    let container = &job["spec"]["template"]["spec"]["containers"][0];
-    let script = container["command"][2].as_str().unwrap();
-    let data = path("data").display().to_string();
-    let script = script
-        .replace("/var/lib/etcd", &data)
-        .replace("/backup/", &format!("{}/", path("backup").display()));
-    let output = Command::new("sh")
-        .args(["-c", &script])
-        .env("PATH", stand_in::path_with(&path("bin")))
-        .env("DATA", &data)
-        .output()
-        .unwrap();
-    let went_on = path("data/member/new").exists();
-    assert_eq!(output.status.success(), went_on, "{output:?}");
-    (went_on, String::from_utf8(output.stdout).unwrap())
-}
-
-#[test]
-fn a_restore_goes_on_only_when_no_server_has_the_data_open() {
-    for json in [r#"{"data":{"auth":false,"isServed":false,"members":[]}}"#, r#"{"data":null}"#] {
-        let (went_on, said) = restore_after(&format!("echo '{json}'"));
-        assert!(went_on, "{said}");
-    }
-    let (went_on, said) = restore_after(r#"echo '{"data":{"isServed":true}}'"#);
-    assert!(!went_on && said.contains("--replicas=0"), "{said}");
-    for status in [
-        // It fails, whatever it had said before; it is not there; it says something else.
-        r#"echo '{"data":{"isServed":false}}'; exit 1"#,
-        "exit 127",
-        "true",
-        r"echo '{}'",
-        r#"echo '{"data":{"isServed":null}}'"#,
-        r#"echo '{"data":{"name":"\"isServed\":false"}}'"#,
-    ] {
-        let (went_on, said) = restore_after(status);
-        assert!(!went_on && said.contains("does not say"), "{status}: {said}");
-    }
 }
 
 /// Reads a document as its Kubernetes type; whatever the type does not know is missing afterwards.
@@ -268,7 +205,7 @@ mod types {
     }
 }
 
-fn documents(kind: ManifestKind, of: &str) -> Vec<Value> {
+pub fn documents(kind: ManifestKind, of: &str) -> Vec<Value> {
     let files = files(kind, &setting("3.7.1")).into_iter();
     files.flat_map(|file| file.documents).filter(|document| document["kind"] == of).collect()
 }

@@ -8,42 +8,49 @@ use super::stateful::{CLIENT_URL, anti_affinity, labels, security};
 
 const TLS: &str = "/etc/etcd/tls";
 
-/// Saved under another name first, so that no half snapshot is ever taken for a whole one.
+/// Saved under another name first, so that no half snapshot is ever taken for a whole one. `migrate
+/// status` reads the file again and fails if its checksum is wrong; `etcdutl snapshot status`
+/// prints a table even of half a file.
 const SAVE: &str = "set -o errexit
 name=snapshot-$(date -u +%Y%m%dT%H%M%SZ).db
 etcdctl snapshot save /backup/partial
-etcdutl snapshot status /backup/partial -w table
+migrate status --snapshot /backup/partial
 mv /backup/partial /backup/$name
 ls -1 /backup/snapshot-*.db | sort -r | tail -n +49 | xargs -r rm --
 ";
 
 /// Restores only if `migrate status` says that no server has the data open. The old data is not
-/// touched before the snapshot has been restored beside it.
+/// touched before the snapshot has been restored beside it, in a directory that is named after it:
+/// a Job that was interrupted goes on there. `migrate` refuses a volume without `member` that holds
+/// such a directory, so no member starts in the middle.
 const RESTORE: &str = "set -o errexit
 cd /var/lib/etcd
-status=$(migrate status --json --data-dir /var/lib/etcd) || status=
-case $status in
-  *'\"isServed\":true'*)
-    echo 'first: kubectl scale statefulset etcd --replicas=0'
-    exit 1 ;;
-  *'\"isServed\":false'* | *'\"data\":null'*) ;;
-  *)
-    echo 'migrate status does not say whether a server has the data open'
-    echo 'when none has: move /var/lib/etcd/member away, and create this Job again'
-    exit 1 ;;
-esac
+if [ -e member ]; then
+  status=$(migrate status --json --data-dir /var/lib/etcd) || status=
+  case $status in
+    *'\"isServed\":true'*)
+      echo 'first: kubectl scale statefulset etcd --replicas=0'
+      exit 1 ;;
+    *'\"isServed\":false'* | *'\"data\":null'*) ;;
+    *)
+      echo 'migrate status does not say whether a server has the data open'
+      echo 'when none has: move /var/lib/etcd/member away, and create this Job again'
+      exit 1 ;;
+  esac
+fi
 newest=$(ls -1 /backup/snapshot-*.db | sort -r | head -n 1)
 if [ -z \"$newest\" ]; then echo 'there is no snapshot'; exit 1; fi
-rm -rf restored
-etcdutl snapshot restore $newest --data-dir restored \\
-  --name $MEMBER --initial-cluster $INITIAL_CLUSTER \\
-  --initial-advertise-peer-urls https://$MEMBER.etcd:2380
+restored=${newest##*/}
+restored=restored-${restored%.db}
+migrate restore --restore-only --snapshot $newest --data-dir /var/lib/etcd/$restored \\
+  --bump-revision 1000000000
 kept=before-restore-$(date -u +%Y%m%dT%H%M%SZ)
 for name in member version.txt .migrate; do
   if [ -e $name ]; then mkdir -p $kept; mv $name $kept/; fi
 done
-mv restored/member member
-rmdir restored
+mv $restored/member member
+if [ -e $restored/version.txt ]; then mv $restored/version.txt .; fi
+rm -rf restored-snapshot-*
 echo \"restored $newest\"
 ";
 
@@ -98,8 +105,13 @@ pub(super) fn backup(setting: &Setting) -> Vec<Value> {
 pub(super) fn restore(setting: &Setting) -> Vec<Value> {
     let all = MEMBERS.map(|(name, _)| format!("{name}=https://{name}.etcd:2380")).join(",");
     let job = |(name, _): (&str, &str)| {
-        let environment =
-            super::environment(&[("MEMBER", name.to_owned()), ("INITIAL_CLUSTER", all.clone())]);
+        let environment = super::environment(&[
+            ("TARGET_VERSION", setting.target.to_string()),
+            ("TARGET_STORAGE", "etcd3".to_owned()),
+            ("ETCD_NAME", name.to_owned()),
+            ("INITIAL_CLUSTER", all.clone()),
+            ("INITIAL_ADVERTISE_PEER_URLS", format!("https://{name}.etcd:2380")),
+        ]);
         let mut pod = pod(
             &json!([{
                 "name": "restore",

@@ -135,7 +135,10 @@ impl ManifestKind {
                  \u{20} kubectl delete -f restore.yaml\n\
                  \u{20} kubectl scale statefulset etcd --replicas=3\n\
                  Each Job runs on the node that its member's volume is on, and reads the backups through\n\
-                 the network. While members run, the Jobs wait: they share no node with one."
+                 the network. While members run, the Jobs wait: they share no node with one.\n\
+                 The snapshot may be of an older etcd: when the members start, all at the same time, their\n\
+                 init containers take the data to TARGET_VERSION. Revisions rise by 1000000000, and clients\n\
+                 that watched are told to list again."
             }
             Self::ApiServer => {
                 "For `kubeadm init --config`: an etcd that kubeadm does not run itself."

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use cli::arguments::Arguments;
 use cli::reader::OptionReader;
 use error::{MigrateError, MigrateErrorKind};
+use inspect::snapshot::{self, Checksum};
 use plan::bundled;
 use printable::printable_lines;
 use report::Report;
@@ -35,6 +36,7 @@ use report::event::EventLog;
 use report::findings::Findings;
 use report::format::OutputFormat;
 use report::outcome::{self, RunOutcome};
+use report::snapshot_status;
 use run::{check, migration, rehearsal, restore};
 
 /// What `--version` prints. In one piece, because `etcdimg verify` searches the finished program
@@ -97,6 +99,9 @@ fn run_command(reader: &OptionReader<'_>, log: EventLog) -> Result<(), MigrateEr
         return print(VERSION_LINE);
     }
     bundled::load_facts(&reader.bin_dir())?;
+    if arguments.has("restore-only") && arguments.words != ["restore"] {
+        return Err(MigrateError::usage("--restore-only goes with `restore`"));
+    }
     match arguments.words.as_slice() {
         [] if arguments.has("plan") => {
             let format = reader.plan_format()?;
@@ -115,12 +120,7 @@ fn run_command(reader: &OptionReader<'_>, log: EventLog) -> Result<(), MigrateEr
             }
             restore::run(&options, &request, log)
         }
-        [word] if word == "status" => {
-            let backups = arguments.value("backup-dir").map(Path::new);
-            let format =
-                if arguments.has("json") { OutputFormat::Json } else { OutputFormat::Text };
-            print(&migration::status(&reader.layout()?, backups, format)?)
-        }
+        [word] if word == "status" => run_status(reader),
         [word, ..] => Err(MigrateError::usage(format_args!("unknown command: {}", word.display()))),
     }
 }
@@ -133,6 +133,23 @@ fn run_rehearsal(reader: &OptionReader<'_>, log: EventLog) -> Result<(), Migrate
     print(&rehearsal::plan(&options, snapshot.as_ref(), reader.plan_format()?)?)?;
     let scratch = reader.arguments.value("scratch-dir").map(Path::new);
     rehearsal::run(&options, snapshot.as_ref(), scratch, log)
+}
+
+/// Prints the state of a data directory or of a snapshot.
+fn run_status(reader: &OptionReader<'_>) -> Result<(), MigrateError> {
+    let arguments = reader.arguments;
+    let format = if arguments.has("json") { OutputFormat::Json } else { OutputFormat::Text };
+    if arguments.value("snapshot").is_none() {
+        let backups = arguments.value("backup-dir").map(Path::new);
+        return print(&migration::status(&reader.layout()?, backups, format)?);
+    }
+    let path = reader.snapshot()?;
+    let status = snapshot_status::look(&path)?;
+    print(&status.print(format))?;
+    match status.checksum {
+        Checksum::Wrong => Err(snapshot::wrong_checksum(&path)),
+        Checksum::Missing | Checksum::Valid => Ok(()),
+    }
 }
 
 /// Prints what `check` finds. An error if something of it is one.

@@ -1,8 +1,8 @@
 //! What runs under wine in the tests of `migrate`: etcd for Windows of every version in
 //! versions.yaml, `migrate.exe` of this checkout, and a library that old wines lack.
 //!
-//! The programs are taken from the layers of an image for Windows, and are always compiled here. The
-//! cache keeps etcd by the digest of the locked inputs.
+//! The programs are taken from the layers of an image for Windows, and are always compiled here.
+//! The cache keeps etcd by the digest of the locked inputs.
 
 use std::fs;
 use std::io::Read as _;

@@ -37,6 +37,7 @@ pub fn backup_and_restore(context: &CaseContext<'_>) -> Result<(), CaseError> {
     let saved = site.read()?;
     site.save()?;
     site.write("too late")?;
+    let latest = site.revision()?;
     context.step("a restore into the volume of a member that runs is refused");
     site.must_refuse_restore(0)?;
     context.step("the Jobs restore the newest snapshot into all volumes");
@@ -49,6 +50,12 @@ pub fn backup_and_restore(context: &CaseContext<'_>) -> Result<(), CaseError> {
     context.step("the members start again and have what was saved");
     let mut members = site.start()?;
     same("the data", saved.as_str(), site.read()?.as_str())?;
+    context.step("clients that have seen the time after the snapshot notice that it is gone");
+    let revision = site.revision()?;
+    ensure(revision > latest, || format!("the revision went back from {latest} to {revision}"))?;
+    let old = format!("--rev={latest}");
+    let ended = site.ctl(MEMBERS[0].1, &["get", "/registry/pods/000", &old], "")?;
+    ensure(ended.stderr.contains("compacted"), || format!("revision {latest} is not compacted"))?;
     site.write("afterwards")?;
     stop(&mut members)
 }
@@ -134,6 +141,14 @@ impl<'a> StatefulSetFixture<'a> {
     fn write(&self, value: &str) -> Result<(), CaseError> {
         let puts = (0..KEYS).map(|key| format!("put /registry/pods/{key:03} \"{value} {key}\"\n"));
         self.must(&["txn"], &format!("\n{}\n\n\n", puts.collect::<String>())).map(drop)
+    }
+
+    /// The revision of the store.
+    fn revision(&self) -> Result<u64, CaseError> {
+        let said = self.must(&["get", "/registry/pods/000", "-w=json"], "")?;
+        let said: Value = serde_json::from_str(&said).unwrap_or_default();
+        let revision = said["header"]["revision"].as_u64();
+        revision.ok_or_else(|| CaseError::failed(format_args!("no revision: {said}")))
     }
 
     fn read(&self) -> Result<String, CaseError> {

@@ -53,6 +53,7 @@ const SWITCHES: &[&str] = &[
     "json",
     "no-backup",
     "plan",
+    "restore-only",
     "show-server-log",
     "version",
 ];

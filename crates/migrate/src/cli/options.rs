@@ -98,6 +98,17 @@ pub struct RestoreOptions {
     pub snapshot: PathBuf,
     /// How much the revision rises, so that clients notice that the time before is gone.
     pub bump_revision: Option<u64>,
+    pub then: AfterRestore,
+}
+
+/// What happens to the data of a snapshot when it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterRestore {
+    /// It goes to the target version.
+    Migrate,
+    /// It stays at the version of the snapshot, and a plain run takes it to the target later: a
+    /// member of several may have no other member to go there with.
+    Stay,
 }
 
 /// Everything that one run needs to know from its caller.

@@ -11,8 +11,8 @@ use etcd_version::{Bundled, EtcdVersion};
 
 use super::arguments::Arguments;
 use super::options::{
-    Backups, Options, PlainBinaries, Port, RestoreOptions, ServerLog, ServerOptions, SettingsText,
-    Timeouts, Verify,
+    AfterRestore, Backups, Options, PlainBinaries, Port, RestoreOptions, ServerLog, ServerOptions,
+    SettingsText, Timeouts, Verify,
 };
 use super::{etcd_flags, shell_words};
 use crate::error::MigrateError;
@@ -93,12 +93,16 @@ impl OptionReader<'_> {
             .map_err(|error| MigrateError::usage(format_args!("--target-version: {error}")))
     }
 
+    /// The file of the snapshot.
+    pub fn snapshot(&self) -> Result<PathBuf, MigrateError> {
+        let path = self.arguments.value("snapshot").filter(|path| !path.is_empty());
+        path.map(PathBuf::from)
+            .ok_or_else(|| MigrateError::usage("the file of a snapshot is missing: --snapshot"))
+    }
+
     /// What `restore` needs to know besides.
     pub fn restore_options(&self) -> Result<RestoreOptions, MigrateError> {
-        let snapshot = self.arguments.value("snapshot").filter(|path| !path.is_empty());
-        let snapshot = snapshot.ok_or_else(|| {
-            MigrateError::usage("restore needs the file of a snapshot: --snapshot")
-        })?;
+        let snapshot = self.snapshot()?;
         let bump_revision = self.flag("bump-revision")?.map(|text| {
             text.parse().ok().filter(|count| *count > 0).ok_or_else(|| {
                 MigrateError::usage(format_args!(
@@ -106,7 +110,12 @@ impl OptionReader<'_> {
                 ))
             })
         });
-        Ok(RestoreOptions { snapshot: snapshot.into(), bump_revision: bump_revision.transpose()? })
+        let stays = self.arguments.has("restore-only");
+        Ok(RestoreOptions {
+            snapshot,
+            bump_revision: bump_revision.transpose()?,
+            then: if stays { AfterRestore::Stay } else { AfterRestore::Migrate },
+        })
     }
 
     /// The directory of the programs.

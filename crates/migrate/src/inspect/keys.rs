@@ -40,6 +40,10 @@ pub fn count<R: Read + Seek>(database: &mut Database<R>) -> Result<Keys, Error> 
         database.each(&bucket, &mut |revision, value| {
             keys.revisions += 1;
             keys.revision = keys.revision.max(main_revision(revision).unwrap_or_default());
+            // No key: `etcdutl snapshot restore --bump-revision` writes an empty record.
+            if value.is_empty() {
+                return;
+            }
             // In `mvccpb.KeyValue` the key is the first field.
             let key = hasher.hash_one(protobuf::bytes(value, 1).unwrap_or_default());
             if revision.len() > REVISION_BYTES {
@@ -83,17 +87,18 @@ mod tests {
 
     #[test]
     fn deleted_keys_are_not_counted_as_live() {
-        let [one, two, three, four] =
-            [(2, ""), (3, ""), (4, ""), (5, "t")].map(|(main, end)| revision(main, end));
+        let [one, two, three, four, mark] =
+            [(2, ""), (3, ""), (4, ""), (5, "t"), (9, "")].map(|(main, end)| revision(main, end));
         let (a, b) = (put("a"), put("b"));
-        let keys: &[(&str, &[u8])] = &[(&one, &a), (&two, &b), (&three, &a), (&four, &b)];
+        let keys: &[(&str, &[u8])] =
+            &[(&one, &a), (&two, &b), (&three, &a), (&four, &b), (&mark, b"")];
         let compacted = revision(2, "");
         let meta: &[(&str, &[u8])] = &[("finishedCompactRev", compacted.as_bytes())];
         let leases: &[(&str, &[u8])] = &[("12345678", b"lease")];
         let file = database(&[("key", false, keys), ("lease", true, leases), ("meta", true, meta)]);
         assert_eq!(
             counted(file),
-            Keys { live: 1, revisions: 4, revision: 5, compacted: Some(2), leases: 1 }
+            Keys { live: 1, revisions: 5, revision: 9, compacted: Some(2), leases: 1 }
         );
     }
 

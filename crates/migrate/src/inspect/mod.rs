@@ -15,6 +15,7 @@ pub(crate) mod member_data;
 pub(crate) mod member_files;
 pub mod protobuf;
 pub(crate) mod raft_snapshot;
+pub(crate) mod sha256;
 pub(crate) mod snapshot;
 pub mod v2_store;
 pub mod version_pair;

@@ -64,8 +64,8 @@ pub fn is_open_elsewhere(error: &io::Error) -> bool {
 }
 
 /// Whether another process has a database open to write to it. bbolt locks the last of all possible
-/// bytes, which no lock of std reaches; but a file that another process may write to cannot be opened
-/// without sharing writes.
+/// bytes, which no lock of std reaches; but a file that another process may write to cannot be
+/// opened without sharing writes.
 pub fn is_written_elsewhere(database: &Path) -> bool {
     let share = FILE_SHARE_READ | FILE_SHARE_DELETE;
     let opened = File::options().read(true).share_mode(share).open(database);
@@ -87,10 +87,10 @@ pub fn stop_signals() -> impl Iterator<Item = (i32, usize)> {
 }
 
 /// Always an error; the caller then ends the server. There are console events, but etcd for Windows
-/// has no handler for them (its `HandleInterrupts` is empty there), so they end it just as abruptly.
-/// It loses nothing: its log is durable before it answers anything. It writes to its database ten
-/// times a second, so a moment is waited for that; who needs the database alone looks whether it has
-/// caught up with the log.
+/// has no handler for them (its `HandleInterrupts` is empty there), so they end it just as
+/// abruptly. It loses nothing: its log is durable before it answers anything. It writes to its
+/// database ten times a second, so a moment is waited for that; who needs the database alone looks
+/// whether it has caught up with the log.
 pub fn ask_to_stop(_child: &Child) -> io::Result<()> {
     thread::sleep(Duration::from_millis(300));
     Err(io::ErrorKind::Unsupported.into())

@@ -6,7 +6,7 @@ use etcd_version::EtcdVersion;
 
 use crate::error::MigrateError;
 use crate::report::Report;
-use crate::report::json::Json;
+use crate::report::json::{Json, SCHEMA_VERSION};
 
 /// How serious a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +94,7 @@ impl Report for Findings<'_> {
             ])
         };
         Json::Object(vec![
-            ("schemaVersion", Json::number(1)),
+            ("schemaVersion", Json::number(SCHEMA_VERSION)),
             (self.subject.0, Json::text(self.subject.1.display())),
             ("target", Json::text(self.target)),
             ("findings", Json::List(self.list.iter().map(finding).collect())),

@@ -7,6 +7,10 @@ use std::fmt::{self, Write};
 
 use serde_json::Value;
 
+/// The number in every document. It rises when a field goes or changes its meaning, not when one
+/// comes.
+pub const SCHEMA_VERSION: u64 = 1;
+
 /// A document or a part of one; `Display` writes it without spaces.
 #[derive(Clone, Debug)]
 pub enum Json {

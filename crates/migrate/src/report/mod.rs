@@ -7,6 +7,7 @@ pub mod format;
 pub mod json;
 pub mod outcome;
 pub mod plan_text;
+pub mod snapshot_status;
 pub mod status;
 pub mod status_text;
 mod stderr;

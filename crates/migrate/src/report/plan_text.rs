@@ -11,7 +11,7 @@ use crate::plan::changes::ContentChange;
 use crate::plan::steps::{DowngradeMethod, Step};
 use crate::plan::v2_content::V2Removal;
 use crate::report::Report;
-use crate::report::json::Json;
+use crate::report::json::{Json, SCHEMA_VERSION};
 
 /// A plan with what its text needs.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub struct PlanReport<'a> {
 pub struct RestorePlan<'a> {
     pub snapshot: &'a Path,
     pub tool: &'a EtcdVersion,
+    /// Whether the data then goes to the target version.
+    pub goes_on: bool,
 }
 
 impl Report for PlanReport<'_> {
@@ -51,6 +53,9 @@ impl Report for PlanReport<'_> {
         }
         for (index, step) in self.steps.iter().enumerate() {
             lines.push(format!("  {}. {}", index + 1, self.sentence(step)));
+        }
+        if self.restore.as_ref().is_some_and(|restore| !restore.goes_on) {
+            lines.push("  nothing more: the data stays at the version of the snapshot".to_owned());
         }
         lines.join("\n") + "\n"
     }
@@ -92,9 +97,11 @@ impl Report for PlanReport<'_> {
         };
         let restore = self.restore.as_ref().map(|restore| {
             let tool = ("tool", Json::text(restore.tool));
-            Json::Object(vec![("snapshot", Json::text(restore.snapshot.display())), tool])
+            let only = ("only", Json::bool(!restore.goes_on));
+            Json::Object(vec![("snapshot", Json::text(restore.snapshot.display())), tool, only])
         });
         let mut fields = vec![
+            ("schemaVersion", Json::number(SCHEMA_VERSION)),
             ("dataDirectory", Json::text(self.data_dir.display())),
             ("from", origin(self.origin)),
             ("target", Json::text(self.target)),

@@ -1,14 +1,12 @@
 //! Collects what `migrate status` reports. Starts nothing and changes nothing.
 
-use std::fs::{self, File};
-use std::io::BufReader;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::files::tree;
-use crate::inspect::bolt::Database;
+use crate::inspect::contents::{self, Contents, Depth};
 use crate::inspect::data_dir::{self, DataDir, DataDirContents};
-use crate::inspect::keys::{self, Keys};
 use crate::inspect::layout::DataLayout;
 use crate::inspect::version_pair::VersionPair;
 use crate::state::backup_store::BackupStore;
@@ -37,7 +35,7 @@ pub struct Status {
 /// What is read from the database and the log only for the status.
 #[derive(Debug)]
 pub struct StatusDetails {
-    pub keys: Keys,
+    pub contents: Contents,
     pub log_files: u64,
     pub log_bytes: u64,
     pub raft_snapshots: u64,
@@ -78,13 +76,7 @@ pub fn look(layout: &DataLayout, store: &BackupStore) -> Result<Status, MigrateE
 fn details(layout: &DataLayout) -> Result<StatusDetails, MigrateError> {
     let db = layout.db();
     let is_served = lock::is_served(&db);
-    let file = File::open(&db).map_err(|error| MigrateError::file("open", &db, &error))?;
-    let counted = Database::open(BufReader::new(file)).and_then(|mut db| keys::count(&mut db));
-    let keys = counted.map_err(|error| {
-        let failure = MigrateError::new(
-            MigrateErrorKind::NotMigratable,
-            format_args!("cannot read {}: {error}", db.display()),
-        );
+    let contents = read_contents(&db).map_err(|failure| {
         if is_served {
             failure.hint("an etcd server is writing to it: run the command again")
         } else {
@@ -94,7 +86,15 @@ fn details(layout: &DataLayout) -> Result<StatusDetails, MigrateError> {
     let unreadable = |error| MigrateError::file("read the log in", &layout.wal, &error);
     let (log_files, log_bytes) = files(&layout.wal, "wal").map_err(unreadable)?;
     let (raft_snapshots, _) = files(&layout.snap, "snap").map_err(unreadable)?;
-    Ok(StatusDetails { keys, log_files, log_bytes, raft_snapshots, is_served })
+    Ok(StatusDetails { contents, log_files, log_bytes, raft_snapshots, is_served })
+}
+
+/// Counts what clients have stored in a database.
+pub fn read_contents(db: &Path) -> Result<Contents, MigrateError> {
+    contents::read(db, Depth::Full, None).map_err(|error| {
+        let what = format_args!("cannot read {}: {error}", db.display());
+        MigrateError::new(MigrateErrorKind::NotMigratable, what)
+    })
 }
 
 /// The number of files with an extension, and their size together in bytes.

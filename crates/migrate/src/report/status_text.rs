@@ -5,19 +5,20 @@ use etcd_version::{Facts, Series};
 
 use std::fmt::Display;
 
+use crate::inspect::contents::Contents;
 use crate::inspect::current_version;
 use crate::inspect::current_version::Trust;
 use crate::inspect::data_dir::DataDirContents;
 use crate::inspect::member_data::{Member, MemberData};
 use crate::report::Report;
-use crate::report::json::Json;
+use crate::report::json::{Json, SCHEMA_VERSION};
 use crate::report::plan_text;
 use crate::report::status::{BackupCopy, Status, StatusDetails};
 use crate::state::journal::Journal;
 
 impl Report for Status {
     fn text(&self) -> String {
-        let mut lines = Lines(vec![format!("data directory {}", self.data_dir.display())]);
+        let mut lines = Lines::new(format!("data directory {}", self.data_dir.display()));
         lines.add("version", self.version());
         let file = self.found.file.as_ref();
         lines.add("version.txt", file.map_or("none".to_owned(), ToString::to_string));
@@ -42,7 +43,7 @@ impl Report for Status {
             let version = copy.version.as_ref().map_or("-".to_owned(), ToString::to_string);
             lines.add("", format_args!("{name}  {version}  {}", mebibytes(copy.size_bytes)));
         }
-        lines.0.join("\n") + "\n"
+        lines.print()
     }
 
     fn json(&self) -> Json {
@@ -52,6 +53,7 @@ impl Report for Status {
         };
         let both = data.zip(self.details.as_ref());
         Json::Object(vec![
+            ("schemaVersion", Json::number(SCHEMA_VERSION)),
             ("dataDirectory", Json::text(self.data_dir.display())),
             (
                 "storage",
@@ -110,26 +112,7 @@ impl Status {
 }
 
 fn data_json(data: &MemberData, details: &StatusDetails) -> Json {
-    let keys = &details.keys;
-    let member = |member: &Member| {
-        Json::Object(vec![
-            ("name", Json::text(&member.name)),
-            ("peerURLs", Json::List(member.peer_urls.iter().map(Json::text).collect())),
-        ])
-    };
-    Json::Object(vec![
-        ("series", Json::optional(data.series(), Json::text)),
-        ("clusterVersion", Json::optional(data.cluster_version, Json::text)),
-        ("storageVersion", Json::optional(data.storage_version, Json::text)),
-        ("downgradeTo", Json::optional(data.downgrade_to, Json::text)),
-        ("consistentIndex", Json::optional(data.consistent_index, Json::number)),
-        ("term", Json::optional(data.term, Json::number)),
-        ("databaseBytes", Json::number(data.db_bytes)),
-        ("keys", Json::number(keys.live)),
-        ("revisions", Json::number(keys.revisions)),
-        ("revision", Json::number(keys.revision)),
-        ("compactRevision", Json::optional(keys.compacted, Json::number)),
-        ("leases", Json::number(keys.leases)),
+    let log = [
         ("logFiles", Json::number(details.log_files)),
         ("logBytes", Json::number(details.log_bytes)),
         ("raftSnapshots", Json::number(details.raft_snapshots)),
@@ -138,10 +121,42 @@ fn data_json(data: &MemberData, details: &StatusDetails) -> Json {
         ("v2Keys", Json::number(data.v2.keys as u64)),
         ("v2Names", Json::List(data.v2.names.iter().map(Json::text).collect())),
         ("v2Auth", Json::bool(data.v2.has_auth)),
-        ("auth", Json::bool(data.needs_credentials)),
         ("isServed", Json::bool(details.is_served)),
-        ("members", Json::List(data.members.iter().map(member).collect())),
-    ])
+    ];
+    let database = database_json(data, &details.contents).into_iter();
+    Json::Object(database.chain(log).chain(members_json(data)).collect())
+}
+
+/// What the database says of itself, and counts of what clients have stored in it.
+pub fn database_json(data: &MemberData, contents: &Contents) -> Vec<(&'static str, Json)> {
+    let compacted = Some(contents.compacted).filter(|revision| *revision > 0);
+    vec![
+        ("series", Json::optional(data.series(), Json::text)),
+        ("clusterVersion", Json::optional(data.cluster_version, Json::text)),
+        ("storageVersion", Json::optional(data.storage_version, Json::text)),
+        ("downgradeTo", Json::optional(data.downgrade_to, Json::text)),
+        ("consistentIndex", Json::optional(data.consistent_index, Json::number)),
+        ("term", Json::optional(data.term, Json::number)),
+        ("databaseBytes", Json::number(data.db_bytes)),
+        ("keys", Json::number(contents.keys.unwrap_or_default())),
+        ("revisions", Json::number(contents.revisions)),
+        ("revision", Json::number(contents.revision)),
+        ("compactRevision", Json::optional(compacted, Json::number)),
+        ("leases", Json::number(contents.leases)),
+        ("users", Json::number(contents.users)),
+        ("roles", Json::number(contents.roles)),
+        ("auth", Json::bool(data.needs_credentials)),
+    ]
+}
+
+pub fn members_json(data: &MemberData) -> [(&'static str, Json); 1] {
+    let member = |member: &Member| {
+        Json::Object(vec![
+            ("name", Json::text(&member.name)),
+            ("peerURLs", Json::List(member.peer_urls.iter().map(Json::text).collect())),
+        ])
+    };
+    [("members", Json::List(data.members.iter().map(member).collect()))]
 }
 
 fn copy_json(copy: &BackupCopy) -> Json {
@@ -152,37 +167,24 @@ fn copy_json(copy: &BackupCopy) -> Json {
     ])
 }
 
-struct Lines(Vec<String>);
+/// The lines of a status: a first one, and below it names with their values.
+pub struct Lines(Vec<String>);
 
 impl Lines {
-    fn add(&mut self, name: &str, value: impl Display) {
+    pub fn new(first: String) -> Self {
+        Self(vec![first])
+    }
+
+    pub fn print(self) -> String {
+        self.0.join("\n") + "\n"
+    }
+
+    pub fn add(&mut self, name: &str, value: impl Display) {
         self.0.push(format!("  {name:<13}{value}"));
     }
 
     fn data(&mut self, data: &MemberData, details: &StatusDetails) {
-        let or_none = |series: Option<_>| {
-            series.map_or("not recorded".to_owned(), |series: etcd_version::Series| {
-                series.to_string()
-            })
-        };
-        self.add("cluster", or_none(data.cluster_version));
-        self.add("storage", or_none(data.storage_version));
-        if let Some(to) = data.downgrade_to {
-            self.add("downgrade", format_args!("to {to} is enabled"));
-        }
-        let keys = &details.keys;
-        let compacted = keys.compacted.map(|at| format!(", compacted at {at}")).unwrap_or_default();
-        self.add(
-            "database",
-            format_args!(
-                "{}, {} at revision {}{compacted}, {} kept, {}",
-                mebibytes(data.db_bytes),
-                counted(keys.live, "key"),
-                keys.revision,
-                counted(keys.revisions, "revision"),
-                counted(keys.leases, "lease")
-            ),
-        );
+        self.database(data, &details.contents);
         let limit = data.log.replayed_until.map(|until| {
             format!(
                 "; holds requests that etcd {} cannot replay, so {until} has to run first",
@@ -204,14 +206,49 @@ impl Lines {
             let next = last.next();
             self.add("v2 API", format_args!("{}, on which etcd {next} does not start", data.v2));
         }
-        self.add("auth", if data.needs_credentials { "enabled" } else { "not enabled" });
+        self.users_and_members(data, &details.contents);
+        if details.is_served {
+            self.add("in use", "an etcd server has the database open");
+        }
+    }
+
+    pub fn database(&mut self, data: &MemberData, contents: &Contents) {
+        let or_none = |series: Option<Series>| {
+            series.map_or("not recorded".to_owned(), |series| series.to_string())
+        };
+        self.add("cluster", or_none(data.cluster_version));
+        self.add("storage", or_none(data.storage_version));
+        if let Some(to) = data.downgrade_to {
+            self.add("downgrade", format_args!("to {to} is enabled"));
+        }
+        let compacted = match contents.compacted {
+            0 => String::new(),
+            revision => format!(", compacted at {revision}"),
+        };
+        self.add(
+            "database",
+            format_args!(
+                "{}, {} at revision {}{compacted}, {} kept, {}",
+                mebibytes(data.db_bytes),
+                counted(contents.keys.unwrap_or_default(), "key"),
+                contents.revision,
+                counted(contents.revisions, "revision"),
+                counted(contents.leases, "lease")
+            ),
+        );
+    }
+
+    pub fn users_and_members(&mut self, data: &MemberData, contents: &Contents) {
+        let enabled = if data.needs_credentials { "enabled" } else { "not enabled" };
+        let users = match (contents.users, contents.roles) {
+            (0, 0) => String::new(),
+            (users, roles) => format!(", {}, {}", counted(users, "user"), counted(roles, "role")),
+        };
+        self.add("auth", format_args!("{enabled}{users}"));
         self.add("members", data.members.len());
         for member in &data.members {
             let name = if member.name.is_empty() { "(not started)" } else { &member.name };
             self.add("", format_args!("{name}  {}", member.peer_urls.join(",")));
-        }
-        if details.is_served {
-            self.add("in use", "an etcd server has the database open");
         }
     }
 }
@@ -220,7 +257,7 @@ fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-fn mebibytes(bytes: u64) -> String {
+pub fn mebibytes(bytes: u64) -> String {
     // Rounded to tenths, with whole numbers only.
     let tenths = (bytes * 10 + (1 << 19)) >> 20;
     format!("{}.{} MiB", tenths / 10, tenths % 10)

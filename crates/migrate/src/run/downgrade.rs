@@ -78,8 +78,8 @@ pub fn by_snapshot(
     context.upgrade(to)
 }
 
-/// Brings everything that is in the log into the database. After a clean stop it is there; a server that
-/// was ended may have kept the last changes back, and then runs again, and longer.
+/// Brings everything that is in the log into the database. After a clean stop it is there; a server
+/// that was ended may have kept the last changes back, and then runs again, and longer.
 fn settle(context: &StepContext<'_>, version: &EtcdVersion) -> Result<(), MigrateError> {
     const PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_secs(2), Duration::from_secs(10)];
     let layout = &context.options.layout;

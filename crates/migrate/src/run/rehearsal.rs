@@ -9,7 +9,7 @@ use super::backup::Backup;
 use super::signal::StopSignal;
 use super::space_check::SpaceCheck;
 use super::{migration, restore};
-use crate::cli::options::{Options, PlainBinaries, RestoreOptions};
+use crate::cli::options::{AfterRestore, Options, PlainBinaries, RestoreOptions};
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::files::{durable, tree};
 use crate::inspect::data_dir::DataDirContents;
@@ -126,7 +126,11 @@ fn copied(
         let member = &mut alone.member;
         member.initial_cluster = format!("{}={}", member.name, member.initial_advertise_peer_urls);
         member.peer_port = Some(0);
-        let request = RestoreOptions { snapshot: options.layout.db(), bump_revision: None };
+        let request = RestoreOptions {
+            snapshot: options.layout.db(),
+            bump_revision: None,
+            then: AfterRestore::Migrate,
+        };
         return restored(&alone, &request, scratch, log);
     }
     let space = SpaceCheck {

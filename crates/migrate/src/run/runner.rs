@@ -17,11 +17,13 @@ use crate::cli::options::Options;
 use crate::error::{MigrateError, MigrateErrorKind};
 use crate::files::ownership;
 use crate::inspect::data_dir::{self, DataDirContents, STATE_DIR};
+use crate::inspect::layout::DataLayout;
 use crate::inspect::member_data::MemberData;
 use crate::inspect::member_files::MemberFiles;
 use crate::inspect::version_pair::VersionPair;
 use crate::plan::steps::{DowngradeMethod, Step};
 use crate::plan::{bundled, space, tools};
+use crate::report::event::EventLog;
 use crate::state::backup_store::BackupStore;
 use crate::state::journal::Journal;
 use crate::state::version_file;
@@ -251,16 +253,7 @@ impl Runner<'_> {
 
     /// Gives what root has written to the owner of the data.
     fn restore_ownership(&self) {
-        let layout = &self.context.options.layout;
-        let data = if layout.member.exists() { &layout.member } else { &layout.data_dir };
-        let own = OWN_ENTRIES.iter().map(|name| layout.data_dir.join(name));
-        let paths: Vec<_> = own.chain(layout.written_by_etcd()).collect();
-        if let Err(error) = ownership::restore(data, &paths) {
-            self.context.server.log.warn(
-                "ownership",
-                format_args!("cannot give the files to the owner of the data: {error}"),
-            );
-        }
+        restore_ownership(&self.context.options.layout, self.context.server.log);
     }
 
     /// Writes the journal.
@@ -268,6 +261,17 @@ impl Runner<'_> {
         let written = self.journal.write(&self.context.options.data_dir);
         self.restore_ownership();
         written
+    }
+}
+
+/// Gives what root has written to the owner of the data.
+pub fn restore_ownership(layout: &DataLayout, log: EventLog) {
+    let data = if layout.member.exists() { &layout.member } else { &layout.data_dir };
+    let own = OWN_ENTRIES.iter().map(|name| layout.data_dir.join(name));
+    let paths: Vec<_> = own.chain(layout.written_by_etcd()).collect();
+    if let Err(error) = ownership::restore(data, &paths) {
+        let what = format_args!("cannot give the files to the owner of the data: {error}");
+        log.warn("ownership", what);
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Journal {
     pub snapshot: String,
     /// What is still to be compared with the data after the last step.
     pub baseline: Option<Baseline>,
-    /// `running`, `done` or the error that ended it.
+    /// `running`, `restored`, `done` or the error that ended it.
     pub outcome: String,
     /// What the data was when this program last wrote to it; empty while a step is being taken. If
     /// it is the same at the next run, no other etcd has served it.
@@ -34,6 +34,8 @@ pub struct Journal {
 
 /// The outcome of a migration that has reached its target.
 pub const DONE: &str = "done";
+/// The outcome of a restore that was to leave the data at the version of the snapshot.
+pub const RESTORED: &str = "restored";
 
 /// Reads it; `None` if there is none.
 pub fn read(data_dir: &Path) -> Result<Option<Journal>, MigrateError> {

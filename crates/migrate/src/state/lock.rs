@@ -92,8 +92,8 @@ pub fn is_served(db: &Path) -> bool {
     platform::is_written_elsewhere(db)
 }
 
-/// A file of the data that another process keeps from being moved, as only Windows allows it. Changes
-/// nothing.
+/// A file of the data that another process keeps from being moved, as only Windows allows it.
+/// Changes nothing.
 pub fn kept_file(layout: &DataLayout) -> Option<PathBuf> {
     if !platform::OPEN_FILES_STAY {
         return None;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::directory::{Directory, free_port};
 use crate::etcd::{Etcd, Real, minor, real, succeed};
-use crate::events::{self, Running};
+use crate::events::{self, Events, Running};
 use crate::migrations::{make_certificate, peer_flags};
 use crate::require::require;
 
@@ -158,6 +158,31 @@ impl TestCluster {
         command
     }
 
+    /// Migrates all members at the same time, as in containers: each starts its etcd as soon as its
+    /// own migrate is done. The last one needs that, for its servers in between find no quorum by
+    /// themselves. What each migrate did.
+    pub fn migrate_together(&mut self, to: &str) -> Vec<Events> {
+        let done: Vec<(Events, Etcd)> = thread::scope(|scope| {
+            let cluster = &*self;
+            let migrate_and_start = |index: usize| {
+                scope.spawn(move || {
+                    let mut command = cluster.migrate(index, to);
+                    let events = succeed(&cluster.members[index].directory, &mut command, to);
+                    (events, cluster.spawn(index, to))
+                })
+            };
+            let threads: Vec<_> = (0..MEMBERS).map(migrate_and_start).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let (all, started): (Vec<_>, Vec<_>) = done.into_iter().unzip();
+        for (member, etcd) in self.members.iter_mut().zip(started) {
+            member.etcd = Some(etcd);
+        }
+        (0..MEMBERS).for_each(|index| self.wait_for(index));
+        self.wait_for_version(to);
+        all
+    }
+
     pub fn wait_for_version(&self, version: &str) {
         let expected = format!("\"etcdcluster\":\"3.{}.0\"", minor(version));
         for member in &self.members {
@@ -283,28 +308,11 @@ fn members_that_migrate_together_go_over_several_minors() {
         cluster.members[0].etcd.as_ref().unwrap().run(&["put", key, value]);
     }
     (0..MEMBERS).for_each(|index| cluster.stop(index));
-    // As in a container: each starts its etcd as soon as its own migrate is done. The last one
-    // needs that, for its servers in between find no quorum by themselves.
-    let started: Vec<Etcd> = thread::scope(|scope| {
-        let migrate_and_start = |index: usize| {
-            let cluster = &cluster;
-            scope.spawn(move || {
-                let mut command = cluster.migrate(index, highest);
-                let events = succeed(&cluster.members[index].directory, &mut command, highest);
-                assert_ne!(events.started(), [""; 0]);
-                let keys = &events.only("verified")["keys"];
-                assert_eq!(keys.as_u64(), Some(60), "{events:?}");
-                cluster.spawn(index, highest)
-            })
-        };
-        let threads: Vec<_> = (0..MEMBERS).map(migrate_and_start).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    });
-    for (member, etcd) in cluster.members.iter_mut().zip(started) {
-        member.etcd = Some(etcd);
+    for events in cluster.migrate_together(highest) {
+        assert_ne!(events.started(), [""; 0]);
+        let keys = &events.only("verified")["keys"];
+        assert_eq!(keys.as_u64(), Some(60), "{events:?}");
     }
-    (0..MEMBERS).for_each(|index| cluster.wait_for(index));
-    cluster.wait_for_version(highest);
     cluster.check(&acknowledged);
     println!("{lowest} -> {highest} by {MEMBERS} members at once");
 }

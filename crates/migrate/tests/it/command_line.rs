@@ -74,7 +74,7 @@ fn the_plan_is_printed_and_nothing_is_touched() {
     let (_, stdout, _) = run(&directory, "3.6.14", &["--plan", "--plan-format=json"]);
     assert_eq!(
         stdout,
-        "{\"dataDirectory\":\"DIR/data\",\"from\":null,\"target\":\"3.6.14/etcd3\",\
+        "{\"schemaVersion\":1,\"dataDirectory\":\"DIR/data\",\"from\":null,\"target\":\"3.6.14/etcd3\",\
          \"steps\":[{\"action\":\"record\",\"version\":\"3.6.14\"}]}\n"
     );
     assert!(!directory.path("data").exists());

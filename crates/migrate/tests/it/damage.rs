@@ -14,6 +14,7 @@ use fastrand::Rng;
 use crate::directory::{Directory, outcome};
 use crate::etcd::{amount, minor, real, side_by_side};
 use crate::require::require;
+use crate::schema::STATUS;
 
 /// A reader that believes a length in a damaged file would want more than this: a log alone has
 /// 64 MB.
@@ -137,7 +138,7 @@ fn replays_old_requests(directory: &Directory, highest: &str) -> bool {
     let mut command = directory.command_under(&LIMITS, highest, directory.0.as_path());
     let (code, stdout, stderr) = outcome(&command.args(["status", "--json"]).output().unwrap());
     assert_eq!(code, Some(0), "{stderr}");
-    stdout.contains("\"replaysV2Requests\":true")
+    STATUS.read(&stdout)["data"]["replaysV2Requests"] == true
 }
 
 #[test]

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
+use crate::schema::STATUS;
+
 pub struct Directory(pub PathBuf);
 
 impl Directory {
@@ -38,7 +40,7 @@ impl Directory {
         command.args(["status", "--json", "--data-dir"]).arg(self.path("data"));
         let (code, stdout, stderr) = outcome(&command.output().unwrap());
         assert_eq!(code, Some(0), "{stderr}");
-        serde_json::from_str(&stdout).unwrap()
+        STATUS.read(&stdout)
     }
 
     /// `migrate` on `data` with an otherwise empty environment.

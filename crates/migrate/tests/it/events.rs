@@ -4,11 +4,11 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStderr, Command, Stdio};
-use std::sync::LazyLock;
 
 use serde_json::Value;
 
 use crate::directory::outcome;
+use crate::schema::{EVENT, PLAN};
 
 /// The events of one run, in order.
 #[derive(Debug, Default)]
@@ -25,7 +25,9 @@ impl Events {
     fn add(&mut self, line: &str) {
         let event = serde_json::from_str(line).ok();
         let event = event.filter(|event: &Value| event["event"].is_string());
-        event.iter().for_each(check_schema);
+        if let Some(event) = &event {
+            EVENT.check(event);
+        }
         self.0.extend(event);
     }
 
@@ -81,34 +83,6 @@ impl Events {
     }
 }
 
-/// An event must be one that the published schema knows, with the fields of that.
-#[track_caller]
-fn check_schema(event: &Value) {
-    static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
-        serde_json::from_str(include_str!("../../../../docs/migrate-event.schema.json")).unwrap()
-    });
-    let is_one_of = |list: &Value, value: &Value| match list {
-        Value::Array(all) => all.contains(value),
-        one => one == value,
-    };
-    for name in SCHEMA["required"].as_array().unwrap() {
-        assert!(event[name.as_str().unwrap()].is_string(), "no {name}: {event}");
-    }
-    for (name, value) in event.as_object().unwrap() {
-        let property = &SCHEMA["properties"][name];
-        let kind = match value {
-            Value::Null => "null",
-            Value::String(_) => "string",
-            Value::Number(number) if number.is_u64() => "integer",
-            Value::Array(_) => "array",
-            _ => "other",
-        };
-        assert!(is_one_of(&property["type"], &kind.into()), "{name} is {kind}: {event}");
-        let words = &property["enum"];
-        assert!(words.is_null() || is_one_of(words, value), "{name} is {value}");
-    }
-}
-
 /// What a person reads of a run that failed.
 #[derive(Debug)]
 pub struct Failure<'a> {
@@ -127,7 +101,7 @@ pub fn run(command: &mut Command) -> (Option<i32>, Events) {
 pub fn plan(command: &mut Command) -> Value {
     let (code, stdout, stderr) = outcome(&command.args(["--plan", "--json"]).output().unwrap());
     assert_eq!(code, Some(0), "{stderr}");
-    serde_json::from_str(&stdout).unwrap()
+    PLAN.read(&stdout)
 }
 
 /// Whether a plan has a downgrade by a snapshot.

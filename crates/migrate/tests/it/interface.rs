@@ -11,7 +11,7 @@ const FLAGS: &str = "--allow-multi-step-downgrade --args --backup-dir --backup-r
     --bundled-versions --data-dir --data-dir-mode --defrag --etcd-data-prefix --etcd-server-extra-args --fix --help \
     --initial-advertise-peer-urls --initial-cluster --initial-cluster-token --json \
     --listen-client-urls --listen-peer-urls --log-format --manifest --metrics-file --name --no-backup --peer-port --plan \
-    --plan-format --port --scratch-dir --show-server-log --snapshot --start-timeout --stop-timeout --target-storage \
+    --plan-format --port --restore-only --scratch-dir --show-server-log --snapshot --start-timeout --stop-timeout --target-storage \
     --target-version --termination-log --trust --ttl-keys-directory --v2-content --verify --version --wal-dir";
 
 fn stdout(directory: &Directory, arguments: &[&str]) -> String {
@@ -37,12 +37,12 @@ fn json_of_an_empty_directory_is_the_same_in_every_byte() {
     fs::create_dir(directory.path("data")).unwrap();
     assert_eq!(
         stdout(&directory, &["--plan", "--json"]),
-        "{\"dataDirectory\":\"DIR/data\",\"from\":null,\"target\":\"3.7.1/etcd3\",\
+        "{\"schemaVersion\":1,\"dataDirectory\":\"DIR/data\",\"from\":null,\"target\":\"3.7.1/etcd3\",\
          \"steps\":[{\"action\":\"record\",\"version\":\"3.7.1\"}]}\n"
     );
     assert_eq!(
         stdout(&directory, &["status", "--json"]),
-        "{\"dataDirectory\":\"DIR/data\",\"storage\":null,\
+        "{\"schemaVersion\":1,\"dataDirectory\":\"DIR/data\",\"storage\":null,\
          \"version\":\"no etcd has started here yet\",\"versionFile\":null,\"data\":null,\
          \"migratedBy\":null,\"isBeingMoved\":false,\"lastJourney\":null,\"copies\":[]}\n"
     );

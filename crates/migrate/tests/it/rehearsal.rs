@@ -9,6 +9,7 @@ use crate::directory::{Directory, outcome};
 use crate::etcd::{Real, real};
 use crate::events;
 use crate::kills::assert_same;
+use crate::schema::PLAN;
 use crate::v2_api;
 
 fn rehearse(real: &Real, directory: &Directory, to: &str) -> Command {
@@ -84,7 +85,7 @@ fn beside_a_running_etcd_a_snapshot_is_rehearsed() {
     let (code, stdout, stderr) =
         outcome(&command.arg("--snapshot").arg(&snapshot).arg("--json").output().unwrap());
     assert_eq!(code, Some(0), "{stderr}");
-    let plan: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let plan = PLAN.read(&stdout);
     assert!(plan["restore"]["tool"].is_string(), "{plan}");
     assert!(!seed.directory.path("data.rehearsal").exists());
     assert_eq!(etcd.contents(), seed.contents);

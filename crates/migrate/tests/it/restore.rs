@@ -13,13 +13,13 @@ use crate::require::{require, require_root};
 use crate::setups::{chown_all, strangers};
 
 /// A snapshot, and what is in it.
-struct SnapshotSeed {
-    directory: Directory,
-    contents: String,
+pub struct SnapshotSeed {
+    pub directory: Directory,
+    pub contents: String,
 }
 
 impl SnapshotSeed {
-    fn new(real: &'static Real, version: &str) -> Self {
+    pub fn new(real: &'static Real, version: &str) -> Self {
         let seed = real.seed(version);
         let directory = Directory::new();
         let etcd = real.start(&seed.directory, version);
@@ -30,12 +30,12 @@ impl SnapshotSeed {
         Self { directory, contents: seed.contents }
     }
 
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.directory.path("snapshot")
     }
 }
 
-fn restore(real: &Real, directory: &Directory, snapshot: &Path, to: &str) -> Command {
+pub fn restore(real: &Real, directory: &Directory, snapshot: &Path, to: &str) -> Command {
     restore_under(&[], real, directory, snapshot, to)
 }
 
@@ -52,7 +52,7 @@ fn restore_under(
 }
 
 #[track_caller]
-fn refused(command: &mut Command, code: i32, expected: &str) -> Events {
+pub fn refused(command: &mut Command, code: i32, expected: &str) -> Events {
     let (actual, events) = events::run(command);
     assert_eq!(actual, Some(code), "{events:?}");
     assert!(events.error().message.contains(expected), "{events:?}");
@@ -102,13 +102,27 @@ fn restored_data_belongs_to_the_owner_of_the_directory() {
     require_root();
     let [from, to] = [4, 6].map(|minor| real.version(minor));
     let seed = SnapshotSeed::new(real, from);
-    let directory = Directory::new();
-    let data = directory.path("data");
-    fs::create_dir(&data).unwrap();
-    chown_all(&data, OWNER);
-    succeed(&directory, &mut restore(real, &directory, &seed.path(), to), to);
-    assert_eq!(strangers(&data, OWNER), [""; 0]);
-    real.check(&directory, to, &seed.contents);
+    for is_all in [false, true] {
+        let directory = Directory::new();
+        let data = directory.path("data");
+        fs::create_dir(&data).unwrap();
+        chown_all(&data, OWNER);
+        // One that fails has written to the directory, too.
+        let (whole, broken) = (fs::read(seed.path()).unwrap(), seed.directory.path("broken"));
+        fs::write(&broken, [&whole[..whole.len() - 32], &[0; 32]].concat()).unwrap();
+        refused(&mut restore(real, &directory, &broken, to), 3, "expected sha256");
+        assert_eq!(strangers(&data, OWNER), [""; 0]);
+        let mut command = restore(real, &directory, &seed.path(), to);
+        if is_all {
+            succeed(&directory, &mut command, to);
+        } else {
+            assert_eq!(events::run(command.arg("--restore-only")).0, Some(0));
+            assert_eq!(strangers(&data, OWNER), [""; 0]);
+            real.migrate(&directory, to, &[]);
+        }
+        assert_eq!(strangers(&data, OWNER), [""; 0]);
+        real.check(&directory, to, &seed.contents);
+    }
 }
 
 #[test]
@@ -180,18 +194,23 @@ fn what_cannot_be_restored_is_refused_and_nothing_starts_on_half_of_it() {
     real.check(&other.directory, highest, &other.contents);
 }
 
-#[test]
-#[ignore = "needs etcd servers and strace"]
-fn a_kill_before_any_call_of_a_restore_is_made_good_by_the_next_one() {
+/// Kills a restore with these flags before calls, and repeats it; then `finish` takes the data to
+/// the target, where it must be whole.
+pub fn check_kills(flags: &[&str], finish: impl Fn(&Directory, &str) + Sync) {
     let real = real();
     require(&["strace", "-o", "/dev/null", "true"]);
     let [from, to] = [4, 6].map(|minor| real.version(minor));
     let seed = SnapshotSeed::new(real, from);
+    let restore_under = |wrapper: &[&str], directory: &Directory| {
+        let mut command = restore_under(wrapper, real, directory, &seed.path(), to);
+        command.args(flags);
+        command
+    };
     let directory = Directory::new();
     let log = directory.path("calls");
     let trace = format!("trace={CALLS}");
     let wrapper = ["strace", "-qq", "-o", log.to_str().unwrap(), "-e", &trace];
-    succeed(&directory, &mut restore_under(&wrapper, real, &directory, &seed.path(), to), to);
+    assert_eq!(events::run(&mut restore_under(&wrapper, &directory)).0, Some(0));
     let all = points(&fs::read_to_string(log).unwrap());
     let count = amount("ETCDIMG_REAL_KILLS", 6);
     let chosen = if count >= 300 { all.clone() } else { spread(&all, count) };
@@ -201,19 +220,26 @@ fn a_kill_before_any_call_of_a_restore_is_made_good_by_the_next_one() {
         let inject = format!("inject={call}:signal=KILL:when={count}");
         let trace = format!("trace={call}");
         let wrapper = ["strace", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
-        let mut command = restore_under(&wrapper, real, &directory, &seed.path(), to);
-        let output = command.output().unwrap();
+        let output = restore_under(&wrapper, &directory).output().unwrap();
         assert!(output.status.signal() == Some(9) || output.status.success(), "{what}");
         // Before a restore has begun, the directory is one in which no etcd has started. After that
         // a plain run goes on, or says that there is nothing to go on with.
-        if directory.path("data/.migrate/journal").exists() {
+        if flags.is_empty() && directory.path("data/.migrate/journal").exists() {
             let (code, events) = events::run(&mut directory.command(to, &real.bin_dir));
             assert!([Some(0), Some(3)].contains(&code), "{what}: {events:?}");
             assert_eq!(code == Some(3), !directory.path("data/member").exists(), "{what}");
         }
-        succeed(&directory, &mut restore(real, &directory, &seed.path(), to), to);
+        let (code, events) = events::run(&mut restore_under(&[], &directory));
+        assert_eq!(code, Some(0), "after {what}: {events:?}");
+        finish(&directory, to);
         let etcd = real.start(&directory, to);
         assert_eq!(etcd.contents(), seed.contents, "after {what}");
     });
-    println!("restore {from} -> {to}: {} of {} points", chosen.len(), all.len());
+    println!("restore {flags:?} {from} -> {to}: {} of {} points", chosen.len(), all.len());
+}
+
+#[test]
+#[ignore = "needs etcd servers and strace"]
+fn a_kill_before_any_call_of_a_restore_is_made_good_by_the_next_one() {
+    check_kills(&[], |directory, to| assert_eq!(directory.version(), format!("{to}/etcd3")));
 }

@@ -1,6 +1,6 @@
-//! `migrate.exe` and real etcd servers for Windows, under wine. `ETCDIMG_WINDOWS_PROGRAMS` names the
-//! folder that `cargo xtask windows-programs` makes; compiling it takes minutes, so `scripts/test
-//! --all` runs this.
+//! `migrate.exe` and real etcd servers for Windows, under wine. `ETCDIMG_WINDOWS_PROGRAMS` names
+//! the folder that `cargo xtask windows-programs` makes; compiling it takes minutes, so
+//! `scripts/test --all` runs this.
 //!
 //! wine is not Windows: docs/migrate.md says what this does not prove.
 
@@ -127,8 +127,8 @@ impl Wine {
         etcd
     }
 
-    /// The running programs of this name. wine's own list of tasks is empty, but each is a process of
-    /// Linux, too.
+    /// The running programs of this name. wine's own list of tasks is empty, but each is a process
+    /// of Linux, too.
     fn running(&self, image: &str) -> Vec<String> {
         let prefix = format!("WINEPREFIX={}/wine\0", self.prefix.0.display());
         let read = |id: &str, file: &str| {

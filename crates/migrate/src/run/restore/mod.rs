@@ -3,37 +3,29 @@
 //! The restored data is complete and durable before it becomes `member`. From then on it is a
 //! migration like any other: a run that is interrupted is finished by `restore` or by a plain run.
 
-use std::fs;
+mod data;
+
 use std::path::Path;
-use std::process::Command;
 
 use etcd_version::{Bundled, EtcdVersion};
 
-use super::downgrade::ClusterIdentity;
 use super::migration;
 use super::runner::{self, GOES_ON};
 use super::signal::StopSignal;
-use super::step_context;
-use super::subprocess;
-use crate::cli::options::{Options, RestoreOptions};
+use crate::cli::options::{AfterRestore, Options, RestoreOptions};
 use crate::error::{MigrateError, MigrateErrorKind};
-use crate::files::{ownership, tree};
-use crate::inspect::current_version::{self, CurrentVersion, Trust};
-use crate::inspect::data_dir::{self, DataDir, DataDirContents};
-use crate::inspect::disk_space;
+use crate::inspect::current_version::CurrentVersion;
+use crate::inspect::data_dir::{self, DataDirContents};
 use crate::inspect::member::Member;
-use crate::inspect::snapshot::{self, Snapshot};
-use crate::inspect::version_pair::VersionPair;
+use crate::inspect::snapshot::{self, Checksum, Snapshot};
 use crate::plan::steps::Step;
-use crate::plan::{bundled, space, tools};
-use crate::platform;
+use crate::plan::{bundled, tools};
 use crate::report::Report;
 use crate::report::event::EventLog;
 use crate::report::format::OutputFormat;
 use crate::report::plan_text::{PlanReport, RestorePlan};
-use crate::state::journal::{self, Journal};
+use crate::state::journal::{self, RESTORED};
 use crate::state::swap::Swap;
-use crate::state::version_file;
 
 /// A snapshot, and how it becomes data at the target version.
 struct Restore<'a> {
@@ -60,31 +52,47 @@ pub fn plan(
         data_dir: &options.data_dir,
         target: &options.target,
         origin: &restore.origin,
-        steps: &restore.steps,
+        steps: match request.then {
+            AfterRestore::Migrate => &restore.steps,
+            AfterRestore::Stay => &[],
+        },
         backup: Path::new(""),
-        restore: Some(RestorePlan { snapshot: &request.snapshot, tool: &restore.tool }),
+        restore: Some(RestorePlan {
+            snapshot: &request.snapshot,
+            tool: &restore.tool,
+            goes_on: request.then == AfterRestore::Migrate,
+        }),
     };
     Ok(report.print(format))
 }
 
 /// An error if the snapshot cannot be restored into the data directory. Changes nothing.
 pub fn check(options: &Options, request: &RestoreOptions) -> Result<(), MigrateError> {
-    Restore::prepare(options, request)?.check_place().map(drop)
+    let restore = Restore::prepare(options, request)?;
+    restore.check_place()?;
+    // The tool that restores looks at it itself.
+    match restore.snapshot.checksum(&request.snapshot)? {
+        Checksum::Wrong => Err(snapshot::wrong_checksum(&request.snapshot)),
+        Checksum::Missing | Checksum::Valid => Ok(()),
+    }
 }
 
-/// Restores the snapshot, and migrates the data if needed.
+/// Restores the snapshot, and migrates the data if that is asked for and needed.
 pub fn run(options: &Options, request: &RestoreOptions, log: EventLog) -> Result<(), MigrateError> {
     let restore = Restore::prepare(options, request)?;
     let stop = migration::begin(options, log)?;
-    if restore.check_place()? == RestorePlace::Done {
+    let place = restore.check_place()?;
+    let stays = request.then == AfterRestore::Stay;
+    if place == RestorePlace::Done || (place == RestorePlace::Restored && stays) {
         log.info("restored", "this snapshot was restored before; nothing is changed");
-        return migration::arrive(options, log);
+        return if stays { Ok(()) } else { migration::arrive(options, log) };
     }
     let _lock = migration::take_over(options, &stop, log)?;
-    if restore.check_place()? == RestorePlace::Empty {
-        restore.make_data(&stop, log)?;
-    } else {
-        log.info("resume", "the snapshot is restored already; going on from there");
+    let made = restore.make(&stop, log);
+    runner::restore_ownership(&options.layout, log);
+    made?;
+    if stays {
+        return Ok(());
     }
     // The tool may be of a newer version than the data.
     let migration = migration::prepare(options, &restore.bundled)?.without_backup();
@@ -98,7 +106,9 @@ enum RestorePlace {
     Empty,
     /// The data of this snapshot, on its way to the target version.
     Begun,
-    /// The data of this snapshot, which has reached it.
+    /// The data of this snapshot, which is to go nowhere.
+    Restored,
+    /// The data of this snapshot, which has reached the target version.
     Done,
 }
 
@@ -117,9 +127,7 @@ impl<'a> Restore<'a> {
         let snapshot = snapshot::read(&request.snapshot)?;
         let mut data = snapshot.data.clone();
         data.members = members;
-        let found =
-            DataDir { contents: DataDirContents::Etcd3(Box::new(data)), file: None, is_ours: true };
-        let origin = current_version::current_version(&found, Trust::Data).map_err(|_| {
+        let origin = snapshot::version(data).map_err(|_| {
             let what =
                 format_args!("{} does not say which etcd wrote it", request.snapshot.display());
             MigrateError::new(MigrateErrorKind::NotMigratable, what)
@@ -153,11 +161,53 @@ impl<'a> Restore<'a> {
         Ok(version.clone())
     }
 
+    /// Makes the data, unless it is there, and notes whether that was all.
+    fn make(&self, stop: &StopSignal, log: EventLog) -> Result<(), MigrateError> {
+        let data_dir = &self.options.data_dir;
+        let place = self.check_place()?;
+        if place == RestorePlace::Empty {
+            self.make_data(stop, log)?;
+        } else {
+            log.info("resume", "the snapshot is restored already; going on from there");
+        }
+        let mut journal = journal::read(data_dir)?.unwrap_or_default();
+        match self.request.then {
+            AfterRestore::Migrate if place == RestorePlace::Restored => {
+                journal.step = self.step();
+                journal.write(data_dir)
+            }
+            AfterRestore::Migrate => Ok(()),
+            AfterRestore::Stay => {
+                // Else a run without this flag has begun to migrate it, and a plain one goes on
+                // with that.
+                if journal.step == self.step() {
+                    self.record_version()?;
+                    journal.step.clear();
+                    RESTORED.clone_into(&mut journal.outcome);
+                    journal.write(data_dir)?;
+                }
+                let (place, target) = (data_dir.display(), &self.options.target);
+                let what = format_args!(
+                    "{place} is restored; a plain `migrate` of all members takes it to {target}"
+                );
+                log.info("restored", what);
+                Ok(())
+            }
+        }
+    }
+
+    /// How the journal names the restore itself.
+    fn step(&self) -> String {
+        format!("restore by {}", self.tool)
+    }
+
     /// How the journal names the snapshot: by its path for people, by the rest for the next run.
     fn id(&self) -> String {
         let index = self.snapshot.data.consistent_index.unwrap_or(0);
         let (path, bytes) = (self.request.snapshot.display(), self.snapshot.size_bytes);
-        format!("{path} of {bytes} bytes, up to entry {index}")
+        let raised =
+            self.request.bump_revision.map(|count| format!(", revision raised by {count}"));
+        format!("{path} of {bytes} bytes, up to entry {index}{}", raised.unwrap_or_default())
     }
 
     /// An error if the directory holds data that is not of this snapshot.
@@ -172,6 +222,7 @@ impl<'a> Restore<'a> {
             return Ok(RestorePlace::Empty);
         }
         match journal {
+            Some(journal) if is_ours && journal.outcome == RESTORED => Ok(RestorePlace::Restored),
             Some(journal) if is_ours && journal.is_restoring() => Ok(RestorePlace::Begun),
             Some(journal) if is_ours && journal.target == self.options.target.to_string() => {
                 Ok(RestorePlace::Done)
@@ -184,98 +235,5 @@ impl<'a> Restore<'a> {
                 ))
             }
         }
-    }
-
-    /// Makes `member` of the snapshot.
-    fn make_data(&self, stop: &StopSignal, log: EventLog) -> Result<(), MigrateError> {
-        let data_dir = &self.options.data_dir;
-        let swap = Swap::of(&self.options.layout);
-        for path in swap.targets() {
-            tree::remove(path).map_err(|error| MigrateError::file("remove", path, &error))?;
-        }
-        disk_space::check(
-            data_dir,
-            space::bytes_restored(self.snapshot.size_bytes),
-            "the restored data",
-        )
-        .map_err(|failure| failure.hint("nothing was changed"))?;
-        let program = tools::restorer(&self.tool);
-        log.info(
-            "restore",
-            format_args!(
-                "restoring {} by {program} {}, {} MiB",
-                self.request.snapshot.display(),
-                self.tool,
-                self.snapshot.size_bytes >> 20
-            ),
-        );
-        let mut journal = Journal {
-            target: self.options.target.to_string(),
-            step: format!("restore by {}", self.tool),
-            snapshot: self.id(),
-            outcome: "running".to_owned(),
-            ..Journal::default()
-        };
-        journal.write(data_dir)?;
-        let made = swap
-            .prepare()
-            .and_then(|()| self.run_tool(&swap, stop, log))
-            .and_then(|()| self.put_into_place(&swap));
-        made.inspect_err(|failure| {
-            // Half a restore is useless and fills the disk. What is being moved into place is
-            // whole.
-            if !swap.is_pending() {
-                let _ = swap.targets().try_for_each(tree::remove);
-            }
-            journal.outcome.clone_from(&failure.cause);
-            let _ = journal.write(data_dir);
-        })
-    }
-
-    fn run_tool(&self, swap: &Swap, stop: &StopSignal, log: EventLog) -> Result<(), MigrateError> {
-        let name = tools::restorer(&self.tool);
-        let mut command = Command::new(bundled::program(&self.options.bin_dir, name, &self.tool)?);
-        command.args(["snapshot", "restore"]).arg(&self.request.snapshot);
-        command.arg("--data-dir").arg(&swap.restored);
-        command.args(ClusterIdentity::given(&self.options.member).flags());
-        if !self.snapshot.has_sum {
-            command.arg("--skip-hash-check");
-        }
-        if let Some(count) = self.request.bump_revision {
-            command.args(["--bump-revision", &count.to_string(), "--mark-compacted"]);
-        }
-        let error = subprocess::run(command, step_context::watch(name, stop, log))?;
-        error.map_or(Ok(()), |error| {
-            let what = format_args!(
-                "the tools of etcd {} could not restore {}: {error}",
-                self.tool,
-                self.request.snapshot.display()
-            );
-            Err(MigrateError::new(MigrateErrorKind::NotMigratable, what))
-        })
-    }
-
-    /// Makes the data durable, and `member` of it.
-    fn put_into_place(&self, swap: &Swap) -> Result<(), MigrateError> {
-        let data_dir = &self.options.data_dir;
-        ownership::restore_file(&swap.restored, data_dir)
-            .and_then(|()| tree::sync(&swap.restored))
-            .map_err(|error| MigrateError::file("make durable", &swap.restored, &error))?;
-        // Without data an old `version.txt` means nothing, and with this data it would be wrong.
-        match fs::remove_file(data_dir.join("version.txt")) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(MigrateError::file("remove", &data_dir.join("version.txt"), &error));
-            }
-            _ => platform::sync_directory(data_dir)
-                .map_err(|error| MigrateError::file("write", data_dir, &error))?,
-        }
-        swap.finish()?;
-        swap.clear()?;
-        if let CurrentVersion::Etcd3(known) = &self.origin
-            && known.series == self.tool.series()
-        {
-            version_file::write(data_dir, &VersionPair::etcd3(self.tool.clone()))?;
-        }
-        Ok(())
     }
 }
