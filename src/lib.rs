@@ -15,6 +15,7 @@ mod failure;
 pub mod image;
 pub mod layer;
 mod lookup;
+mod package;
 mod plan;
 pub mod program;
 pub mod push;

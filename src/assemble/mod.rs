@@ -98,6 +98,12 @@ pub fn build(plan: &Plan, context: &BuildContext<'_>, out: &Path) -> Result<Buil
     retry::after_corruption(context.ui, || attempt(plan, context, out))
 }
 
+/// The finished layers of every image, in the order of the plan: those that `build` puts into a
+/// layout.
+pub fn layers(plan: &Plan, context: &BuildContext<'_>) -> Result<Vec<Vec<Layer>>, BuildError> {
+    retry::after_corruption(context.ui, || layers::make(plan, context))
+}
+
 fn attempt(plan: &Plan, context: &BuildContext<'_>, out: &Path) -> Result<Built, BuildError> {
     let layers = layers::make(plan, context)?;
     let mut images = Vec::new();

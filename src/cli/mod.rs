@@ -13,11 +13,13 @@ use crate::platform::Platform;
 use crate::ui::ProgressMode;
 
 mod build;
+mod package;
 mod push;
 mod trust;
 mod value;
 
 pub use build::{BasesArgs, BuildArgs, BuilderKind, ChoiceArgs, CompileArgs};
+pub use package::PackageArgs;
 pub use push::{
     AccessArgs, AllPushArgs, CopyArgs, DestinationArgs, MediaTypes, PromoteArgs, PushArgs,
 };
@@ -96,6 +98,8 @@ pub enum Command {
     Build(BuildArgs),
     /// Build the images of all default targets into an OCI image layout
     AllBuild(BuildArgs),
+    /// Write packages of migrate and its programs for hosts: .deb and .tar.gz
+    Package(PackageArgs),
     /// Push an image from a layout: blobs, manifests, the index, and the tags at the end
     Push(PushArgs),
     /// Build the images of all default targets, as all-build does, then push them

@@ -14,6 +14,7 @@ use crate::fetch::FetchError;
 use crate::layer::LayerError;
 use crate::layout::LayoutError;
 use crate::lookup::LookupError;
+use crate::package::PackageError;
 use crate::plan::PlanError;
 use crate::push::PushError;
 use crate::registry::{AuthError, CredentialsError, RegistryError};
@@ -327,6 +328,23 @@ impl From<EngineError> for Failure {
         Self::new(Kind::Unavailable, error)
             .hint("start a Docker engine, or give its address in DOCKER_HOST")
             .hint("or use `--output docker-archive:FILE`, and `docker load -i FILE` later")
+    }
+}
+
+impl From<PackageError> for Failure {
+    fn from(error: PackageError) -> Self {
+        match error {
+            PackageError::Store(error) => error.into(),
+            PackageError::Writer(error) => error.into(),
+            PackageError::Io { .. } => Self::new(Kind::Io, error)
+                .hint("use another folder with `--out DIR`; no file was left half written"),
+            PackageError::NoArchitecture(_) => Self::new(Kind::Other, error)
+                .hint("name a platform of Linux: `--platform linux/arm64`"),
+            PackageError::Layer { .. } => Self::new(Kind::Verification, error).hint(
+                "`etcdimg cache verify` removes what was damaged; then run the command again",
+            ),
+            PackageError::Missing(_) => Self::new(Kind::Other, error),
+        }
     }
 }
 

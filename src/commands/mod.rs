@@ -11,6 +11,7 @@ mod image_location;
 mod layout_set;
 mod lock;
 mod manifests;
+mod package;
 mod plan;
 mod promote;
 mod push;
@@ -35,6 +36,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
             build::run(&context, &arguments)
         }
         Command::AllBuild(arguments) => build::run(&context, &arguments),
+        Command::Package(arguments) => package::run(&context, &arguments),
         Command::Push(arguments) => push::run(&context, &arguments),
         Command::AllPush(arguments) => push::build_and_run(&context, &arguments),
         Command::Copy(arguments) => copy::run(&context, &arguments),

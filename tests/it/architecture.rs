@@ -24,6 +24,7 @@ const MODULES: &[&str] = &[
     "verify",
     "copy",
     "assemble",
+    "package",
     "cli",
     "commands",
     "main",
@@ -42,6 +43,8 @@ const PURE: &[(&str, &[&str])] = &[
     ("catalog/lock.rs", &["std::fs", "std::env", "std::time"]),
     // Bytes of images: no clock and no environment.
     ("layer", &["std::env", "std::time", "std::net", "std::process"]),
+    ("package/contents.rs", EFFECTS),
+    ("package/control.rs", EFFECTS),
     ("push/plan.rs", EFFECTS),
     ("push/estimate.rs", EFFECTS),
 ];

@@ -214,12 +214,14 @@ impl CatalogFixture {
         program.arg(command).arg("-C").arg(self.root()).arg("--cache-dir").arg(self.cache());
         if matches!(command, "plan" | "fetch" | "build" | "all-push") {
             program.arg("--base").arg(self.base());
+        }
+        if matches!(command, "plan" | "fetch" | "build" | "all-push" | "package") {
             program
                 .arg("--mirror")
                 .arg(format!("file://{}/{{file}}", self.path("mirror").display()));
         }
         match command {
-            "build" | "all-push" => drop(program.arg("--out").arg(self.out())),
+            "build" | "all-push" | "package" => drop(program.arg("--out").arg(self.out())),
             "verify" => drop(program.arg(self.out())),
             _ => {}
         }

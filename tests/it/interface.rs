@@ -115,6 +115,8 @@ fn json_documents_keep_their_shape() {
     add("plan", &fixture.run("plan", &json).ok());
     add("build", &fixture.run("build", &json).ok());
     add("verify", &fixture.run("verify", &json).ok());
+    let packer = CatalogFixture::with_release();
+    add("package", &packer.run("package", &json).ok());
     add("cache ls", &fixture.finish(fixture.command("cache").arg("ls").args(json)).ok());
     let kind = ["--kind=static-pod"];
     let mut manifests = fixture.command("manifests");

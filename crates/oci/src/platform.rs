@@ -55,6 +55,20 @@ pub fn own_architecture() -> &'static str {
     }
 }
 
+/// What Debian calls the architecture of a platform. It builds for more than we do.
+pub fn debian_architecture(platform: &str) -> Option<&'static str> {
+    const NAMES: [(&str, &str); 7] = [
+        ("linux/386", "i386"),
+        ("linux/amd64", "amd64"),
+        ("linux/arm/v7", "armhf"),
+        ("linux/arm64", "arm64"),
+        ("linux/ppc64le", "ppc64el"),
+        ("linux/riscv64", "riscv64"),
+        ("linux/s390x", "s390x"),
+    ];
+    NAMES.iter().find(|(known, _)| *known == platform).map(|(_, debian)| *debian)
+}
+
 /// The release of a Windows by its `os.version`, as base images are tagged.
 pub fn windows_release(os_version: &str) -> Option<&'static str> {
     const BUILDS: [(&str, &str); 3] =
@@ -147,6 +161,19 @@ mod tests {
         ] {
             assert!(text.parse::<Platform>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn debian_has_a_name_for_every_linux() {
+        for (os, architecture, variant) in KNOWN {
+            let variant = variant.map(str::to_owned);
+            let (os, architecture) = ((*os).to_owned(), (*architecture).to_owned());
+            let platform = Platform { os, architecture, variant, os_version: None };
+            let debian = debian_architecture(&platform.to_string());
+            assert_eq!(debian.is_none(), platform.is_windows(), "{platform}");
+        }
+        assert_eq!(debian_architecture("linux/arm/v7"), Some("armhf"));
+        assert_eq!(debian_architecture("linux/ppc64le"), Some("ppc64el"));
     }
 
     #[test]

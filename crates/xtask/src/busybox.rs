@@ -93,18 +93,10 @@ pub fn layer(suite: Option<&str>, platform: &str) -> Result<Vec<u8>> {
 
 /// Debian's name of a platform.
 pub fn debian_architecture(platform: &str) -> Result<&'static str> {
-    Ok(match platform {
-        "linux/amd64" => "amd64",
-        "linux/arm64" | "linux/arm64/v8" => "arm64",
-        "linux/arm/v7" => "armhf",
-        "linux/386" => "i386",
-        "linux/ppc64le" => "ppc64el",
-        "linux/s390x" => "s390x",
-        "linux/riscv64" => "riscv64",
-        _ => {
-            return Err(TaskError::new(format!("no busybox for the platform {platform}"))
-                .hint("known: linux/{amd64,arm64,arm/v7,386,ppc64le,s390x,riscv64}"));
-        }
+    let platform = platform.strip_suffix("/v8").unwrap_or(platform);
+    oci::platform::debian_architecture(platform).ok_or_else(|| {
+        TaskError::new(format!("no busybox for the platform {platform}"))
+            .hint("known: linux/{amd64,arm64,arm/v7,386,ppc64le,s390x,riscv64}")
     })
 }
 
