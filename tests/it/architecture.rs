@@ -138,8 +138,7 @@ fn circles_are_found_in_every_form() {
 #[test]
 fn imports_are_found_in_every_form() {
     let text = "use crate::{plan, store::{self, Store}, ui};\nlet x = crate::fetch::now();\n\
-                // crate::nothing\n#[cfg(test)]\n#[path = \"t.rs\"]\nmod tests;\nuse
-                // crate::http::*;\n\
+                // crate::nothing\n#[cfg(test)]\n#[path = \"t.rs\"]\nmod tests;\nuse crate::http::*;\n\
                 #[cfg(test)]\nmod more {\nuse crate::layer;\n}";
     let found: Vec<_> =
         paths(&product(text), "crate::").into_iter().map(|it| it.join("::")).collect();

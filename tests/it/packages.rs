@@ -248,7 +248,7 @@ fn windows_has_no_packages() {
     let fixture = CatalogFixture::with_release();
     let windows = include_str!("../../targets/windows-amd64-ltsc2022.yaml");
     let windows = windows.replace("base: nanoserver-ltsc2022", "base: busybox");
-    fs::write(fixture.root().join("targets/windows.yaml"), windows).unwrap();
+    fs::write(fixture.root().join("targets/windows-amd64-ltsc2022.yaml"), windows).unwrap();
     fixture.relock();
     insta::assert_snapshot!(fixture.run("package", &["--platform", "windows/amd64:ltsc2022"]).error(), @"
     error: there is no package for windows/amd64:ltsc2022
