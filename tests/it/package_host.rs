@@ -238,6 +238,8 @@ fn systemd_takes_the_units() {
         ["usr/bin/etcd", "usr/lib/etcd-migrate/before-start", "usr/lib/etcd-migrate/before-kubelet"]
     {
         put(folder.path(), name, "#!/bin/sh\n");
+        let program = folder.path().join(name);
+        fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
     }
     for unit in [unit, kubeadm] {
         assert_eq!(faults(folder.path(), unit), "", "{unit}");
@@ -253,7 +255,7 @@ fn put(root: &Path, name: &str, text: &str) {
     let path = root.join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(&path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
 }
 
 /// What systemd says of a unit below another root. It must say something if it fails.

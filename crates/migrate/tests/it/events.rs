@@ -77,15 +77,18 @@ impl Events {
         assert_eq!(errors[0]["event"], "failed", "{self:?}");
         let hints = errors[0]["hints"].as_array().into_iter().flatten();
         Failure {
+            id: errors[0]["id"].as_str().unwrap(),
             message: errors[0]["message"].as_str().unwrap(),
             hints: hints.map(|hint| hint.as_str().unwrap()).collect(),
         }
     }
 }
 
-/// What a person reads of a run that failed.
+/// What a program and a person read of a run that failed.
 #[derive(Debug)]
 pub struct Failure<'a> {
+    /// Stays what it is when the text changes.
+    pub id: &'a str,
     pub message: &'a str,
     pub hints: Vec<&'a str>,
 }
