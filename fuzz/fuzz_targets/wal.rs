@@ -4,6 +4,7 @@
 use std::fs;
 
 use etcd_migrate::inspect::log;
+use etcd_version::Series;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let member = std::env::temp_dir().join(format!("etcdimg-fuzz-wal-{}", std::process::id()));
@@ -12,6 +13,9 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     fs::create_dir_all(&wal).expect("a folder for the log");
     fs::create_dir_all(&snapshots).expect("a folder for the snapshots");
     fs::write(wal.join("0000000000000000-0000000000000000.wal"), bytes).expect("the log");
-    let _ = log::replayed_until(&wal, &snapshots);
+    // With files of raft snapshots beside it, and without.
+    for minor in [7, 8] {
+        let _ = log::read(&wal, &snapshots, Some(Series::new(3, minor)));
+    }
     fs::remove_dir_all(&member).expect("the folder is removed");
 });
