@@ -127,10 +127,14 @@ impl Setup {
             Place::Shaped(shaped) => shaped.command(&[], &self.to, real),
             Place::Plain(directory) => directory.command(&self.to, &real.bin_dir),
         };
-        // That of a shape is in the same variable.
-        if !matches!(self.shape, Some(Shape::WalDirArgument)) {
-            command.env("ETCD_CREDS", self.flags);
-        }
+        // The flag of a shape is in the same variable.
+        match (self.shape, place) {
+            (Some(Shape::WalDirArgument), Place::Shaped(shaped)) => {
+                let wal_dir = shaped.wal_dir().unwrap();
+                command.env("ETCD_CREDS", format!("--wal-dir={} {}", wal_dir.display(), self.flags))
+            }
+            _ => command.env("ETCD_CREDS", self.flags),
+        };
         command.args(self.goes_several.then_some("--allow-multi-step-downgrade"));
         command.args(self.v2_content.map(|what| format!("--v2-content={what}")));
         command.args(Some(self.more).filter(|more| !more.is_empty()));
