@@ -94,7 +94,7 @@ impl DataWriter {
         content: impl Read,
     ) -> Result<(), PackageError> {
         debug_assert!(mode == FILE_MODE || mode == PROGRAM_MODE, "{mode:o}");
-        let mut hashing = HashingReader { inner: content, md5: Md5::new() };
+        let mut hashing = Md5Reader { inner: content, md5: Md5::new() };
         self.tar.file(&format!("./{path}"), mode, size, &mut hashing)?;
         self.sums.push((path.to_owned(), hex::encode(hashing.md5.finalize())));
         self.installed_kib += size.div_ceil(1024);
@@ -102,12 +102,13 @@ impl DataWriter {
     }
 }
 
-struct HashingReader<R> {
+/// Computes the MD5 of everything that is read through it.
+struct Md5Reader<R> {
     inner: R,
     md5: Md5,
 }
 
-impl<R: Read> Read for HashingReader<R> {
+impl<R: Read> Read for Md5Reader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buffer)?;
         self.md5.update(&buffer[..n]);

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use flate2::read::GzDecoder;
@@ -105,6 +106,25 @@ fn layer(layout: &Layout, descriptor: &Descriptor) -> Result<Vec<u8>> {
     let mut tar = Vec::new();
     GzDecoder::new(&blob[..]).read_to_end(&mut tar).context(path.display())?;
     Ok(tar)
+}
+
+/// Writes programs of a layer into a folder; `name` says which entries are programs, and what they
+/// are called.
+pub fn unpack(layer: &[u8], name: fn(&Path) -> Option<&str>, folder: &Path) -> Result<()> {
+    for entry in tar::Archive::new(layer).entries()? {
+        let mut entry = entry?;
+        let path = entry.path()?.into_owned();
+        let Some(name) = name(&path) else { continue };
+        if !entry.header().entry_type().is_file() {
+            return Err(TaskError::new(format!("{} is not a regular file", path.display())));
+        }
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes)?;
+        let to = folder.join(name);
+        fs::write(&to, bytes).context(to.display())?;
+        fs::set_permissions(&to, fs::Permissions::from_mode(entry.header().mode()?))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -7,8 +7,6 @@
 //! locked inputs.
 
 use std::fs;
-use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use etcdimg::catalog::{LOCK_FILE, VERSIONS_FILE};
@@ -70,7 +68,7 @@ fn programs(work: &Path, folder: &Path) -> Result<PathBuf> {
     let made = work.join("bin");
     fs::create_dir(&made)?;
     for layer in oci_layout::layers(&layout)? {
-        unpack(&layer, &made)?;
+        oci_layout::unpack(&layer, program, &made)?;
     }
     Ok(made)
 }
@@ -91,24 +89,6 @@ fn origin() -> Result<(&'static str, std::ffi::OsString)> {
 pub fn etcdimg() -> Result<Cmd> {
     let run = ["run", "--locked", "--quiet", "--bin=etcdimg", "--", "--cache-dir"];
     Ok(Cmd::cargo().args(run).arg(workspace::cache()?))
-}
-
-/// Writes the programs whose names have a version.
-fn unpack(layer: &[u8], folder: &Path) -> Result<()> {
-    for entry in tar::Archive::new(layer).entries()? {
-        let mut entry = entry?;
-        let path = entry.path()?.into_owned();
-        let Some(name) = program(&path) else { continue };
-        if !entry.header().entry_type().is_file() {
-            return Err(TaskError::new(format!("{} is not a regular file", path.display())));
-        }
-        let mut bytes = Vec::new();
-        entry.read_to_end(&mut bytes)?;
-        let to = folder.join(name);
-        fs::write(&to, bytes).context(to.display())?;
-        fs::set_permissions(&to, fs::Permissions::from_mode(entry.header().mode()?))?;
-    }
-    Ok(())
 }
 
 /// `etcdctl-3.7.1` of `usr/local/bin/etcdctl-3.7.1`.

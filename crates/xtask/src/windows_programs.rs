@@ -5,7 +5,6 @@
 //! The cache keeps etcd by the digest of the locked inputs.
 
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use crate::bases;
@@ -27,7 +26,7 @@ pub fn provide() -> Result<PathBuf> {
     let made = work.path().join("bin");
     fs::create_dir(&made)?;
     for layer in oci_layout::layers(&image(work.path())?)? {
-        unpack(&layer, &made)?;
+        oci_layout::unpack(&layer, program, &made)?;
     }
     if folder.is_dir() {
         let own = folder.join(MIGRATE);
@@ -54,26 +53,11 @@ fn image(work: &Path) -> Result<PathBuf> {
     Ok(layout)
 }
 
-/// Writes the programs of a layer, without those that are links.
-fn unpack(layer: &[u8], folder: &Path) -> Result<()> {
-    for entry in tar::Archive::new(layer).entries()? {
-        let mut entry = entry?;
-        let path = entry.path()?.into_owned();
-        let Some(name) = program(&path).filter(|_| entry.header().entry_type().is_file()) else {
-            continue;
-        };
-        let mut bytes = Vec::new();
-        entry.read_to_end(&mut bytes)?;
-        let to = folder.join(name);
-        fs::write(&to, bytes).context(to.display())?;
-    }
-    Ok(())
-}
-
-/// `etcdctl-3.7.1.exe` of `Files/usr/local/bin/etcdctl-3.7.1.exe`.
+/// `etcdctl-3.7.1.exe` of `Files/usr/local/bin/etcdctl-3.7.1.exe`, and `migrate.exe`; without the
+/// plain names, which are links.
 fn program(path: &Path) -> Option<&str> {
     let name = path.strip_prefix("Files/usr/local/bin").ok()?.to_str()?;
-    (path.extension()? == "exe").then_some(name)
+    (name == MIGRATE || (name.contains('-') && path.extension()? == "exe")).then_some(name)
 }
 
 fn library(to: &Path) -> Result<()> {
@@ -97,6 +81,7 @@ mod tests {
         let check = |path: &str, expected| assert_eq!(program(Path::new(path)), expected);
         check("Files/usr/local/bin/etcd-3.7.1.exe", Some("etcd-3.7.1.exe"));
         check("Files/usr/local/bin/migrate.exe", Some("migrate.exe"));
+        check("Files/usr/local/bin/etcd.exe", None);
         check("Files/usr/local/bin/migrate-if-needed.bat", None);
         check("Files/bin/migrate.exe", None);
         check("usr/local/bin/etcd-3.7.1.exe", None);

@@ -98,7 +98,7 @@ pub fn kept_file(layout: &DataLayout) -> Option<PathBuf> {
     if !platform::OPEN_FILES_STAY {
         return None;
     }
-    // What cannot be listed now is an error where it is read.
+    // A directory that cannot be listed is reported later, when its files are read.
     let files = MemberFiles::of(layout).unwrap_or_default().files;
     files.into_iter().map(|file| file.from).find(|path| platform::is_kept_elsewhere(path))
 }

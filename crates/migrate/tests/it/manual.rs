@@ -26,7 +26,7 @@ fn commands(manual: &str) -> Vec<String> {
 }
 
 /// Runs a line as a person would, with values of this machine in place of the examples. `migrate`
-/// is a script that adds ports and the place of the programs.
+/// is a script that adds what a test needs.
 fn run(real: &Real, line: &str, seed: &Seed, snapshot: &Path) {
     let directory = Directory::new();
     let (_, newest) = real.ends();
@@ -34,27 +34,20 @@ fn run(real: &Real, line: &str, seed: &Seed, snapshot: &Path) {
     if !is_restore {
         copy(&seed.directory.path("data"), &directory.path("data"));
     }
-    directory.write("etcd.yaml", MANIFEST.as_bytes());
-    let program = format!(
-        "#!/bin/sh\nexec {} \"$@\" --bin-dir {} --port {}\n",
-        env!("CARGO_BIN_EXE_migrate"),
-        real.bin_dir.display(),
-        free_port()
-    );
-    // `check --args` and `--manifest` look at no data, and need no programs.
-    let is_plain = ["status", "check"].iter().any(|name| line.contains(&format!("migrate {name}")));
-    let program = if is_plain {
-        format!("#!/bin/sh\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_migrate"))
-    } else {
-        program
-    };
+    let fixes = line.contains("--fix");
+    directory.write("etcd.yaml", if fixes { OLD_MANIFEST } else { MANIFEST }.as_bytes());
+    let starts_servers =
+        !["status", "check"].iter().any(|it| line.starts_with(&format!("migrate {it}")));
+    let (bin, port) = (real.bin_dir.display(), free_port());
+    let added =
+        if starts_servers { format!("--bin-dir {bin} --port {port}") } else { String::new() };
+    let program = format!("#!/bin/sh\nexec {} \"$@\" {added}\n", env!("CARGO_BIN_EXE_migrate"));
     directory.write("bin/migrate", program.as_bytes());
     fs::set_permissions(directory.path("bin/migrate"), fs::Permissions::from_mode(0o755)).unwrap();
-    let rest = format!("--data-dir data --target-version {newest} --target-storage etcd3 --name m");
-    let given =
-        if line.contains("--data-dir") { rest.replace("--data-dir data ", "") } else { rest };
+    let data_dir = if line.contains("--data-dir") { "" } else { "--data-dir data " };
+    let rest = format!("{data_dir}--target-version {newest} --target-storage etcd3 --name m");
     let line = line
-        .replace('…', &given)
+        .replace('…', &rest)
         .replace("/var/lib/etcd", "data")
         .replace("/backup/2026-11-28.db", snapshot.to_str().unwrap())
         .replace("/etc/kubernetes/manifests/", "")
@@ -70,15 +63,25 @@ fn run(real: &Real, line: &str, seed: &Seed, snapshot: &Path) {
     command.env("LISTEN_PEER_URLS", format!("http://127.0.0.1:{}", free_port()));
     let (code, _, stderr) = outcome(&command.output().unwrap());
     assert_eq!(code, Some(0), "{line}\n{stderr}");
-    if line.contains("> etcd-3.7.yaml") {
-        let fixed = fs::read_to_string(directory.path("etcd-3.7.yaml")).unwrap();
-        assert_eq!(fixed, MANIFEST);
+    if fixes {
+        assert_eq!(fs::read_to_string(directory.path("etcd-3.7.yaml")).unwrap(), MANIFEST);
     }
     let is_journey = is_restore || line.contains("--v2-content");
     assert!(!is_journey || directory.version() == format!("{newest}/etcd3"), "{line}");
 }
 
-/// Nothing in it is unknown to any version.
+/// A flag in it is unknown to the newest version.
+const OLD_MANIFEST: &str = "\
+# kept
+apiVersion: v1
+kind: Pod
+spec:
+  containers:
+  - name: etcd
+    command: [etcd, --name=m, --enable-v2=false, --data-dir=/var/lib/etcd]
+";
+
+/// The same without it.
 const MANIFEST: &str = "\
 # kept
 apiVersion: v1

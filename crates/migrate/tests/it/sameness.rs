@@ -15,7 +15,7 @@ use crate::events::{self, Events, Running};
 const KEYS: usize = 2000;
 
 /// A server whose database stays as it is: what it does is only in its log.
-const NEVER_COMMITS: [&str; 2] =
+pub const NEVER_COMMITS: [&str; 2] =
     ["--backend-batch-interval=1h", "--backend-batch-limit=1000000000"];
 
 /// Data with keys that were changed and deleted, leases, users and roles.

@@ -106,7 +106,7 @@ enum RestorePlace {
     Empty,
     /// The data of this snapshot, on its way to the target version.
     Begun,
-    /// The data of this snapshot, which is to go nowhere.
+    /// The data of this snapshot, which stays at its version until a plain run.
     Restored,
     /// The data of this snapshot, which has reached the target version.
     Done,
