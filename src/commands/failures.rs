@@ -154,6 +154,9 @@ impl From<CompileError> for Failure {
             CompileError::OfflineBuildx { .. } => Self::new(Kind::Unavailable, error).hint(
                 "use `--builder host` after `etcdimg fetch --from source`",
             ),
+            CompileError::SourcesChanged { .. } => {
+                Self::new(Kind::Compile, error).hint("nothing of it is kept: run the command again")
+            }
             CompileError::Process { .. } | CompileError::NoOutput { .. } => {
                 Self::new(Kind::Compile, error)
             }

@@ -20,6 +20,9 @@ pub enum CompileError {
     OfflineBuildx { what: String },
     #[error("{what} was compiled, but there is no program")]
     NoOutput { what: String },
+    /// Nobody knows which of the sources are in the program.
+    #[error("the sources of {what} changed while it was compiled")]
+    SourcesChanged { what: &'static str },
     #[error("cannot find the program `{tool}` on PATH")]
     NoTool { tool: String },
     /// The release of Rust decides the bytes of `migrate`.

@@ -21,6 +21,7 @@ fn compilers() {
         ("Offline", CompileError::Offline { what: what(), source: Box::new(process()) }.into()),
         ("OfflineBuildx", CompileError::OfflineBuildx { what: what() }.into()),
         ("NoOutput", CompileError::NoOutput { what: what() }.into()),
+        ("SourcesChanged", CompileError::SourcesChanged { what: "migrate" }.into()),
         ("NoTool, go", tool("go").into()),
         ("NoTool, another", tool("rustc").into()),
         (
@@ -80,6 +81,10 @@ fn compilers() {
 
     NoOutput, exit 6
     error: migrate for linux/amd64 was compiled, but there is no program
+
+    SourcesChanged, exit 6
+    error: the sources of migrate changed while it was compiled
+    hint: nothing of it is kept: run the command again
 
     NoTool, go, exit 6
     error: cannot find the program `go` on PATH

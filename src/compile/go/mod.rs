@@ -41,6 +41,8 @@ pub fn compile_etcd(
         None => compile_here(context, source)?,
         Some(options) => buildx::run(context, options, &in_builder::run(context, options, source))?,
     };
+    // The compiler read it after the first check, and an editor may write in between.
+    check_module(context.options, source)?;
     store.put_record("compile", &key, &compiled)?;
     Ok(compiled)
 }

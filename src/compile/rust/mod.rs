@@ -11,6 +11,8 @@ mod inputs;
 mod toolchain;
 mod wrapper;
 
+use std::fs::File;
+
 use super::error::CompileError;
 use super::options::CompileOptions;
 use super::recipe::Site;
@@ -52,6 +54,7 @@ pub fn compile_migrate(
     let run = in_builder::run(context.options, buildx, source)?;
     let compiled = buildx::run(context, buildx, &run)?;
     let compiled = compiled.into_iter().next().ok_or(CompileError::NoOutput { what: run.what })?;
+    same_sources(&usual, key(context.options, source, "")?)?;
     store.put_record("compile", &usual, &compiled)?;
     Ok(compiled)
 }
@@ -65,9 +68,10 @@ fn compile_here(
     let options = &toolchain::pinned(context.options, source);
     let cross = Cross::find(options, source, || toolchain::sysroot(options, source))?;
     let is_particular = cross.is_particular(source);
-    let key = if is_particular { key(options, source, &cross.identity()?)? } else { usual };
-    // One build folder for each triple, so that the standard library is compiled once.
-    let _guard = store.lock(&format!("migrate-{}", source.triple))?;
+    let instead = if is_particular { cross.identity()? } else { String::new() };
+    let key_now = || key(options, source, &instead);
+    let key = if is_particular { key_now()? } else { usual };
+    let _guard = lock_folder(store, source)?;
     if let Some(compiled) = cached(store, &key) {
         return Ok(compiled);
     }
@@ -77,8 +81,20 @@ fn compile_here(
     }
     let cargo = cargo_here(options, source, cross)?;
     let compiled = host::run(context, &cargo.recipe())?;
+    same_sources(&key, key_now()?)?;
     store.put_record("compile", &key, &compiled)?;
     Ok(compiled)
+}
+
+/// Compilers read the sources after the key was made of them, and an editor may write in between.
+fn same_sources(before: &Digest, after: Digest) -> Result<(), CompileError> {
+    if *before == after { Ok(()) } else { Err(CompileError::SourcesChanged { what: "migrate" }) }
+}
+
+/// One build folder for each triple, so that the standard library is compiled once. It has links
+/// to the checkout that is compiled.
+fn lock_folder(store: &Store, source: &WorkspaceSource) -> Result<File, CompileError> {
+    Ok(store.lock(&format!("migrate-{}", source.triple))?)
 }
 
 fn cached(store: &Store, key: &Digest) -> Option<Compiled> {
@@ -101,6 +117,7 @@ pub fn download_crates(
 ) -> Result<(), CompileError> {
     let options = &toolchain::pinned(context.options, source);
     let cross = Cross::find(options, source, || toolchain::sysroot(options, source))?;
+    let _guard = lock_folder(context.store, source)?;
     let command = cargo_here(options, source, cross)?.fetch();
     context.ui.command(command.to_string());
     let log = log(&options.work, "cargo-fetch")?;

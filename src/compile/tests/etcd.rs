@@ -259,3 +259,19 @@ fn etcd_is_compiled_by_buildx() {
     ./sources/3.6.14/go.sum
     "#);
 }
+
+#[test]
+fn what_was_compiled_of_a_module_that_changed_meanwhile_is_not_kept() {
+    let fake = FakeToolchains::new(Builder::Host);
+    let source = modules("3.6.14", None);
+    let edit = "echo edited > \"${CALLS%/*}/checkout/sources/3.6.14/go.sum\"";
+    let module = fake.options.root.join("sources/3.6.14/go.sum");
+    fake.set_program("go", &format!("{GO}\ncase $1 in -o) {edit} ;; esac\n"));
+    let error = compile_etcd(&fake.context(), &source).unwrap_err();
+    assert!(matches!(error, CompileError::WrongModule { .. }), "{error:?}");
+    fs::write(module, "go.sum").unwrap();
+    fake.set_program("go", GO);
+    let calls = fake.calls().len();
+    compile_etcd(&fake.context(), &source).unwrap();
+    assert!(fake.calls().len() > calls);
+}

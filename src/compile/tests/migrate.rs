@@ -181,6 +181,26 @@ fn without_that_release_rustup_decides() {
 }
 
 #[test]
+fn what_was_compiled_of_sources_that_changed_meanwhile_is_not_kept() {
+    let edit = |script: &str| {
+        format!("{script}\necho edited >> \"${{CALLS%/*}}/checkout/crates/migrate/src/b\"\n")
+    };
+    for (builder, name, script) in
+        [(Builder::Host, "cargo", ""), (buildx(Some("far")), "docker", DOCKER)]
+    {
+        let fake = FakeToolchains::new(builder);
+        let source = workspace("x86_64-pc-windows-gnu", "windows/amd64");
+        fake.set_program(name, &edit(script));
+        let error = compile_migrate(&fake.context(), &source).unwrap_err();
+        assert!(matches!(error, CompileError::SourcesChanged { .. }), "{error:?}");
+        fake.set_program(name, script);
+        let calls = fake.calls().len();
+        compile_migrate(&fake.context(), &source).unwrap();
+        assert!(fake.calls().len() > calls, "{name}");
+    }
+}
+
+#[test]
 fn migrate_is_compiled_by_buildx() {
     let fake = FakeToolchains::new(buildx(Some("far")));
     let source = workspace("s390x-unknown-linux-musl", "linux/s390x");
