@@ -4,6 +4,7 @@
 
 pub mod bolt;
 pub mod contents;
+mod crc32c;
 pub(crate) mod current_version;
 pub(crate) mod data_dir;
 pub(crate) mod disk_space;

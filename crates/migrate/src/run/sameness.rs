@@ -237,9 +237,14 @@ fn depth(verify: Verify, size_bytes: u64) -> Depth {
 
 /// What the log of a data directory or of a copy holds beyond its database.
 fn read_writes(layout: &DataLayout) -> Result<Writes, MigrateError> {
-    let index = member_data::read_db(&layout.db())?.consistent_index;
-    writes::after(&layout.wal, index.unwrap_or(0))
-        .map_err(|error| MigrateError::file("read the log in", &layout.wal, &error))
+    let data = member_data::read_db(&layout.db())?;
+    let mut writes = writes::after(&layout.wal, data.consistent_index.unwrap_or(0))
+        .map_err(|error| MigrateError::file("read the log in", &layout.wal, &error))?;
+    // An alarm, or what a user may, decides what becomes of a request when it is replayed.
+    if !data.alarms.is_empty() || data.needs_credentials {
+        writes.puts.clear();
+    }
+    Ok(writes)
 }
 
 /// The contents of the copy of an earlier run, which had no comparison.

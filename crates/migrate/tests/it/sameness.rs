@@ -294,6 +294,41 @@ fn a_program_that_loses_a_key_ends_the_run_and_the_copy_stays() {
     }
 }
 
+#[test]
+#[ignore = "needs etcd servers"]
+fn a_program_that_loses_what_only_the_log_has_ends_the_run() {
+    let real = real();
+    let [from, middle, to] = [5, 6, 7].map(|minor| real.version(minor));
+    let seed = seed(real, from);
+    let directory = &seed.directory;
+    let etcd = real.spawn_member(directory, from, &NEVER_COMMITS).ready(directory);
+    etcd.run(&["put", "/registry/new", "in the log"]);
+    etcd.kill();
+    // The first server finds a log that ends where the database does.
+    let script = format!(
+        "if mkdir {restored}; then\n\
+         {} snapshot restore {data}/member/snap/db --skip-hash-check --data-dir {restored}/data &&\n\
+         rm -r {data}/member && mv {restored}/data/member {data} || exit 1\n\
+         fi >/dev/null 2>&1\n\
+         exec REAL \"$@\"",
+        real.program("etcdutl", from).display(),
+        data = directory.path("data").display(),
+        restored = directory.path("restored").display(),
+    );
+    let loses = with_script(real, &format!("etcd-{middle}"), &script);
+    let (code, events) = events::run(&mut directory.command(to, &loses.0));
+    assert_eq!(code, Some(4), "{events:?}");
+    let error = events.error();
+    assert_eq!(error.id, "not-the-same", "{events:?}");
+    assert!(error.message.contains("/registry/new"), "{events:?}");
+    assert!(!events.has("done"), "{events:?}");
+    put_back(directory, &only_copy(directory));
+    let events = real.migrate(directory, to, &[]);
+    let changed = json!(["1 revision that was written meanwhile"]);
+    assert_eq!(events.only("verified")["changed"], changed, "{events:?}");
+    assert!(real.start(directory, to).run(&["get", "/registry/new"]).contains("in the log"));
+}
+
 /// As the manual says.
 fn put_back(directory: &Directory, copy: &Path) {
     let data = directory.path("data");

@@ -1,4 +1,5 @@
-//! Revisions that are newer than all that was there before: who may have written them.
+//! Revisions that are newer than all that was there before: who may have written them, and which
+//! must be there.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,6 +7,7 @@ use std::path::Path;
 use super::difference::{AllowedChanges, ComparisonError, Difference, Rules};
 use super::record::{self, Revision};
 use super::{leases, open};
+use crate::inspect::log::puts::CertainPuts;
 
 /// Where they are.
 pub struct Place<'a> {
@@ -53,6 +55,35 @@ pub fn explain(
         }
     }
     first.map_or(Ok(()), |difference| Err(difference.into()))
+}
+
+/// Shows that every key is there, and newer than before, that the log has put for certain.
+pub fn all_written(place: &Place<'_>, puts: &CertainPuts) -> Result<(), ComparisonError> {
+    if puts.keys().len() == 0 {
+        return Ok(());
+    }
+    let mut left: BTreeMap<&[u8], Option<Revision>> = puts.keys().map(|key| (key, None)).collect();
+    let mut database = open(place.db)?;
+    if let Some(bucket) = database.bucket("key")? {
+        let mut cursor = database.cursor(&bucket, &place.until.saturating_add(1).to_be_bytes())?;
+        while let Some((name, bytes)) = cursor.entry()? {
+            if let Some(newest) = left.get_mut(record::key(bytes)) {
+                *newest = Some(Revision::parse(name)?);
+            }
+            cursor.advance()?;
+        }
+    }
+    for (key, newest) in left {
+        let key = key.to_vec();
+        match newest {
+            None => return Err(Difference::Missing { key }.into()),
+            Some(Revision { is_deletion: true, main, .. }) => {
+                return Err(Difference::Deleted { key, revision: main }.into());
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// The deletions that need a lease, and the first put that nothing explains.

@@ -69,20 +69,20 @@ impl Comparison<'_> {
     }
 
     fn added(&self, allowed: &mut AllowedChanges) -> Result<(), ComparisonError> {
-        if self.rules.writes.is_none() {
+        let Some(writes) = self.rules.writes else {
             allowed.replayed = self.after.added;
             return Ok(());
-        }
-        if self.after.added == 0 {
-            return Ok(());
-        }
+        };
         let place = added::Place {
             db: self.after_db,
             copy: self.before_db,
             until: self.before.revision,
             mark: self.after.mark(),
         };
-        added::explain(&place, self.rules, allowed)
+        if self.after.added > 0 {
+            added::explain(&place, self.rules, allowed)?;
+        }
+        added::all_written(&place, &writes.puts)
     }
 
     fn leases(&self, allowed: &mut AllowedChanges) -> Result<(), ComparisonError> {

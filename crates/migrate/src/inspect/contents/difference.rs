@@ -95,6 +95,10 @@ pub enum Difference {
         key: Vec<u8>,
         revision: u64,
     },
+    /// A key that the log says was written.
+    Missing {
+        key: Vec<u8>,
+    },
     Lease(u64, &'static str),
     /// A user or a role.
     Named {
@@ -141,6 +145,10 @@ impl fmt::Display for Difference {
             }
             Self::Deleted { key, revision } => {
                 write!(f, "the key `{}` was deleted at revision {revision}", key.escape_ascii())
+            }
+            Self::Missing { key } => {
+                let key = key.escape_ascii();
+                write!(f, "what the log had of the key `{key}` was not written")
             }
             Self::Lease(id, what) => write!(f, "the lease {id:x} {what}"),
             Self::Named { kind, name, what } => {

@@ -63,9 +63,13 @@ impl Pair {
     }
 }
 
-/// A request that puts a key of two bytes, and one that ends a lease.
+/// Requests that put and delete a key of two bytes, and one that ends a lease.
 fn put(key: [u8; 2]) -> Vec<u8> {
     [&[0x22, 4, 0x0a, 2][..], &key].concat()
+}
+
+fn delete(key: [u8; 2]) -> Vec<u8> {
+    [&[0x2a, 4, 0x0a, 2][..], &key].concat()
 }
 
 fn revoke(lease: u8) -> [u8; 4] {
@@ -246,9 +250,42 @@ fn what_is_new_needs_a_reason() {
         "1 key that was converted, not the leases, some of which may have ended",
     );
     check(|it| it.delete(10, "/a"), &converts, deleted, deleted);
-    writes.add(&put(*b"/a"));
+    writes.add(&delete(*b"/a"));
     check(|it| it.delete(10, "/a"), &quiet(&writes), one, one);
     check(new, &quiet(&writes), written, written);
+}
+
+#[test]
+fn what_the_log_has_put_must_be_there() {
+    let mut writes = Writes::default();
+    writes.add(&put(*b"/a"));
+    writes.add(&put(*b"/n"));
+    let both = |it: &mut Example| {
+        it.put(10, "/a");
+        it.put(11, "/n");
+    };
+    let two = "2 revisions that were written meanwhile";
+    check(both, &quiet(&writes), two, two);
+    let missing = "error: what the log had of the key `/n` was not written";
+    check(
+        |it| {
+            it.put(10, "/a");
+        },
+        &quiet(&writes),
+        missing,
+        missing,
+    );
+    let missing = missing.replace("/n", "/a");
+    check(|_| {}, &quiet(&writes), &missing, &missing);
+    let gone = "error: the key `/a` was deleted at revision 12";
+    let deletes = |it: &mut Example| {
+        both(it);
+        it.delete(12, "/a");
+    };
+    check(deletes, &quiet(&writes), gone, gone);
+    writes.add(&delete(*b"/a"));
+    let three = "3 revisions that were written meanwhile";
+    check(deletes, &quiet(&writes), three, three);
 }
 
 #[test]
@@ -308,8 +345,8 @@ fn a_compaction_may_remove_what_is_not_the_newest() {
         it.compact(11);
     };
     let mut both = Writes::default();
-    both.add(&put(*b"/c"));
-    both.add(&put(*b"/a"));
+    both.add(&delete(*b"/c"));
+    both.add(&delete(*b"/a"));
     let said = "1 revision that was written meanwhile, 8 revisions that a compaction has removed";
     check(
         later,
@@ -318,7 +355,7 @@ fn a_compaction_may_remove_what_is_not_the_newest() {
         &format!("1 revision that was written meanwhile, {unproven}"),
     );
     let mut only = Writes::default();
-    only.add(&put(*b"/a"));
+    only.add(&delete(*b"/a"));
     check(
         later,
         &quiet(&only),

@@ -4,6 +4,7 @@
 //! Everything counts from the newest usable raft snapshot on, since a server replays nothing older.
 
 mod entry;
+pub mod puts;
 mod record;
 mod snapshot_records;
 pub mod writes;
@@ -152,7 +153,7 @@ fn read_files(files: &[PathBuf], taken: &BTreeSet<SnapshotName>) -> io::Result<L
         let file = File::open(path)?;
         let size_bytes = file.metadata()?.len();
         let source = BufReader::with_capacity(1 << 16, file);
-        record::each(source, size_bytes, &mut |record| reader.add(record))?;
+        record::each(source, size_bytes, &mut |framed| reader.add(framed.record))?;
     }
     Ok(reader.finish())
 }
@@ -202,7 +203,7 @@ impl LogReader<'_> {
     fn add(&mut self, record: Record<'_>) {
         match record {
             Record::Entry(bytes) => self.add_entry(&Entry::parse(bytes)),
-            Record::Committed(_) => {}
+            Record::Committed(_) | Record::Other => {}
             Record::Snapshot(snapshot) => {
                 let taken = self.taken.iter().find(|name| name.index == snapshot.index);
                 self.snapshot = self.snapshot.max(taken.copied());

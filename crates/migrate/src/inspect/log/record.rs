@@ -1,8 +1,10 @@
 //! The records of a log file (`walpb.Record`), each after its length in eight bytes, up to a length
-//! of zero. A damaged record ends the file here. Only etcd itself checks the checksums.
+//! of zero. A damaged length ends the file here; whether etcd reads a record is a question of its
+//! checksum, which only those look at who ask.
 
 use std::io::{self, Read};
 
+use crate::inspect::crc32c::crc32c;
 use crate::inspect::protobuf;
 use crate::inspect::raft_snapshot::SnapshotName;
 
@@ -19,6 +21,25 @@ pub enum Record<'a> {
     Committed(u64),
     /// A raft snapshot was taken, or received (`walpb.Snapshot`).
     Snapshot(SnapshotName),
+    /// Something else.
+    Other,
+}
+
+/// A record in its file.
+#[derive(Debug)]
+pub struct Framed<'a> {
+    pub record: Record<'a>,
+    data: &'a [u8],
+    checksum: u32,
+    /// That of the record before it in the same file, which this one continues.
+    before: Option<u32>,
+}
+
+impl Framed<'_> {
+    /// Whether its checksum is right, if that of the record before it was. etcd replays no other.
+    pub fn is_whole(&self) -> bool {
+        self.before.is_some_and(|before| crc32c(before, self.data) == self.checksum)
+    }
 }
 
 /// `walpb.Record.Type`.
@@ -30,11 +51,12 @@ const SNAPSHOT: u64 = 5;
 pub fn each(
     mut source: impl Read,
     size_bytes: u64,
-    visit: &mut dyn FnMut(Record<'_>),
+    visit: &mut dyn FnMut(&Framed<'_>),
 ) -> io::Result<()> {
     let mut left = size_bytes;
     let mut frame = [0; 8];
     let mut record = Vec::new();
+    let mut before = None;
     while left >= 8 {
         source.read_exact(&mut frame)?;
         left -= 8;
@@ -49,25 +71,31 @@ pub fn each(
         let mut content = source.by_ref().take(length + padding);
         if length > LONGEST_RECORD {
             io::copy(&mut content, &mut io::sink())?;
+            before = None;
             continue;
         }
         record.clear();
         content.read_to_end(&mut record)?;
         record.truncate(usize::try_from(length).unwrap_or(usize::MAX));
-        parse(&record).into_iter().for_each(&mut *visit);
+        let framed = parse(&record, before);
+        visit(&framed);
+        before = Some(framed.checksum);
     }
     Ok(())
 }
 
-fn parse(record: &[u8]) -> Option<Record<'_>> {
+fn parse(record: &[u8], before: Option<u32>) -> Framed<'_> {
     let data = protobuf::bytes(record, 3).unwrap_or_default();
-    match protobuf::number(record, 1) {
-        ENTRY => Some(Record::Entry(data)),
-        STATE => Some(Record::Committed(protobuf::number(data, 3))),
+    let [kind, checksum] = [1, 2].map(|field| protobuf::number(record, field));
+    let record = match kind {
+        ENTRY => Record::Entry(data),
+        STATE => Record::Committed(protobuf::number(data, 3)),
         SNAPSHOT => {
             let [index, term] = [1, 2].map(|field| protobuf::number(data, field));
-            Some(Record::Snapshot(SnapshotName { term, index }))
+            Record::Snapshot(SnapshotName { term, index })
         }
-        _ => None,
-    }
+        _ => Record::Other,
+    };
+    // A larger number is none that etcd has written.
+    Framed { record, data, checksum: u32::try_from(checksum).unwrap_or_default(), before }
 }
