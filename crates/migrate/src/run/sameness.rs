@@ -194,7 +194,9 @@ impl Sameness {
         let from_copy = copy
             .filter(|_| needs_copy)
             .and_then(|copy| read_writes(&DataLayout::of(copy, None)).ok());
+        let left = read_writes(&context.options.layout)?;
         let rules = Rules {
+            left: &left,
             writes: self.writes.as_ref().filter(|_| !is_open).or(from_copy.as_ref()),
             served: self.is_first().then(|| self.started.elapsed()),
             converts: baseline.changes.contains(&ContentChange::V2Conversion),

@@ -8,11 +8,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::directory::{Directory, outcome};
-use crate::etcd::{Real, Seed, own_programs, real, side_by_side, succeed};
+use crate::etcd::{Real, Seed, real, side_by_side};
 use crate::events;
 use crate::mount::Mount;
-use crate::require::require;
-use crate::sameness::NEVER_COMMITS;
 use crate::schema::PLAN;
 
 /// The programs of two versions; the tool that restores writes a part and fails.
@@ -52,45 +50,6 @@ fn a_restore_that_fails_leaves_the_data_and_nothing_else() {
     }
     real.migrate(directory, to, &[]);
     real.check(directory, to, &seed.contents);
-}
-
-/// The programs of two versions. The first start of `from` keeps everything out of its database, and
-/// has to be killed.
-fn with_first_start_killed(real: &Real, from: &str, to: &str) -> Directory {
-    let bin = own_programs(real, &[from, to]);
-    let etcd = bin.path(&format!("etcd-{from}"));
-    fs::rename(&etcd, bin.path("real")).unwrap();
-    let script = format!(
-        "#!/bin/sh\n\
-         mkdir {bin}/started 2>/dev/null || exec {bin}/real \"$@\"\n\
-         trap '' TERM\n\
-         setpriv --pdeathsig KILL {bin}/real \"$@\" --snapshot-count=100000 {} &\n\
-         wait\n",
-        NEVER_COMMITS.join(" "),
-        bin = bin.0.display()
-    );
-    fs::write(&etcd, script).unwrap();
-    fs::set_permissions(&etcd, fs::Permissions::from_mode(0o755)).unwrap();
-    bin
-}
-
-#[test]
-#[ignore = "needs etcd servers and setpriv"]
-fn what_a_killed_server_has_only_in_its_log_is_in_the_restored_data() {
-    let real = real();
-    require(&["setpriv", "--pdeathsig", "KILL", "true"]);
-    let [to, from] = [4, 5].map(|minor| real.version(minor));
-    let seed = real.seed(from);
-    let directory = &seed.directory;
-    let etcd = real.spawn_member(directory, from, &NEVER_COMMITS).ready(directory);
-    etcd.run(&["put", "/registry/6", "in the log"]);
-    let contents = etcd.contents();
-    etcd.kill();
-    let bin = with_first_start_killed(real, from, to);
-    let mut command = directory.command(to, &bin.0);
-    let events = succeed(directory, command.arg("--stop-timeout=1s"), to);
-    assert!(events.has("killed"), "{events:?}");
-    real.check(directory, to, &contents);
 }
 
 fn refuses_for_room(real: &Real, (from, to): (&str, &str), size: &str) {

@@ -16,6 +16,7 @@ mod evidence;
 mod identity;
 mod interface;
 mod kills;
+mod log_only;
 mod manual;
 mod migrations;
 mod mount;

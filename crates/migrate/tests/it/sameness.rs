@@ -11,15 +11,12 @@ use serde_json::{Value, json};
 use crate::directory::{Directory, free_port, outcome};
 use crate::etcd::{Real, Seed, real, side_by_side};
 use crate::events::{self, Events, Running};
+use crate::log_only::NEVER_COMMITS;
 
-const KEYS: usize = 2000;
-
-/// A server whose database stays as it is: what it does is only in its log.
-pub const NEVER_COMMITS: [&str; 2] =
-    ["--backend-batch-interval=1h", "--backend-batch-limit=1000000000"];
+pub const KEYS: usize = 2000;
 
 /// Data with keys that were changed and deleted, leases, users and roles.
-fn seed(real: &Real, version: &str) -> Seed {
+pub fn seed(real: &Real, version: &str) -> Seed {
     let seed = real.seed_with(version, KEYS);
     let etcd = real.start(&seed.directory, version);
     etcd.run(&["put", "/registry/\u{e9}\n", "a name that is hard to print"]);
@@ -63,7 +60,7 @@ fn assert_verified(events: &Events, figures: &Value, changed: &[&str]) {
 }
 
 /// All programs, of which one is replaced by a script. `REAL` in it is the program itself.
-fn with_script(real: &Real, name: &str, script: &str) -> Directory {
+pub fn with_script(real: &Real, name: &str, script: &str) -> Directory {
     let bin = Directory::new();
     for version in real.versions.values() {
         for program in ["etcd", "etcdctl", "etcdutl"] {
@@ -103,7 +100,7 @@ fn run_with(directory: &Directory, to: &str, flag: &str) -> (Option<i32>, Events
     events::run(directory.command(to, &real().bin_dir).arg(flag))
 }
 
-fn only_copy(directory: &Directory) -> std::path::PathBuf {
+pub fn only_copy(directory: &Directory) -> std::path::PathBuf {
     let copies: Vec<_> = fs::read_dir(directory.path("data.bak")).unwrap().flatten().collect();
     assert_eq!(copies.len(), 1, "{copies:?}");
     copies[0].path()
@@ -142,40 +139,6 @@ fn upgrades_and_both_kinds_of_downgrade_are_the_same() {
         if !has_auth {
             real.check(directory, to, &seed.contents);
         }
-        println!("{from} -> {to}");
-    });
-}
-
-#[test]
-#[ignore = "needs etcd servers"]
-fn what_only_the_log_has_is_counted_after_the_first_step() {
-    let real = real();
-    let cases = [(4, 6), (5, 7), (5, 4), (7, 6)];
-    side_by_side(&cases, |(from, to)| {
-        let [from, to] = [*from, *to].map(|minor| real.version(minor));
-        let seed = seed(real, from);
-        let directory = &seed.directory;
-        let before = directory.status();
-        let etcd = real.spawn_member(directory, from, &NEVER_COMMITS).ready(directory);
-        // Some versions commit what concerns users.
-        etcd.run(&["user", "add", "bob:secret"]);
-        etcd.run(&["lease", "grant", "1000"]);
-        etcd.run(&["put", "/registry/new", "1"]);
-        etcd.run(&["put", "/registry/2", "2"]);
-        etcd.run(&["del", "/registry/3"]);
-        let contents = etcd.contents();
-        etcd.kill();
-        let killed = directory.status();
-        assert_eq!(killed["data"]["revision"], before["data"]["revision"]);
-        let events = real.migrate(directory, to, &[]);
-        let event = events.only("verified");
-        let changed = json!([
-            "3 revisions that were written meanwhile",
-            "1 lease that was granted meanwhile"
-        ]);
-        assert_eq!(event["changed"], changed, "{event}");
-        assert_eq!((&event["users"], &event["keys"]), (&json!(3), &json!(KEYS + 1)), "{event}");
-        real.check(directory, to, &contents);
         println!("{from} -> {to}");
     });
 }
@@ -294,43 +257,8 @@ fn a_program_that_loses_a_key_ends_the_run_and_the_copy_stays() {
     }
 }
 
-#[test]
-#[ignore = "needs etcd servers"]
-fn a_program_that_loses_what_only_the_log_has_ends_the_run() {
-    let real = real();
-    let [from, middle, to] = [5, 6, 7].map(|minor| real.version(minor));
-    let seed = seed(real, from);
-    let directory = &seed.directory;
-    let etcd = real.spawn_member(directory, from, &NEVER_COMMITS).ready(directory);
-    etcd.run(&["put", "/registry/new", "in the log"]);
-    etcd.kill();
-    // The first server finds a log that ends where the database does.
-    let script = format!(
-        "if mkdir {restored}; then\n\
-         {} snapshot restore {data}/member/snap/db --skip-hash-check --data-dir {restored}/data &&\n\
-         rm -r {data}/member && mv {restored}/data/member {data} || exit 1\n\
-         fi >/dev/null 2>&1\n\
-         exec REAL \"$@\"",
-        real.program("etcdutl", from).display(),
-        data = directory.path("data").display(),
-        restored = directory.path("restored").display(),
-    );
-    let loses = with_script(real, &format!("etcd-{middle}"), &script);
-    let (code, events) = events::run(&mut directory.command(to, &loses.0));
-    assert_eq!(code, Some(4), "{events:?}");
-    let error = events.error();
-    assert_eq!(error.id, "not-the-same", "{events:?}");
-    assert!(error.message.contains("/registry/new"), "{events:?}");
-    assert!(!events.has("done"), "{events:?}");
-    put_back(directory, &only_copy(directory));
-    let events = real.migrate(directory, to, &[]);
-    let changed = json!(["1 revision that was written meanwhile"]);
-    assert_eq!(events.only("verified")["changed"], changed, "{events:?}");
-    assert!(real.start(directory, to).run(&["get", "/registry/new"]).contains("in the log"));
-}
-
 /// As the manual says.
-fn put_back(directory: &Directory, copy: &Path) {
+pub fn put_back(directory: &Directory, copy: &Path) {
     let data = directory.path("data");
     fs::remove_dir_all(data.join("member")).unwrap();
     for name in ["member", "version.txt"] {

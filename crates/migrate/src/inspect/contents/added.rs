@@ -8,6 +8,7 @@ use super::difference::{AllowedChanges, ComparisonError, Difference, Rules};
 use super::record::{self, Revision};
 use super::{leases, open};
 use crate::inspect::log::puts::CertainPuts;
+use crate::inspect::log::writes::Writes;
 
 /// Where they are.
 pub struct Place<'a> {
@@ -57,23 +58,30 @@ pub fn explain(
     first.map_or(Ok(()), |difference| Err(difference.into()))
 }
 
-/// Shows that every key is there, and newer than before, that the log has put for certain.
-pub fn all_written(place: &Place<'_>, puts: &CertainPuts) -> Result<(), ComparisonError> {
+/// Shows that every key is there, and newer than before, that the log has put for certain, unless
+/// the log still has it.
+pub fn all_written(
+    place: &Place<'_>,
+    puts: &CertainPuts,
+    left: &Writes,
+) -> Result<(), ComparisonError> {
     if puts.keys().len() == 0 {
         return Ok(());
     }
-    let mut left: BTreeMap<&[u8], Option<Revision>> = puts.keys().map(|key| (key, None)).collect();
+    let is_due = |key: &&[u8]| !left.may_write(key);
+    let mut due: BTreeMap<&[u8], Option<Revision>> =
+        puts.keys().filter(is_due).map(|key| (key, None)).collect();
     let mut database = open(place.db)?;
     if let Some(bucket) = database.bucket("key")? {
         let mut cursor = database.cursor(&bucket, &place.until.saturating_add(1).to_be_bytes())?;
         while let Some((name, bytes)) = cursor.entry()? {
-            if let Some(newest) = left.get_mut(record::key(bytes)) {
+            if let Some(newest) = due.get_mut(record::key(bytes)) {
                 *newest = Some(Revision::parse(name)?);
             }
             cursor.advance()?;
         }
     }
-    for (key, newest) in left {
+    for (key, newest) in due {
         let key = key.to_vec();
         match newest {
             None => return Err(Difference::Missing { key }.into()),

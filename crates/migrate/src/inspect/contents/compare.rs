@@ -82,7 +82,7 @@ impl Comparison<'_> {
         if self.after.added > 0 {
             added::explain(&place, self.rules, allowed)?;
         }
-        added::all_written(&place, &writes.puts)
+        added::all_written(&place, &writes.puts, self.rules.left)
     }
 
     fn leases(&self, allowed: &mut AllowedChanges) -> Result<(), ComparisonError> {
