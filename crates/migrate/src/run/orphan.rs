@@ -45,10 +45,15 @@ pub fn end_all(options: &Options, stop: &StopSignal, log: EventLog) -> Result<()
     // A process that ends loses its command line first and its file locks later.
     let poll = Poll::start();
     let in_use = || {
-        if lock::is_served(&db) {
-            return Err(served(options, is_unfinished));
-        }
-        lock::kept_file(&options.layout).map_or(Ok(()), |path| Err(lock::kept(&path)))
+        let failure = if lock::is_served(&db) {
+            lock::served(&options.data_dir)
+        } else if let Some(path) = lock::kept_file(&options.layout) {
+            // A server that starts has its log open before its database.
+            lock::kept(&path)
+        } else {
+            return Ok(());
+        };
+        Err(if is_unfinished { not_found(failure) } else { failure })
     };
     while in_use().is_err() && !poll.is_longer_than(LOCK_GRACE) {
         poll.pause();
@@ -57,9 +62,8 @@ pub fn end_all(options: &Options, stop: &StopSignal, log: EventLog) -> Result<()
 }
 
 /// Where processes cannot be looked at, a server that an earlier run has left is not found.
-fn served(options: &Options, is_unfinished: bool) -> MigrateError {
-    let failure = lock::served(&options.data_dir);
-    if !is_unfinished || !platform::processes().is_empty() {
+fn not_found(failure: MigrateError) -> MigrateError {
+    if !platform::processes().is_empty() {
         return failure;
     }
     failure.hint("or end it, if it is one that an earlier run has left: it loses nothing")

@@ -1,7 +1,7 @@
 //! A directory for one test, with the program to run on it.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
@@ -84,7 +84,9 @@ pub fn free_port() -> u16 {
         let count = COUNT.fetch_add(1, Ordering::Relaxed) % RANGE;
         Some(10_000 + (start + count) % RANGE)
     });
-    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
+    // Nobody listens there. Listening to find out would lend the port to every process that is
+    // started meanwhile.
+    ports.find(|port| TcpStream::connect(("127.0.0.1", *port)).is_err()).unwrap()
 }
 
 /// Exit code, stdout, stderr.
