@@ -94,6 +94,36 @@ fn a_chain_with_many_entries_at_each_version_needs_no_server_between() {
     run_chain(real, &chain, By::Migrate, MANY);
 }
 
+/// What a `migrate` that did not know the danger left behind, and a 3.7 that dies at every start.
+#[test]
+#[ignore = "needs etcd servers"]
+fn data_on_which_3_7_panics_serves_again() {
+    let real = real();
+    let [v3_5, v3_6, v3_7] = [5, 6, 7].map(|minor| real.version(minor));
+    let directory = Directory::new();
+    for version in [v3_5, v3_6] {
+        put(&real.start(&directory, version), version, FEW);
+    }
+    let panicked = real.spawn_member(&directory, v3_7, &[]);
+    assert!(!panicked.starts(), "this etcd 3.7 does not panic");
+    let cases = [("", v3_7), (v3_7, v3_7), (v3_6, v3_7), ("", v3_6), (v3_7, v3_6)];
+    side_by_side(&cases, |(recorded, to)| {
+        let copy = Directory::new();
+        crate::shapes::copy(&directory.path("data"), &copy.path("data"));
+        if !recorded.is_empty() {
+            copy.write("data/version.txt", format!("{recorded}/etcd3").as_bytes());
+        }
+        real.migrate(&copy, to, &[]);
+        let etcd = real.start(&copy, to);
+        for version in [v3_5, v3_6] {
+            let key = format!("/registry/{version}/0");
+            assert!(etcd.run(&["get", &key]).contains(version), "{recorded} {to}");
+        }
+        etcd.run(&["put", "/registry/after", "x"]);
+        println!("version.txt `{recorded}`, to {to}");
+    });
+}
+
 /// Upgrades members one after the other; the events of the last one.
 fn roll(cluster: &mut TestCluster, version: &str) -> Events {
     let mut events = Events::default();
@@ -129,6 +159,31 @@ fn a_cluster_rolls_from_minor_to_minor_with_the_snapshot_count_of_etcd_itself() 
         cluster.check(&acknowledged);
         println!("{} by {MEMBERS} members: {} writes kept", chain.join(" -> "), acknowledged.len());
     });
+}
+
+/// The first time that a cluster meets `migrate`.
+#[test]
+#[ignore = "needs etcd servers and openssl"]
+fn a_cluster_of_plain_etcds_rolls_to_the_newest_minor() {
+    let real = real();
+    require(&["openssl", "version"]);
+    let [v3_5, v3_6, v3_7] = [5, 6, 7].map(|minor| real.version(minor));
+    let mut cluster = TestCluster::new(real, None);
+    for index in 0..MEMBERS {
+        cluster.start(index, v3_5);
+    }
+    cluster.wait_for_version(v3_5);
+    for index in 0..MEMBERS {
+        cluster.stop(index);
+        cluster.start(index, v3_6);
+        cluster.wait_for(index);
+    }
+    cluster.wait_for_version(v3_6);
+    let acknowledged = cluster.while_written_to(v3_6, |cluster| {
+        let events = roll(cluster, v3_7);
+        assert!(events.started().contains(&v3_6), "{events:?}");
+    });
+    cluster.check(&acknowledged);
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod interface;
 mod kills;
 mod log_only;
 mod manual;
+mod members;
 mod migrations;
 mod mount;
 mod operator_flags;

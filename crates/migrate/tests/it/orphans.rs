@@ -5,7 +5,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::directory::{Directory, free_port, outcome};
-use crate::etcd::{real, succeed};
+use crate::etcd::{Real, real, succeed};
+use crate::events::{self, Running};
+use crate::require::require;
 
 /// A restore takes a tenth of a second, and has to be met.
 const TRIES: usize = 20;
@@ -88,4 +90,58 @@ fn a_server_on_another_directory_of_the_same_relative_path_is_not_an_orphan() {
     assert_eq!(code, Some(0), "{stderr}");
     assert!(is_alive, "{stderr}");
     real.check(&ours, to, &seed.contents);
+}
+
+/// As containers have it: each mounts its own volume at the same place.
+#[test]
+#[ignore = "needs etcd servers and root"]
+fn a_server_on_another_volume_at_the_same_place_is_not_an_orphan() {
+    const OWN_MOUNTS: [&str; 4] = ["unshare", "--mount", "sh", "-c"];
+    let real = real();
+    require(&[&OWN_MOUNTS[..], &["mount --bind /tmp /mnt"]].concat());
+    let [from, to] = [4, 6].map(|minor| real.version(minor));
+    let seed = real.seed_with(from, 10);
+    let place = Directory::new();
+    let volumes = [(); 2].map(|()| seed.copy());
+    let command = |volume: &Directory| {
+        let (volume, place) = (volume.0.display(), place.0.display());
+        let script = format!("mount --bind {volume} {place} && exec \"$0\" \"$@\"");
+        place_command(&[&OWN_MOUNTS[..], &[&script]].concat(), to, real, &format!("{place}/data"))
+    };
+    // Both are killed, and the server of the first one lives on. It would end with its next line,
+    // which nobody reads, so it is stopped.
+    let servers = volumes.each_ref().map(|volume| {
+        let mut running = Running::spawn(&mut command(volume));
+        running.wait_for_server();
+        let server = child_of(running.child.id());
+        assert!(kill("STOP", server));
+        running.child.kill().unwrap();
+        running.child.wait().unwrap();
+        server
+    });
+    assert!(kill("KILL", servers[1]));
+    let (code, events) = events::run(&mut command(&volumes[1]));
+    assert_eq!(code, Some(0), "{events:?}");
+    assert!(!events.has("orphan"), "{events:?}");
+    assert!(kill("KILL", servers[0]), "it was ended");
+    let (code, events) = events::run(&mut command(&volumes[0]));
+    assert_eq!(code, Some(0), "{events:?}");
+    for volume in &volumes {
+        real.check(volume, to, &seed.contents);
+    }
+}
+
+fn place_command(wrapper: &[&str], to: &str, real: &Real, data: &str) -> Command {
+    let mut command = Directory::new().command_under(wrapper, to, &real.bin_dir);
+    command.env("DATA_DIRECTORY", data);
+    command
+}
+
+fn child_of(id: u32) -> u32 {
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    children.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+fn kill(signal: &str, id: u32) -> bool {
+    Command::new("kill").args(["-s", signal, &id.to_string()]).status().unwrap().success()
 }

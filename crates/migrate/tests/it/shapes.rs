@@ -25,17 +25,26 @@ fn directories_of_every_shape_keep_it() {
     let real = real();
     let seeds = JOURNEYS.map(|(from, _)| real.seed_with(real.version(from), 20));
     let journeys = || JOURNEYS.into_iter().zip(&seeds);
+    let all = |shape: Shape| journeys().map(move |way| (shape, way, true));
+    // What the last one replaces is nowhere else then.
+    let bare = |shape: Shape| journeys().next_back().map(|way| (shape, way, false));
     let cases: Vec<_> =
-        SHAPES.iter().flat_map(|shape| journeys().map(move |way| (*shape, way))).collect();
-    side_by_side(&cases, |(shape, ((from, to), seed))| {
+        SHAPES.into_iter().flat_map(|shape| all(shape).chain(bare(shape))).collect();
+    side_by_side(&cases, |(shape, ((from, to), seed), has_copy)| {
         let [from, to] = [*from, *to].map(|minor| real.version(minor));
-        let what = format!("{shape:?}, {from} to {to}");
+        let what = format!("{shape:?}, {from} to {to}, with a copy: {has_copy}");
         let mut shaped = Shaped::new(seed, *shape);
-        succeed(&shaped.directory, &mut shaped.command(&[], to, real), to);
+        let mut command = shaped.command(&[], to, real);
+        if !has_copy {
+            command.arg("--no-backup");
+        }
+        succeed(&shaped.directory, &mut command, to);
         let etcd = shaped.start(real, to);
         assert_eq!(etcd.contents(), seed.contents, "{what}");
         drop(etcd);
-        check_copy(real, seed, &shaped.directory, from, &what);
+        if *has_copy {
+            check_copy(real, seed, &shaped.directory, from, &what);
+        }
         shaped.check(&what);
         println!("{what}: whole");
     });

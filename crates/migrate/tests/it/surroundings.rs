@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::directory::Directory;
-use crate::etcd::{own_programs, real, succeed};
+use crate::etcd::{Real, own_programs, real, succeed};
 use crate::events::{self, Running};
 use crate::kills::backups;
 use crate::mount::Mount;
@@ -103,17 +103,24 @@ fn a_read_only_root_is_no_obstacle() {
     real.check(&directory, highest, &seed.contents);
 }
 
+const AS_NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+
+/// Neither root's home nor the cache is for other users to read.
+fn programs_for_all(real: &Real) -> Directory {
+    let (lowest, highest) = real.ends();
+    let bin = own_programs(real, &[lowest, real.version(5), real.version(6), highest]);
+    fs::copy(env!("CARGO_BIN_EXE_migrate"), bin.path("migrate")).unwrap();
+    bin
+}
+
 #[test]
 #[ignore = "needs etcd servers and root"]
 fn a_user_who_is_not_root_migrates_what_is_theirs() {
-    const NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
     let real = real();
     require_root();
     let (lowest, highest) = real.ends();
     let seed = real.seed(lowest);
-    // Neither root's home nor the cache is theirs to read.
-    let bin = own_programs(real, &[lowest, real.version(5), real.version(6), highest]);
-    fs::copy(env!("CARGO_BIN_EXE_migrate"), bin.path("migrate")).unwrap();
+    let bin = programs_for_all(real);
     let directory = seed.copy();
     let give = |path: &str, flag: &str| {
         let mut command = Command::new("chown");
@@ -122,7 +129,7 @@ fn a_user_who_is_not_root_migrates_what_is_theirs() {
     };
     give("data", "-R");
     let migrate = bin.path("migrate");
-    let wrapper = [&NOBODY[..], &[migrate.to_str().unwrap()]].concat();
+    let wrapper = [&AS_NOBODY[..], &[migrate.to_str().unwrap()]].concat();
     let command = || {
         let mut command = directory.command_in_place_of(&wrapper, highest, &bin.0);
         command.env_remove("DO_NOT_MOVE_BINARIES");
@@ -198,8 +205,16 @@ fn what_root_writes_belongs_to_the_owner_of_the_data() {
         let mut command = directory.command_under(&shell, to, &real.bin_dir);
         command.arg("--allow-multi-step-downgrade");
         succeed(&directory, &mut command, to);
-        assert_eq!(not_of(NOBODY, &directory.path("data")), Vec::<String>::new(), "{to}");
+        for place in ["data", "data.bak"] {
+            assert_eq!(not_of(NOBODY, &directory.path(place)), Vec::<String>::new(), "{to}");
+        }
     }
+    // The owner goes on with it, and so do the servers that he starts.
+    let bin = programs_for_all(real);
+    let migrate = bin.path("migrate");
+    let owner = [&AS_NOBODY[..], &[migrate.to_str().unwrap()]].concat();
+    succeed(&directory, &mut directory.command_in_place_of(&owner, highest, &bin.0), highest);
+    real.check(&directory, highest, &seed.contents);
     // A fresh directory, too.
     let fresh = Directory::new();
     fs::create_dir(fresh.path("data")).unwrap();
