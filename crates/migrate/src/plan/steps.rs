@@ -214,7 +214,10 @@ impl NoPath {
             Self::OpenDowngrade { .. } => Some(
                 "finish it with that version on every member, or end it by `etcdctl downgrade cancel`",
             ),
-            Self::Etcd2Storage => Some("an image of the etcd 3.0 to 3.3 time can convert it"),
+            Self::Etcd2Storage => Some(
+                "an image of the etcd 3.0 to 3.3 time can convert it; if this was data of etcd 3, its \
+                 database is missing: restore a snapshot or a copy",
+            ),
             _ => None,
         }
     }
