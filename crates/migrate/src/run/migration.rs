@@ -24,7 +24,7 @@ use crate::run::command::Purpose;
 use crate::run::fitted_flags;
 use crate::run::orphan;
 use crate::run::runner::{self, GOES_ON, Runner};
-use crate::run::sameness::Sameness;
+use crate::run::sameness::{Sameness, last_entry};
 use crate::run::server::ServerContext;
 use crate::run::signal::StopSignal;
 use crate::run::step_context::StepContext;
@@ -176,7 +176,7 @@ pub(super) fn take_steps(
             outcome: "running".to_owned(),
             data: kept.map(|journal| journal.data.clone()).unwrap_or_default(),
         },
-        sameness: Sameness::after(kept, last_entry(&migration.found)),
+        sameness: Sameness::after(kept, kept.and_then(|_| last_entry(&options.layout))),
         has_begun: false,
         has_current_backup: false,
     };
@@ -195,12 +195,6 @@ pub(super) fn take_steps(
         return outcome.and_then(|()| noted.map_err(|failure| runner.explain(failure)));
     }
     outcome
-}
-
-/// The last entry of the log that is in the database.
-fn last_entry(found: &DataDir) -> Option<u64> {
-    let DataDirContents::Etcd3(data) = &found.contents else { return None };
-    data.consistent_index
 }
 
 /// How servers are started. A server publishes its name and its URLs, so for a single member they

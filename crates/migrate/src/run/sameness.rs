@@ -47,7 +47,7 @@ pub struct Sameness {
 
 impl Sameness {
     /// `journal` is that of an earlier run that has not come to its end, and `index` the last entry
-    /// of the log that is in the database.
+    /// of the log now.
     pub fn after(journal: Option<&Journal>, index: Option<u64>) -> Self {
         let past = match journal {
             None => Past::Untouched,
@@ -217,10 +217,14 @@ impl Sameness {
         if let Some(baseline) = &mut journal.baseline
             && self.past != Past::Unknown
         {
-            let data = member_data::read_db(&layout.db());
-            baseline.left_at = data.ok().and_then(|data| data.consistent_index);
+            baseline.left_at = last_entry(layout);
         }
     }
+}
+
+/// The last entry of the log, which changes with everything that somebody writes.
+pub fn last_entry(layout: &DataLayout) -> Option<u64> {
+    read_writes(layout).ok().map(|writes| writes.last_entry)
 }
 
 /// Whether an earlier run ended while it made its copy, before a step that changes the data.

@@ -15,8 +15,8 @@ pub struct Baseline {
     pub copy: Option<PathBuf>,
     /// What the steps may change that have begun, in all runs; empty if none has.
     pub changes: BTreeSet<ContentChange>,
-    /// The last entry of the log in the database when the last run ended. If it still is, nobody
-    /// has written since. `None` while steps change the data, and after a run that was killed then.
+    /// The last entry of the log when the last run ended. If it still is, nobody has written
+    /// since. `None` while steps change the data, and after a run that was killed then.
     pub left_at: Option<u64>,
     /// What the last run has found to differ.
     pub difference: Option<String>,

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use etcd_migrate::inspect::log;
@@ -103,6 +104,29 @@ fn files_that_only_look_like_raft_snapshots_are_not_waited_for() {
     let mut command = directory.command(v3_6, &real.bin_dir);
     succeed(directory, command.arg("--start-timeout=60s"), v3_6);
     real.check(directory, v3_6, &seed.contents);
+}
+
+#[test]
+#[ignore = "needs etcd servers and mkfifo"]
+fn files_that_only_look_like_a_log_are_not_read() {
+    let real = real();
+    let other = real.seed_with(real.version(4), 10).directory;
+    let wal = "data/member/wal";
+    let log = fs::read(other.path(wal).join("0000000000000000-0000000000000000.wal")).unwrap();
+    for (from, to) in [(5, 7), (5, 4)] {
+        let [from, to] = [from, to].map(|minor| real.version(minor));
+        let seed = real.seed_with(from, 10);
+        let directory = &seed.directory;
+        for name in ["old.wal", "backup-of-0.wal"] {
+            directory.write(&format!("{wal}/{name}"), &log);
+        }
+        fs::create_dir(directory.path(wal).join("x.wal")).unwrap();
+        let fifo = directory.path(wal).join("p.wal");
+        assert!(Command::new("mkfifo").arg(fifo).status().unwrap().success());
+        let mut command = directory.command(to, &real.bin_dir);
+        succeed(directory, command.arg("--start-timeout=60s"), to);
+        real.check(directory, to, &seed.contents);
+    }
 }
 
 #[track_caller]

@@ -123,3 +123,21 @@ fn what_a_killed_server_has_only_in_its_log_is_in_the_restored_data() {
     assert!(events.has("killed"), "{events:?}");
     real.check(directory, to, &contents);
 }
+
+#[test]
+#[ignore = "needs etcd servers"]
+fn what_others_write_into_the_log_between_two_runs_is_kept() {
+    let real = real();
+    let [from, middle, to] = [5, 6, 7].map(|minor| real.version(minor));
+    let seed = real.seed_with(from, 10);
+    let directory = &seed.directory;
+    let broken = with_script(real, &format!("etcd-{middle}"), "exit 1");
+    let (code, events) = events::run(&mut directory.command(to, &broken.0));
+    assert_eq!(code, Some(4), "{events:?}");
+    let etcd = real.spawn_member(directory, from, &NEVER_COMMITS).ready(directory);
+    etcd.run(&["put", "/registry/foreign", "x"]);
+    let contents = etcd.contents();
+    etcd.kill();
+    real.migrate(directory, to, &[]);
+    real.check(directory, to, &contents);
+}

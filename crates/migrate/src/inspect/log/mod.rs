@@ -153,18 +153,18 @@ fn read_files(files: &[PathBuf], taken: &BTreeSet<SnapshotName>) -> io::Result<L
         let file = File::open(path)?;
         let size_bytes = file.metadata()?.len();
         let source = BufReader::with_capacity(1 << 16, file);
-        record::each(source, size_bytes, &mut |framed| reader.add(framed.record))?;
+        record::each(source, size_bytes, &mut None, &mut |framed| reader.add(framed.record))?;
     }
     Ok(reader.finish())
 }
 
 /// The files of the log, `<sequence>-<first index>.wal` in hexadecimal, in the order of their
-/// content.
+/// content. Etcd ignores whatever else is there, and so does this.
 fn files(wal_dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(wal_dir)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "wal") {
+        if first_index(&path).is_some() && path.is_file() {
             paths.push(path);
         }
     }
@@ -172,13 +172,20 @@ fn files(wal_dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// The first index of a file of the log, if it has the name of one.
+fn first_index(path: &Path) -> Option<u64> {
+    let number = |digits: &str| {
+        let is_number = digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if is_number { u64::from_str_radix(digits, 16).ok() } else { None }
+    };
+    let name = path.file_name()?.to_str()?.strip_suffix(".wal")?;
+    let (sequence, first) = name.split_once('-')?;
+    number(sequence).and(number(first))
+}
+
 /// The position of the last file that begins at `index` or before it.
 fn first_file(files: &[PathBuf], index: u64) -> usize {
-    let first = |path: &PathBuf| {
-        let (_, first) = path.file_stem()?.to_str()?.split_once('-')?;
-        u64::from_str_radix(first, 16).ok()
-    };
-    files.iter().rposition(|path| first(path).is_some_and(|first| first <= index)).unwrap_or(0)
+    files.iter().rposition(|path| first_index(path) <= Some(index)).unwrap_or(0)
 }
 
 /// An entry that is kept until the end of the log is known.
@@ -203,7 +210,7 @@ impl LogReader<'_> {
     fn add(&mut self, record: Record<'_>) {
         match record {
             Record::Entry(bytes) => self.add_entry(&Entry::parse(bytes)),
-            Record::Committed(_) | Record::Other => {}
+            Record::Committed(_) | Record::TooLong | Record::Other => {}
             Record::Snapshot(snapshot) => {
                 let taken = self.taken.iter().find(|name| name.index == snapshot.index);
                 self.snapshot = self.snapshot.max(taken.copied());

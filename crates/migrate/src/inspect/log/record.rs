@@ -21,6 +21,8 @@ pub enum Record<'a> {
     Committed(u64),
     /// A raft snapshot was taken, or received (`walpb.Snapshot`).
     Snapshot(SnapshotName),
+    /// More than [`LONGEST_RECORD`], so it was not read.
+    TooLong,
     /// Something else.
     Other,
 }
@@ -31,14 +33,18 @@ pub struct Framed<'a> {
     pub record: Record<'a>,
     data: &'a [u8],
     checksum: u32,
-    /// That of the record before it in the same file, which this one continues.
+    /// That of the record before it, which this one continues. Every file begins with a record that
+    /// has no data and this checksum.
     before: Option<u32>,
 }
 
 impl Framed<'_> {
     /// Whether its checksum is right, if that of the record before it was. etcd replays no other.
     pub fn is_whole(&self) -> bool {
-        self.before.is_some_and(|before| crc32c(before, self.data) == self.checksum)
+        match self.before {
+            Some(before) => crc32c(before, self.data) == self.checksum,
+            None => self.record == Record::Other && self.data.is_empty(),
+        }
     }
 }
 
@@ -47,16 +53,17 @@ const ENTRY: u64 = 2;
 const STATE: u64 = 3;
 const SNAPSHOT: u64 = 5;
 
-/// Calls `visit` with each record of a file, in order.
+/// Calls `visit` with each record of a file, in order. `checksum` is that of the record before, and
+/// afterwards that of the last one; `None` if it is not known.
 pub fn each(
     mut source: impl Read,
     size_bytes: u64,
+    checksum: &mut Option<u32>,
     visit: &mut dyn FnMut(&Framed<'_>),
 ) -> io::Result<()> {
     let mut left = size_bytes;
     let mut frame = [0; 8];
     let mut record = Vec::new();
-    let mut before = None;
     while left >= 8 {
         source.read_exact(&mut frame)?;
         left -= 8;
@@ -71,15 +78,16 @@ pub fn each(
         let mut content = source.by_ref().take(length + padding);
         if length > LONGEST_RECORD {
             io::copy(&mut content, &mut io::sink())?;
-            before = None;
+            *checksum = None;
+            visit(&Framed { record: Record::TooLong, data: &[], checksum: 0, before: None });
             continue;
         }
         record.clear();
         content.read_to_end(&mut record)?;
         record.truncate(usize::try_from(length).unwrap_or(usize::MAX));
-        let framed = parse(&record, before);
+        let framed = parse(&record, *checksum);
         visit(&framed);
-        before = Some(framed.checksum);
+        *checksum = Some(framed.checksum);
     }
     Ok(())
 }

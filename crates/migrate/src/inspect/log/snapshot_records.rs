@@ -19,10 +19,11 @@ pub fn newest(files: &[PathBuf]) -> io::Result<Option<SnapshotName>> {
         record::each(
             BufReader::with_capacity(1 << 16, file),
             size_bytes,
+            &mut None,
             &mut |framed| match framed.record {
                 Record::Committed(index) => last_committed = Some(index),
                 Record::Snapshot(snapshot) => snapshots.push(snapshot),
-                Record::Entry(_) | Record::Other => {}
+                Record::Entry(_) | Record::TooLong | Record::Other => {}
             },
         )?;
         committed = committed.or(last_committed);

@@ -44,7 +44,8 @@ fn read(file: &[u8], taken: &[u64]) -> LogContents {
     let taken = taken.iter().map(|index| SnapshotName { term: 1, index: *index }).collect();
     let mut reader =
         LogReader { taken: &taken, snapshot: None, entries: vec![], member_names: BTreeMap::new() };
-    record::each(file, file.len() as u64, &mut |framed| reader.add(framed.record)).unwrap();
+    record::each(file, file.len() as u64, &mut None, &mut |framed| reader.add(framed.record))
+        .unwrap();
     reader.finish()
 }
 

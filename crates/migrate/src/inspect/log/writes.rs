@@ -7,7 +7,7 @@ use std::io::{self, BufReader};
 use std::path::Path;
 
 use super::puts::CertainPuts;
-use super::record::{self, Record};
+use super::record::{self, Framed, Record};
 use crate::inspect::protobuf::{self, Value};
 
 /// More keys than this are taken for all keys, so that memory has a limit.
@@ -20,6 +20,8 @@ const DEEPEST: u32 = 64;
 pub struct Writes {
     /// How many there are.
     pub entries: u64,
+    /// The index of the last entry of the log, whether or not it is in the database.
+    pub last_entry: u64,
     keys: HashSet<Vec<u8>>,
     /// The first key and the one behind the last; `None` if there is no last one.
     ranges: Vec<(Vec<u8>, Option<Vec<u8>>)>,
@@ -44,35 +46,61 @@ const USERS_AND_ROLES: std::ops::Range<u64> = 1100..1300;
 
 /// The changes in entries after `index`. Damaged entries change nothing: no server replays them.
 pub fn after(wal_dir: &Path, index: u64) -> io::Result<Writes> {
-    let mut writes = Writes::default();
-    let mut has_begun = false;
+    let mut reader = WritesReader { index, writes: Writes::default(), has_begun: false };
+    let mut checksum = None;
     let files = super::files(wal_dir)?;
     for path in &files[super::first_file(&files, index)..] {
         let file = File::open(path)?;
         let size_bytes = file.metadata()?.len();
         let source = BufReader::with_capacity(1 << 16, file);
-        record::each(source, size_bytes, &mut |framed| {
-            // The last records of a machine that lost its power may be torn.
-            if has_begun && !framed.is_whole() {
-                writes.puts.end();
-            }
-            let Record::Entry(entry) = framed.record else { return };
-            // `raftpb.Entry`: the type of normal entries is 0.
-            let (kind, at) = (protobuf::number(entry, 1), protobuf::number(entry, 3));
-            if at <= index {
-                return;
-            }
-            if !has_begun && !framed.is_whole() {
-                writes.puts.end();
-            }
-            has_begun = true;
-            writes.puts.entry(at);
-            if kind == 0 {
-                writes.add(protobuf::bytes(entry, 4).unwrap_or_default());
-            }
-        })?;
+        record::each(source, size_bytes, &mut checksum, &mut |framed| reader.add(framed))?;
     }
-    Ok(writes)
+    Ok(reader.writes)
+}
+
+struct WritesReader {
+    index: u64,
+    writes: Writes,
+    /// Whether an entry after `index` was read.
+    has_begun: bool,
+}
+
+impl WritesReader {
+    fn add(&mut self, framed: &Framed<'_>) {
+        // The last records of a machine that lost its power may be torn.
+        if self.has_begun && !framed.is_whole() {
+            self.writes.puts.end();
+        }
+        match framed.record {
+            Record::Entry(entry) => self.add_entry(entry, framed),
+            Record::TooLong => self.writes.add_all(),
+            Record::Committed(_) | Record::Snapshot(_) | Record::Other => {}
+        }
+    }
+
+    /// Adds a `raftpb.Entry`.
+    fn add_entry(&mut self, entry: &[u8], framed: &Framed<'_>) {
+        let (kind, at) = (protobuf::number(entry, 1), protobuf::number(entry, 3));
+        if at <= self.index {
+            // It replaces all entries behind it, which were never committed.
+            if self.has_begun {
+                self.has_begun = false;
+                self.writes = Writes::default();
+            }
+            self.writes.last_entry = at;
+            return;
+        }
+        if !self.has_begun && !framed.is_whole() {
+            self.writes.puts.end();
+        }
+        self.has_begun = true;
+        self.writes.last_entry = at;
+        self.writes.puts.entry(at);
+        // The type of normal entries.
+        if kind == 0 {
+            self.writes.add(protobuf::bytes(entry, 4).unwrap_or_default());
+        }
+    }
 }
 
 impl Writes {

@@ -34,22 +34,26 @@ fn writes_of(file: &[u8], after: u64) -> Writes {
     super::after(scratch.path(), after).unwrap()
 }
 
-/// A file of the log with entries, each with its index, after the checksum of the file before.
+/// A file of the log with entries, each with its index.
 fn file(entries: &[(u8, &Vec<u8>)]) -> Vec<u8> {
-    const BEFORE: u32 = 7;
+    file_after(7, entries).0
+}
+
+/// The same after a file with this checksum; and its own.
+fn file_after(mut checksum: u32, entries: &[(u8, &Vec<u8>)]) -> (Vec<u8>, u32) {
     let record = |kind, checksum: u32, data: &[u8]| {
         let checksum = [&[16][..], &varint(u64::from(checksum))].concat();
         let record = [&[8, kind][..], &checksum, data].concat();
         [&(record.len() as u64).to_le_bytes()[..], &record].concat()
     };
-    let (mut file, mut checksum) = (record(4, BEFORE, b""), BEFORE);
+    let mut file = record(4, checksum, b"");
     for (index, request) in entries {
         let entry = [&[8, 0, 16, 1, 24, *index][..], &field(4, request)].concat();
         checksum = crc32c(checksum, &entry);
         file.extend(record(2, checksum, &field(3, &entry)));
     }
     file.extend([0; 64]);
-    file
+    (file, checksum)
 }
 
 fn puts(writes: &Writes) -> String {
@@ -134,6 +138,56 @@ fn what_etcd_may_not_read_is_not_certain() {
     let replacing = put("/e");
     let entries = [&entries[..], &[(2, &replacing)]].concat();
     assert_eq!(puts(&writes_of(&file(&entries), 0)), "/a /e");
+}
+
+#[test]
+fn what_was_replaced_by_entries_that_the_database_has_changes_nothing() {
+    let put = |key: &str| field(PUT, &field(1, key.as_bytes()));
+    let requests = ["/a", "/b", "/c", "/d", "/e"].map(put);
+    let indexes = [1, 2, 3, 4, 2];
+    let replaced = file(&indexes.into_iter().zip(&requests).collect::<Vec<_>>());
+    let writes = writes_of(&replaced, 2);
+    assert_eq!((puts(&writes).as_str(), writes.entries, writes.last_entry), ("", 0, 2));
+    assert!(!writes.may_write(b"/c") && !writes.may_write(b"/d"));
+    let indexes = [1, 2, 3, 2, 3];
+    let replaced = file(&indexes.into_iter().zip(&requests).collect::<Vec<_>>());
+    let writes = writes_of(&replaced, 2);
+    assert_eq!((puts(&writes).as_str(), writes.entries, writes.last_entry), ("/e", 1, 3));
+    assert!(!writes.may_write(b"/c"));
+}
+
+#[test]
+fn a_log_goes_on_in_its_next_file_and_in_no_other() {
+    let put = |key: &str| field(PUT, &field(1, key.as_bytes()));
+    let requests = ["/a", "/b"].map(put);
+    let (first, checksum) = file_after(7, &[(1, &requests[0])]);
+    let (second, _) = file_after(checksum, &[(2, &requests[1])]);
+    let scratch = ScratchDirectory::new();
+    scratch.write("0000000000000000-0000000000000000.wal", &first);
+    scratch.write("0000000000000001-0000000000000002.wal", &second);
+    let (strange, _) = file_after(checksum, &[(3, &put("/strange"))]);
+    for name in ["old.wal", "backup-of-0.wal", "0000000000000002-3.wal", "1.tmp"] {
+        scratch.write(name, &strange);
+    }
+    std::fs::create_dir(scratch.path().join("0000000000000002-0000000000000003.wal")).unwrap();
+    let writes = super::after(scratch.path(), 0).unwrap();
+    assert_eq!((puts(&writes).as_str(), writes.entries), ("/a /b", 2));
+    // A file of another log is not the next one.
+    let (other, _) = file_after(checksum ^ 1, &[(2, &requests[1])]);
+    scratch.write("0000000000000001-0000000000000002.wal", &other);
+    assert_eq!(puts(&super::after(scratch.path(), 0).unwrap()), "/a");
+}
+
+#[test]
+fn what_is_too_long_to_be_read_may_have_written_everything() {
+    const LENGTH: u64 = (16 << 20) + 8;
+    let put = field(PUT, &field(1, b"/a"));
+    let mut long = file(&[(1, &put)]);
+    long.truncate(long.len() - 64);
+    long.extend(LENGTH.to_le_bytes());
+    long.resize(long.len() + usize::try_from(LENGTH).unwrap(), 1);
+    let writes = writes_of(&long, 0);
+    assert!(writes.may_write(b"/any") && puts(&writes).is_empty());
 }
 
 #[test]
