@@ -83,11 +83,8 @@ impl WritesReader {
         let (kind, at) = (protobuf::number(entry, 1), protobuf::number(entry, 3));
         if at <= self.index {
             // It replaces all entries behind it, which were never committed.
-            if self.has_begun {
-                self.has_begun = false;
-                self.writes = Writes::default();
-            }
-            self.writes.last_entry = at;
+            self.has_begun = false;
+            self.writes = Writes { last_entry: at, ..Writes::default() };
             return;
         }
         if !self.has_begun && !framed.is_whole() {

@@ -188,6 +188,9 @@ fn what_is_too_long_to_be_read_may_have_written_everything() {
     long.resize(long.len() + usize::try_from(LENGTH).unwrap(), 1);
     let writes = writes_of(&long, 0);
     assert!(writes.may_write(b"/any") && puts(&writes).is_empty());
+    // Unless it is in the database.
+    long.extend(file(&[(3, &put)]));
+    assert!(!writes_of(&long, 3).may_write(b"/any"));
 }
 
 #[test]
