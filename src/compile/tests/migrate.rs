@@ -200,6 +200,19 @@ fn what_was_compiled_of_sources_that_changed_meanwhile_is_not_kept() {
     }
 }
 
+/// A compile reads the sources by links in its build folder, and a download of another checkout
+/// would change them.
+#[test]
+fn nobody_else_may_use_the_build_folder_during_a_download() {
+    let fake = FakeToolchains::new(Builder::Host);
+    let source = workspace("x86_64-pc-windows-gnu", "windows/amd64");
+    let lock = fake.options.work.join("tmp/migrate-x86_64-pc-windows-gnu.lock");
+    let lock = format!("flock --nonblock {} true", lock.display());
+    // Fails where the lock is free.
+    fake.set_program("cargo", &format!("\nif {lock}; then exit 1; fi\n"));
+    download_crates(&fake.context(), &source).unwrap();
+}
+
 #[test]
 fn migrate_is_compiled_by_buildx() {
     let fake = FakeToolchains::new(buildx(Some("far")));

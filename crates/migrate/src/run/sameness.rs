@@ -194,10 +194,12 @@ impl Sameness {
         let from_copy = copy
             .filter(|_| needs_copy)
             .and_then(|copy| read_writes(&DataLayout::of(copy, None)).ok());
-        let left = read_writes(&context.options.layout)?;
+        let writes = self.writes.as_ref().filter(|_| !is_open).or(from_copy.as_ref());
+        let demands = writes.is_some_and(|writes| !writes.puts.is_empty());
+        let left = if demands { Some(read_writes(&context.options.layout)?) } else { None };
         let rules = Rules {
-            left: &left,
-            writes: self.writes.as_ref().filter(|_| !is_open).or(from_copy.as_ref()),
+            writes,
+            left: left.as_ref(),
             served: self.is_first().then(|| self.started.elapsed()),
             converts: baseline.changes.contains(&ContentChange::V2Conversion),
         };

@@ -9,6 +9,7 @@ use crate::directory::Directory;
 use crate::etcd::{Etcd, Real, minor, real, side_by_side, succeed};
 use crate::events::{self, Events};
 use crate::require::require;
+use crate::shapes::copy;
 
 /// Far fewer than a server writes before it takes a raft snapshot by itself.
 const FEW: usize = 5;
@@ -108,13 +109,13 @@ fn data_on_which_3_7_panics_serves_again() {
     assert!(!panicked.starts(), "this etcd 3.7 does not panic");
     let cases = [("", v3_7), (v3_7, v3_7), (v3_6, v3_7), ("", v3_6), (v3_7, v3_6)];
     side_by_side(&cases, |(recorded, to)| {
-        let copy = Directory::new();
-        crate::shapes::copy(&directory.path("data"), &copy.path("data"));
+        let copied = Directory::new();
+        copy(&directory.path("data"), &copied.path("data"));
         if !recorded.is_empty() {
-            copy.write("data/version.txt", format!("{recorded}/etcd3").as_bytes());
+            copied.write("data/version.txt", format!("{recorded}/etcd3").as_bytes());
         }
-        real.migrate(&copy, to, &[]);
-        let etcd = real.start(&copy, to);
+        real.migrate(&copied, to, &[]);
+        let etcd = real.start(&copied, to);
         for version in [v3_5, v3_6] {
             let key = format!("/registry/{version}/0");
             assert!(etcd.run(&["get", &key]).contains(version), "{recorded} {to}");

@@ -35,7 +35,7 @@ fn run(real: &Real, line: &str, seed: &Seed, snapshot: &Path) {
         copy(&seed.directory.path("data"), &directory.path("data"));
     }
     let fixes = line.contains("--fix");
-    directory.write("etcd.yaml", if fixes { OLD_MANIFEST } else { MANIFEST }.as_bytes());
+    directory.write("etcd.yaml", manifest(if fixes { OLD_FLAG } else { "" }).as_bytes());
     let starts_servers =
         !["status", "check"].iter().any(|it| line.starts_with(&format!("migrate {it}")));
     let (bin, port) = (real.bin_dir.display(), free_port());
@@ -64,33 +64,27 @@ fn run(real: &Real, line: &str, seed: &Seed, snapshot: &Path) {
     let (code, _, stderr) = outcome(&command.output().unwrap());
     assert_eq!(code, Some(0), "{line}\n{stderr}");
     if fixes {
-        assert_eq!(fs::read_to_string(directory.path("etcd-3.7.yaml")).unwrap(), MANIFEST);
+        let written = fs::read_to_string(directory.path("etcd-3.7.yaml")).unwrap();
+        assert_eq!(written, manifest(""));
     }
     let is_journey = is_restore || line.contains("--v2-content");
     assert!(!is_journey || directory.version() == format!("{newest}/etcd3"), "{line}");
 }
 
-/// A flag in it is unknown to the newest version.
-const OLD_MANIFEST: &str = "\
-# kept
-apiVersion: v1
-kind: Pod
-spec:
-  containers:
-  - name: etcd
-    command: [etcd, --name=m, --enable-v2=false, --data-dir=/var/lib/etcd]
-";
+/// Unknown to the newest version.
+const OLD_FLAG: &str = "--enable-v2=false, ";
 
-/// The same without it.
-const MANIFEST: &str = "\
-# kept
-apiVersion: v1
-kind: Pod
-spec:
-  containers:
-  - name: etcd
-    command: [etcd, --name=m, --data-dir=/var/lib/etcd]
-";
+fn manifest(flag: &str) -> String {
+    format!(
+        "# kept\n\
+         apiVersion: v1\n\
+         kind: Pod\n\
+         spec:\n  \
+           containers:\n  \
+           - name: etcd\n    \
+             command: [etcd, --name=m, {flag}--data-dir=/var/lib/etcd]\n"
+    )
+}
 
 fn copy(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").args([from, to]).status().unwrap();

@@ -1,7 +1,5 @@
 //! Members with names and addresses that are seldom, of clusters that shrink and grow.
 
-use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,17 +13,30 @@ use crate::require::require;
 /// What JSON escapes, or a command line could take apart.
 const NAME: &str = r#"a&b <c> "d" \e é"#;
 
-fn spawn_named(real: &Real, directory: &Directory, version: &str, peer_url: &str) -> Etcd {
+/// A member by its name and its peer URL; it may not answer yet.
+fn spawn(
+    real: &Real,
+    directory: &Directory,
+    version: &str,
+    (name, peer_url): (&str, &str),
+    cluster: &[String],
+) -> Etcd {
     let endpoint = format!("http://127.0.0.1:{}", free_port());
-    let arguments = [
-        format!("--name={NAME}"),
+    let mut arguments = vec![
+        format!("--name={name}"),
         format!("--listen-client-urls={endpoint}"),
         format!("--advertise-client-urls={endpoint}"),
         format!("--listen-peer-urls={peer_url}"),
         format!("--initial-advertise-peer-urls={peer_url}"),
-        format!("--initial-cluster={NAME}={peer_url}"),
     ];
-    real.spawn(directory, version, &endpoint, &arguments).ready(directory)
+    arguments.extend_from_slice(cluster);
+    real.spawn(directory, version, &endpoint, &arguments)
+}
+
+/// The only member of a new cluster.
+fn start_alone(real: &Real, directory: &Directory, version: &str, own: (&str, &str)) -> Etcd {
+    let cluster = format!("--initial-cluster={}={}", own.0, own.1);
+    spawn(real, directory, version, own, &[cluster]).ready(directory)
 }
 
 /// Name and peer URLs of the only member.
@@ -44,7 +55,7 @@ fn names_and_addresses_that_are_seldom_stay_as_they_are() {
         let [from, to] = [*from, *to].map(|minor| real.version(minor));
         let directory = Directory::new();
         let peer_url = format!("http://[::1]:{}", free_port());
-        let etcd = spawn_named(real, &directory, from, &peer_url);
+        let etcd = start_alone(real, &directory, from, (NAME, &peer_url));
         etcd.run(&["put", "/registry/key", "value"]);
         let (member, contents) = (only_member(&etcd), etcd.contents());
         drop(etcd);
@@ -53,7 +64,7 @@ fn names_and_addresses_that_are_seldom_stay_as_they_are() {
         command.env("INITIAL_CLUSTER", format!("{NAME}={peer_url}"));
         command.env("INITIAL_ADVERTISE_PEER_URLS", &peer_url);
         succeed(&directory, &mut command, to);
-        let etcd = spawn_named(real, &directory, to, &peer_url);
+        let etcd = start_alone(real, &directory, to, (NAME, &peer_url));
         assert_eq!((only_member(&etcd), etcd.contents()), (member, contents), "{from} {to}");
         println!("{from} -> {to}");
     });
@@ -104,21 +115,6 @@ fn who_is_left_of_a_cluster_is_alone() {
     });
 }
 
-/// A member that joins a cluster; it may not answer yet.
-fn spawn_joining(real: &Real, directory: &Directory, version: &str, peers: &[String; 2]) -> Etcd {
-    let endpoint = format!("http://127.0.0.1:{}", free_port());
-    let arguments = [
-        "--name=n".to_owned(),
-        format!("--listen-client-urls={endpoint}"),
-        format!("--advertise-client-urls={endpoint}"),
-        format!("--listen-peer-urls={}", peers[1]),
-        format!("--initial-advertise-peer-urls={}", peers[1]),
-        format!("--initial-cluster=m={},n={}", peers[0], peers[1]),
-        "--initial-cluster-state=existing".to_owned(),
-    ];
-    real.spawn(directory, version, &endpoint, &arguments)
-}
-
 /// Its first start, before `member add`, fails and leaves a database without anything in it.
 #[test]
 #[ignore = "needs etcd servers"]
@@ -128,29 +124,26 @@ fn a_member_that_was_started_too_early_joins() {
     side_by_side(&versions, |version| {
         let [old, new] = [(); 2].map(|()| Directory::new());
         let peers = [(); 2].map(|()| format!("http://127.0.0.1:{}", free_port()));
-        let endpoint = format!("http://127.0.0.1:{}", free_port());
-        let arguments = [
-            "--name=m".to_owned(),
-            format!("--listen-client-urls={endpoint}"),
-            format!("--advertise-client-urls={endpoint}"),
-            format!("--listen-peer-urls={}", peers[0]),
-            format!("--initial-advertise-peer-urls={}", peers[0]),
-            format!("--initial-cluster=m={}", peers[0]),
-        ];
-        let first = real.spawn(&old, version, &endpoint, &arguments).ready(&old);
+        let first = start_alone(real, &old, version, ("m", &peers[0]));
         first.run(&["put", "/registry/key", "value"]);
-        let migrate = |bin_dir: &Path| -> Command {
-            let mut command = new.command(version, bin_dir);
+        let members = format!("m={},n={}", peers[0], peers[1]);
+        let migrate = || {
+            let mut command = new.command(version, &real.bin_dir);
             command.env("ETCD_NAME", "n").env("INITIAL_CLUSTER_STATE", "existing");
-            command.env("INITIAL_CLUSTER", format!("m={},n={}", peers[0], peers[1]));
-            command
+            command.env("INITIAL_CLUSTER", &members);
+            succeed(&new, &mut command, version);
         };
-        succeed(&new, &mut migrate(&real.bin_dir), version);
-        assert!(!spawn_joining(real, &new, version, &peers).starts(), "{version}");
+        let join = || {
+            let cluster =
+                [format!("--initial-cluster={members}"), "--initial-cluster-state=existing".into()];
+            spawn(real, &new, version, ("n", &peers[1]), &cluster)
+        };
+        migrate();
+        assert!(!join().starts(), "{version}");
         assert!(new.path("data/member/snap/db").exists(), "{version}");
         first.run(&["member", "add", "n", &format!("--peer-urls={}", peers[1])]);
-        succeed(&new, &mut migrate(&real.bin_dir), version);
-        let second = spawn_joining(real, &new, version, &peers).ready(&new);
+        migrate();
+        let second = join().ready(&new);
         assert!(second.run(&["get", "/registry/key"]).contains("value"), "{version}");
         println!("{version}");
     });

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::directory::{Directory, free_port, outcome};
-use crate::etcd::{Real, real, succeed};
+use crate::etcd::{real, succeed};
 use crate::events::{self, Running};
 use crate::require::require;
 
@@ -104,9 +104,12 @@ fn a_server_on_another_volume_at_the_same_place_is_not_an_orphan() {
     let place = Directory::new();
     let volumes = [(); 2].map(|()| seed.copy());
     let command = |volume: &Directory| {
-        let (volume, place) = (volume.0.display(), place.0.display());
-        let script = format!("mount --bind {volume} {place} && exec \"$0\" \"$@\"");
-        place_command(&[&OWN_MOUNTS[..], &[&script]].concat(), to, real, &format!("{place}/data"))
+        let script = format!(
+            "mount --bind {} {} && exec \"$0\" \"$@\"",
+            volume.0.display(),
+            place.0.display()
+        );
+        place.command_under(&[&OWN_MOUNTS[..], &[&script]].concat(), to, &real.bin_dir)
     };
     // Both are killed, and the server of the first one lives on. It would end with its next line,
     // which nobody reads, so it is stopped.
@@ -129,12 +132,6 @@ fn a_server_on_another_volume_at_the_same_place_is_not_an_orphan() {
     for volume in &volumes {
         real.check(volume, to, &seed.contents);
     }
-}
-
-fn place_command(wrapper: &[&str], to: &str, real: &Real, data: &str) -> Command {
-    let mut command = Directory::new().command_under(wrapper, to, &real.bin_dir);
-    command.env("DATA_DIRECTORY", data);
-    command
 }
 
 fn child_of(id: u32) -> u32 {

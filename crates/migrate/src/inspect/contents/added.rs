@@ -63,12 +63,12 @@ pub fn explain(
 pub fn all_written(
     place: &Place<'_>,
     puts: &CertainPuts,
-    left: &Writes,
+    left: Option<&Writes>,
 ) -> Result<(), ComparisonError> {
-    if puts.keys().len() == 0 {
+    if puts.is_empty() {
         return Ok(());
     }
-    let is_due = |key: &&[u8]| !left.may_write(key);
+    let is_due = |key: &&[u8]| left.is_none_or(|left| !left.may_write(key));
     let mut due: BTreeMap<&[u8], Option<Revision>> =
         puts.keys().filter(is_due).map(|key| (key, None)).collect();
     let mut database = open(place.db)?;

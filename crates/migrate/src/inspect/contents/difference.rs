@@ -12,7 +12,7 @@ pub struct Rules<'a> {
     /// What the log held beyond the database. `None`: anybody may have written anything.
     pub writes: Option<&'a Writes>,
     /// What the log holds beyond the database now, because the last server was killed.
-    pub left: &'a Writes,
+    pub left: Option<&'a Writes>,
     /// How long servers ran at most, which ends leases. `None`: not known.
     pub served: Option<Duration>,
     /// Whether content of the v2 API became keys, and its times leases.

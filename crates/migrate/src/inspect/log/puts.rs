@@ -22,28 +22,23 @@ const IGNORE_LEASE: u64 = 6;
 pub struct CertainPuts {
     /// Each with the index of its last entry.
     keys: BTreeMap<Vec<u8>, u64>,
-    last_index: u64,
     /// Whether the later ones may fail.
     is_over: bool,
 }
 
 impl CertainPuts {
-    /// Begins with the entry at `index`. It replaces those from that index on, which were never
-    /// committed.
-    pub fn entry(&mut self, index: u64) {
-        if index <= self.last_index {
-            self.keys.retain(|_, last| *last < index);
-        }
-        self.last_index = index;
+    /// Forgets the entries from an index on, which were never committed: another one replaces them.
+    pub fn replace_from(&mut self, index: u64) {
+        self.keys.retain(|_, last| *last < index);
     }
 
-    /// Takes an `etcdserverpb.PutRequest`, which is the request of the entry.
-    pub fn put(&mut self, put: &[u8]) {
+    /// Takes an `etcdserverpb.PutRequest`, which is the request of the entry at `index`.
+    pub fn put(&mut self, index: u64, put: &[u8]) {
         let may_fail =
             |(field, _): (u64, Value<'_>)| [LEASE, IGNORE_VALUE, IGNORE_LEASE].contains(&field);
         if !self.is_over && self.keys.len() < MOST_KEYS && !protobuf::fields(put).any(may_fail) {
             let key = protobuf::bytes(put, KEY).unwrap_or_default();
-            self.keys.insert(key.to_vec(), self.last_index);
+            self.keys.insert(key.to_vec(), index);
         }
     }
 
@@ -76,7 +71,11 @@ impl CertainPuts {
         self.end();
     }
 
-    pub fn keys(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
         self.keys.keys().map(Vec::as_slice)
     }
 }
@@ -98,14 +97,13 @@ mod tests {
     #[test]
     fn what_may_fail_is_no_certain_put() {
         let mut puts = CertainPuts::default();
-        puts.entry(5);
-        puts.put(&put("value", &[18, 1, b'v', 32, 1]));
-        puts.put(&put("lease", &[24, 7]));
-        puts.put(&put("same-value", &[40, 1]));
-        puts.put(&put("same-lease", &[48, 1]));
+        puts.put(5, &put("value", &[18, 1, b'v', 32, 1]));
+        puts.put(5, &put("lease", &[24, 7]));
+        puts.put(5, &put("same-value", &[40, 1]));
+        puts.put(5, &put("same-lease", &[48, 1]));
         assert_eq!(keys(&puts), "value");
         puts.end();
-        puts.put(&put("later", &[]));
+        puts.put(6, &put("later", &[]));
         assert_eq!(keys(&puts), "value");
         puts.clear();
         assert_eq!(keys(&puts), "");
@@ -115,10 +113,9 @@ mod tests {
     fn an_entry_replaces_those_from_its_index_on() {
         let mut puts = CertainPuts::default();
         for (index, key) in (5..).zip(["a", "b", "c"]) {
-            puts.entry(index);
-            puts.put(&put(key, &[]));
+            puts.put(index, &put(key, &[]));
         }
-        puts.entry(6);
+        puts.replace_from(6);
         assert_eq!(keys(&puts), "a");
     }
 
@@ -126,7 +123,7 @@ mod tests {
     fn ranges_end_before_their_end() {
         let mut puts = CertainPuts::default();
         for key in ["a", "b", "c", "d"] {
-            puts.put(&put(key, &[]));
+            puts.put(5, &put(key, &[]));
         }
         puts.forget_range(b"b", Some(b"d"));
         assert_eq!(keys(&puts), "a d");

@@ -91,8 +91,10 @@ impl WritesReader {
             self.writes.puts.end();
         }
         self.has_begun = true;
+        if at <= self.writes.last_entry {
+            self.writes.puts.replace_from(at);
+        }
         self.writes.last_entry = at;
-        self.writes.puts.entry(at);
         // The type of normal entries.
         if kind == 0 {
             self.writes.add(protobuf::bytes(entry, 4).unwrap_or_default());
@@ -135,7 +137,7 @@ impl Writes {
             match field {
                 PUT => {
                     self.add_key(message);
-                    self.puts.put(message);
+                    self.puts.put(self.last_entry, message);
                 }
                 DELETE_RANGE => self.add_range(message),
                 TXN => self.add_transaction(message, DEEPEST),
